@@ -1,0 +1,211 @@
+"""A host: a frozen pretrained model with its tokenizer and its geometry."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from peftport.errors import BadInput
+from peftport.hosts import attention
+from peftport.hosts.fingerprint import fingerprint, weight_files
+from peftport.hosts.geometry import Geometry
+from peftport.hosts.source import find_host, geometry_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_AUTO_CLASSES = {
+    "encoder-decoder": "AutoModelForSeq2SeqLM",
+    "decoder": "AutoModelForCausalLM",
+    "encoder": "AutoModel",
+}
+
+
+@dataclass
+class Host:
+    """A loaded host. Its weights never change; modules are attached to it for a while.
+
+    position_shift: added to the position of every token while a prefix stands before the text.
+    """
+
+    name: str
+    folder: Path
+    model: Any
+    tokenizer: Any
+    geometry: Geometry
+    fingerprint: str
+    position_shift: int = field(default=0, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the host's weights are."""
+        return next(self.model.parameters()).device
+
+    def next_token_logits(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Logits of the token after the text (decoder) or of the first answer token (T5).
+
+        Args:
+            input_ids, attention_mask: (rows, tokens), padded on the right.
+
+        Returns:
+            (rows, vocabulary).
+        """
+        if self.geometry.kind == "encoder-decoder":
+            start = self.model.config.decoder_start_token_id
+            first = input_ids.new_full((input_ids.shape[0], 1), start)
+            out = self.model(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                decoder_input_ids=first,
+                use_cache=False,
+            )
+            return out.logits[:, -1]  # (rows, vocabulary)
+        # A causal host never looks at padding on the right, so that no mask is needed.
+        states = self.model.base_model(
+            input_ids=input_ids, position_ids=self._positions(input_ids), use_cache=False
+        ).last_hidden_state  # (rows, tokens, width)
+        last = attention_mask.sum(1) - 1
+        states = states[torch.arange(len(states), device=states.device), last]  # (rows, width)
+        return self.model.get_output_embeddings()(states)
+
+    def token_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """An encoder's last hidden states: (rows, tokens, width), from (rows, tokens) inputs."""
+        return self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=self._positions(input_ids),
+        ).last_hidden_state
+
+    def require_room(self, tokens: int) -> None:
+        """Raise BadInput when `tokens` and the prefix before them pass the host's positions."""
+        limit = getattr(self.model.config, "max_position_embeddings", None)
+        if self.geometry.positions not in ("absolute", "after-padding") or limit is None:
+            return
+        if self._first_position() + self.position_shift + tokens > limit:
+            raise BadInput(
+                f"host {self.name} has {limit} positions: texts of {tokens} tokens after a prefix "
+                f"of {self.position_shift} do not fit. Lower max_tokens or the prefix length."
+            )
+
+    def _positions(self, input_ids: Tensor) -> Tensor:
+        start = self._first_position() + self.position_shift
+        positions = torch.arange(start, start + input_ids.shape[1], device=input_ids.device)
+        return positions[None]  # (1, tokens)
+
+    def _first_position(self) -> int:
+        """RoBERTa counts positions from the one after its padding index."""
+        if self.geometry.positions == "after-padding":
+            return int(self.model.config.pad_token_id) + 1
+        return 0
+
+
+def load_host(
+    name: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> Host:
+    """Load and freeze a host from the lab, a folder or the hub.
+
+    Args:
+        name: `lab:NAME`, a folder, or a hub name, optionally `name@revision`.
+        device: where its weights go.
+        dtype: type of its weights.
+
+    Raises:
+        BadInput: the host cannot be found, is of an unknown family, lacks weights or a tokenizer,
+            or does not have the insertion points that its family promises.
+    """
+    folder = find_host(name).files()
+    geometry = geometry_in(folder, name)
+    weight_files(folder)  # refuses hosts without safetensors before anything large is read
+    mark = fingerprint(folder)
+    model = _load_model(folder, geometry, name, dtype).to(device)
+    model.requires_grad_(False)
+    model.eval()
+    _check_insertion_points(model, geometry, name)
+    return Host(name, folder, model, load_tokenizer(folder, name), geometry, mark)
+
+
+def load_tokenizer(folder: Path, name: str) -> Any:
+    """Load a host's tokenizer, padding on the right; BadInput when there is none."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"host {name} has no tokenizer that can be read: {error}") from error
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _load_model(folder: Path, geometry: Geometry, name: str, dtype: torch.dtype) -> Any:
+    import transformers
+
+    extra = {"add_pooling_layer": False} if geometry.kind == "encoder" else {}
+    with quiet_transformers():
+        try:
+            model, info = getattr(transformers, _AUTO_CLASSES[geometry.kind]).from_pretrained(
+                folder,
+                dtype=dtype,
+                attn_implementation=attention.NAME,
+                output_loading_info=True,
+                **extra,
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise BadInput(f"host {name} cannot be loaded from {folder}: {error}") from error
+    # transformers fills missing weights with random numbers and goes on; a host must be whole.
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise BadInput(
+            f"host {name} lacks {len(missing)} weights, {missing[0]!r} among them: its "
+            f"config.json and its weights do not belong together."
+        )
+    return model
+
+
+def _check_insertion_points(model: nn.Module, geometry: Geometry, name: str) -> None:
+    """Hold the geometry, which is derived from data, against the model that was loaded."""
+
+    def find(path: str) -> nn.Module:
+        try:
+            return model.get_submodule(path)
+        except AttributeError as error:
+            raise BadInput(
+                f"host {name}: family {geometry.family} expects a module at {path!r}: {error}."
+            ) from error
+
+    for point, linear in geometry.linears.items():
+        expected = (linear.outputs, linear.inputs)
+        found = tuple(find(linear.path).weight.shape)  # type: ignore[union-attr, arg-type]
+        if found != (expected[::-1] if linear.transposed else expected):
+            raise BadInput(
+                f"host {name}: {point} ({linear.path}) has shape {found} where family "
+                f"{geometry.family} and the configuration say {expected}."
+            )
+    for path in [a.path for a in geometry.attentions.values()] + [
+        b.path for b in geometry.blocks.values()
+    ]:
+        find(path)
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence transformers' load reports: what matters in them is checked and raised here."""
+    from transformers.utils import logging as their_logging
+
+    before = their_logging.get_verbosity()
+    bars = their_logging.is_progress_bar_enabled()
+    their_logging.set_verbosity(logging.ERROR)
+    their_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        their_logging.set_verbosity(before)
+        if bars:
+            their_logging.enable_progress_bar()
