@@ -1,0 +1,62 @@
+"""What the tests share: tiny hosts of every family, a tiny task, and the real data when at hand."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["MPLBACKEND"] = "Agg"
+# One thread everywhere, also in the commands that tests start: results do not depend on the
+# machine's cores, and tests that run side by side do not fight over them.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["MKL_NUM_THREADS"] = "1"
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tiny_words import opinions
+
+
+@pytest.fixture(scope="session")
+def tiny_host(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A function from a family's name to the folder of a tiny host; made once a session."""
+
+    @cache
+    def host(family: str) -> Path:
+        from tiny_hosts import write_host
+
+        return write_host(family, tmp_path_factory.mktemp("hosts") / family)
+
+    return host
+
+
+@pytest.fixture(scope="session")
+def tiny_continuation(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A function from a family's name to the tiny host with a little noise on its weights."""
+
+    @cache
+    def continuation(family: str) -> Path:
+        from tiny_hosts import write_host
+
+        return write_host(family, tmp_path_factory.mktemp("continuations") / family, noise=0.05)
+
+    return continuation
+
+
+@pytest.fixture(scope="session")
+def tiny_task(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of train, validation and test Parquet files with the columns text and label."""
+    import pandas as pd
+
+    folder = tmp_path_factory.mktemp("tasks") / "opinions"
+    folder.mkdir()
+    for seed, (split, rows) in enumerate({"train": 96, "validation": 32, "test": 48}.items()):
+        texts, labels = opinions(rows, seed)
+        pd.DataFrame({"text": texts, "label": labels}).to_parquet(folder / f"{split}.parquet")
+    return folder
