@@ -1,4 +1,4 @@
-"""Attention with a prefix: transformers' SDPA attention, plus keys and values put before the host's.
+"""Attention with a prefix: SDPA attention, with keys and values put before the host's.
 
 transformers lets a model take its attention function by name, for every family and for self- and
 cross-attention alike. Hosts are loaded with the one registered here, so that prefix tuning needs

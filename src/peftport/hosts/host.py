@@ -182,7 +182,7 @@ def _check_insertion_points(model: nn.Module, geometry: Geometry, name: str) -> 
 
     for point, linear in geometry.linears.items():
         expected = (linear.outputs, linear.inputs)
-        found = tuple(find(linear.path).weight.shape)  # type: ignore[union-attr, arg-type]
+        found = tuple(find(linear.path).weight.shape)  # type: ignore[arg-type]
         if found != (expected[::-1] if linear.transposed else expected):
             raise BadInput(
                 f"host {name}: {point} ({linear.path}) has shape {found} where family "

@@ -33,7 +33,11 @@ class HostSource:
         if self.folder is not None:
             return self.folder
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+        from huggingface_hub.errors import (
+            HfHubHTTPError,
+            HFValidationError,
+            LocalEntryNotFoundError,
+        )
 
         name, _, revision = self.name.partition("@")
         patterns = _HUB_FILES if weights else [p for p in _HUB_FILES if p != "*.safetensors"]
@@ -58,7 +62,9 @@ def find_host(name: str) -> HostSource:
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise BadInput(f"host folder {name} has no config.json: it is not a transformers model.")
+            raise BadInput(
+                f"host folder {name} has no config.json: it is not a transformers model."
+            )
         return HostSource(name, "folder", folder)
     if folder.exists() or folder.is_absolute() or name.startswith("."):
         raise BadInput(f"host {name!r} is not a folder with a transformers model.")

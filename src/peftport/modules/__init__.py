@@ -1,1 +1,23 @@
+"""Modules as things: tensors, configuration, provenance."""
 
+from peftport.modules.module import (
+    HostName,
+    Module,
+    Record,
+    expected_shapes,
+    load_module,
+    read_record,
+    read_shapes,
+    versions,
+)
+
+__all__ = [
+    "HostName",
+    "Module",
+    "Record",
+    "expected_shapes",
+    "load_module",
+    "read_record",
+    "read_shapes",
+    "versions",
+]

@@ -1,0 +1,63 @@
+"""The ledger of a port: what became of every tensor."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Action = Literal["copied", "mapped", "dropped", "initialised"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a port.
+
+    source: name in the donor, None when there was none. target: name in the ported module, None
+    when the tensor was dropped. scale: what the donor's values were multiplied with. why: the
+    reason, where the action does not explain itself.
+    """
+
+    source: str | None
+    target: str | None
+    action: Action
+    shape: tuple[int, ...]
+    scale: float | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Account:
+    """What a port did, tensor by tensor."""
+
+    method: str
+    entries: tuple[Entry, ...]
+
+    def counts(self) -> dict[str, int]:
+        """Number of tensors by action."""
+        found = Counter(entry.action for entry in self.entries)
+        return {action: found[action] for action in ("copied", "mapped", "dropped", "initialised")}
+
+    @property
+    def problem(self) -> str | None:
+        """Why the port is empty or partial, None when every tensor was carried over."""
+        counts = self.counts()
+        carried = counts["copied"] + counts["mapped"]
+        lost = [e for e in self.entries if e.action in ("dropped", "initialised")]
+        if not lost and carried:
+            return None
+        if not carried:
+            first = f": {lost[0].source or lost[0].target}: {lost[0].why}" if lost else ""
+            return f"nothing of the module can be carried over{first}"
+        return (
+            f"only {carried} of {carried + len(lost)} tensors can be carried over; first left "
+            f"out: {lost[0].source or lost[0].target}: {lost[0].why}"
+        )
+
+    def record(self) -> dict[str, Any]:
+        """The account as it is written beside the ported module."""
+        return {
+            "method": self.method,
+            "counts": self.counts(),
+            "tensors": [asdict(entry) for entry in self.entries],
+        }

@@ -1,0 +1,97 @@
+"""What a port method is: from a donor and the receiving host's geometry to tensors and account."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from peftport.hosts.geometry import Geometry
+from peftport.modules import Record
+from peftport.porting.account import Account, Entry
+from peftport.techniques import technique
+from peftport.techniques.base import Parameters, Shapes
+from peftport.techniques.head import head_shapes, initial_head
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be ported, and to what, without any tensor.
+
+    donor: the module's record. shapes: its tensors' shapes. receiver: the receiving geometry.
+    """
+
+    donor: Record
+    shapes: Shapes
+    receiver: Geometry
+
+    @property
+    def config(self) -> Any:
+        """The donor's configuration, which the ported module keeps."""
+        return technique(self.donor.technique).configure(self.donor.config)
+
+    @property
+    def wanted(self) -> Shapes:
+        """Shapes of the tensors that the receiving host needs; BadInput when it cannot have any."""
+        made = technique(self.donor.technique).shapes(self.config, self.receiver)
+        return made | head_shapes(self.receiver, self.classes)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes of the donor's task."""
+        return len(self.donor.task["labels"])
+
+    def scratch(self, generator: torch.Generator) -> Parameters:
+        """The technique's own initialisation on the receiving host, head included."""
+        made = technique(self.donor.technique)
+        body = made.initial(self.config, self.receiver, generator)
+        return body | initial_head(self.receiver, self.classes, generator)
+
+
+class PortMethod(ABC):
+    """A way to rewrite a module for another host. Instances hold no state.
+
+    about: one sentence for `peftport methods`. control: whether the result is a control, which
+    keeps nothing of what the donor learnt but its distribution or less.
+    """
+
+    name: ClassVar[str]
+    about: ClassVar[str]
+    control: ClassVar[bool] = False
+
+    @abstractmethod
+    def account(self, request: Request) -> Account:
+        """What the port will do, told from shapes alone."""
+
+    def problem(self, account: Account) -> str | None:
+        """Why such a port is empty or partial and wants --allow-partial; None when it is whole."""
+        return account.problem
+
+    @abstractmethod
+    def tensors(
+        self, request: Request, donor: Parameters, generator: torch.Generator
+    ) -> Parameters:
+        """The ported module's tensors, without lane axis."""
+
+
+def matched(request: Request, method: str) -> Account:
+    """Pair the donor's tensors with those that the receiving host needs, by name and shape."""
+    wanted = request.wanted
+    entries = []
+    for name, shape in wanted.items():
+        found = request.shapes.get(name)
+        if found == shape:
+            entries.append(Entry(name, name, "copied", shape, scale=1.0))
+        elif found is None:
+            why = "the module has no such tensor and the receiving host needs it"
+            entries.append(Entry(None, name, "initialised", shape, why=why))
+        else:
+            why = f"shape {found} in the module, {shape} on the receiving host"
+            entries.append(Entry(None, name, "initialised", shape, why=why))
+            entries.append(Entry(name, None, "dropped", found, why=why))
+    for name in request.shapes.keys() - wanted.keys():
+        why = "the receiving host has no place of this name"
+        entries.append(Entry(name, None, "dropped", request.shapes[name], why=why))
+    return Account(method, tuple(entries))

@@ -1,0 +1,125 @@
+"""What every technique is: a configuration, the shapes of its tensors, their start, and how they
+act on a host.
+
+A module's parameters are a mapping from tensor names to tensors. While they are trained or tested
+they carry a leading lane axis, so that many modules of one technique act in one pass of the frozen
+host: its rows are then lane-major, (lanes * batch, tokens, width).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from peftport.errors import BadInput
+from peftport.hosts.geometry import Geometry
+from peftport.registry import did_you_mean
+
+if TYPE_CHECKING:
+    from peftport.hosts.host import Host
+
+Parameters = dict[str, Tensor]
+Shapes = dict[str, tuple[int, ...]]
+
+
+class Configuration(BaseModel):
+    """A technique's options; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Technique(ABC):
+    """A way of making a module. Instances hold no state."""
+
+    name: ClassVar[str]
+    Config: ClassVar[type[Configuration]]
+
+    @abstractmethod
+    def shapes(self, config: Any, geometry: Geometry) -> Shapes:
+        """Shapes of a module's tensors on a host of this geometry, without the lane axis.
+
+        Raises:
+            BadInput: the configuration does not fit the geometry.
+        """
+
+    @abstractmethod
+    def initial(self, config: Any, geometry: Geometry, generator: torch.Generator) -> Parameters:
+        """The technique's own initialisation, without the lane axis: the control `scratch`."""
+
+    @abstractmethod
+    def attach(self, host: Host, config: Any, parameters: Parameters) -> Any:
+        """A context in which the host acts with the module; `parameters` with the lane axis."""
+
+    def fold(
+        self, config: Any, geometry: Geometry, parameters: Parameters
+    ) -> tuple[Any, Parameters]:
+        """Fold away what only training needs; with or without lane axis. Most have nothing."""
+        return config, parameters
+
+    def configure(self, options: Mapping[str, Any]) -> Any:
+        """Build the configuration from options; BadInput names the option that is wrong."""
+        try:
+            return self.Config(**options)
+        except ValidationError as error:
+            first = error.errors()[0]
+            option = ".".join(str(part) for part in first["loc"]) or "configuration"
+            known = list(self.Config.model_fields)
+            hint = ""
+            if first["type"] == "extra_forbidden":
+                hint = f"{did_you_mean(option, known)} Known: {', '.join(known)}."
+            raise BadInput(
+                f"technique {self.name}: option {option!r}: {first['msg']}.{hint}"
+            ) from error
+
+
+Rewrite = Callable[[Tensor, Tensor], Tensor]
+
+
+@contextmanager
+def hooked(host: Host, rewrites: Mapping[str, Rewrite]) -> Iterator[None]:
+    """Rewrite the outputs of the host's submodules: path -> f(first input, output) -> output."""
+
+    def as_hook(rewrite: Rewrite) -> Callable[..., Tensor]:
+        return lambda _module, inputs, output: rewrite(inputs[0], output)
+
+    with ExitStack() as stack:
+        for path, rewrite in rewrites.items():
+            handle = host.model.get_submodule(path).register_forward_hook(as_hook(rewrite))
+            stack.callback(handle.remove)
+        yield
+
+
+def by_lane(states: Tensor, lanes: int) -> Tensor:
+    """View lane-major rows by lane: (lanes * batch, tokens, width) -> (lanes, -1, width)."""
+    return states.reshape(lanes, -1, states.shape[-1])
+
+
+def lanes_of(parameters: Parameters) -> int:
+    """Number of lanes that the parameters carry."""
+    return next(iter(parameters.values())).shape[0]
+
+
+def stack_lanes(modules: list[Parameters]) -> Parameters:
+    """Put modules of equal shapes side by side: a leading lane axis."""
+    return {name: torch.stack([module[name] for module in modules]) for name in modules[0]}
+
+
+def take_lane(parameters: Parameters, lane: int) -> Parameters:
+    """One lane's module, detached, without the lane axis."""
+    return {name: tensor[lane].detach().clone() for name, tensor in parameters.items()}
+
+
+def normal(shape: tuple[int, ...], std: float, generator: torch.Generator) -> Tensor:
+    """Draw from a centred normal distribution."""
+    return torch.randn(shape, generator=generator) * std
+
+
+def uniform(shape: tuple[int, ...], bound: float, generator: torch.Generator) -> Tensor:
+    """Draw uniformly between -bound and bound."""
+    return (torch.rand(shape, generator=generator) * 2 - 1) * bound

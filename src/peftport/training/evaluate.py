@@ -1,0 +1,75 @@
+"""Test modules on a host: many lanes in one pass, or the bare host."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from peftport.errors import RunFailed
+from peftport.techniques.base import Parameters, Technique, lanes_of
+from peftport.training.metrics import Evaluation, measure
+from peftport.training.readout import Readout, class_logits
+
+if TYPE_CHECKING:
+    from peftport.hosts.host import Host
+    from peftport.tasks import Encoded
+
+
+@torch.no_grad()
+def scores(
+    host: Host,
+    technique: Technique | None,
+    config: Any,
+    parameters: Parameters,
+    encoded: Encoded,
+    readout: Readout,
+) -> torch.Tensor:
+    """Class logits of every row under every lane's module: (lanes, rows, classes), on the CPU.
+
+    Args:
+        technique: None tests the bare host; `parameters` then holds the heads of an encoder, or
+            nothing.
+    """
+    lanes = lanes_of(parameters) if parameters else 1
+    parameters = {name: tensor.to(host.device) for name, tensor in parameters.items()}
+    result = torch.zeros(lanes, len(encoded), readout.classes)
+    attached = nullcontext() if technique is None else technique.attach(host, config, parameters)
+    with attached:
+        for rows, batch in encoded.evaluation_batches(lanes=lanes):
+            logits = class_logits(host, batch, parameters, readout)  # (lanes * batch, classes)
+            result[:, rows] = logits.view(lanes, -1, readout.classes).float().cpu()
+    return result
+
+
+def evaluate(
+    host: Host,
+    technique: Technique | None,
+    config: Any,
+    parameters: Parameters,
+    encoded: Encoded,
+    readout: Readout,
+) -> list[Evaluation | None]:
+    """Test every lane's module; None for a lane whose scores are not finite. Args as `scores`."""
+    every = scores(host, technique, config, parameters, encoded, readout)
+    return [
+        measure(lane.numpy(), encoded.labels) if torch.isfinite(lane).all() else None
+        for lane in every
+    ]
+
+
+def evaluate_one(
+    host: Host,
+    technique: Technique | None,
+    config: Any,
+    parameters: Parameters,
+    encoded: Encoded,
+    readout: Readout,
+) -> Evaluation:
+    """Test one module, given without lane axis; RunFailed when its scores are not finite."""
+    alone = {name: tensor[None] for name, tensor in parameters.items()}
+    (evaluation,) = evaluate(host, technique, config, alone, encoded, readout)
+    if evaluation is None:
+        raise RunFailed(f"host {host.name}: the module gives scores that are not finite.")
+    return evaluation

@@ -1,0 +1,126 @@
+"""Train the modules of many lanes over one pass of a frozen host, and read them at budgets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional
+
+from peftport.techniques.base import Parameters, Technique, lanes_of
+from peftport.training.optimizer import LaneAdamW
+from peftport.training.readout import Readout, class_logits
+
+if TYPE_CHECKING:
+    from peftport.hosts.host import Host
+    from peftport.tasks import Encoded
+
+
+class Settings(BaseModel):
+    """How modules are trained: equal for every condition that is compared.
+
+    warmup: steps over which the learning rate rises from 0; it is constant afterwards, so that
+        every budget lies on the same trajectory.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    batch_size: int = Field(16, ge=1)
+    warmup: int = Field(5, ge=0)
+    clip: float | None = Field(1.0, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The lanes' modules after `budget` steps.
+
+    parameters: with the lane axis, detached.
+    failures: per lane, None or why it died.
+    losses: mean training loss of each lane since the reading before; empty at budget 0.
+    seconds: time of training alone, from the start, for all lanes together.
+    """
+
+    budget: int
+    parameters: Parameters
+    failures: tuple[str | None, ...]
+    losses: tuple[float, ...]
+    seconds: float
+
+
+def trajectory(
+    host: Host,
+    technique: Technique,
+    config: Any,
+    start: Parameters,
+    encoded: Encoded,
+    readout: Readout,
+    *,
+    settings: Settings,
+    budgets: Sequence[int],
+    learning_rates: Sequence[float],
+    seeds: Sequence[int],
+) -> Iterator[Reading]:
+    """Train modules side by side and yield them at each budget, in rising order.
+
+    A lane equals its solo run: losses are means over its own rows and summed over lanes, and
+    clipping, optimizer state, learning rate, order of data and failure are its own.
+
+    Args:
+        start: parameters with the lane axis, one lane per seed.
+        seeds: orders of the data, one per lane.
+        budgets: steps at which to read; 0 is the start itself.
+    """
+    wanted = sorted(set(budgets))
+    lanes = lanes_of(start)
+    start = {name: tensor.to(host.device) for name, tensor in start.items()}
+    optimizer = LaneAdamW(start, torch.tensor(learning_rates), settings.clip, settings.weight_decay)
+    died = torch.full((lanes,), -1, device=host.device)  # step of each lane's death
+    total = torch.zeros(lanes, device=host.device)
+    seconds, begin, before = 0.0, time.perf_counter(), 0
+    batches = iter(encoded.training_batches(settings.batch_size, wanted[-1], seeds))
+    for budget in wanted:
+        for step in range(before, budget):
+            losses = _step(host, technique, config, optimizer, next(batches), readout, settings)
+            total += losses
+            died = torch.where((died < 0) & ~optimizer.alive, step, died)
+        seconds += time.perf_counter() - begin
+        spent = max(1, budget - before)
+        yield Reading(
+            budget=budget,
+            parameters={n: t.detach().clone() for n, t in optimizer.parameters().items()},
+            failures=tuple(_reason(step) for step in died.tolist()),
+            losses=tuple((total / spent).tolist()) if budget else (),
+            seconds=seconds,
+        )
+        total.zero_()
+        begin, before = time.perf_counter(), budget
+
+
+def _step(
+    host: Host,
+    technique: Technique,
+    config: Any,
+    optimizer: LaneAdamW,
+    batch: Any,
+    readout: Readout,
+    settings: Settings,
+) -> Tensor:
+    """One step of every lane; returns the lanes' losses, (lanes,)."""
+    parameters = optimizer.parameters()
+    with torch.enable_grad(), technique.attach(host, config, parameters):
+        logits = class_logits(host, batch, parameters, readout)  # (lanes * batch, classes)
+        rows = functional.cross_entropy(logits, batch.labels.to(host.device), reduction="none")
+        losses = rows.view(len(optimizer.alive), -1).mean(1)  # (lanes,)
+        losses.sum().backward()
+    warmup = min(1.0, (optimizer.steps + 1) / max(1, settings.warmup))
+    optimizer.step(warmup)
+    return losses.detach()
+
+
+def _reason(step: int) -> str | None:
+    return None if step < 0 else f"the loss or its gradient was not finite at step {step + 1}"
