@@ -55,7 +55,7 @@ golden:
 	rm -rf $(VENV)-adapters
 	$(PYTHON) -m venv $(VENV)-adapters
 	$(VENV)-adapters/bin/python -m pip install -qq torch==2.13.0 transformers==4.57.6 adapters==1.3.0
-	$(VENV)-adapters/bin/python tests/golden/write_adapters_golden.py
+	PYTHONPATH=tests $(VENV)-adapters/bin/python tests/golden/write_adapters_golden.py
 
 constraints:
 	rm -rf $(VENV)-constraints

@@ -6,6 +6,7 @@ transformers that builds the same architecture gets the same host.
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,19 @@ def add_noise(model: PreTrainedModel, noise: float, seed: int) -> None:
         tensor.add_(noise * tensor.std() * drawn)
 
 
+def drawn_like(tensor: torch.Tensor, name: str) -> torch.Tensor:
+    """Values for a module's tensor called `name`, large enough to show in the logits."""
+    return torch.randn(tensor.shape, generator=_generator(name)) * 0.4
+
+
+def digest(model: PreTrainedModel) -> str:
+    """SHA-256 over the names and values of a model's parameters, as hexadecimal digits."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(_tensors(model)):
+        sha.update(name.encode() + tensor.numpy().tobytes())
+    return sha.hexdigest()
+
+
 def _tensors(model: PreTrainedModel) -> list[tuple[str, torch.Tensor]]:
     """The parameters without their gradients, tied ones once."""
     return [(name, tensor.detach()) for name, tensor in model.named_parameters()]
@@ -90,9 +104,13 @@ def _drawn(
 
 def _t5(tokenizer: Any) -> PreTrainedModel:
     """v1.1: gated GELU, an untied head, and an inner width that is not the width."""
-    return T5ForConditionalGeneration(
+    model = T5ForConditionalGeneration(
         _t5_config(tokenizer, d_kv=6, feed_forward_proj="gated-gelu", tie_word_embeddings=False)
     )
+    # transformers 5 ties the head of every new T5, and unties it when a file holds both weights.
+    model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone())
+    model.config.tie_word_embeddings = False
+    return model
 
 
 def _t5_first(tokenizer: Any) -> PreTrainedModel:
