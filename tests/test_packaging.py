@@ -1,0 +1,126 @@
+"""What the package says of itself holds: its dependencies, its pins, its rooms."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "peftport"
+FILES = sorted(SOURCE.rglob("*.py"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+# From the ground up: each room knows those before it and none after.
+ROOMS = (
+    *("hosts", "techniques", "modules", "tasks", "training"),
+    *("porting", "studies", "reports", "cli"),
+)
+
+
+def imports(file: Path) -> set[str]:
+    """Dotted names of all modules a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute"
+            found.add(node.module)
+            if node.module == "peftport":
+                found |= {f"peftport.{alias.name}" for alias in node.names}
+    return found
+
+
+def names(requirements: list[str]) -> set[str]:
+    """Canonical names of the distributions in a list of requirements."""
+    return {canonicalize_name(Requirement(line).name) for line in requirements}
+
+
+def imported_distributions() -> set[str]:
+    """The distributions whose modules the package imports."""
+    providers = metadata.packages_distributions()
+    tops = {name.partition(".")[0] for file in FILES for name in imports(file)}
+    outside = tops - set(sys.stdlib_module_names) - {"peftport"}
+    return {canonicalize_name(providers[top][0]) for top in outside}
+
+
+def test_dependencies_are_what_the_package_imports():
+    required = names(PROJECT["dependencies"])
+    optional = names([r for extra in PROJECT["optional-dependencies"].values() for r in extra])
+    used = imported_distributions()
+    assert required <= used
+    assert used <= required | optional
+
+
+def test_what_only_an_extra_brings_is_never_imported_with_the_package():
+    required = names(PROJECT["dependencies"])
+    providers = metadata.packages_distributions()
+    for file in FILES:
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+                top = module.partition(".")[0]
+                if top != "peftport" and top not in sys.stdlib_module_names:
+                    assert canonicalize_name(providers[top][0]) in required, f"{file}: {module}"
+
+
+def test_every_requirement_of_dev_is_pinned_to_what_is_allowed():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    pins = {canonicalize_name(name): Version(version) for name, version in pins.items()}
+    waiting = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+    seen = set()
+    while waiting:
+        requirement = Requirement(waiting.pop())
+        name = canonicalize_name(requirement.name)
+        if name in pins:
+            assert requirement.specifier.contains(pins[name]), str(requirement)
+        else:
+            # torch names libraries of accelerators that its build for processors does not bring.
+            assert name not in installed(), f"{name} is installed and not pinned"
+        if name not in seen and name in installed():
+            seen.add(name)
+            waiting += wanted_by(requirement)
+    assert set(pins) <= seen, "pinned and not needed"
+
+
+def installed() -> set[str]:
+    """Canonical names of all distributions in this environment."""
+    return {canonicalize_name(found.name) for found in metadata.distributions()}
+
+
+def wanted_by(requirement: Requirement) -> list[str]:
+    """What a distribution requires here, with the extras that are asked for."""
+    extras = [*requirement.extras, ""]
+    listed = [Requirement(line) for line in metadata.requires(requirement.name) or ()]
+    return [
+        str(r)
+        for r in listed
+        if not r.marker or any(r.marker.evaluate({"extra": e}) for e in extras)
+    ]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_no_room_knows_those_after_it(file):
+    room = file.relative_to(SOURCE).parts[0]
+    if room not in ROOMS:
+        allowed = set()
+        assert file.parent == SOURCE, f"{room} is no room"
+    else:
+        allowed = set(ROOMS[: ROOMS.index(room) + 1])
+    known = {name.split(".")[1] for name in imports(file) if re.match(r"peftport\.", name)}
+    assert known & set(ROOMS) <= allowed
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_a_file_can_be_read_in_one_sitting(file):
+    assert len(file.read_text().splitlines()) < 400
