@@ -1,0 +1,222 @@
+"""Finds what a specification names: hosts, tasks, techniques, methods, and fingerprints."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from peftport.errors import BadInput
+from peftport.hosts.source import find_host
+from peftport.registry import did_you_mean
+from peftport.studies.spec import Pair, Spec
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What names in a study stand for.
+
+    Attributes:
+        hosts: label -> location, fingerprint, family and kind.
+        tasks: label -> location and what `Task.record` says.
+        techniques: name -> configuration with every default filled in.
+        gold: task label -> class of every test example, as bytes.
+        unknown: label -> why it has no fingerprint yet; empty once a study runs.
+    """
+
+    hosts: dict[str, dict[str, Any]]
+    tasks: dict[str, dict[str, Any]]
+    techniques: dict[str, dict[str, Any]]
+    gold: dict[str, bytes] = field(default_factory=dict, repr=False)
+    unknown: dict[str, str] = field(default_factory=dict)
+
+    def marks(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Fingerprints of hosts and of tasks by label; what is unknown stands for itself."""
+        return (
+            {label: h.get("fingerprint", f"name:{label}") for label, h in self.hosts.items()},
+            {label: t.get("fingerprint", f"name:{label}") for label, t in self.tasks.items()},
+        )
+
+    def record(self) -> dict[str, Any]:
+        """What a store keeps of it, JSON-ready."""
+        from peftport.modules.module import versions
+
+        return {
+            "hosts": self.hosts,
+            "tasks": self.tasks,
+            "techniques": self.techniques,
+            "versions": versions(),
+        }
+
+
+def resolve(spec: Spec, *, fetch: bool) -> Facts:
+    """Find everything that a specification names.
+
+    Args:
+        fetch: get from the hub, and build in the lab, what is not on this machine; otherwise it
+            is left unknown.
+
+    Raises:
+        BadInput: a name that stands for nothing, data that cannot be read, a technique's option
+            that does not exist, or a combination that cannot be run.
+    """
+    _check_names(spec)
+    facts = Facts({}, {}, _configurations(spec))
+    for label, location in spec.hosts.items():
+        facts.hosts[label] = _host(label, location, fetch, facts.unknown)
+    for label, location in spec.tasks.items():
+        facts.tasks[label], gold = _task(spec, label, location, fetch, facts.unknown)
+        if gold is not None:
+            facts.gold[label] = gold
+    _check_combinations(spec, facts)
+    return facts
+
+
+def class_bytes(classes: int, values: Sequence[int]) -> bytes:
+    """Class indices as the store keeps them: uint8, or uint16 for more than 256 classes."""
+    return array("B" if classes <= 256 else "H", values).tobytes()
+
+
+def _check_names(spec: Spec) -> None:
+    from peftport.porting import SAMPLINGS, port_method
+    from peftport.techniques import TECHNIQUES
+
+    for name in spec.techniques:
+        TECHNIQUES.require(name)
+    for name in spec.methods:
+        if port_method(name).control:
+            raise BadInput(f"methods: {name!r} is a control, not a port method.")
+    for name in spec.controls:
+        if name not in SAMPLINGS:
+            raise BadInput(
+                f"controls: unknown sampling {name!r}.{did_you_mean(name, SAMPLINGS)} "
+                f"Known: {', '.join(SAMPLINGS)}."
+            )
+
+
+def _configurations(spec: Spec) -> dict[str, dict[str, Any]]:
+    from peftport.techniques import technique
+
+    return {
+        name: technique(name).configure(options).model_dump(mode="json")
+        for name, options in spec.techniques.items()
+    }
+
+
+def _host(label: str, location: str, fetch: bool, unknown: dict[str, str]) -> dict[str, Any]:
+    from peftport.hosts.fingerprint import fingerprint
+    from peftport.hosts.source import geometry_in
+
+    source = find_host(location)
+    if source.origin == "hub" and not fetch:
+        unknown[label] = "on the hub; looked up when the study runs"
+        return {"location": location}
+    folder = source.files()
+    geometry = geometry_in(folder, location)
+    return {
+        "location": location,
+        "fingerprint": fingerprint(folder),
+        "family": geometry.family,
+        "kind": geometry.kind,
+        "geometry": geometry.record(),
+    }
+
+
+def _task(
+    spec: Spec, label: str, location: str, fetch: bool, unknown: dict[str, str]
+) -> tuple[dict[str, Any], bytes | None]:
+    from peftport.tasks import load_task
+
+    if _on_hub(location) and not fetch:
+        unknown[label] = "on the hub; looked up when the study runs"
+        return {"location": location}, None
+    task = load_task(location, limit_train=spec.limit_train, limit_test=spec.limit_test)
+    gold = class_bytes(task.classes, task.split("test").labels)
+    return {"location": location, **task.record()}, gold
+
+
+def _on_hub(location: str) -> bool:
+    path = Path(location)
+    looks_local = path.is_absolute() or location.startswith(".") or len(path.parts) > 2
+    return not (location.startswith("lab:") or path.exists() or looks_local or path.suffix)
+
+
+def _check_combinations(spec: Spec, facts: Facts) -> None:
+    _check_relations(spec, facts.hosts)
+    _check_labels(spec, facts.tasks)
+    _check_shapes(spec, facts)
+
+
+def _check_relations(spec: Spec, hosts: Mapping[str, Mapping[str, Any]]) -> None:
+    for pair in spec.pairs:
+        marks = [hosts[label].get("fingerprint") for label in (pair.origin, pair.receiver)]
+        if pair.relation != "same" and None not in marks and marks[0] == marks[1]:
+            raise BadInput(
+                f"pair {pair.origin} -> {pair.receiver} is called {pair.relation!r}, but both "
+                "hosts have the same weights."
+            )
+
+
+def _check_labels(spec: Spec, tasks: Mapping[str, Mapping[str, Any]]) -> None:
+    for setting in spec.settings:
+        ours, theirs = (tasks[label].get("labels") for label in (setting.origin_task, setting.task))
+        if ours and theirs and len(ours) != len(theirs):
+            raise BadInput(
+                f"setting {setting.origin_task} -> {setting.task}: a module for {len(ours)} "
+                f"classes cannot be tested on {len(theirs)}."
+            )
+
+
+def _check_shapes(spec: Spec, facts: Facts) -> None:
+    """Refuse a module that its host cannot have, and a port that would be empty or partial."""
+    known = {label: host for label, host in facts.hosts.items() if "geometry" in host}
+    ways = [
+        *(way for way in spec.methods if "ported" in spec.conditions),
+        *(way for way in spec.controls if "sampled" in spec.conditions),
+    ]
+    for technique, pair in product(spec.techniques, spec.pairs):
+        if pair.origin in known and pair.receiver in known:
+            for way in ways:
+                _check_port(technique, facts.techniques[technique], pair, known, way)
+
+
+def _check_port(
+    name: str,
+    options: Mapping[str, Any],
+    pair: Pair,
+    hosts: Mapping[str, Mapping[str, Any]],
+    way: str,
+) -> None:
+    from peftport.hosts.geometry import geometry_from_record
+    from peftport.modules import HostName, Record
+    from peftport.modules.module import expected_shapes
+    from peftport.porting import port_method
+    from peftport.porting.base import Request
+
+    origin, receiver = hosts[pair.origin], hosts[pair.receiver]
+    mark = HostName(name=pair.origin, fingerprint=origin["fingerprint"])
+    record = Record(
+        technique=name,
+        config=dict(options),
+        geometry=origin["geometry"],
+        host=mark,
+        origin=mark,
+        task={"labels": [0, 1]},
+        seed=0,
+    )
+    method = port_method(way)
+    try:
+        request = Request(
+            record, expected_shapes(record), geometry_from_record(receiver["geometry"])
+        )
+        problem = method.problem(method.account(request))
+    except BadInput as error:
+        problem = str(error)
+    if problem:
+        raise BadInput(
+            f"pair {pair.origin} -> {pair.receiver}: {name} cannot be ported by {way}: {problem}. "
+            "Take the pair, the technique or the method out of the study."
+        )

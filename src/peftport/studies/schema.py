@@ -1,0 +1,89 @@
+"""The tables of a study's store."""
+
+from __future__ import annotations
+
+VERSION = 1
+"""Raised whenever a store of an older package could be misread."""
+
+APPLICATION = 0x70707374
+"""SQLite's application_id of a store: "ppst"."""
+
+PLAN_COLUMNS = (
+    "technique",
+    "condition",
+    "method",
+    "control",
+    "origin",
+    "receiver",
+    "relation",
+    "origin_task",
+    "task",
+    "budget",
+    "seed",
+)
+"""What a row says of its run before it is run."""
+
+METRICS = ("n_test", "accuracy", "macro_f1", "auroc", "log_loss", "train_seconds")
+
+COLUMNS = (
+    "run_id",
+    "study",
+    "status",
+    *PLAN_COLUMNS,
+    *METRICS,
+    "error",
+)
+"""The columns of an exported row, in order."""
+
+TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE runs (
+    run_id        TEXT PRIMARY KEY,
+    status        TEXT NOT NULL CHECK (status IN ('done', 'failed')),
+    technique     TEXT NOT NULL,
+    condition     TEXT NOT NULL,
+    method        TEXT NOT NULL,
+    control       TEXT NOT NULL,
+    origin        TEXT NOT NULL,
+    receiver      TEXT NOT NULL,
+    relation      TEXT NOT NULL,
+    origin_task   TEXT NOT NULL,
+    task          TEXT NOT NULL,
+    budget        INTEGER NOT NULL,
+    seed          INTEGER NOT NULL,
+    n_test        INTEGER,
+    accuracy      REAL,
+    macro_f1      REAL,
+    auroc         REAL,
+    log_loss      REAL,
+    train_seconds REAL,
+    error         TEXT NOT NULL DEFAULT '',
+    log           TEXT NOT NULL DEFAULT '',
+    config        TEXT NOT NULL,
+    predictions   BLOB,
+    finished      TEXT NOT NULL,
+    CHECK ((status = 'done') = (predictions IS NOT NULL AND error = ''))
+);
+
+CREATE TABLE donors (
+    donor_id  TEXT PRIMARY KEY,
+    status    TEXT NOT NULL CHECK (status IN ('done', 'failed')),
+    technique TEXT NOT NULL,
+    host      TEXT NOT NULL,
+    task      TEXT NOT NULL,
+    budget    INTEGER NOT NULL,
+    seed      INTEGER NOT NULL,
+    error     TEXT NOT NULL DEFAULT '',
+    config    TEXT NOT NULL,
+    record    TEXT,
+    tensors   BLOB,
+    finished  TEXT NOT NULL,
+    CHECK ((status = 'done') = (tensors IS NOT NULL AND error = ''))
+);
+
+CREATE TABLE gold (
+    task   TEXT PRIMARY KEY,
+    labels BLOB NOT NULL
+) WITHOUT ROWID;
+"""

@@ -1,0 +1,229 @@
+"""What a study runs: the model of a specification, and how one is read from YAML.
+
+No name in a specification is looked up here; hosts, tasks and their files are found by
+`peftport.studies.resolve`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from peftport.errors import BadInput
+from peftport.registry import did_you_mean
+
+Relation = Literal["same", "continuation", "independent"]
+Condition = Literal["ported", "sampled", "scratch", "native", "host"]
+Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0, le=10)]
+
+ROLES = ("donor", "native", "scratch", "ported", "sampled")
+"""What a module is trained as; each may have its own learning rate."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Pair(_Strict):
+    """A directed pair of hosts: donors are trained on `origin` and received by `receiver`."""
+
+    origin: str
+    receiver: str
+    relation: Relation
+
+    @model_validator(mode="after")
+    def _same_means_same(self) -> Pair:
+        if (self.relation == "same") != (self.origin == self.receiver):
+            raise ValueError(
+                f"relation {self.relation!r} does not fit origin {self.origin!r} and receiver "
+                f"{self.receiver!r}: 'same' is for a host paired with itself"
+            )
+        return self
+
+
+class Setting(_Strict):
+    """The task on which donors are trained, and the one on which they are received."""
+
+    origin_task: str
+    task: str
+
+
+class Rates(_Strict):
+    """A technique's learning rates by what the module is trained as."""
+
+    donor: Rate | None = None
+    native: Rate | None = None
+    scratch: Rate | None = None
+    ported: Rate | None = None
+    sampled: Rate | None = None
+
+
+class Training(_Strict):
+    """How every module of the study is trained; learning rates are constant after warm-up."""
+
+    batch_size: Positive = 16
+    warmup: NotNegative = 5
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    learning_rates: dict[str, Rate | Rates]
+
+
+class Spec(_Strict):
+    """A study's specification.
+
+    Attributes:
+        techniques: name -> settings that differ from the technique's own.
+        hosts, tasks: name used in the study -> where it is: a hub name, a path or `lab:NAME`.
+        pairs, settings: of hosts and of tasks; every pair is run in every setting.
+        methods, controls: port methods of `ported` runs, samplings of `sampled` runs.
+        budgets: training steps on the receiving host at which a run is tested.
+        seeds: the seeds of every run; a number n stands for 0 to n-1.
+        donor_steps, native_steps: length of a donor's training and of native training.
+        limit_train, limit_test: use only the first so many rows.
+        lanes: most trajectories that one worker trains side by side. Changes no run, but the
+            order of floating-point sums.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    about: str = ""
+    techniques: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    hosts: dict[str, str] = {}
+    tasks: dict[str, str] = {}
+    pairs: Annotated[tuple[Pair, ...], Field(min_length=1)]
+    settings: Annotated[tuple[Setting, ...], Field(min_length=1)]
+    conditions: tuple[Condition, ...] = ("ported", "sampled", "scratch", "native", "host")
+    methods: tuple[str, ...] = ("copy",)
+    controls: tuple[str, ...] = ("gaussian",)
+    budgets: Annotated[tuple[NotNegative, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[NotNegative, ...], Field(min_length=1)]
+    donor_steps: Positive | None = None
+    native_steps: Positive | None = None
+    training: Training
+    limit_train: Positive | None = None
+    limit_test: Positive | None = None
+    lanes: Positive = 16
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _count_of_seeds(cls, value: Any) -> Any:
+        if isinstance(value, int) and not isinstance(value, bool):
+            if not 0 < value <= 1_000_000:
+                raise ValueError("a number of seeds lies between 1 and a million")
+            return tuple(range(value))
+        return value
+
+    @field_validator("pairs", "settings", "conditions", "methods", "controls", "budgets", "seeds")
+    @classmethod
+    def _each_once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(value)) != len(value):
+            twice = next(v for v in value if value.count(v) > 1)
+            raise ValueError(f"{twice!r} stands in it twice")
+        return value
+
+    @field_validator("budgets")
+    @classmethod
+    def _ascending(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(value))
+
+    @model_validator(mode="after")
+    def _complete(self) -> Spec:
+        wants = set(self.conditions)
+        needs = {
+            "methods": "ported" in wants and not self.methods,
+            "controls": "sampled" in wants and not self.controls,
+            "donor_steps": wants & {"ported", "sampled"} and self.donor_steps is None,
+            "native_steps": "native" in wants and self.native_steps is None,
+            "conditions": not wants,
+        }
+        for key, missing in needs.items():
+            if missing:
+                raise ValueError(f"{key!r} is needed for conditions {', '.join(self.conditions)}")
+        self._check_rates()
+        return self
+
+    def _check_rates(self) -> None:
+        for technique in self.training.learning_rates:
+            if technique not in self.techniques:
+                raise ValueError(
+                    f"training.learning_rates names {technique!r}, which is not among the "
+                    f"techniques.{did_you_mean(technique, self.techniques)}"
+                )
+        for technique in self.techniques:
+            for role in self.roles():
+                self.learning_rate(technique, role)
+
+    def roles(self) -> tuple[str, ...]:
+        """What modules are trained as in this study."""
+        wants = set(self.conditions)
+        if wants & {"ported", "sampled"}:
+            wants.add("donor")  # type: ignore[arg-type]
+        return tuple(role for role in ROLES if role in wants)
+
+    def learning_rate(self, technique: str, role: str) -> float:
+        """The learning rate of `technique` trained as `role`; ValueError when there is none."""
+        rates = self.training.learning_rates.get(technique)
+        rate = getattr(rates, role) if isinstance(rates, Rates) else rates
+        if rate is None:
+            raise ValueError(f"training.learning_rates.{technique} has no rate for {role!r}")
+        return float(rate)
+
+
+_MODELS: tuple[tuple[tuple[str, ...], type[BaseModel]], ...] = (
+    (("training", "learning_rates"), Rates),
+    (("training",), Training),
+    (("pairs",), Pair),
+    (("settings",), Setting),
+    ((), Spec),
+)
+
+
+def parse_spec(data: Any, source: str) -> Spec:
+    """Make a specification of what was read from `source` (named in messages).
+
+    Raises:
+        BadInput: an unknown key, a missing one or a value that cannot be, with its key path.
+    """
+    if not isinstance(data, dict):
+        raise BadInput(f"{source}: expected keys and values, found {type(data).__name__}.")
+    try:
+        return Spec.model_validate(data)
+    except ValidationError as error:
+        raise BadInput(f"{source}: {_explain(error)}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    """The errors as one line, each with its key path, unknown keys first."""
+    found = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    # A value that fits neither of two types is reported once for each: the first says enough.
+    seen: dict[tuple[int | str, ...], str] = {}
+    for entry in found:
+        place = tuple(part for part in entry["loc"] if part not in ("Rates", "float"))
+        place = tuple(part for part in place if not str(part).startswith("constrained"))
+        if not any(place[: len(known)] == known or known[: len(place)] == place for known in seen):
+            seen[place] = _sentence(place, dict(entry))
+    return " ".join(list(seen.values())[:5])
+
+
+def _sentence(place: tuple[int | str, ...], entry: dict[str, Any]) -> str:
+    path = ".".join(str(part) for part in place)
+    if entry["type"] == "extra_forbidden":
+        known = _known_keys(place)
+        return (
+            f"unknown key {path!r}.{did_you_mean(str(place[-1]), known)} "
+            f"Known here: {', '.join(known)}."
+        )
+    if entry["type"] == "missing":
+        return f"{path!r} is missing."
+    message = str(entry["msg"]).removeprefix("Value error, ")
+    return f"{path}: {message}." if path else f"{message}."
+
+
+def _known_keys(place: tuple[int | str, ...]) -> Iterable[str]:
+    for prefix, model in _MODELS:
+        if place[: len(prefix)] == prefix and len(place) > len(prefix):
+            return tuple(model.model_fields)
+    raise AssertionError(place)

@@ -1,0 +1,320 @@
+"""What is known of a study: an SQLite database, the only truth.
+
+A run is done when its row is committed, and not before. Only the driver writes; every transaction
+holds all rows of one reading of one pack, with the donors that it gave, so that nothing in the
+store refers to what is not there. Donors are kept in the database itself for the same reason:
+one commit, one file, and no order of writing and renaming that a power loss could turn around.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from peftport.errors import BadInput, RunFailed
+from peftport.files import write_atomic
+from peftport.studies.schema import APPLICATION, COLUMNS, METRICS, PLAN_COLUMNS, TABLES, VERSION
+from peftport.studies.work import Kept
+
+NAME = "study.sqlite"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A finished run: `predictions` for a done one, `error` and `log` for a failed one.
+
+    Attributes:
+        columns: what the row says of its run, by the names in `PLAN_COLUMNS`.
+        metrics: by the names in `METRICS`; empty for a failed run.
+        predictions: class of every test example, as bytes of uint8 or (many classes) uint16.
+    """
+
+    run_id: str
+    columns: Mapping[str, str | int]
+    config: str
+    metrics: Mapping[str, float | int | None]
+    predictions: bytes | None = None
+    error: str = ""
+    log: str = ""
+
+    @property
+    def status(self) -> str:
+        """ "done" or "failed"."""
+        return "failed" if self.error else "done"
+
+
+@dataclass(frozen=True)
+class Donor:
+    """A module kept for porting, or the reason why there is none."""
+
+    donor_id: str
+    technique: str
+    host: str
+    task: str
+    budget: int
+    seed: int
+    config: str
+    module: Kept | None = None
+    error: str = ""
+
+
+class Store:
+    """An open study. Made by `create`, `open_store` or `read_store`; a context manager."""
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
+        self.folder = folder
+        self._db = connection
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database; SQLite folds its log into the file when this is the last user."""
+        self._db.close()
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The specification that the study was begun with."""
+        return self._meta("spec")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Hosts, tasks, configurations and versions that the study was begun with."""
+        return self._meta("facts")
+
+    def record(self, rows: Iterable[Row], donors: Iterable[Donor] = ()) -> None:
+        """Commit rows and donors together: all of them are there afterwards, or none.
+
+        A row that is done stays as it is; a failed one gives way to what came later.
+
+        Raises:
+            RunFailed: the database cannot be written, for instance because the disk is full.
+        """
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        with self._transaction() as db:
+            db.executemany(_UPSERT_RUN, [_run_values(row, now) for row in rows])
+            db.executemany(_UPSERT_DONOR, [_donor_values(donor, now) for donor in donors])
+
+    def statuses(self) -> dict[str, str]:
+        """Run id -> "done" or "failed"; runs that are missing are not in it."""
+        return dict(self._db.execute("SELECT run_id, status FROM runs"))
+
+    def donor_statuses(self) -> dict[str, str]:
+        """Donor id -> "done" or "failed"."""
+        return dict(self._db.execute("SELECT donor_id, status FROM donors"))
+
+    def count(self) -> list[tuple[str, str, int]]:
+        """Condition, status and number of the rows that are there."""
+        return self._db.execute(
+            "SELECT condition, status, count(*) FROM runs GROUP BY condition, status"
+        ).fetchall()
+
+    def donor(self, donor_id: str) -> tuple[Kept | None, str]:
+        """A donor's module, or None and why; KeyError when it is missing."""
+        found = self._db.execute(
+            "SELECT record, tensors, error FROM donors WHERE donor_id = ?", (donor_id,)
+        ).fetchone()
+        if found is None:
+            raise KeyError(donor_id)
+        record, tensors, error = found
+        return (None if error else Kept(record, tensors)), error
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The rows as they are exported, in the order of their columns."""
+        select = ", ".join(c for c in COLUMNS if c != "study")
+        study = self.spec["name"]
+        for values in self._db.execute(f"SELECT {select} FROM runs {_ORDER}"):
+            row = dict(zip((c for c in COLUMNS if c != "study"), values, strict=True))
+            yield {column: study if column == "study" else row[column] for column in COLUMNS}
+
+    def predictions(self) -> Iterator[tuple[str, bytes]]:
+        """Run id and predictions of every run that is done."""
+        yield from self._db.execute("SELECT run_id, predictions FROM runs WHERE status = 'done'")
+
+    def gold(self) -> dict[str, bytes]:
+        """Task -> true class of every test example, of the same type as predictions."""
+        return dict(self._db.execute("SELECT task, labels FROM gold"))
+
+    def failures(self) -> list[dict[str, str]]:
+        """Run id, error, log and when, of every failed run."""
+        names = ("run_id", "error", "log", "finished")
+        found = self._db.execute(
+            f"SELECT {', '.join(names)} FROM runs WHERE status = 'failed' {_ORDER}"
+        )
+        return [dict(zip(names, values, strict=True)) for values in found]
+
+    def config(self, run_id: str) -> dict[str, Any]:
+        """The whole resolved configuration that a run is named by; KeyError when it is missing."""
+        found = self._db.execute("SELECT config FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+        if found is None:
+            raise KeyError(run_id)
+        config: dict[str, Any] = json.loads(found[0])
+        return config
+
+    def _meta(self, key: str) -> dict[str, Any]:
+        (value,) = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        parsed: dict[str, Any] = json.loads(value)
+        return parsed
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+        except sqlite3.OperationalError as error:
+            raise RunFailed(
+                f"{self.folder / NAME} cannot be written: {error}. What was recorded before is "
+                "safe; free some space there and run the study again to go on."
+            ) from error
+
+
+def create(
+    folder: Path, spec: Mapping[str, Any], facts: Mapping[str, Any], gold: Mapping[str, bytes]
+) -> Store:
+    """Begin a study in `folder`: an empty store that knows what it is for.
+
+    Raises:
+        BadInput: there is a store already.
+        RunFailed: the folder cannot be written.
+    """
+    path = folder / NAME
+    if path.exists():
+        raise BadInput(f"{folder} holds a study already.")
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        db.executescript(TABLES)
+        meta = {"spec": json.dumps(spec), "facts": json.dumps(facts)}
+        db.executemany("INSERT INTO meta VALUES (?, ?)", list(meta.items()))
+        db.executemany("INSERT INTO gold VALUES (?, ?)", list(gold.items()))
+        db.execute(f"PRAGMA application_id = {APPLICATION}")
+        db.execute(f"PRAGMA user_version = {VERSION}")
+        # Written in one piece, so that a kill leaves a whole store or none.
+        write_atomic(path, db.serialize())
+    except OSError as error:
+        raise RunFailed(f"{path} cannot be written: {error}.") from error
+    finally:
+        db.close()
+    return open_store(folder)
+
+
+def open_store(folder: Path) -> Store:
+    """Open a study for its driver, who alone may write.
+
+    Raises:
+        BadInput: there is no study, it is no store, or one of another schema.
+    """
+    path = _existing(folder)
+    db = sqlite3.connect(path, isolation_level=None, timeout=30)
+    _check(db, path)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    return Store(folder, db)
+
+
+def read_store(folder: Path) -> Store:
+    """Open a study for reading, also while it is being run; errors as for `open_store`."""
+    path = _existing(folder)
+    # A store on a disk that cannot be written has no log beside it and does not change.
+    still = not os.access(folder, os.W_OK) and not Path(f"{path}-wal").exists()
+    db = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if still else ''}",
+        uri=True,
+        isolation_level=None,
+        timeout=30,
+    )
+    _check(db, path)
+    return Store(folder, db)
+
+
+def is_study(folder: Path) -> bool:
+    """Whether there is a store in `folder`."""
+    return (folder / NAME).is_file()
+
+
+def _existing(folder: Path) -> Path:
+    if not is_study(folder):
+        raise BadInput(f"{folder} holds no study: there is no {NAME} in it.")
+    return folder / NAME
+
+
+def _check(db: sqlite3.Connection, path: Path) -> None:
+    try:
+        (application,) = db.execute("PRAGMA application_id").fetchone()
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+    except sqlite3.DatabaseError as error:
+        db.close()
+        raise BadInput(f"{path} cannot be read as a study's store: {error}.") from error
+    if application != APPLICATION:
+        db.close()
+        raise BadInput(f"{path} is a database, but not a study's store.")
+    if version != VERSION:
+        db.close()
+        raise BadInput(
+            f"{path} has schema {version}, and this peftport reads schema {VERSION}. Read it with "
+            "the version that wrote it, or run the study anew in another folder."
+        )
+
+
+_ORDER = (
+    "ORDER BY condition, technique, receiver, task, origin, origin_task, method, control, "
+    "seed, budget, run_id"
+)
+
+_RUN_FIELDS = (
+    "run_id", "status", *PLAN_COLUMNS, *METRICS, "error", "log", "config", "predictions", "finished"
+)  # fmt: skip
+_DONOR_FIELDS = (
+    "donor_id", "status", "technique", "host", "task", "budget", "seed", "error", "config",
+    "record", "tensors", "finished",
+)  # fmt: skip
+
+
+def _upsert(table: str, key: str, fields: tuple[str, ...]) -> str:
+    changes = ", ".join(f"{field} = excluded.{field}" for field in fields if field != key)
+    return (
+        f"INSERT INTO {table} ({', '.join(fields)}) VALUES ({', '.join('?' * len(fields))}) "
+        f"ON CONFLICT ({key}) DO UPDATE SET {changes} WHERE {table}.status = 'failed'"
+    )
+
+
+_UPSERT_RUN = _upsert("runs", "run_id", _RUN_FIELDS)
+_UPSERT_DONOR = _upsert("donors", "donor_id", _DONOR_FIELDS)
+
+
+def _run_values(row: Row, now: str) -> list[Any]:
+    return [
+        row.run_id,
+        row.status,
+        *(row.columns[name] for name in PLAN_COLUMNS),
+        *(row.metrics.get(name) for name in METRICS),
+        row.error,
+        row.log,
+        row.config,
+        row.predictions,
+        now,
+    ]
+
+
+def _donor_values(donor: Donor, now: str) -> list[Any]:
+    status = "failed" if donor.error else "done"
+    record, tensors = (donor.module.record, donor.module.tensors) if donor.module else (None, None)
+    return [
+        *(donor.donor_id, status, donor.technique, donor.host, donor.task, donor.budget),
+        *(donor.seed, donor.error, donor.config, record, tensors, now),
+    ]

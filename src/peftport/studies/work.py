@@ -1,0 +1,129 @@
+"""What the driver of a study and its workers say to each other. Nothing here needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A donor's module: its record as JSON, its tensors in safetensors' format."""
+
+    record: str
+    tensors: bytes
+
+
+@dataclass(frozen=True)
+class Start:
+    """How one lane starts: from `donor` for the kinds "ported" and "sampled", or, when there is
+    none because it failed, not at all: `error` says why."""
+
+    kind: str
+    seed: int
+    learning_rate: float
+    how: str = ""
+    donor: Kept | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One pack for a worker, with everything that it needs to know.
+
+    Attributes:
+        number: the pack's.
+        host, task: where they lie; `host_name` and `task_name` are the study's names for them.
+        host_mark, task_mark: the fingerprints that the study was planned with.
+        starts: the lanes.
+        tests: budget -> the lanes that are tested there.
+        keeps: budget -> the lanes whose module is sent back there.
+        budgets: where the trajectories are read, in ascending order.
+    """
+
+    number: int
+    host: str
+    host_name: str
+    host_mark: str
+    task: str
+    task_name: str
+    task_mark: str
+    technique: str
+    options: Mapping[str, Any]
+    training: Mapping[str, Any]
+    limit_train: int | None
+    limit_test: int | None
+    budgets: tuple[int, ...]
+    starts: tuple[Start, ...]
+    tests: Mapping[int, tuple[int, ...]]
+    keeps: Mapping[int, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class LaneResult:
+    """What one lane gave at one budget; `error` says why it gave nothing."""
+
+    lane: int
+    metrics: Mapping[str, float | int | None] = field(default_factory=dict)
+    predictions: bytes | None = None
+    module: Kept | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class PackReading:
+    """A pack read at one budget: the rows and donors that are committed together."""
+
+    number: int
+    budget: int
+    lanes: tuple[LaneResult, ...]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A pack has given its last reading."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A pack stopped with an error of its own: trying again would end the same way."""
+
+    number: int
+    error: str
+    log: str
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The worker of a pack is gone; the pack can be tried again."""
+
+    number: int
+    reason: str
+
+
+Event = PackReading | Finished | Broken | Lost
+
+
+class Executor(Protocol):
+    """Carries packs to where they are worked on, and what they give back.
+
+    Registered by name in `peftport.studies.executors`.
+    """
+
+    def warm(self) -> None:
+        """Begin to prepare, while the driver prepares too."""
+
+    def free(self) -> int:
+        """How many packs it would take now."""
+
+    def submit(self, work: Work) -> None:
+        """Take a pack; what becomes of it comes out of `poll`."""
+
+    def poll(self, seconds: float) -> Iterator[Event]:
+        """What has happened; waits for at most so long when nothing has."""
+
+    def stop(self) -> None:
+        """End all work at once; nothing more comes out of `poll`."""
