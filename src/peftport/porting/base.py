@@ -91,7 +91,8 @@ def matched(request: Request, method: str) -> Account:
             why = f"shape {found} in the module, {shape} on the receiving host"
             entries.append(Entry(None, name, "initialised", shape, why=why))
             entries.append(Entry(name, None, "dropped", found, why=why))
-    for name in request.shapes.keys() - wanted.keys():
-        why = "the receiving host has no place of this name"
-        entries.append(Entry(name, None, "dropped", request.shapes[name], why=why))
+    for name, shape in request.shapes.items():
+        if name not in wanted:
+            why = "the receiving host has no place of this name"
+            entries.append(Entry(name, None, "dropped", shape, why=why))
     return Account(method, tuple(entries))
