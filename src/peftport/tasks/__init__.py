@@ -1,1 +1,23 @@
+"""Tasks: texts with labels from files, the hub or the lab, and how a host reads them.
 
+`Encoded`, `Batch` and `encode` need torch, which is imported when one of them is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from peftport.tasks.task import Rows, Task, load_task
+from peftport.tasks.verbalizer import label_tokens
+
+if TYPE_CHECKING:
+    from peftport.tasks.batches import Batch, Encoded, encode
+
+__all__ = ["Batch", "Encoded", "Rows", "Task", "encode", "label_tokens", "load_task"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Batch", "Encoded", "encode"):
+        return getattr(importlib.import_module("peftport.tasks.batches"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

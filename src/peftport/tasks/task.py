@@ -1,0 +1,205 @@
+"""A task: texts with labels, the words for the labels, and how a text is put before a host."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, PrivateAttr
+
+from peftport.errors import BadInput
+from peftport.registry import did_you_mean
+from peftport.tasks.labels import Classes, Label, classes_from_data, classes_from_mapping
+from peftport.tasks.sources import Columns, find_source
+from peftport.tasks.splits import Reader, Rows
+from peftport.tasks.taskfile import TaskFile, read_taskfile, source_of, taskfile
+
+TEMPLATES = {"encoder": "{text}", "encoder-decoder": "{text}", "decoder": "{text} it was"}
+MAX_TOKENS = 128
+_log = logging.getLogger(__name__)
+
+
+class Task(BaseModel):
+    """Text classification over the rows of one data set; made by `load_task`.
+
+    Attributes:
+        name: what it is called in records and tables.
+        source: where its rows come from, as the user named it.
+        version: what a task YAML calls the version of the data.
+        labels: the label values in class order.
+        label_words: the word of each class; None when nothing names them (encoders need none).
+        templates: host kind -> template with one `{text}`.
+        max_tokens: the longest input, template and special tokens included.
+        splits: split -> the part of the source that it is.
+        limits: split -> the most rows that are used; a split that is not limited is absent.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    source: str
+    version: str | None = None
+    labels: tuple[Label, ...]
+    label_words: tuple[str, ...] | None
+    templates: dict[str, str]
+    max_tokens: int
+    splits: dict[str, str]
+    limits: dict[str, int]
+
+    _reader: Reader = PrivateAttr()
+    _classes: Classes = PrivateAttr()
+    _rows: dict[str, Rows] = PrivateAttr(default_factory=dict)
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return len(self.labels)
+
+    def split(self, name: str) -> Rows:
+        """Return the rows of "train", "validation" or "test"; read at the first call.
+
+        Raises:
+            BadInput: the data have no such split, or a row in it cannot be used.
+        """
+        if name not in self._rows:
+            self._rows[name] = self._reader.rows(name, self._classes, self.limits.get(name))
+        return self._rows[name]
+
+    def data_hashes(self) -> dict[str, dict[str, Any]]:
+        """Return the number of rows and their sha256 for each split that the task has."""
+        return {
+            name: {"rows": len(self.split(name)), "sha256": _hash_rows(self.split(name))}
+            for name in self.splits
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 of how the task reads and of all its rows; its name and place do not count."""
+        return self.record()["fingerprint"]
+
+    def record(self) -> dict[str, Any]:
+        """Return what a module's file and a run's configuration say of the task, JSON-ready."""
+        reading = self.model_dump(
+            mode="json", include={"labels", "label_words", "templates", "max_tokens"}
+        )
+        data = self.data_hashes()
+        digest = hashlib.sha256(json.dumps([reading, data], sort_keys=True).encode())
+        return {**self.model_dump(mode="json"), "data": data, "fingerprint": digest.hexdigest()}
+
+
+def load_task(
+    name: str,
+    *,
+    limit_train: int | None = None,
+    limit_validation: int | None = None,
+    limit_test: int | None = None,
+    label_words: Sequence[str] | Mapping[Label, str] | None = None,
+    template: str | Mapping[str, str] | None = None,
+    max_tokens: int | None = None,
+    text: str | None = None,
+    label: str | None = None,
+) -> Task:
+    """Find a task and read what is needed to know its labels.
+
+    Args:
+        name: `lab:NAME`, a task YAML, a folder with train, validation and test files, one data
+            file (split by the hash of its texts), or a hub data set (`NAME[:SUBSET][@REVISION]`).
+        limit_train, limit_validation, limit_test: use at most so many rows, drawn by the hash of
+            their texts.
+        label_words: a word for each label, in class order or by label.
+        template: a template with one `{text}`, for all kinds of host or by kind.
+        max_tokens: the longest input, template and special tokens included.
+        text, label: the columns of text and label.
+
+    What a task YAML says goes before the arguments `label_words`, `template`, `max_tokens`,
+    `text` and `label`, which are for data that do not speak for themselves.
+
+    Raises:
+        BadInput: the data cannot be found or read, have no test split, or do not fit the labels.
+    """
+    path = Path(name).expanduser()
+    is_yaml = path.suffix.lower() in (".yaml", ".yml")
+    given = {"template": template, "max_tokens": max_tokens, "text": text, "label": label}
+    file = _with_arguments(read_taskfile(path) if is_yaml else TaskFile(), given, name)
+    source = source_of(file, path) if is_yaml else find_source(name, Columns(file.text, file.label))
+    reader = Reader(source)
+    classes = _find_classes(reader, file, label_words, name)
+    limits = {"train": limit_train, "validation": limit_validation, "test": limit_test}
+    task = Task(
+        name=file.name or (path.stem if is_yaml else source.name),
+        source=name,
+        version=file.version,
+        labels=classes.labels,
+        label_words=classes.words,
+        templates=_templates(file.template, name),
+        max_tokens=file.max_tokens or MAX_TOKENS,
+        splits={split: str(part) for split, part in reader.parts.items()},
+        limits={
+            split: _positive(limit, split) for split, limit in limits.items() if limit is not None
+        },
+    )
+    task._reader, task._classes = reader, classes
+    return task
+
+
+def _find_classes(
+    reader: Reader,
+    file: TaskFile,
+    words: Sequence[str] | Mapping[Label, str] | None,
+    name: str,
+) -> Classes:
+    """Labels and words as the YAML, the argument or the data say, the first that does."""
+    tables = reader.tables(next(iter(reader.parts.values())).split)
+    names = tables[0].names
+    found = [label for table in tables for label in table.labels]
+    said_in = tables[0].origin if len(tables) == 1 else reader.source.name
+    if file.labels is None:
+        given = words if words is not None else reader.source.words()
+        return classes_from_data(found, names, given, said_in)
+    classes = classes_from_mapping(file.labels, names, name)
+    if words is not None and classes_from_data(found, names, words, said_in).words != classes.words:
+        _log.warning("%s says its label words itself; those given are not used", name)
+    return classes
+
+
+def _with_arguments(file: TaskFile, given: Mapping[str, object], name: str) -> TaskFile:
+    """The YAML's content, completed by arguments; one that the YAML settles is not used."""
+    asked = taskfile({key: value for key, value in given.items() if value is not None}, name)
+    new = {}
+    for key in asked.model_fields_set:
+        if getattr(file, key) is None:
+            new[key] = getattr(asked, key)
+        elif getattr(file, key) != getattr(asked, key):
+            _log.warning("%s says `%s` itself; the one given is not used", name, key)
+    return file.model_copy(update=new)
+
+
+def _templates(template: str | Mapping[str, str] | None, name: str) -> dict[str, str]:
+    """A template for each kind of host; a space at the end is left to the label word."""
+    given = dict.fromkeys(TEMPLATES, template) if isinstance(template, str) else template
+    templates = {**TEMPLATES, **(given or {})}
+    for kind, text in templates.items():
+        if kind not in TEMPLATES:
+            raise BadInput(
+                f"{name}: unknown kind of host {kind!r} in `template`."
+                f"{did_you_mean(kind, TEMPLATES)} Known: {', '.join(TEMPLATES)}."
+            )
+        if text.count("{text}") != 1:
+            raise BadInput(
+                f"{name}: the template {text!r} must have {{text}} once, where the text goes."
+            )
+    return {kind: text.rstrip(" ") for kind, text in templates.items()}
+
+
+def _positive(limit: int, split: str) -> int:
+    if limit < 1:
+        raise BadInput(f"limit_{split} is {limit}; it must be at least 1.")
+    return limit
+
+
+def _hash_rows(rows: Rows) -> str:
+    return hashlib.sha256(json.dumps([rows.texts, rows.labels]).encode()).hexdigest()
