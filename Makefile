@@ -28,6 +28,7 @@ test: $(READY)
 
 lint: $(READY)
 	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
 
 format: $(READY)
 	$(BIN)/ruff check --fix src tests

@@ -59,9 +59,15 @@ def drawn(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> dict[str, Tensor
     return {name: torch.randn(shape, generator=generator) * 0.4 for name, shape in shapes.items()}
 
 
-def one_lane(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same parameters as `attach` wants them: with a lane axis of 1."""
-    return {name: tensor[None] for name, tensor in parameters.items()}
+def our_answer_with(host, technique, config, parameters, inputs: dict[str, Tensor]) -> Tensor:
+    """Our answer with a module in the second of two lanes; another module is in the first."""
+    other = drawn({name: tuple(tensor.shape) for name, tensor in parameters.items()}, seed=1)
+    twice = {name: torch.cat([tensor, tensor]) for name, tensor in inputs.items()}
+    lanes = {name: torch.stack([other[name], tensor]) for name, tensor in parameters.items()}
+    with technique.attach(host, config, lanes):
+        first, second = our_answer(host, twice).chunk(2)
+    assert (first - second).abs().max() > 0.1
+    return second
 
 
 def assert_same_effect(ours: Tensor, theirs: Tensor, bare: Tensor) -> None:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from families import KINDS
 from peftport.hosts import load_host
 from peftport.techniques import technique
-from techniques.references import assert_same_effect, one_lane, our_answer
+from techniques.references import assert_same_effect, our_answer, our_answer_with
 from tiny_hosts import build_model, digest
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -63,8 +63,7 @@ def test_acts_as_in_adapters(family, case, tiny_host):
 
     inputs = {name: golden[name] for name in ("input_ids", "attention_mask")}
     bare = our_answer(host, inputs)
-    with ours.attach(host, config, one_lane(parameters)):
-        answer = our_answer(host, inputs)
+    answer = our_answer_with(host, ours, config, parameters, inputs)
     assert_same_effect(answer, golden[f"{case}/answer"], bare)
 
 

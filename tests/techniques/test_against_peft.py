@@ -13,8 +13,8 @@ from techniques.references import (
     assert_same_effect,
     batch,
     drawn,
-    one_lane,
     our_answer,
+    our_answer_with,
     reference_answer,
     reference_model,
 )
@@ -47,8 +47,7 @@ def test_lora_acts_as_in_peft(family, options, tiny_host):
     load_lora(model, parameters, paths)
 
     bare = our_answer(host, inputs)
-    with lora.attach(host, config, one_lane(parameters)):
-        ours = our_answer(host, inputs)
+    ours = our_answer_with(host, lora, config, parameters, inputs)
     assert_same_effect(ours, reference_answer(model, family, inputs), bare)
     assert torch.equal(our_answer(host, inputs), bare)
 
@@ -90,10 +89,36 @@ def test_prefix_tuning_acts_as_in_peft(family, length, tiny_host):
     load_prefix(model, host, parameters)
 
     bare = our_answer(host, inputs)
-    with prefix.attach(host, config, one_lane(parameters)):
-        ours = our_answer(host, inputs)
+    ours = our_answer_with(host, prefix, config, parameters, inputs)
     assert_same_effect(ours, reference_answer(model, family, inputs), bare)
     assert torch.equal(our_answer(host, inputs), bare)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_a_reparametrised_prefix_acts_as_peft_s_projection(family, tiny_host):
+    host, prefix = load_host(str(tiny_host(family))), technique("prefix")
+    config = prefix.configure({"length": 4, "reparametrise": True, "bottleneck": 12})
+    parameters = drawn(prefix.shapes(config, host.geometry))
+    inputs = batch(host.tokenizer)
+    theirs = peft.PrefixTuningConfig(
+        task_type=TASK_TYPES[host.geometry.kind],
+        num_virtual_tokens=4,
+        prefix_projection=True,
+        encoder_hidden_size=12,
+    )
+    model = peft.get_peft_model(reference_model(family, tiny_host(family)), theirs)
+    names = {"embedding": "embedding.weight", "down": "transform.0", "up": "transform.2"}
+    state = {}
+    for name, tensor in parameters.items():
+        _, part, *rest = name.split(".")
+        state[".".join([names[part], *rest])] = tensor
+    model.prompt_encoder["default"].load_state_dict(state)
+
+    bare = our_answer(host, inputs)
+    ours = our_answer_with(host, prefix, config, parameters, inputs)
+    assert_same_effect(ours, reference_answer(model, family, inputs), bare)
+    folded = prefix.fold(config, host.geometry, parameters)
+    assert_same_effect(our_answer_with(host, prefix, *folded, inputs), ours, bare)
 
 
 def peft_prefix(model, host, length):
