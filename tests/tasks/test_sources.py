@@ -134,6 +134,7 @@ def test_a_data_set_that_the_hub_does_not_give_is_named_with_what_to_do(tmp_path
     said = read_from_hub("nobody/nothing-of-the-kind", tmp_path / "cache")
     assert "'nobody/nothing-of-the-kind' is no file or folder here, and the hub gave no" in said
     assert said.endswith("train, validation and test files, a task YAML, or lab:NAME.")
+    assert ". Check the name" in said
     assert "\n" not in said
 
 
