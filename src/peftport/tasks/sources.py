@@ -153,9 +153,9 @@ def _load_from_hub(path: str, subset: str | None, revision: str | None) -> Any:
     except Exception as error:  # the hub, the network, the cache and every file format speak here
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BadInput(
-            f"{path!r} is no file or folder here, and the hub gave no such data set: {reason.rstrip('.')}. "
-            "Check the name, the subset (NAME:SUBSET) and the connection, or give a folder with "
-            "train, validation and test files, a task YAML, or lab:NAME."
+            f"{path!r} is no file or folder here, and the hub gave no such data set: "
+            f"{reason.rstrip('.')}. Check the name, the subset (NAME:SUBSET) and the connection, or "
+            "give a folder with train, validation and test files, a task YAML, or lab:NAME."
         ) from error
 
 
