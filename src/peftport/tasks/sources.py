@@ -154,8 +154,8 @@ def _load_from_hub(path: str, subset: str | None, revision: str | None) -> Any:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BadInput(
             f"{path!r} is no file or folder here, and the hub gave no such data set: "
-            f"{reason.rstrip('.')}. Check the name, the subset (NAME:SUBSET) and the connection, or "
-            "give a folder with train, validation and test files, a task YAML, or lab:NAME."
+            f"{reason.rstrip('.')}. Check the name, the subset (NAME:SUBSET) and the connection, "
+            "or give a folder with train, validation and test files, a task YAML, or lab:NAME."
         ) from error
 
 
