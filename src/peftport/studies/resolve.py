@@ -82,10 +82,7 @@ def class_bytes(classes: int, values: Sequence[int]) -> bytes:
 
 def _check_names(spec: Spec) -> None:
     from peftport.porting import SAMPLINGS, port_method
-    from peftport.techniques import TECHNIQUES
 
-    for name in spec.techniques:
-        TECHNIQUES.require(name)
     for name in spec.methods:
         if port_method(name).control:
             raise BadInput(f"methods: {name!r} is a control, not a port method.")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from peftport.errors import BadInput
 from peftport.registry import did_you_mean
+from peftport.techniques import TECHNIQUES
 
 Relation = Literal["same", "continuation", "independent"]
 Condition = Literal["ported", "sampled", "scratch", "native", "host"]
@@ -95,7 +96,13 @@ class Spec(_Strict):
     tasks: dict[str, str] = {}
     pairs: Annotated[tuple[Pair, ...], Field(min_length=1)]
     settings: Annotated[tuple[Setting, ...], Field(min_length=1)]
-    conditions: tuple[Condition, ...] = ("ported", "sampled", "scratch", "native", "host")
+    conditions: Annotated[tuple[Condition, ...], Field(min_length=1)] = (
+        "ported",
+        "sampled",
+        "scratch",
+        "native",
+        "host",
+    )
     methods: tuple[str, ...] = ("copy",)
     controls: tuple[str, ...] = ("gaussian",)
     budgets: Annotated[tuple[NotNegative, ...], Field(min_length=1)]
@@ -137,21 +144,24 @@ class Spec(_Strict):
             "controls": "sampled" in wants and not self.controls,
             "donor_steps": wants & {"ported", "sampled"} and self.donor_steps is None,
             "native_steps": "native" in wants and self.native_steps is None,
-            "conditions": not wants,
         }
         for key, missing in needs.items():
             if missing:
                 raise ValueError(f"{key!r} is needed for conditions {', '.join(self.conditions)}")
-        self._check_rates()
+        self._check_techniques()
         return self
 
-    def _check_rates(self) -> None:
-        for technique in self.training.learning_rates:
-            if technique not in self.techniques:
-                raise ValueError(
-                    f"training.learning_rates names {technique!r}, which is not among the "
-                    f"techniques.{did_you_mean(technique, self.techniques)}"
-                )
+    def _check_techniques(self) -> None:
+        for key, names in (
+            ("techniques", self.techniques),
+            ("training.learning_rates", self.training.learning_rates),
+        ):
+            for technique in names:
+                if technique not in TECHNIQUES:
+                    raise ValueError(
+                        f"{key}: unknown technique {technique!r}."
+                        f"{did_you_mean(technique, TECHNIQUES)} Known: {', '.join(TECHNIQUES)}"
+                    )
         for technique in self.techniques:
             for role in self.roles():
                 self.learning_rate(technique, role)

@@ -170,11 +170,12 @@ def available_threads() -> int:
 
 @contextmanager
 def _for_workers(threads: int) -> Iterator[None]:
-    """Processes started here read their thread budget, and never see a Ctrl-C: it reaches every
+    """Processes started here read their thread budget, and ignore a Ctrl-C: it reaches every
     process of a terminal, and stopping is the driver's decision."""
+    main = threading.current_thread() is threading.main_thread()
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
     os.environ.update(dict.fromkeys(names, str(threads)))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
@@ -185,11 +186,13 @@ def _for_workers(threads: int) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if main:
+            signal.signal(signal.SIGINT, handler)
 
 
 def _work(pipe: Connection, threads: int, entry: str) -> None:
     """A worker's life: take packs from the pipe and send back what they give."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _die_with_parent()
     module, function = entry.split(":")

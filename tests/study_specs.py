@@ -1,0 +1,46 @@
+"""Specifications for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from peftport.studies.spec import Spec, parse_spec
+
+
+def data(**changes: Any) -> dict[str, Any]:
+    """A small specification as it would be read from YAML."""
+    made: dict[str, Any] = {
+        "name": "tiny",
+        "techniques": {"lora": {}, "adapter": {}},
+        "pairs": [
+            {"origin": "a", "receiver": "b", "relation": "continuation"},
+            {"origin": "a", "receiver": "c", "relation": "independent"},
+        ],
+        "settings": [{"origin_task": "films", "task": "films"}],
+        "budgets": [0, 5, 10],
+        "seeds": 2,
+        "donor_steps": 20,
+        "native_steps": 20,
+        "training": {"learning_rates": {"lora": 0.01, "adapter": 0.01}},
+    }
+    return {key: value for key, value in {**made, **changes}.items() if value is not None}
+
+
+def spec(**changes: Any) -> Spec:
+    """A small specification; `None` takes a key out."""
+    return parse_spec(data(**changes), "test")
+
+
+def tiny_spec(hosts: dict[str, Path], task: Path, **changes: Any) -> Spec:
+    """The small specification on real folders."""
+    places = {label: str(folder) for label, folder in hosts.items()}
+    made: dict[str, Any] = {
+        "hosts": places,
+        "tasks": {"films": str(task)},
+        "training": {
+            "batch_size": 8,
+            "learning_rates": {"lora": 0.01, "adapter": 0.01},
+        },
+    }
+    return spec(**{**made, **changes})
