@@ -64,6 +64,7 @@ class Adapter(Technique):
     """Bottleneck adapters after the host's sublayers or layers."""
 
     name = "adapter"
+    learning_rate = 3e-3
     Config = AdapterConfig
 
     def shapes(self, config: AdapterConfig, geometry: Geometry) -> Shapes:

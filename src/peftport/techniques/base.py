@@ -35,9 +35,13 @@ class Configuration(BaseModel):
 
 
 class Technique(ABC):
-    """A way of making a module. Instances hold no state."""
+    """A way of making a module. Instances hold no state.
+
+    learning_rate: what is taken when none is given; a study chooses its own on validation.
+    """
 
     name: ClassVar[str]
+    learning_rate: ClassVar[float]
     Config: ClassVar[type[Configuration]]
 
     @abstractmethod

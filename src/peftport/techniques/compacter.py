@@ -60,6 +60,7 @@ class Compacter(Technique):
     """Adapters of parametrised hypercomplex multiplication layers with a shared rule."""
 
     name = "compacter"
+    learning_rate = 1e-2
     Config = CompacterConfig
 
     def shapes(self, config: CompacterConfig, geometry: Geometry) -> Shapes:

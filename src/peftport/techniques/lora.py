@@ -51,6 +51,7 @@ class Lora(Technique):
     """LoRA on linear layers of the host."""
 
     name = "lora"
+    learning_rate = 3e-3
     Config = LoraConfig
 
     def shapes(self, config: LoraConfig, geometry: Geometry) -> Shapes:

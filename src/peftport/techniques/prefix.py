@@ -56,6 +56,7 @@ class PrefixTuning(Technique):
     """Keys and values before the text, in every attention."""
 
     name = "prefix"
+    learning_rate = 3e-2
     Config = PrefixConfig
 
     def shapes(self, config: PrefixConfig, geometry: Geometry) -> Shapes:
@@ -95,8 +96,8 @@ class PrefixTuning(Technique):
         self, config: PrefixConfig, geometry: Geometry, parameters: Parameters
     ) -> tuple[PrefixConfig, Parameters]:
         """Run the network once and keep its keys and values; anything else stays."""
-        if not config.reparametrise:
-            return config, parameters
+        if f"{_NETWORK}.embedding" not in parameters:
+            return config.model_copy(update={"reparametrise": False}), parameters
         kept = {n: t for n, t in parameters.items() if not n.startswith(_NETWORK)}
         down, up = (
             (parameters[f"{_NETWORK}.{side}.weight"], parameters[f"{_NETWORK}.{side}.bias"])

@@ -1,0 +1,77 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from peftport.errors import BadInput
+
+if TYPE_CHECKING:
+    from peftport.hosts.host import Host
+
+HostName = Annotated[str, typer.Option("--host", help="A hub name, a folder, or lab:NAME.")]
+ToHost = Annotated[
+    str, typer.Option("--to", help="The receiving host: a hub name, a folder, or lab:NAME.")
+]
+TaskName = Annotated[
+    str,
+    typer.Option(
+        "--task",
+        help="A hub data set's name, a folder with train/validation/test files, a task YAML, or "
+        "lab:NAME.",
+    ),
+]
+ModuleFolder = Annotated[Path, typer.Argument(metavar="MODULE", help="A module's folder.")]
+LimitTest = Annotated[
+    int | None, typer.Option("--limit-test", min=1, help="Test on at most so many texts.")
+]
+LabelWords = Annotated[
+    str | None,
+    typer.Option("--label-words", help="Words for the labels in order, joined by commas."),
+]
+Device = Annotated[
+    str | None, typer.Option("--device", help="cpu or cuda; the GPU when there is one.")
+]
+
+
+def load_on(name: str, device: str | None) -> Host:
+    """Load a host where it should be; BadInput when there is no such device."""
+    import torch
+
+    from peftport.hosts import load_host
+
+    available = torch.cuda.is_available()
+    if device is None:
+        device = "cuda" if available else "cpu"
+    if device.split(":")[0] not in ("cpu", "cuda") or (device.startswith("cuda") and not available):
+        raise BadInput(f"--device {device!r} is not here; there is cpu{', cuda' * available}.")
+    return load_host(name, device=device)
+
+
+def words_of(text: str | None) -> tuple[str, ...] | None:
+    """Split --label-words at its commas."""
+    return tuple(word.strip() for word in text.split(",")) if text else None
+
+
+def task_for_module(
+    name: str, record: dict[str, Any], words: str | None, limit_test: int | None, **limits: Any
+) -> Any:
+    """Load a task to be read as a module was trained: its label words unless others are given."""
+    from peftport.tasks import load_task
+
+    remembered = record.get("label_words")
+    task = load_task(
+        name,
+        label_words=words_of(words) or (tuple(remembered) if remembered else None),
+        limit_test=limit_test,
+        **limits,
+    )
+    if len(task.labels) != len(record["labels"]):
+        raise BadInput(
+            f"task {name} has {len(task.labels)} classes and the module was trained for "
+            f"{len(record['labels'])} ({', '.join(map(str, record['labels']))})."
+        )
+    return task

@@ -1,0 +1,70 @@
+"""What commands print: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from peftport.errors import BadInput
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+def show(record: dict[str, Any], text: str, as_json: bool) -> None:
+    """Print `record` as JSON, or else `text`."""
+    print(json.dumps(record, indent=2, ensure_ascii=False) if as_json else text)
+
+
+def say(text: str) -> None:
+    """Print progress or a notice on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def log_to_stderr() -> None:
+    """Send the package's notices to standard error, as bare lines."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("peftport")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+
+
+def parse_options(given: list[str] | None) -> dict[str, Any]:
+    """Read KEY=VALUE options, values as YAML; BadInput names one that is not of this form."""
+    import yaml
+
+    options: dict[str, Any] = {}
+    for item in given or []:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise BadInput(f"--option {item!r}: expected KEY=VALUE, such as rank=16.")
+        try:
+            options[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise BadInput(f"--option {item!r}: the value cannot be read: {error}") from error
+    return options
+
+
+def parse_numbers(text: str, option: str, kind: type[int] | type[float]) -> list[Any]:
+    """Read a comma-separated list of numbers; BadInput names the option."""
+    try:
+        numbers = [kind(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        numbers = []
+    if not numbers or any(number < 0 for number in numbers):
+        what = "whole numbers" if kind is int else "numbers"
+        raise BadInput(f"{option} {text!r}: expected {what} of 0 or more, joined by commas.")
+    return numbers
+
+
+def figures_text(figures: dict[str, Any]) -> str:
+    """A test's figures in one line."""
+    auroc = "-" if figures["auroc"] is None else f"{figures['auroc']:.3f}"
+    return (
+        f"accuracy {figures['accuracy']:.3f}, macro-F1 {figures['macro_f1']:.3f}, AUROC {auroc}, "
+        f"log-loss {figures['log_loss']:.3f} on {figures['n_test']} texts"
+    )
