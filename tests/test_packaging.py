@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import sys
 import tomllib
@@ -73,29 +74,42 @@ def test_what_only_an_extra_brings_is_never_imported_with_the_package():
                     assert canonicalize_name(providers[top][0]) in required, f"{file}: {module}"
 
 
-def test_every_requirement_of_dev_is_pinned_to_what_is_allowed():
+def pins() -> dict[str, Version]:
+    """Canonical name and version of every line of constraints.txt."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
-    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
-    pins = {canonicalize_name(name): Version(version) for name, version in pins.items()}
+    split = [line.split("==") for line in lines if not line.startswith("#")]
+    return {canonicalize_name(name): Version(version) for name, version in split}
+
+
+def test_every_pin_is_within_what_the_project_asks_for():
+    extras = [r for extra in PROJECT["optional-dependencies"].values() for r in extra]
+    for requirement in map(Requirement, [*PROJECT["dependencies"], *extras]):
+        assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)])
+
+
+def test_all_that_dev_brings_is_pinned_and_nothing_else():
+    pinned, found = pins(), installed()
+    if not all(found.get(name) == version for name, version in pinned.items()):
+        reason = "this environment was not made from constraints.txt"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     waiting = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
-    seen = set()
+    needed = set()
     while waiting:
         requirement = Requirement(waiting.pop())
         name = canonicalize_name(requirement.name)
-        if name in pins:
-            assert requirement.specifier.contains(pins[name]), str(requirement)
-        else:
-            # torch names libraries of accelerators that its build for processors does not bring.
-            assert name not in installed(), f"{name} is installed and not pinned"
-        if name not in seen and name in installed():
-            seen.add(name)
+        # What a distribution names and this platform does not get is not installed.
+        if name in found and name not in needed:
+            needed.add(name)
             waiting += wanted_by(requirement)
-    assert set(pins) <= seen, "pinned and not needed"
+    assert needed == set(pinned)
 
 
-def installed() -> set[str]:
-    """Canonical names of all distributions in this environment."""
-    return {canonicalize_name(found.name) for found in metadata.distributions()}
+def installed() -> dict[str, Version]:
+    """Canonical names and public versions of all distributions in this environment."""
+    return {
+        canonicalize_name(found.name): Version(Version(found.version).public)
+        for found in metadata.distributions()
+    }
 
 
 def wanted_by(requirement: Requirement) -> list[str]:
