@@ -21,7 +21,7 @@ help:
 study: $(READY)
 	$(BIN)/peftport study run quick --out $(STUDY)
 	@echo
-	@echo "The report: file://$(abspath $(STUDY))/report.html"
+	@echo "The report: file://$(abspath $(STUDY))/index.html"
 
 test: $(READY)
 	$(BIN)/python -m pytest
