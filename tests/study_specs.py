@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -44,3 +45,20 @@ def tiny_spec(hosts: dict[str, Path], task: Path, **changes: Any) -> Spec:
         },
     }
     return spec(**{**made, **changes})
+
+
+def figures(folder: Path) -> list[tuple[Any, ...]]:
+    """What a study found, without how long it took: rows, predictions and donors in order."""
+    db = sqlite3.connect(f"file:{folder / 'study.sqlite'}?mode=ro", uri=True)
+    try:
+        runs = db.execute(
+            "SELECT run_id, status, technique, condition, method, control, origin, receiver, "
+            "relation, origin_task, task, budget, seed, n_test, accuracy, macro_f1, auroc, "
+            "log_loss, error, config, predictions FROM runs ORDER BY run_id"
+        ).fetchall()
+        donors = db.execute(
+            "SELECT donor_id, status, error, config, record, tensors FROM donors ORDER BY donor_id"
+        ).fetchall()
+    finally:
+        db.close()
+    return [*runs, *donors]

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftport.studies.plan import Plan
+from peftport.studies.schema import COLUMNS
 from peftport.studies.spec import parse_spec
 from peftport.studies.store import NAME, Store, read_store
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
     from peftport.reports.results import Results
 
@@ -21,14 +23,11 @@ def read_results(folder: Path) -> Results:
     Raises:
         BadInput: there is no study, or one of another schema.
     """
-    import pandas as pd
-
     from peftport.reports.results import Results
-    from peftport.studies.schema import COLUMNS
 
     with read_store(folder) as store:
         classes = {label: len(task["labels"]) for label, task in store.facts["tasks"].items()}
-        rows = pd.DataFrame(store.rows(), columns=list(COLUMNS))
+        rows = _rows(store)
         task_of = dict(zip(rows["run_id"], rows["task"], strict=True))
         return Results(
             rows,
@@ -36,6 +35,20 @@ def read_results(folder: Path) -> Results:
             {task: _classes(data, classes[task]) for task, data in store.gold().items()},
             _facts(store, folder),
         )
+
+
+def read_rows(folder: Path) -> pd.DataFrame:
+    """Read the rows of the study in `folder`; errors as for `read_results`."""
+    with read_store(folder) as store:
+        return _rows(store)
+
+
+def _rows(store: Store) -> pd.DataFrame:
+    """The rows; whole numbers stay whole where a failed run has none."""
+    import pandas as pd
+
+    rows = pd.DataFrame(store.rows(), columns=list(COLUMNS))
+    return rows.astype({"n_test": "Int64"})
 
 
 def _classes(data: bytes, classes: int) -> np.ndarray:

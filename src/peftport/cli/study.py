@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from peftport.cli.output import AsJson, say, show
 from peftport.errors import BadInput
 
 if TYPE_CHECKING:
@@ -20,7 +22,6 @@ app = typer.Typer(
 
 SpecName = Annotated[str, typer.Argument(metavar="SPEC", help="A preset, or a YAML file.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The study's folder.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -42,7 +43,7 @@ def plan(spec: SpecName, settings: Settings = None, as_json: AsJson = False) -> 
 
     loaded = load_spec(spec, settings or ())
     found = outline(Plan(loaded), resolve(loaded, fetch=False))
-    _print(found, outline_text(found), as_json)
+    show(found, outline_text(found), as_json)
 
 
 @app.command()
@@ -70,7 +71,7 @@ def run(
         raise BadInput(f"--retry {retry}: the one thing to retry is `failed`.")
     loaded, folder = _study_to_run(spec, out, settings or [])
     made = EXECUTORS.get(executor)(workers)
-    print(f"{loaded.name} in {folder}", file=sys.stderr)
+    say(f"study {loaded.name} in {folder}")
     outcome = run_study(
         loaded, folder, made, retry_failed=retry == "failed", progress=Lines(sys.stderr)
     )
@@ -92,14 +93,14 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
     from peftport.studies.outline import standing, standing_text
 
     found = standing(folder)
-    _print(found, standing_text(found), as_json)
+    show(found, standing_text(found), as_json)
 
 
 @app.command()
 def report(folder: Folder, as_json: AsJson = False) -> None:
     """Write a study's report: one page that needs no network, beside tables."""
     page = _write_report(folder)
-    _print({"report": str(page)}, f"report: {page}", as_json)
+    show({"report": str(page)}, f"report: {page}", as_json)
 
 
 @app.command()
@@ -111,11 +112,49 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="A new file; standard output if not given.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write the rows of a study, one a run."""
-    from peftport.studies.export import export_rows
+    from peftport.cli.results import read_rows
+    from peftport.reports.exports import export as rows_as
 
-    export_rows(folder, form, out)
+    if out is None and as_json:
+        form = "json"
+    _check_place(out, form)
+    rows = read_rows(folder)
+    data = rows_as(rows, form)
+    if out is not None:
+        _write(out, data)
+        show(
+            {"out": str(out), "format": form, "rows": len(rows)}, f"{len(rows)} rows: {out}", as_json
+        )
+    elif as_json:
+        show({"rows": json.loads(data)}, "", as_json)
+    else:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+
+def _check_place(out: Path | None, form: str) -> None:
+    """Refuse a place where nothing can be written before anything is read."""
+    if out is None:
+        if form == "parquet" and sys.stdout.isatty():
+            raise BadInput("Parquet is no text for a terminal; give --out FILE.")
+        return
+    if out.exists():
+        what = "is a folder; name a file in it" if out.is_dir() else "exists already"
+        raise BadInput(f"--out {out} {what}.")
+    if not out.parent.is_dir():
+        raise BadInput(f"--out {out}: there is no folder {out.parent}.")
+
+
+def _write(out: Path, data: bytes) -> None:
+    from peftport.files import write_atomic
+
+    try:
+        write_atomic(out, data)
+    except OSError as error:
+        raise BadInput(f"--out {out} cannot be written: {error}.") from error
 
 
 def _study_to_run(name: str, out: Path | None, settings: list[str]) -> tuple[Spec, Path]:
@@ -165,12 +204,3 @@ def _run_text(folder: Path, outcome: Outcome, report: Path | None) -> str:
     if report:
         lines.append(f"Report: {report}")
     return "\n".join(lines)
-
-
-def _print(record: dict[str, Any], text: str, as_json: bool) -> None:
-    if as_json:
-        import json
-
-        print(json.dumps(record, indent=2, ensure_ascii=False))
-    else:
-        print(text)

@@ -68,7 +68,7 @@ class _Trained:
     def __init__(self, work: Work, place: _Place) -> None:
         self.work, self.place = work, place
         self.technique = technique(work.technique)
-        self.config = self.technique.configure(work.options)
+        self.config = self._config()
         self.errors: dict[int, str] = {}
         self.lanes: list[int] = []
         starts = []
@@ -111,6 +111,13 @@ class _Trained:
                 for lane, evaluation in tested.items()
             }
             yield self._reading(reading.budget, results, reading.parameters)
+
+    def _config(self) -> Any:
+        """As planned, but a module that was ported is without what only training needed."""
+        config = self.technique.configure(self.work.options)
+        if any(start.donor for start in self.work.starts):
+            config, _ = self.technique.fold(config, self.place.host.geometry, {})
+        return config
 
     def _start(self, start: Start) -> Parameters:
         host, classes = self.place.host, self.place.readout.classes
@@ -163,10 +170,11 @@ class _Trained:
 
     def _keep(self, lane: int, budget: int, tensors: Parameters) -> Kept:
         start, host = self.work.starts[lane], self.place.host
+        config, tensors = self.technique.fold(self.config, host.geometry, tensors)
         name = HostName(name=self.work.host_name, fingerprint=host.fingerprint)
         record = Record(
             technique=self.work.technique,
-            config=self.config.model_dump(mode="json"),
+            config=config.model_dump(mode="json"),
             geometry=host.geometry.record(),
             host=name,
             origin=name,

@@ -129,12 +129,11 @@ def _override(data: dict[str, Any], key: str, value: Any) -> None:
 def _located(spec: Spec) -> Spec:
     """Give every host and task of the study its place, and make paths independent of the current
     folder, so that a study can be continued from anywhere."""
-    hosts = {label for pair in spec.pairs for label in (pair.origin, pair.receiver)}
-    tasks = {label for s in spec.settings for label in (s.origin_task, s.task)}
+    hosts, tasks = spec.hosts_used(), spec.tasks_used()
     return spec.model_copy(
         update={
-            "hosts": {label: _place(spec.hosts.get(label, label)) for label in sorted(hosts)},
-            "tasks": {label: _place(spec.tasks.get(label, label)) for label in sorted(tasks)},
+            "hosts": {label: _place(location) for label, location in hosts.items()},
+            "tasks": {label: _place(location) for label, location in tasks.items()},
         }
     )
 

@@ -65,9 +65,9 @@ def resolve(spec: Spec, *, fetch: bool) -> Facts:
     """
     _check_names(spec)
     facts = Facts({}, {}, _configurations(spec))
-    for label, location in spec.hosts.items():
+    for label, location in spec.hosts_used().items():
         facts.hosts[label] = _host(label, location, fetch, facts.unknown)
-    for label, location in spec.tasks.items():
+    for label, location in spec.tasks_used().items():
         facts.tasks[label], gold = _task(spec, label, location, fetch, facts.unknown)
         if gold is not None:
             facts.gold[label] = gold
@@ -170,14 +170,28 @@ def _check_labels(spec: Spec, tasks: Mapping[str, Mapping[str, Any]]) -> None:
 def _check_shapes(spec: Spec, facts: Facts) -> None:
     """Refuse a module that its host cannot have, and a port that would be empty or partial."""
     known = {label: host for label, host in facts.hosts.items() if "geometry" in host}
+    for name, label in product(spec.techniques, known):
+        _check_module(name, facts.techniques[name], label, known[label])
     ways = [
         *(way for way in spec.methods if "ported" in spec.conditions),
         *(way for way in spec.controls if "sampled" in spec.conditions),
     ]
-    for technique, pair in product(spec.techniques, spec.pairs):
+    for name, pair, way in product(spec.techniques, spec.pairs, ways):
         if pair.origin in known and pair.receiver in known:
-            for way in ways:
-                _check_port(technique, facts.techniques[technique], pair, known, way)
+            _check_port(name, facts.techniques[name], pair, known, way)
+
+
+def _check_module(
+    name: str, options: Mapping[str, Any], label: str, host: Mapping[str, Any]
+) -> None:
+    from peftport.hosts.geometry import geometry_from_record
+    from peftport.techniques import technique
+
+    made = technique(name)
+    try:
+        made.shapes(made.configure(options), geometry_from_record(host["geometry"]))
+    except BadInput as error:
+        raise BadInput(f"technique {name} on host {label}: {error}") from error
 
 
 def _check_port(
@@ -192,26 +206,25 @@ def _check_port(
     from peftport.modules.module import expected_shapes
     from peftport.porting import port_method
     from peftport.porting.base import Request
+    from peftport.techniques import technique
 
-    origin, receiver = hosts[pair.origin], hosts[pair.receiver]
-    mark = HostName(name=pair.origin, fingerprint=origin["fingerprint"])
+    origin, receiver = (
+        geometry_from_record(hosts[label]["geometry"]) for label in (pair.origin, pair.receiver)
+    )
+    made, mark = technique(name), HostName(name=pair.origin, fingerprint="")
+    config, _ = made.fold(made.configure(options), origin, {})
     record = Record(
         technique=name,
-        config=dict(options),
-        geometry=origin["geometry"],
+        config=config.model_dump(mode="json"),
+        geometry=origin.record(),
         host=mark,
         origin=mark,
         task={"labels": [0, 1]},
         seed=0,
     )
     method = port_method(way)
-    try:
-        request = Request(
-            record, expected_shapes(record), geometry_from_record(receiver["geometry"])
-        )
-        problem = method.problem(method.account(request))
-    except BadInput as error:
-        problem = str(error)
+    request = Request(record, expected_shapes(record), receiver)
+    problem = method.problem(method.account(request))
     if problem:
         raise BadInput(
             f"pair {pair.origin} -> {pair.receiver}: {name} cannot be ported by {way}: {problem}. "

@@ -87,7 +87,7 @@ class Schedule:
         for lane in pack.lanes:
             if lane.arm.needs_donor:
                 donor_id, _ = self._identity.donor(self._plan.donor_of(lane))
-                if donor_id not in self._donors:
+                if donor_id not in self._donors and donor_id not in job.waits_for:
                     job.waits_for.add(donor_id)
                     self._waiting.setdefault(donor_id, []).append(job)
         if not job.waits_for:

@@ -166,6 +166,16 @@ class Spec(_Strict):
             for role in self.roles():
                 self.learning_rate(technique, role)
 
+    def hosts_used(self) -> dict[str, str]:
+        """Every host of the study and where it is."""
+        labels = {label for pair in self.pairs for label in (pair.origin, pair.receiver)}
+        return {label: self.hosts.get(label, label) for label in sorted(labels)}
+
+    def tasks_used(self) -> dict[str, str]:
+        """Every task of the study and where it is."""
+        labels = {label for s in self.settings for label in (s.origin_task, s.task)}
+        return {label: self.tasks.get(label, label) for label in sorted(labels)}
+
     def roles(self) -> tuple[str, ...]:
         """What modules are trained as in this study."""
         wants = set(self.conditions)

@@ -1,0 +1,199 @@
+"""Packs worked off by the real training code, on tiny hosts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load
+from study_specs import tiny_spec
+
+from peftport.errors import BadInput
+from peftport.modules import Module, Record, expected_shapes
+from peftport.studies.execute import execute, fresh
+from peftport.studies.resolve import resolve
+from peftport.studies.work import Kept, PackReading, Start, Work
+
+FAMILIES = {"encoder-decoder": "t5", "encoder": "bert", "decoder": "qwen2"}
+
+
+@pytest.fixture
+def work(tiny_host, tiny_continuation, tiny_task, request):
+    """A pack of three lanes from scratch on the receiving host of a kind."""
+    family = FAMILIES[getattr(request, "param", "encoder-decoder")]
+    hosts = {"a": tiny_host(family), "b": tiny_continuation(family)}
+    pairs = [{"origin": "a", "receiver": "b", "relation": "continuation"}]
+    facts = resolve(tiny_spec(hosts, tiny_task, pairs=pairs), fetch=True)
+    return Work(
+        number=4,
+        host=facts.hosts["b"]["location"],
+        host_name="b",
+        host_mark=facts.hosts["b"]["fingerprint"],
+        task=facts.tasks["films"]["location"],
+        task_name="films",
+        task_mark=facts.tasks["films"]["fingerprint"],
+        technique="lora",
+        options=facts.techniques["lora"],
+        training={"batch_size": 8, "warmup": 2, "clip": 1.0, "weight_decay": 0.0},
+        limit_train=None,
+        limit_test=None,
+        budgets=(0, 4, 8),
+        starts=tuple(Start("scratch", seed, 0.01) for seed in (0, 1, 2)),
+        tests={0: (0, 1, 2), 4: (0, 1, 2), 8: (0, 1)},
+        keeps={0: (), 4: (), 8: (0, 2)},
+    )
+
+
+def run(work: Work) -> dict[int, PackReading]:
+    return {reading.budget: reading for reading in execute(work, 1)}
+
+
+def donors(work: Work) -> dict[int, Kept]:
+    """Donors by seed, trained on the receiving host itself."""
+    return {
+        work.starts[found.lane].seed: found.module
+        for found in run(work)[8].lanes
+        if found.module is not None
+    }
+
+
+@pytest.mark.parametrize("work", FAMILIES, indirect=True)
+@pytest.mark.parametrize("technique", ["adapter", "compacter", "lora", "prefix"])
+def test_a_pack_tests_and_keeps_what_was_asked_for(work, technique):
+    options = {"reduction": 4} if technique == "compacter" else {}
+    found = run(replace(work, technique=technique, options=options))
+    assert list(found) == [0, 4, 8]
+    assert [[r.lane for r in found[b].lanes] for b in (0, 4, 8)] == [[0, 1, 2], [0, 1, 2], [0, 1, 2]]
+    for result in found[4].lanes:
+        assert result.metrics["n_test"] == len(result.predictions) == 48
+        assert math.isfinite(result.metrics["log_loss"])
+        assert set(result.predictions) <= {0, 1}
+        assert result.module is None
+    first, second, third = found[8].lanes
+    assert first.module and not second.module
+    assert third.module and not third.metrics and third.predictions is None
+
+
+def test_a_donor_is_a_whole_module_with_its_provenance(work):
+    kept = donors(work)[2]
+    module = Module(Record.model_validate_json(kept.record), load(kept.tensors))
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.tensors.items()}
+    assert shapes == expected_shapes(module.record)
+    assert module.record.host.fingerprint == work.host_mark
+    assert module.record.task["fingerprint"] == work.task_mark
+    assert module.record.training == {"steps": 8, "learning_rate": 0.01, **work.training}
+    assert module.record.seed == 2
+
+
+@pytest.mark.parametrize("work", FAMILIES, indirect=True)
+def test_a_copy_at_budget_0_is_the_donor(work):
+    """Received by the host that it was trained on, a copied module predicts what it did."""
+    trained = run(work)
+    kept = donors(work)
+    starts = (Start("ported", 0, 0.01, "copy", kept[0]), Start("ported", 2, 0.01, "copy", kept[2]))
+    ported = run(replace(work, starts=starts, budgets=(0,), tests={0: (0, 1)}, keeps={}))
+    assert ported[0].lanes[0].predictions == trained[8].lanes[0].predictions
+    assert ported[0].lanes[0].metrics["log_loss"] == pytest.approx(
+        trained[8].lanes[0].metrics["log_loss"], abs=1e-5
+    )
+
+
+def test_a_sample_differs_by_its_seed_and_from_the_copy(work):
+    kept = donors(work)[0]
+    starts = (
+        Start("ported", 0, 0.01, "copy", kept),
+        Start("sampled", 0, 0.01, "gaussian", kept),
+        Start("sampled", 1, 0.01, "gaussian", kept),
+    )
+    found = run(replace(work, starts=starts, budgets=(0,), tests={0: (0, 1, 2)}, keeps={}))
+    assert len({result.metrics["log_loss"] for result in found[0].lanes}) == 3
+
+
+@pytest.mark.parametrize("technique", ["lora", "prefix"])
+def test_a_folded_donor_is_received_and_trained(work, technique):
+    options = {"reparametrise": True} if technique == "prefix" else {}
+    made = replace(work, technique=technique, options=options)
+    kept = donors(made)[0]
+    starts = (Start("ported", 0, 0.01, "copy", kept), Start("sampled", 0, 0.01, "gaussian", kept))
+    found = run(replace(made, starts=starts, tests={b: (0, 1) for b in (0, 4, 8)}, keeps={}))
+    trained = run(made)
+    assert found[0].lanes[0].predictions == trained[8].lanes[0].predictions
+    assert found[8].lanes[0].metrics["log_loss"] != found[0].lanes[0].metrics["log_loss"]
+
+
+def test_doing_a_pack_again_gives_the_same_bits(work):
+    first, again = run(work), run(work)
+    for budget, reading in first.items():
+        for one, other in zip(reading.lanes, again[budget].lanes, strict=True):
+            assert replace(one, metrics=_untimed(one)) == replace(other, metrics=_untimed(other))
+
+
+def test_reading_fewer_budgets_changes_no_bit_of_the_others(work):
+    whole = run(work)
+    part = run(replace(work, budgets=(8,)))
+    assert list(part) == [8]
+    for one, other in zip(whole[8].lanes, part[8].lanes, strict=True):
+        assert replace(one, metrics=_untimed(one)) == replace(other, metrics=_untimed(other))
+
+
+def _untimed(result):
+    return {k: v for k, v in result.metrics.items() if k != "train_seconds"}
+
+
+def test_a_lane_that_diverges_fails_from_there_on_and_the_others_go_on(work):
+    sick = (work.starts[0], replace(work.starts[1], learning_rate=1e38), work.starts[2])
+    keeps = {0: (), 4: (), 8: (0, 1)}
+    found = run(replace(work, starts=sick, keeps=keeps))
+    assert not any(result.error for result in found[0].lanes)
+    first, second, third = found[4].lanes
+    assert "finite" in second.error
+    assert second.predictions is None and not second.metrics
+    assert first.metrics and third.metrics
+    first, second = found[8].lanes
+    assert "finite" in second.error
+    assert second.module is None
+    assert first.module is not None
+
+
+def test_a_lane_without_its_donor_fails_and_the_others_go_on(work):
+    kept = donors(work)[0]
+    starts = (
+        Start("ported", 0, 0.01, "copy", None, "its donor failed"),
+        Start("ported", 2, 0.01, "copy", kept),
+    )
+    found = run(replace(work, starts=starts, tests={b: (0, 1) for b in (0, 4, 8)}, keeps={}))
+    for reading in found.values():
+        assert reading.lanes[0].error == "its donor failed"
+        assert reading.lanes[1].metrics
+    none = run(replace(work, starts=starts[:1], tests={b: (0,) for b in (0, 4, 8)}, keeps={}))
+    assert [r.lanes[0].error for r in none.values()] == ["its donor failed"] * 3
+
+
+@pytest.mark.parametrize("work", FAMILIES, indirect=True)
+def test_a_bare_host_is_tested_for_every_seed(work):
+    bare = replace(work, technique="", budgets=(0,), tests={0: (0, 1, 2)}, keeps={})
+    found = run(bare)[0].lanes
+    assert [result.lane for result in found] == [0, 1, 2]
+    losses = {result.metrics["log_loss"] for result in found}
+    is_encoder = "bert" in work.host
+    assert len(losses) == (3 if is_encoder else 1)
+
+
+@pytest.mark.parametrize("mark", ["host_mark", "task_mark"])
+def test_what_changed_since_the_plan_is_refused(work, mark):
+    with pytest.raises(BadInput, match="no longer what it was"):
+        run(replace(work, **{mark: "another"}))
+
+
+def test_a_fresh_module_is_drawn_from_its_seed(work, tiny_host):
+    from peftport.hosts import load_host
+    from peftport.techniques import technique
+
+    host, lora = load_host(str(tiny_host("bert"))), technique("lora")
+    config = lora.configure({})
+    one, same, other = (fresh(lora, config, host, 2, seed) for seed in (1, 1, 2))
+    assert "head.weight" in one
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)

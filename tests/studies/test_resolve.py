@@ -1,0 +1,105 @@
+"""What names in a specification stand for, and combinations that cannot be run."""
+
+from __future__ import annotations
+
+import pytest
+from study_specs import spec, tiny_spec
+
+from peftport.errors import BadInput
+from peftport.studies.resolve import class_bytes, resolve
+
+PAIR = {"origin": "a", "receiver": "b", "relation": "continuation"}
+
+
+@pytest.fixture
+def made(tiny_host, tiny_continuation, tiny_task):
+    def make(family="t5", other=None, **changes):
+        hosts = {"a": tiny_host(family), "b": other or tiny_continuation(family)}
+        return tiny_spec(hosts, tiny_task, **{"pairs": [PAIR], **changes})
+
+    return make
+
+
+def test_hosts_and_tasks_get_fingerprints_and_techniques_their_defaults(made, tiny_task):
+    facts = resolve(made(techniques={"lora": {"rank": 4}, "adapter": {}}), fetch=True)
+    hosts, tasks = facts.marks()
+    assert set(hosts) == {"a", "b"}
+    assert len({*hosts.values()}) == 2
+    assert all(len(mark) == 64 for mark in (*hosts.values(), *tasks.values()))
+    assert facts.techniques["lora"]["rank"] == 4
+    assert facts.techniques["lora"]["alpha"] == 8.0
+    assert facts.tasks["films"]["location"] == str(tiny_task)
+    assert len(facts.gold["films"]) == 48
+    assert set(facts.gold["films"]) == {0, 1}
+    assert not facts.unknown
+
+
+def test_a_limit_of_test_rows_holds_for_the_true_classes_and_the_fingerprint(made):
+    short, whole = (resolve(made(limit_test=limit), fetch=True) for limit in (7, None))
+    assert len(short.gold["films"]) == 7
+    assert short.marks()[1] != whole.marks()[1]
+
+
+def test_what_is_on_the_hub_is_left_unknown_by_a_plan():
+    hosts = {"a": "google/t5-v1_1-base", "b": "google/flan-t5-base"}
+    facts = resolve(spec(pairs=[PAIR], hosts=hosts, tasks={"films": "sst2"}), fetch=False)
+    assert set(facts.unknown) == {"a", "b", "films"}
+    assert facts.marks() == ({"a": "name:a", "b": "name:b"}, {"films": "name:films"})
+
+
+def test_classes_are_kept_in_the_smallest_type_that_holds_them():
+    assert class_bytes(2, [0, 1, 1]) == bytes([0, 1, 1])
+    assert class_bytes(256, [255]) == b"\xff"
+    assert len(class_bytes(257, [256, 1])) == 4
+
+
+def refused(made) -> str:
+    with pytest.raises(BadInput) as caught:
+        resolve(made, fetch=True)
+    return str(caught.value)
+
+
+def test_names_that_stand_for_nothing_are_refused(made, tmp_path):
+    assert "unknown port method 'copi'. Did you mean 'copy'?" in refused(made(methods=["copi"]))
+    assert "'gaussian' is a control" in refused(made(methods=["gaussian"]))
+    message = refused(made(controls=["gausian"]))
+    assert "unknown sampling 'gausian'. Did you mean 'gaussian'?" in message
+    assert "option 'rnk'" in refused(made(techniques={"lora": {"rnk": 1}, "adapter": {}}))
+    nothing = str(tmp_path / "nothing")
+    assert nothing in refused(made(other=nothing))
+    assert nothing in refused(made(tasks={"films": nothing}))
+
+
+def test_a_pair_of_the_same_weights_is_not_called_a_continuation(made, tiny_host):
+    message = refused(made(other=tiny_host("t5")))
+    assert "both hosts have the same weights" in message
+
+
+def test_a_technique_that_a_host_cannot_have_is_refused_with_the_reason(made):
+    message = refused(
+        made(techniques={"compacter": {}}, training={"learning_rates": {"compacter": 0.1}})
+    )
+    assert "technique compacter on host a" in message
+    assert "bottleneck" in message
+
+
+def test_a_port_between_other_geometries_is_refused_with_the_reason(made, tiny_host):
+    message = refused(made("t5", other=tiny_host("bert")))
+    assert "pair a -> b: lora cannot be ported by copy" in message
+
+
+def test_tasks_of_other_numbers_of_classes_are_not_joined(made, tiny_task, tmp_path):
+    rows = "\n".join(f"text {i},{i % 3}" for i in range(30))
+    for split in ("train", "validation", "test"):
+        (tmp_path / f"{split}.csv").write_text(f"text,label\n{rows}\n")
+    (tmp_path / "three.yaml").write_text(
+        "splits: {train: train.csv, validation: validation.csv, test: test.csv}\n"
+        "labels: {0: bad, 1: fine, 2: good}\n"
+    )
+    message = refused(
+        made(
+            tasks={"films": str(tiny_task), "three": str(tmp_path / "three.yaml")},
+            settings=[{"origin_task": "films", "task": "three"}],
+        )
+    )
+    assert "setting films -> three: a module for 2 classes cannot be tested on 3" in message
