@@ -53,7 +53,10 @@ def assess(
     as_json: AsJson = False,
 ) -> None:
     """Show what survives of MODULE on a host: bare host, copy, samplings, scratch, native."""
+    import pandas as pd
+
     from peftport.modules import load_module
+    from peftport.reports.results import Results
     from peftport.studies.assess import Assessment
     from peftport.training import Settings
 
@@ -79,7 +82,8 @@ def assess(
         Settings(batch_size=trained.get("batch_size", 16)),
     )
     say(f"{donor.technique}, {seeds} seeds, budgets {budgets}, tested on {data.name} ...")
-    results, chosen = assessment.run()
+    found, chosen = assessment.run()
+    results = Results(pd.DataFrame(found.rows), found.predictions, found.gold, {"study": "assess"})
     record = _record(results, donor.record, assessment, chosen)
     show(record, _text(record), as_json)
 

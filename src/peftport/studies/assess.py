@@ -26,7 +26,6 @@ from peftport.training.module import fresh
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
-    from peftport.reports.results import Results
     from peftport.tasks import Encoded, Task
 
 
@@ -49,6 +48,19 @@ class Found:
     evaluation: Evaluation | None
     seconds: float
     error: str = ""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What was found, as a study exports it.
+
+    rows: one mapping a run, with a study's columns. predictions: run id -> predicted classes,
+    (n_test,). gold: task -> true classes, (n_test,).
+    """
+
+    rows: list[dict[str, Any]]
+    predictions: dict[str, np.ndarray]
+    gold: dict[str, np.ndarray]
 
 
 @dataclass
@@ -81,7 +93,7 @@ class Assessment:
                 f"trained for {self.module.classes}."
             )
 
-    def run(self) -> tuple[Results, dict[str, float]]:
+    def run(self) -> tuple[Rows, dict[str, float]]:
         """Train and test everything.
 
         Returns:
@@ -97,7 +109,7 @@ class Assessment:
             *self._train(ported, self.budgets, rates),
             *self._native(fresh_lanes, rates),
         ]
-        return self._results(found), rates
+        return self._collect(found), rates
 
     @cached_property
     def _train_split(self) -> Encoded:
@@ -212,20 +224,14 @@ class Assessment:
         lanes = stack_lanes([head])
         return evaluate(self.host, None, None, lanes, self._test_split, self.readout)
 
-    def _results(self, found: Sequence[Found]) -> Results:
-        import pandas as pd
-
-        from peftport.reports.results import COLUMNS, Results
-
+    def _collect(self, found: Sequence[Found]) -> Rows:
         rows, predictions = [], {}
         for number, each in enumerate(found):
             run_id = f"assess-{number}"
             rows.append(self._row(run_id, each))
             if each.evaluation is not None:
                 predictions[run_id] = each.evaluation.predictions
-        gold = {self.task.name: np.asarray(self._test_split.labels)}
-        table = pd.DataFrame(rows, columns=list(COLUMNS))
-        return Results(table, predictions, gold, {"study": "assess"})
+        return Rows(rows, predictions, {self.task.name: np.asarray(self._test_split.labels)})
 
     def _row(self, run_id: str, found: Found) -> dict[str, Any]:
         record, lane = self.module.record, found.lane
