@@ -5,6 +5,7 @@ Runs in workers. Hosts are loaded once per worker, and texts tokenised once per 
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -23,6 +24,16 @@ from peftport.techniques import technique
 from peftport.techniques.base import Parameters, stack_lanes, take_lane
 from peftport.techniques.head import initial_head
 from peftport.training import Evaluation, Readout, Settings, evaluate, readout_of, trajectory
+
+# Every pack needs these, which are slow to import and otherwise imported when first used: here a
+# fork server imports them once for all workers.
+for _name in (
+    "pyarrow.parquet",
+    "sklearn.metrics",
+    "transformers.generation.utils",
+    "transformers.models.auto.tokenization_auto",
+):
+    importlib.import_module(_name)
 
 _NOT_FINITE = "the module's scores are not finite"
 

@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -35,19 +35,25 @@ class LocalExecutor:
         threads: threads of each; None divides what the machine (or OMP_NUM_THREADS) gives.
         entry: "module:function" that turns a Work into readings with so many threads; imported
             by the workers.
+        start: how processes are started: "forkserver", "spawn" or "fork". A fork server, taken
+            where there is one, imports torch once for all workers and replaces a dead one at once.
     """
 
-    def __init__(self, workers: int = 1, threads: int | None = None, entry: str = ENTRY) -> None:
+    def __init__(
+        self,
+        workers: int = 1,
+        threads: int | None = None,
+        entry: str = ENTRY,
+        start: str | None = None,
+    ) -> None:
         self._most = workers
         self._threads = threads or max(1, available_threads() // workers)
         self._entry = entry
         self._workers: list[_Worker] = []
         self._lost: list[Lost] = []
-        # A fork server imports torch once for all workers, and replaces a dead one at once.
-        methods = multiprocessing.get_all_start_methods()
-        self._context: Any = multiprocessing.get_context(
-            "forkserver" if "forkserver" in methods else "spawn"
-        )
+        known = multiprocessing.get_all_start_methods()
+        start = start or ("forkserver" if "forkserver" in known else "spawn")
+        self._context: Any = multiprocessing.get_context(start)
 
     def warm(self) -> None:
         """Begin to import what workers need, while the driver does something else."""
@@ -170,12 +176,13 @@ def available_threads() -> int:
 
 @contextmanager
 def _for_workers(threads: int) -> Iterator[None]:
-    """Processes started here read their thread budget, and ignore a Ctrl-C: it reaches every
-    process of a terminal, and stopping is the driver's decision."""
-    main = threading.current_thread() is threading.main_thread()
+    """Processes started here read their thread budget, and are born with Ctrl-C blocked: it
+    reaches every process of a terminal, and stopping is the driver's decision."""
+    # It unblocks Ctrl-C when it is started, and so it must run before Ctrl-C is blocked.
+    resource_tracker.ensure_running()
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     os.environ.update(dict.fromkeys(names, str(threads)))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
@@ -186,8 +193,7 @@ def _for_workers(threads: int) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-        if main:
-            signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _work(pipe: Connection, threads: int, entry: str) -> None:

@@ -1,0 +1,205 @@
+"""Studies run for real, and killed: the same figures whatever happens to them."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from study_nursery import Nursery
+from study_specs import figures, tiny_spec
+
+from peftport.studies.spec import Spec
+from peftport.studies.store import read_store
+
+KILLS = 24
+
+
+@pytest.fixture(scope="module")
+def nursery():
+    with Nursery() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def study(tiny_host, tiny_continuation, tiny_task) -> Spec:
+    return tiny_spec(
+        {"a": tiny_host("t5"), "b": tiny_continuation("t5")},
+        tiny_task,
+        pairs=[{"origin": "a", "receiver": "b", "relation": "continuation"}],
+        budgets=[0, 4, 8],
+        donor_steps=12,
+        native_steps=12,
+        lanes=2,
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(nursery, study, tmp_path_factory) -> list:
+    folder = tmp_path_factory.mktemp("undisturbed") / "study"
+    assert nursery.run(study, folder) == 0
+    return figures(folder)
+
+
+def test_a_study_runs_to_its_end_and_says_how_far_it_is(nursery, study, undisturbed, tmp_path):
+    driver = nursery.start(study, tmp_path / "s")
+    assert driver.wait() == 0
+    lines = driver.said().splitlines()
+    assert lines[0] == "0/42 runs"
+    assert lines[-1].startswith("42/42 runs, ")
+    assert "a minute" in lines[-1]
+    assert not {"\r", "\x1b"} & set(driver.said())
+
+
+def test_several_workers_find_what_one_finds(nursery, study, undisturbed, tmp_path):
+    assert nursery.run(study, tmp_path / "s", workers=3) == 0
+    assert figures(tmp_path / "s") == undisturbed
+
+
+def test_a_study_killed_at_any_moment_finds_what_an_undisturbed_one_finds(
+    nursery, study, undisturbed, tmp_path
+):
+    rng = random.Random(7)
+    killed = {"driver": 0, "worker": 0}
+    studies = interrupted = 0
+    while sum(killed.values()) < KILLS or not all(killed.values()):
+        folder = tmp_path / f"s{studies}"
+        studies += 1
+        while not _run_and_kill(nursery, study, folder, rng, killed):
+            interrupted += 1
+        assert figures(folder) == undisturbed
+    assert interrupted >= 8
+    assert min(killed.values()) >= 6
+
+
+def _run_and_kill(nursery, study, folder, rng, killed) -> bool:
+    """Run the study while killing its processes; whether it came to its end."""
+    driver = nursery.start(study, folder, workers=2)
+    deaths = 0  # of workers: a pack that kills three is given up
+    while not driver.ended(within=rng.uniform(0.0, 0.6)):
+        workers = driver.workers()
+        if workers and deaths < 2 and rng.random() < 0.5:
+            os.kill(rng.choice(workers), signal.SIGKILL)
+            killed["worker"] += 1
+            deaths += 1
+        elif rng.random() < 0.5:
+            driver.kill(signal.SIGKILL)
+            killed["driver"] += 1
+            assert driver.wait() == -signal.SIGKILL
+            return False
+    assert driver.wait() == 0, driver.said()
+    return True
+
+
+def test_an_interrupt_ends_a_study_soon_and_it_goes_on_afterwards(
+    nursery, study, undisturbed, tmp_path
+):
+    codes = []
+    for delay in (0.05, 0.4, 0.8, 1.2):
+        driver = nursery.start(study, tmp_path / "s", workers=2)
+        if not driver.ended(within=0.1 + delay):
+            driver.kill(signal.SIGINT)
+            begun = time.monotonic()
+            assert driver.ended(within=5)
+            assert time.monotonic() - begun < 5
+        codes.append(driver.wait())
+        if codes[-1] == 0:
+            break
+    assert 130 in codes
+    assert set(codes) <= {0, 130}
+    assert nursery.run(study, tmp_path / "s") == 0
+    assert figures(tmp_path / "s") == undisturbed
+
+
+def test_a_second_driver_is_refused_while_the_first_goes_on(nursery, study, undisturbed, tmp_path):
+    first = nursery.start(study, tmp_path / "s")
+    while not (tmp_path / "s" / "study.sqlite").exists():
+        time.sleep(0.01)
+    os.kill(first.pid, signal.SIGSTOP)  # so that it cannot end before the second one tries
+    try:
+        second = nursery.start(study, tmp_path / "s")
+        assert second.wait() == 2
+        assert f"is being run by process {first.pid} on " in second.said()
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+    assert first.wait() == 0
+    assert figures(tmp_path / "s") == undisturbed
+
+
+def test_a_full_disk_ends_a_study_clearly_and_it_goes_on_when_there_is_room(
+    nursery, study, undisturbed
+):
+    with small_disk("220k") as disk:
+        driver = nursery.start(study, disk / "s")
+        assert driver.wait() == 1
+        assert "error: " in driver.said()
+        assert "cannot be written" in driver.said()
+        with read_store(disk / "s") as store:
+            assert len(store.statuses()) < 42
+        subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
+        assert nursery.run(study, disk / "s") == 0
+        assert figures(disk / "s") == undisturbed
+
+
+@contextmanager
+def small_disk(size: str):
+    """A file system that is soon full; skips where none can be mounted."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+        if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("a small file system cannot be mounted here")
+        try:
+            yield Path(folder)
+        finally:
+            subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_loss_that_is_no_number_fails_its_run_alone(nursery, study, undisturbed, tmp_path):
+    # No learning rate is certain to diverge; a weight decay of 1e30 is.
+    sick = study.model_copy(
+        update={"training": study.training.model_copy(update={"weight_decay": 1e30})}
+    )
+    assert nursery.run(sick, tmp_path / "s") == 1
+    with read_store(tmp_path / "s") as store:
+        rows = list(store.rows())
+    done = {row["budget"] for row in rows if row["status"] == "done"}
+    assert len(rows) == 42
+    assert done == {0}
+
+
+def test_another_study_is_not_mixed_into_a_folder(nursery, study, tmp_path):
+    assert nursery.run(study, tmp_path / "s") == 0
+    other = nursery.start(study.model_copy(update={"seeds": (0, 5)}), tmp_path / "s")
+    assert other.wait() == 2
+    assert "holds study 'tiny' with another 'seeds': [0, 1] there, [0, 5] here" in other.said()
+
+
+def test_a_host_that_changed_is_refused(nursery, study, tmp_path, tiny_host):
+    moved = tmp_path / "b"
+    shutil.copytree(study.hosts["b"], moved)
+    elsewhere = study.model_copy(update={"hosts": {**study.hosts, "b": str(moved)}})
+    folder = tmp_path / "s"
+    assert nursery.run(study, folder) == 0
+    assert nursery.run(elsewhere, folder) == 0  # the same weights in another place
+    shutil.copytree(tiny_host("t5"), moved, dirs_exist_ok=True)
+    renamed = nursery.start(elsewhere, folder)
+    assert renamed.wait() == 2
+    assert "both hosts have the same weights" in renamed.said() or "host b has changed" in (
+        renamed.said()
+    )
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(nursery, study, tmp_path):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "thesis.tex").write_text("x")
+    driver = nursery.start(study, tmp_path / "s")
+    assert driver.wait() == 2
+    assert "not empty (thesis.tex)" in driver.said()
+    assert [p.name for p in (tmp_path / "s").iterdir()] == ["thesis.tex"]
