@@ -63,7 +63,10 @@ class Driver:
     def workers(self) -> list[int]:
         """The processes of its workers."""
         try:
-            return [int(p) for p in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+            return [
+                int(p)
+                for p in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+            ]
         except FileNotFoundError:
             return []
 

@@ -6,7 +6,6 @@ from collections import deque
 from threading import Event as Flag
 
 import pytest
-from study_specs import spec
 
 from peftport.studies.driver import TRIES, Driver
 from peftport.studies.identity import Identity
@@ -24,6 +23,7 @@ from peftport.studies.work import (
     PackReading,
     Work,
 )
+from study_specs import spec
 
 HOSTS = {label: {"location": f"/{label}", "fingerprint": label} for label in "abc"}
 TASKS = {"films": {"location": "/films", "fingerprint": "films"}}
@@ -75,7 +75,9 @@ class Scripted:
             if start.error or lane == dead:
                 found.append(LaneResult(lane, error=start.error or "the loss was not finite"))
                 continue
-            kept = Kept("{}", work.technique.encode()) if lane in work.keeps.get(budget, ()) else None
+            kept = (
+                Kept("{}", work.technique.encode()) if lane in work.keeps.get(budget, ()) else None
+            )
             tested = lane in work.tests.get(budget, ())
             metrics = {"n_test": 1, "accuracy": 0.5} if tested else {}
             found.append(LaneResult(lane, metrics, b"\0" if tested else None, kept))
@@ -153,10 +155,14 @@ def test_a_ported_lane_gets_the_donor_of_its_own_technique(bench):
 def test_a_lane_that_fails_fails_alone_and_says_where_it_was(bench):
     bench.drive(
         Scripted(
-            lambda work, budget: "lane:1"
-            if budget >= 5 and work.host == "/b" and work.technique == "lora"
-            and not work.starts[0].donor
-            else None
+            lambda work, budget: (
+                "lane:1"
+                if budget >= 5
+                and work.host == "/b"
+                and work.technique == "lora"
+                and not work.starts[0].donor
+                else None
+            )
         )
     )
     failed = bench.failed()
@@ -228,7 +234,9 @@ def test_a_pack_that_kills_every_worker_is_given_up_with_its_reason(bench):
     assert sum(work.host == "/a" and work.technique == "lora" for work in executor.taken) == TRIES
     errors = {row["error"] for row in bench.failed()}
     reason = f"the worker process was killed; tried {TRIES} times"
-    assert errors == {f"its donor failed (lora on a, task films, seed {s}): {reason}" for s in (0, 1)}
+    assert errors == {
+        f"its donor failed (lora on a, task films, seed {s}): {reason}" for s in (0, 1)
+    }
     assert len(bench.rows()) == 84
 
 

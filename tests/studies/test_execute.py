@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load
-from study_specs import tiny_spec
 
 from peftport.errors import BadInput
 from peftport.modules import Module, Record, expected_shapes
 from peftport.studies.execute import execute, fresh
 from peftport.studies.resolve import resolve
 from peftport.studies.work import Kept, PackReading, Start, Work
+from study_specs import tiny_spec
 
 FAMILIES = {"encoder-decoder": "t5", "encoder": "bert", "decoder": "qwen2"}
 
@@ -65,7 +65,11 @@ def test_a_pack_tests_and_keeps_what_was_asked_for(work, technique):
     options = {"reduction": 4} if technique == "compacter" else {}
     found = run(replace(work, technique=technique, options=options))
     assert list(found) == [0, 4, 8]
-    assert [[r.lane for r in found[b].lanes] for b in (0, 4, 8)] == [[0, 1, 2], [0, 1, 2], [0, 1, 2]]
+    assert [[r.lane for r in found[b].lanes] for b in (0, 4, 8)] == [
+        [0, 1, 2],
+        [0, 1, 2],
+        [0, 1, 2],
+    ]
     for result in found[4].lanes:
         assert result.metrics["n_test"] == len(result.predictions) == 48
         assert math.isfinite(result.metrics["log_loss"])

@@ -8,11 +8,11 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from study_specs import spec
 
 from peftport.errors import BadInput
 from peftport.studies.identity import Identity
 from peftport.studies.plan import Plan
+from study_specs import spec
 
 HOSTS = {"a": "weights of a", "b": "weights of b", "c": "weights of c"}
 TASKS = {"films": "rows of films"}
@@ -26,9 +26,7 @@ def identity(made=None, hosts=HOSTS, tasks=TASKS, configs=CONFIGS) -> Identity:
 def ids(made=None, **facts) -> dict[tuple, str]:
     """Row -> id, for every run of a study."""
     names = identity(made, **facts)
-    return {
-        tuple(run.columns().values()): names.run(run)[0] for run in Plan(made or spec()).runs()
-    }
+    return {tuple(run.columns().values()): names.run(run)[0] for run in Plan(made or spec()).runs()}
 
 
 def test_every_run_has_an_id_of_its_own():

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from study_specs import data
 
 from peftport.errors import BadInput
 from peftport.studies.load import load_spec, preset_names
+from study_specs import data
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import sys
 import time
 
 import pytest
-from study_entries import work
 
 from peftport.studies.executors.local import LocalExecutor, available_threads
 from peftport.studies.work import Broken, Finished, Lost, PackReading
+from study_entries import work
 
 ENTRY = "study_entries:obey"
 
@@ -79,10 +79,14 @@ def test_two_packs_are_worked_on_at_the_same_time(executor):
 def test_a_pack_goes_to_the_worker_that_has_its_host(executor):
     for number, host in enumerate(("x", "y")):
         executor.submit(work(number, order="sleep", seconds=0.3, host=host))
-    first = {e.number: e.lanes[0].metrics["pid"] for e in events(executor, 2) if hasattr(e, "lanes")}
+    first = {
+        e.number: e.lanes[0].metrics["pid"] for e in events(executor, 2) if hasattr(e, "lanes")
+    }
     executor.submit(work(2, host="y"))
     executor.submit(work(3, host="x"))
-    again = {e.number: e.lanes[0].metrics["pid"] for e in events(executor, 2) if hasattr(e, "lanes")}
+    again = {
+        e.number: e.lanes[0].metrics["pid"] for e in events(executor, 2) if hasattr(e, "lanes")
+    }
     assert again == {2: first[1], 3: first[0]}
 
 

@@ -9,10 +9,10 @@ from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from study_specs import spec
 
 from peftport.studies.plan import Plan, runs_of
 from peftport.studies.spec import Spec
+from study_specs import spec
 
 CONDITIONS = ["ported", "sampled", "scratch", "native", "host"]
 
@@ -37,7 +37,9 @@ def specs(draw) -> Spec:
             {r: st.sampled_from([0.1, 0.2]) for r in ("donor", "native", "scratch")}
         ).map(lambda some: {**some, "ported": 0.1, "sampled": 0.1}),
     )
-    techniques = draw(st.lists(st.sampled_from(["lora", "adapter", "prefix"]), min_size=1, unique=True))
+    techniques = draw(
+        st.lists(st.sampled_from(["lora", "adapter", "prefix"]), min_size=1, unique=True)
+    )
     return spec(
         techniques={name: {} for name in techniques},
         pairs=[

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from study_specs import spec, tiny_spec
 
 from peftport.errors import BadInput
 from peftport.studies.resolve import class_bytes, resolve
+from study_specs import spec, tiny_spec
 
 PAIR = {"origin": "a", "receiver": "b", "relation": "continuation"}
 

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from study_nursery import Nursery
-from study_specs import figures, tiny_spec
 
 from peftport.studies.spec import Spec
 from peftport.studies.store import read_store
+from study_nursery import Nursery
+from study_specs import figures, tiny_spec
 
 KILLS = 24
 

@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from study_specs import data, spec
 
 from peftport.errors import BadInput
 from peftport.studies.spec import Spec, parse_spec
+from study_specs import data, spec
 
 
 def test_a_number_of_seeds_stands_for_that_many_and_a_list_for_itself():

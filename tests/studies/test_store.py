@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from study_specs import spec
 
 from peftport.errors import BadInput, RunFailed
 from peftport.studies import store as store_file
@@ -21,6 +20,7 @@ from peftport.studies.plan import Plan
 from peftport.studies.schema import COLUMNS, METRICS, VERSION
 from peftport.studies.store import NAME, Donor, Row, Store, create, open_store, read_store
 from peftport.studies.work import Kept
+from study_specs import spec
 
 FIGURES = dict.fromkeys(METRICS, 0.5) | {"n_test": 3}
 RUNS = list(Plan(spec()).runs())
@@ -127,6 +127,26 @@ def test_a_store_is_read_from_a_folder_that_cannot_be_written(store, tmp_path, m
     with read_store(tmp_path) as reader:
         assert len(reader.statuses()) == 1
     assert not (tmp_path / f"{NAME}-shm").exists()
+
+
+def test_reading_leaves_nothing_beside_the_store(store, tmp_path):
+    store.record([row(0)])
+    store.close()
+    with read_store(tmp_path) as reader:
+        reader.statuses()
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+
+
+def test_a_sitting_keeps_its_runs_and_its_time(store):
+    assert store.sittings() == []
+    store.begin_sitting()
+    store.record([row(0), row(1)])
+    store.record([row(2)])
+    store.begin_sitting()
+    first, second = store.sittings()
+    assert (first[2], second[2]) == (3, 0)
+    assert first[1] > 0
+    assert second[1] == 0
 
 
 def test_a_folder_with_a_study_takes_no_second_one(store):

@@ -60,11 +60,42 @@ def _classes(data: bytes, classes: int) -> np.ndarray:
 def _facts(store: Store, folder: Path) -> dict[str, Any]:
     spec, facts = store.spec, store.facts
     counts = Plan(parse_spec(spec, str(folder / NAME))).count()
+    sittings = store.sittings()
     return {
         "study": spec["name"],
-        "spec": spec,
-        "hosts": [{"name": label, **host} for label, host in facts["hosts"].items()],
-        "tasks": [{**task, "name": label} for label, task in facts["tasks"].items()],
+        "spec": spec | {kind: _places(spec[kind]) for kind in ("hosts", "tasks")},
+        "hosts": [_host(label, host) for label, host in facts["hosts"].items()],
+        "tasks": [_task(label, task) for label, task in facts["tasks"].items()],
         "versions": facts["versions"],
         "plan": {**counts, "rows": sum(counts.values())},
+        "durations": {
+            f"running, {len(sittings)} sitting{'s' * (len(sittings) != 1)}": sum(
+                seconds for _, seconds, _ in sittings
+            )
+        },
     }
+
+
+def _host(label: str, host: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: host[key] for key in ("family", "kind", "fingerprint")}
+    return {"name": label, "from": _place(host["location"]), **kept}
+
+
+def _task(label: str, task: dict[str, Any]) -> dict[str, Any]:
+    words = task["label_words"] or task["labels"]
+    return {
+        "name": label,
+        "from": _place(task["location"]),
+        "label words": ", ".join(map(str, words)),
+        "rows": ", ".join(f"{split} {found['rows']}" for split, found in task["data"].items()),
+        "fingerprint": task["fingerprint"],
+    }
+
+
+def _places(locations: dict[str, str]) -> dict[str, str]:
+    return {label: _place(location) for label, location in locations.items()}
+
+
+def _place(location: str) -> str:
+    """A report is read elsewhere: of a path on this machine it tells the last part."""
+    return Path(location).name if Path(location).is_absolute() else location

@@ -13,6 +13,7 @@ from peftport.cli.output import AsJson, say, show
 from peftport.errors import BadInput
 
 if TYPE_CHECKING:
+    from peftport.reports import Analysis
     from peftport.studies.run import Outcome
     from peftport.studies.spec import Spec
 
@@ -75,12 +76,12 @@ def run(
     outcome = run_study(
         loaded, folder, made, retry_failed=retry == "failed", progress=Lines(sys.stderr)
     )
-    report = None
-    if not outcome.interrupted and outcome.done:
-        report = _write_report(folder)
-    _print(
-        _run_record(loaded, folder, outcome, report), _run_text(folder, outcome, report), as_json
-    )
+    page = None
+    if outcome.done and not outcome.interrupted:
+        page, analysis = _write_report(folder)
+        if not as_json:
+            _print_tables(analysis)
+    show(_run_record(loaded, folder, outcome, page), _run_text(folder, outcome, page), as_json)
     if outcome.interrupted:
         raise typer.Exit(130)
     if outcome.failed:
@@ -98,9 +99,15 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
 
 @app.command()
 def report(folder: Folder, as_json: AsJson = False) -> None:
-    """Write a study's report: one page that needs no network, beside tables."""
-    page = _write_report(folder)
-    show({"report": str(page)}, f"report: {page}", as_json)
+    """Write a study's report: a page that needs no network, tables in Markdown and LaTeX."""
+    page, analysis = _write_report(folder)
+    if as_json:
+        from peftport.reports import summary
+
+        show({"report": str(page), **summary(analysis)}, "", as_json)
+    else:
+        _print_tables(analysis)
+        print(f"Report: {page}")
 
 
 @app.command()
@@ -126,7 +133,9 @@ def export(
     if out is not None:
         _write(out, data)
         show(
-            {"out": str(out), "format": form, "rows": len(rows)}, f"{len(rows)} rows: {out}", as_json
+            {"out": str(out), "format": form, "rows": len(rows)},
+            f"{len(rows)} rows: {out}",
+            as_json,
         )
     elif as_json:
         show({"rows": json.loads(data)}, "", as_json)
@@ -173,18 +182,27 @@ def _study_to_run(name: str, out: Path | None, settings: list[str]) -> tuple[Spe
         return parse_spec(store.spec, name), Path(name)
 
 
-def _write_report(folder: Path) -> Path:
+def _write_report(folder: Path) -> tuple[Path, Analysis]:
     from peftport.cli.results import read_results
-    from peftport.reports import write_report
+    from peftport.reports import analyse, write_report
 
-    return write_report(read_results(folder), folder)
+    analysis = analyse(read_results(folder))
+    return write_report(analysis, folder), analysis
 
 
-def _run_record(spec: Spec, folder: Path, outcome: Outcome, report: Path | None) -> dict[str, Any]:
+def _print_tables(analysis: Analysis) -> None:
+    from rich.console import Console
+
+    from peftport.reports import terminal_table
+
+    Console().print(terminal_table(analysis))
+
+
+def _run_record(spec: Spec, folder: Path, outcome: Outcome, page: Path | None) -> dict[str, Any]:
     return {
         "study": spec.name,
         "folder": str(folder),
-        "report": str(report) if report else None,
+        "report": str(page) if page else None,
         "runs": outcome.total,
         "done": outcome.done,
         "failed": outcome.failed,
@@ -195,12 +213,12 @@ def _run_record(spec: Spec, folder: Path, outcome: Outcome, report: Path | None)
     }
 
 
-def _run_text(folder: Path, outcome: Outcome, report: Path | None) -> str:
+def _run_text(folder: Path, outcome: Outcome, page: Path | None) -> str:
     lines = [f"{outcome.done:,} of {outcome.total:,} runs done, {outcome.failed:,} failed."]
     if outcome.interrupted:
         lines.append(f"Interrupted; go on with: peftport study run {folder}")
     if outcome.failed:
         lines.append(f"Why: peftport study status {folder}")
-    if report:
-        lines.append(f"Report: {report}")
+    if page:
+        lines.append(f"Report: {page}")
     return "\n".join(lines)

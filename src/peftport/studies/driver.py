@@ -67,6 +67,7 @@ class Driver:
 
     def drive(self, stop: Flag, progress: Progress) -> None:
         """Work until nothing is left, or until `stop` is set."""
+        self._store.begin_sitting()
         progress.show(self._state())
         while not stop.is_set() and (self._jobs or self._schedule):
             while self._schedule and self._executor.free() and not stop.is_set():

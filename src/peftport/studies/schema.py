@@ -82,6 +82,13 @@ CREATE TABLE donors (
     CHECK ((status = 'done') = (tensors IS NOT NULL AND error = ''))
 );
 
+CREATE TABLE sittings (
+    number  INTEGER PRIMARY KEY,
+    started TEXT NOT NULL,
+    seconds REAL NOT NULL DEFAULT 0,
+    runs    INTEGER NOT NULL DEFAULT 0
+);
+
 CREATE TABLE gold (
     task   TEXT PRIMARY KEY,
     labels BLOB NOT NULL

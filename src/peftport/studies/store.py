@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -71,6 +72,8 @@ class Store:
     def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
         self.folder = folder
         self._db = connection
+        self._sitting: int | None = None
+        self._begun = time.monotonic()
 
     def __enter__(self) -> Store:
         return self
@@ -92,7 +95,22 @@ class Store:
         """Hosts, tasks, configurations and versions that the study was begun with."""
         return self._meta("facts")
 
-    def record(self, rows: Iterable[Row], donors: Iterable[Donor] = ()) -> None:
+    def begin_sitting(self) -> None:
+        """From here on `record` keeps how long this sitting is and what it gives."""
+        with self._transaction() as db:
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            self._sitting = db.execute(
+                "INSERT INTO sittings (started) VALUES (?)", (now,)
+            ).lastrowid
+        self._begun = time.monotonic()
+
+    def sittings(self) -> list[tuple[str, float, int]]:
+        """When each sitting began, its seconds until it last recorded, and its runs."""
+        return self._db.execute(
+            "SELECT started, seconds, runs FROM sittings ORDER BY number"
+        ).fetchall()
+
+    def record(self, rows: Sequence[Row], donors: Iterable[Donor] = ()) -> None:
         """Commit rows and donors together: all of them are there afterwards, or none.
 
         A row that is done stays as it is; a failed one gives way to what came later.
@@ -104,6 +122,10 @@ class Store:
         with self._transaction() as db:
             db.executemany(_UPSERT_RUN, [_run_values(row, now) for row in rows])
             db.executemany(_UPSERT_DONOR, [_donor_values(donor, now) for donor in donors])
+            db.execute(
+                "UPDATE sittings SET seconds = ?, runs = runs + ? WHERE number = ?",
+                (time.monotonic() - self._begun, len(rows), self._sitting),
+            )
 
     def statuses(self) -> dict[str, str]:
         """Run id -> "done" or "failed"; runs that are missing are not in it."""
@@ -230,14 +252,14 @@ def open_store(folder: Path) -> Store:
 def read_store(folder: Path) -> Store:
     """Open a study for reading, also while it is being run; errors as for `open_store`."""
     path = _existing(folder)
-    # A store on a disk that cannot be written has no log beside it and does not change.
-    still = not os.access(folder, os.W_OK) and not Path(f"{path}-wal").exists()
-    db = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if still else ''}",
-        uri=True,
-        isolation_level=None,
-        timeout=30,
-    )
+    # Opened for writing if possible, because only then SQLite clears its log away afterwards. A
+    # store on a disk that cannot be written has no log beside it and does not change.
+    mode = "mode=rw" if os.access(folder, os.W_OK) else "mode=ro"
+    if mode == "mode=ro" and not Path(f"{path}-wal").exists():
+        mode = "mode=ro&immutable=1"
+    location = f"{path.absolute().as_uri()}?{mode}"
+    db = sqlite3.connect(location, uri=True, isolation_level=None, timeout=30)
+    db.execute("PRAGMA query_only = ON")
     _check(db, path)
     return Store(folder, db)
 
