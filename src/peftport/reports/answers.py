@@ -1,0 +1,270 @@
+"""The study's questions answered in sentences with their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from peftport.reports.comparisons import Analysis, Point, Pool, analyse
+from peftport.reports.results import Results
+from peftport.reports.statistics import Estimate
+from peftport.reports.wording import (
+    after,
+    count,
+    figure,
+    listed,
+    number,
+    ones,
+    p_text,
+    recovery_text,
+    relation_name,
+    sentence,
+    with_span,
+)
+
+SURE = 0.05
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is found about one relation of hosts: a short answer and the sentences behind it."""
+
+    relation: str
+    method: str
+    about: str
+    short: str
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question of the study with what was found, each relation by itself."""
+
+    question: str
+    findings: tuple[Finding, ...]
+
+
+def answers(results: Results | Analysis) -> tuple[Answer, ...]:
+    """Answer the study's three questions; continuations and independent hosts stay apart."""
+    analysis = analyse(results)
+    questions: tuple[tuple[str, Callable[[Analysis, str, str], Finding]], ...] = (
+        ("Do ported modules outperform sampled ones and ones trained from scratch?", _outperform),
+        ("Does the technique matter?", _technique),
+        ("Do the differences between hosts matter?", _hosts),
+    )
+    groups = [(r, m) for r in analysis.results.relations for m in _methods(analysis, r)]
+    return tuple(
+        Answer(question, tuple(find(analysis, relation, method) for relation, method in groups))
+        for question, find in questions
+    )
+
+
+def _methods(analysis: Analysis, relation: str) -> list[str]:
+    cells = analysis.results.cells
+    return list(dict.fromkeys(cell.method for cell in cells if cell.relation == relation))
+
+
+def _about(analysis: Analysis, relation: str, method: str) -> str:
+    name = relation_name(relation)
+    return name if len(analysis.results.methods) < 2 else f"{name}, method {method}"
+
+
+def _outperform(analysis: Analysis, relation: str, method: str) -> Finding:
+    about = (relation, method, _about(analysis, relation, method))
+    pools = [analysis.pool(relation, method, budget) for budget in analysis.results.budgets]
+    known = [pool for pool in pools if pool is not None]
+    if not known:
+        return Finding(*about, "Not known", (_nothing(analysis, relation),))
+    first, last = known[0], known[-1]
+    sentences = [_where_things_stand(first), _lead_sentence(first)]
+    sentences += _recovered(first)
+    sentences += _ranking(analysis, relation, method, first)
+    sentences += _cells_sentence(analysis, relation, method, first.budget)
+    if last.budget != first.budget and last.leads:
+        sentences.append(f"{sentence(after(last.budget))} they are at {_leads(last)}.")
+    if first.cells < first.of:
+        sentences.append(
+            f"{first.of - first.cells} of {count(first.of, 'cell')} are left out of these "
+            "averages because runs are missing or failed."
+        )
+    return Finding(*about, _short(first), tuple(sentences))
+
+
+def _short(pool: Pool) -> str:
+    """Yes, no or in part, from the leads over sampled and scratch before any other."""
+    against = [pool.leads[name] for name in ("sampled", "scratch") if name in pool.leads]
+    when = "zero-shot" if pool.budget == 0 else after(pool.budget)
+    if not against:
+        return "Not known: there is nothing to compare with"
+    if all(lead.above_zero for lead in against):
+        return f"Yes, by {number(min(lead.value for lead in against))} or more {when}"
+    if any(lead.above_zero for lead in against):
+        return f"Only in part, {when}"
+    if any(lead.below_zero for lead in against):
+        return f"No: they do worse {when}"
+    return f"No: {when} there is nothing that these runs can tell from chance"
+
+
+def _where_things_stand(pool: Pool) -> str:
+    others = [
+        f"{ones(name)} {with_span(pool.means[name])}"
+        for name in pool.means
+        if name not in ("ported", "host")
+    ]
+    host = f"the bare host has {figure(pool.means['host'])}, " if "host" in pool.means else ""
+    return (
+        f"{sentence(after(pool.budget))}, ported modules reach "
+        f"{with_span(pool.means['ported'])} accuracy; {host}{listed(others)}."
+    )
+
+
+def _lead_sentence(pool: Pool) -> str:
+    if not pool.leads:
+        return "No control was run, so nothing can be said of a lead."
+    return f"That is {_leads(pool)}."
+
+
+def _leads(pool: Pool) -> str:
+    return listed(
+        [
+            f"{with_span(lead, sign=True)} over {ones(name)}, {p_text(lead.adjusted)},"
+            for name, lead in pool.leads.items()
+            if name != "host"
+        ]
+    ).removesuffix(",")
+
+
+def _recovered(pool: Pool) -> Iterator[str]:
+    if pool.recovery is None:
+        return
+    if pool.recovery.ratio is not None:
+        yield f"They keep {recovery_text(pool.recovery)} of what native modules gain."
+    else:
+        yield f"There is no recovery to speak of: {pool.recovery.reason}."
+
+
+def _ranking(analysis: Analysis, relation: str, method: str, pool: Pool) -> Iterator[str]:
+    """AUROC, where it tells what accuracy hides: modules that rank well and decide badly."""
+    points = _points(analysis, relation, method, pool.budget)
+    means = {}
+    for name in pool.means:
+        found = [analysis.measure(point.cell, name, pool.budget, "auroc") for point in points]
+        known = [value for value in found if value is not None]
+        if known:
+            means[name] = sum(known) / len(known)
+    if "ported" in means and len(means) > 1:
+        others = [f"{ones(name)} {number(v)}" for name, v in means.items() if name != "ported"]
+        yield (
+            "By AUROC, which a constant offset between the labels does not touch, ported modules "
+            f"reach {number(means['ported'])}; {listed(others)}."
+        )
+
+
+def _cells_sentence(analysis: Analysis, relation: str, method: str, budget: int) -> Iterator[str]:
+    points = _points(analysis, relation, method, budget)
+    if len(points) < 2:
+        return
+    parts = []
+    for name in ("sampled", "scratch"):
+        leads = [lead for p in points if (lead := p.leads.get(name)) is not None]
+        above = sum(lead.adjusted < SURE and lead.value > 0 for lead in leads)
+        below = sum(lead.adjusted < SURE and lead.value < 0 for lead in leads)
+        if leads:
+            parts.append(f"surely above {ones(name)} in {above} of {len(leads)} (below in {below})")
+    if parts:
+        yield f"Cell by cell (technique, pair and setting) they are {listed(parts)}."
+
+
+def _points(analysis: Analysis, relation: str, method: str, budget: int) -> list[Point]:
+    return [
+        point
+        for point in analysis.points
+        if (point.cell.relation, point.cell.method, point.budget) == (relation, method, budget)
+    ]
+
+
+def _nothing(analysis: Analysis, relation: str) -> str:
+    rows = analysis.results.rows
+    failed = int(((rows["relation"] == relation) & (rows["status"] == "failed")).sum())
+    return "No technique, pair and setting has all its runs, so nothing can be averaged" + (
+        f"; {count(failed, 'run')} failed." if failed else "."
+    )
+
+
+def _technique(analysis: Analysis, relation: str, method: str) -> Finding:
+    return _by(analysis, relation, method, "technique")
+
+
+def _by(analysis: Analysis, relation: str, method: str, by: str) -> Finding:
+    """How the leads over sampled modules differ between techniques or between pairs."""
+    about = (relation, method, _about(analysis, relation, method))
+    budget = min(analysis.results.budgets)
+    pools = [
+        pool
+        for pool in analysis.pools
+        if (pool.relation, pool.method, pool.by, pool.budget) == (relation, method, by, budget)
+        and "sampled" in pool.leads
+    ]
+    if not pools:
+        return Finding(*about, "Not known", (_nothing(analysis, relation),))
+    pools.sort(key=lambda pool: -pool.leads["sampled"].value)
+    sentences = [
+        f"{sentence(after(budget))}, ported modules lead sampled ones by "
+        + listed([f"{with_span(p.leads['sampled'], sign=True)} for {p.name}" for p in pools])
+        + "."
+    ]
+    with_ratio = [p for p in pools if p.recovery is not None and p.recovery.ratio is not None]
+    if with_ratio:
+        sentences.append(
+            "Recovery: "
+            + "; ".join(f"{p.name} {recovery_text(p.recovery)}" for p in with_ratio)
+            + "."
+        )
+    gaps = analysis.contrasts(relation, method, by, budget)
+    if not gaps:
+        return Finding(*about, f"Not asked here: there is one {by}", tuple(sentences))
+    sure = [gap for gap in gaps if gap.gap.adjusted < SURE]
+    widest = max(gaps, key=lambda gap: gap.gap.value)
+    sentences.append(
+        f"Of {count(len(gaps), 'difference')} between two {by}s, {len(sure)} "
+        f"{'is' if len(sure) == 1 else 'are'} sure; the widest, {widest.first.name} over "
+        f"{widest.second.name}, is {with_span(widest.gap)}, {p_text(widest.gap.adjusted)}."
+    )
+    sentences += _explained(analysis, relation, (by, "direction") if by == "pair" else (by,))
+    return Finding(*about, _matters(sure, widest.gap), tuple(sentences))
+
+
+def _matters(sure: Sequence[object], widest: Estimate) -> str:
+    if not sure:
+        return "No: nothing that these runs can tell from chance"
+    return f"Yes, by up to {number(widest.value)}"
+
+
+def _explained(analysis: Analysis, relation: str, factors: Sequence[str]) -> Iterator[str]:
+    found = analysis.decompositions.get(relation, ())
+    lead = next((d for d in found if d.figure.startswith("lead")), None)
+    if lead is None:
+        return
+    known = [(name, share) for name in factors if (share := lead.of(name)) is not None]
+    if known:
+        parts = listed([f"the {name} explains {share:.0%}" for name, share in known])
+        yield f"Of the variance of the lead over sampled modules at all budgets, {parts}."
+
+
+def _hosts(analysis: Analysis, relation: str, method: str) -> Finding:
+    found = _by(analysis, relation, method, "pair")
+    budget = min(analysis.results.budgets)
+    sentences = list(found.sentences)
+    short = found.short
+    for other in analysis.results.relations:
+        if other == relation or method not in _methods(analysis, other):
+            continue
+        gap = analysis.between(relation, other, method, budget)
+        if gap.seeds == 0:
+            continue
+        apart = f"Set beside {relation_name(other)}, the lead over sampled ones differs by"
+        sentences.insert(0, f"{apart} {with_span(gap, sign=True)}.")
+        if gap.above_zero or gap.below_zero:
+            way = "more" if gap.value > 0 else "less"
+            short = f"Yes: {way} survives than with {relation_name(other)}"
+    return replace(found, short=short, sentences=tuple(sentences))

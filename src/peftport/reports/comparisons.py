@@ -1,0 +1,385 @@
+"""A study's runs set against each other: every cell at every budget, its curve, and the averages
+over cells that the study's questions are answered from.
+
+Continuations and independent hosts are never averaged together. Holm's adjustment goes over
+families: the differences to one kind of control, within one relation of hosts, over every cell and
+budget; likewise over the averages by technique, and over the differences between techniques or
+between pairs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import combinations
+from math import isfinite, nan
+from typing import Any
+
+import numpy as np
+
+from peftport.reports.decomposition import Decomposition, explain
+from peftport.reports.measures import (
+    Recovery,
+    Steps,
+    area,
+    holm,
+    mcnemar,
+    recovery,
+    steps_to_reach,
+)
+from peftport.reports.results import Cell, Results
+from peftport.reports.statistics import (
+    NOTHING,
+    Estimate,
+    Series,
+    align,
+    average,
+    combine,
+    difference,
+    estimate,
+    restrict,
+)
+
+Beside = Mapping[str, Series | None]
+"""Condition -> its accuracies. `sampled` is the first control, others go by their own names."""
+
+
+@dataclass(frozen=True)
+class Flips:
+    """Test examples that a ported module changes, averaged over seeds.
+
+    Attributes:
+        versus: whose answers are changed: "host" (the bare receiving host) or "origin" (a native
+            module on the originating host).
+        lost, won: examples that were right and become wrong, and the reverse.
+        examples: of the test set.
+        p: McNemar's exact p-value of each seed.
+    """
+
+    versus: str
+    lost: float
+    won: float
+    examples: int
+    p: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A cell at one budget.
+
+    Attributes:
+        means: condition -> mean accuracy; None where no run is done.
+        leads: control -> ported minus control; None where either is not there.
+    """
+
+    cell: Cell
+    budget: int
+    means: Mapping[str, Estimate | None]
+    leads: Mapping[str, Estimate | None]
+    recovery: Recovery | None
+    flips: tuple[Flips, ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A cell over all budgets.
+
+    Attributes:
+        areas: condition -> area under the curve over log(1 + steps), as a mean accuracy.
+        leads: control -> difference of the areas.
+        to_match: steps after which a module trained from scratch is where the ported one starts.
+        to_native: steps after which the ported module is where a native one ends.
+    """
+
+    cell: Cell
+    areas: Mapping[str, Estimate]
+    leads: Mapping[str, Estimate]
+    to_match: Steps | None
+    to_native: Steps | None
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Cells of one relation and port method averaged, each counting the same.
+
+    Attributes:
+        by: what else the cells share: "all" (nothing), "technique" or "pair"; `name` says which.
+        cells, of: how many are in the average, and how many there are.
+        lead: the series of ported minus sampled, for contrasts between pools.
+    """
+
+    relation: str
+    method: str
+    by: str
+    name: str
+    budget: int
+    means: Mapping[str, Estimate]
+    leads: Mapping[str, Estimate]
+    recovery: Recovery | None
+    cells: int
+    of: int
+    lead: Series | None
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """How much further ported modules lead over sampled ones in the first pool than the second."""
+
+    first: Pool
+    second: Pool
+    gap: Estimate
+
+
+class Analysis:
+    """What the runs of a study say. Computed at the first use of each part."""
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """What ported modules are compared with, by the keys of `Point.leads`."""
+        return ("sampled", *self.results.controls[1:], "scratch", "host")
+
+    @cached_property
+    def points(self) -> tuple[Point, ...]:
+        """Every cell at every budget, p-values adjusted."""
+        results = self.results
+        found = [self._point(cell, budget) for cell in results.cells for budget in results.budgets]
+        return tuple(_adjust_leads(found, self.controls, lambda point: point.cell.relation))
+
+    @cached_property
+    def curves(self) -> Mapping[Cell, Curve]:
+        """The learning curve of every cell that has two budgets or more."""
+        found = ((cell, self._curve(cell)) for cell in self.results.cells)
+        return {cell: curve for cell, curve in found if curve is not None}
+
+    @cached_property
+    def pools(self) -> tuple[Pool, ...]:
+        """Averages over all cells of a relation, over those of a technique and those of a pair."""
+        groups: dict[tuple[str, str, str, str], list[Cell]] = {}
+        for cell in self.results.cells:
+            for by, name in (("all", ""), ("technique", cell.technique), ("pair", cell.pair)):
+                groups.setdefault((cell.relation, cell.method, by, name), []).append(cell)
+        found = (
+            self._pool(*group, budget, cells)
+            for group, cells in groups.items()
+            for budget in self.results.budgets
+        )
+        pools = [pool for pool in found if pool is not None]
+        return tuple(_adjust_leads(pools, self.controls, lambda pool: (pool.relation, pool.by)))
+
+    def pool(
+        self, relation: str, method: str, budget: int, by: str = "all", name: str = ""
+    ) -> Pool | None:
+        """One average; None when no cell of it is complete."""
+        wanted = (relation, method, by, name, budget)
+        found = (p for p in self.pools if (p.relation, p.method, p.by, p.name, p.budget) == wanted)
+        return next(found, None)
+
+    def point(self, cell: Cell, budget: int) -> Point:
+        """One cell at one budget; KeyError when the study does not have it."""
+        return self._points[cell, budget]
+
+    @cached_property
+    def _points(self) -> dict[tuple[Cell, int], Point]:
+        return {(point.cell, point.budget): point for point in self.points}
+
+    @cached_property
+    def decompositions(self) -> Mapping[str, tuple[Decomposition, ...]]:
+        """Relation -> what explains the figures."""
+        return {name: explain(self.results, name) for name in self.results.relations}
+
+    def contrasts(self, relation: str, method: str, by: str, budget: int) -> tuple[Contrast, ...]:
+        """Every two techniques or pairs against each other, the larger lead first, adjusted."""
+        pools = sorted(
+            (
+                pool
+                for pool in self.pools
+                if (pool.relation, pool.method, pool.by, pool.budget)
+                == (relation, method, by, budget)
+                and pool.lead is not None
+            ),
+            key=_mean_lead,
+            reverse=True,
+        )
+        found = [Contrast(a, b, _gap(a, b)) for a, b in combinations(pools, 2)]
+        adjusted = holm([contrast.gap.p for contrast in found])
+        return tuple(
+            replace(contrast, gap=replace(contrast.gap, adjusted=float(p)))
+            for contrast, p in zip(found, adjusted, strict=True)
+        )
+
+    def between(self, first: str, second: str, method: str, budget: int) -> Estimate:
+        """How much further ported modules lead in the relation `first` than in `second`."""
+        one, other = (self.pool(relation, method, budget) for relation in (first, second))
+        return NOTHING if one is None or other is None else _gap(one, other)
+
+    def series(self, cell: Cell, budget: int) -> dict[str, Series | None]:
+        """The accuracies of a cell by condition, as in `Point.means`."""
+        read, controls = self.results.series, self.results.controls
+        found = {
+            "host": read(cell, "host", budget),
+            "sampled": read(cell, "sampled", budget, *controls[:1]),
+            "scratch": read(cell, "scratch", budget),
+            "ported": read(cell, "ported", budget),
+            "native": read(cell, "native", budget),
+        }
+        return found | {name: read(cell, "sampled", budget, name) for name in controls[1:]}
+
+    def measure(self, cell: Cell, condition: str, budget: int, column: str) -> float | None:
+        """The mean over seeds of another measure, by the keys of `Point.means`."""
+        control = self.results.controls[:1] if condition == "sampled" else ()
+        if condition in self.results.controls[1:]:
+            condition, control = "sampled", (condition,)
+        runs = self.results.run_ids(cell, condition, budget, *control)
+        found = self.results.measure(runs.values(), column)
+        return found if isfinite(found) else None
+
+    def _point(self, cell: Cell, budget: int) -> Point:
+        beside = self.series(cell, budget)
+        ported, host = beside["ported"], beside["host"]
+        leads = {
+            name: difference(ported, other)
+            if ported is not None and (other := beside[name]) is not None
+            else None
+            for name in self.controls
+        }
+        kept = None
+        if ported is not None and host is not None:
+            kept = recovery(ported, host, beside["native"])
+        means = {name: _accuracy(series) for name, series in beside.items()}
+        return Point(cell, budget, means, leads, kept, tuple(self._flips(cell, budget)))
+
+    def _flips(self, cell: Cell, budget: int) -> Iterable[Flips]:
+        results = self.results
+        after = results.run_ids(cell, "ported", budget)
+        at_home = cell._replace(receiver=cell.origin)
+        before = {"host": results.run_ids(cell, "host", budget)}
+        if cell.origin_task == cell.task:
+            before["origin"] = results.run_ids(at_home, "native", budget)
+        for versus, runs in before.items():
+            found = []
+            for seed in sorted(after.keys() & runs.keys()):
+                was = results.correct(runs[seed], cell.task)
+                now = results.correct(after[seed], cell.task)
+                if was is not None and now is not None:
+                    found.append(mcnemar(was, now))
+            if found:
+                lost, won, p = zip(*found, strict=True)
+                examples = len(results.gold[cell.task])
+                yield Flips(versus, float(np.mean(lost)), float(np.mean(won)), examples, p)
+
+    def _curve(self, cell: Cell) -> Curve | None:
+        curves: dict[str, list[tuple[int, Series]]] = {}
+        for budget in self.results.budgets:
+            for name, series in self.series(cell, budget).items():
+                if series is not None:
+                    curves.setdefault(name, []).append((budget, series))
+        ported = curves.get("ported", [])
+        if len(ported) < 2:
+            return None
+        whole = [name for name, curve in curves.items() if len(curve) == len(ported)]
+        trained = [name for name in whole if name not in ("host", "native")]
+        areas = {name: area(curves[name]) for name in trained}
+        leads = {n: difference(areas["ported"], areas[n]) for n in trained if n != "ported"}
+        native = curves["native"][0][1] if "native" in curves else None
+        scratch = list(curves.get("scratch", []))
+        steps = self.results.native_steps(cell)
+        if native is not None and scratch and steps > scratch[-1][0]:
+            scratch.append((steps, native))
+        starts = ported[0][0] == 0
+        return Curve(
+            cell,
+            {name: estimate(series) for name, series in areas.items()},
+            leads,
+            steps_to_reach(ported[0][1], scratch) if scratch and starts else None,
+            steps_to_reach(native, ported) if native is not None else None,
+        )
+
+    def _pool(
+        self, relation: str, method: str, by: str, name: str, budget: int, cells: Sequence[Cell]
+    ) -> Pool | None:
+        all_beside = [self.series(cell, budget) for cell in cells]
+        wanted = [
+            key for key in all_beside[0] if any(beside[key] is not None for beside in all_beside)
+        ]
+        whole = _whole([{key: beside[key] for key in wanted} for beside in all_beside])
+        if not whole or "ported" not in wanted:
+            return None
+        means = {key: average([beside[key] for beside in whole]) for key in wanted}
+        ported = means["ported"]
+        lead = combine([ported, means["sampled"]], [1, -1]) if "sampled" in means else None
+        kept = None
+        if "host" in means:
+            kept = recovery(ported, means["host"], means.get("native"))
+        return Pool(
+            relation,
+            method,
+            by,
+            name,
+            budget,
+            {key: estimate(series).within(0, 1) for key, series in means.items()},
+            {key: difference(ported, means[key]) for key in self.controls if key in means},
+            kept,
+            len(whole),
+            len(cells),
+            lead,
+        )
+
+
+def analyse(results: Results | Analysis) -> Analysis:
+    """The analysis of a study; one that is made already is given back."""
+    return results if isinstance(results, Analysis) else Analysis(results)
+
+
+def _accuracy(series: Series | None) -> Estimate | None:
+    return None if series is None else estimate(series).within(0, 1)
+
+
+def _mean_lead(pool: Pool) -> float:
+    return nan if pool.lead is None else float(pool.lead.values.mean())
+
+
+def _gap(first: Pool, second: Pool) -> Estimate:
+    if first.lead is None or second.lead is None:
+        return NOTHING
+    return difference(first.lead, second.lead)
+
+
+def _whole(all_beside: Sequence[Beside]) -> list[dict[str, Series]]:
+    """The cells that have every condition for the seeds that most cells have."""
+    complete = [
+        {key: series for key, series in beside.items() if series is not None}
+        for beside in all_beside
+        if all(series is not None for series in beside.values())
+    ]
+    shared = [align(list(beside.values()))[0].seeds for beside in complete]
+    if not any(shared):
+        return []
+    counts = Counter(seeds for seeds in shared if seeds)
+    most = max(counts, key=lambda seeds: (counts[seeds], len(seeds), seeds))
+    return [
+        {key: restrict(series, most) for key, series in beside.items()}
+        for beside, seeds in zip(complete, shared, strict=True)
+        if set(most) <= set(seeds)
+    ]
+
+
+def _adjust_leads(
+    found: Sequence[Any], controls: Sequence[str], family: Callable[[Any], Hashable]
+) -> list[Any]:
+    """The same points or pools with the p-values of their leads adjusted, control by control."""
+    members: dict[Hashable, list[tuple[int, str]]] = {}
+    for place, item in enumerate(found):
+        for control in controls:
+            if item.leads.get(control) is not None:
+                members.setdefault((family(item), control), []).append((place, control))
+    leads = [dict(item.leads) for item in found]
+    for family_members in members.values():
+        adjusted = holm([leads[place][control].p for place, control in family_members])
+        for (place, control), p in zip(family_members, adjusted, strict=True):
+            leads[place][control] = replace(leads[place][control], adjusted=float(p))
+    return [replace(item, leads=new) for item, new in zip(found, leads, strict=True)]

@@ -1,0 +1,56 @@
+"""The rows of a study as a file's bytes: CSV, Parquet or JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+
+import pandas as pd
+
+from peftport.errors import BadInput
+from peftport.registry import did_you_mean
+from peftport.reports.results import COLUMNS
+
+FORMATS = ("csv", "parquet", "json")
+
+
+def export(rows: pd.DataFrame, format: str) -> bytes:
+    """The rows with the columns `COLUMNS`, in that order.
+
+    Args:
+        format: "csv" (UTF-8, with a header), "parquet" or "json" (a list of objects; figures that
+            a failed run does not have are null).
+
+    Raises:
+        BadInput: an unknown format, or a column is missing.
+    """
+    writers: dict[str, Callable[[pd.DataFrame], bytes]] = {
+        "csv": _csv,
+        "parquet": _parquet,
+        "json": _json,
+    }
+    if format not in writers:
+        raise BadInput(
+            f"unknown format {format!r}.{did_you_mean(format, FORMATS)} "
+            f"Known: {', '.join(FORMATS)}."
+        )
+    missing = [name for name in COLUMNS if name not in rows.columns]
+    if missing:
+        raise BadInput(f"the rows lack the columns {', '.join(missing)}.")
+    return writers[format](rows[list(COLUMNS)])
+
+
+def _csv(rows: pd.DataFrame) -> bytes:
+    return str(rows.to_csv(index=False, lineterminator="\n")).encode()
+
+
+def _parquet(rows: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    rows.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def _json(rows: pd.DataFrame) -> bytes:
+    records = json.loads(rows.to_json(orient="records", double_precision=15))
+    return (json.dumps(records, indent=1, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,181 @@
+"""What follows from accuracies: recovery, steps to match, areas under curves, flips, families."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import inf, isfinite, nan, sqrt
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import binomtest
+
+from peftport.reports.statistics import (
+    Estimate,
+    Series,
+    align,
+    combine,
+    difference,
+    estimate,
+    quantile,
+    variance,
+)
+
+LEAST_GAIN = 0.05
+"""What a native module must gain over the bare host before a recovery means anything."""
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """(port - host) / (native - host), or why there is none and the difference in its place.
+
+    Attributes:
+        ratio: None unless native - host is at least `LEAST_GAIN` with its interval above 0.
+        points: port - host.
+        gain: native - host; None when there is no native module.
+        reason: why there is no ratio; empty when there is one.
+    """
+
+    ratio: Estimate | None
+    points: Estimate
+    gain: Estimate | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How many steps a curve needs to reach a level; infinite when it does not in what was run."""
+
+    value: float
+    low: float
+    high: float
+    most: int
+
+
+def recovery(port: Series, host: Series, native: Series | None) -> Recovery:
+    """What a port keeps of a native module's gain over the bare host.
+
+    The interval holds every r for which (port - host) - r (native - host) does not differ from 0
+    (Fieller 1954), by the same bootstrap as everything else.
+    """
+    points = difference(port, host)
+    if native is None:
+        return Recovery(None, points, None, "there is no native module to compare with")
+    gain = difference(native, host)
+    if not (gain.value >= LEAST_GAIN and gain.above_zero):
+        return Recovery(None, points, gain, _why_no_ratio(gain))
+    kept = align([combine([port, host], [1, -1]), combine([native, host], [1, -1])])
+    if not kept[0].seeds:
+        return Recovery(None, points, gain, "ported and native modules have no seed in common")
+    return Recovery(_ratio(kept), points, gain)
+
+
+def _why_no_ratio(gain: Estimate) -> str:
+    if not isfinite(gain.value):
+        return "native modules and bare hosts have no seed in common"
+    if not isfinite(gain.low):
+        return "one seed without predictions gives no interval"
+    if gain.value < LEAST_GAIN:
+        return f"a native module gains {gain.value:+.3f}, less than {LEAST_GAIN}"
+    return f"a native module's gain of {gain.value:+.3f} is not sure to be above 0"
+
+
+def _ratio(kept: Sequence[Series]) -> Estimate:
+    spread = variance(kept)
+    port, native = (float(part.values.mean()) for part in kept)
+    value = port / native
+
+    def outside(r: float) -> float:
+        over_seeds, over_examples = spread.of(np.array([1.0, -r]))
+        error = sqrt(over_seeds + over_examples)
+        share = over_seeds / error**2 if error > 0 else 0.0
+        return abs(port - r * native) - quantile(share, spread.count) * error
+
+    ends = [_first_outside(outside, value, way) for way in (-1, 1)]
+    return Estimate(value, ends[0], ends[1], nan, nan, spread.count, spread.basis)
+
+
+def _first_outside(outside: Callable[[float], float], start: float, way: int) -> float:
+    """The end of the interval around `start` in the direction `way`."""
+    if outside(start) >= 0:
+        return start
+    step = 1e-3
+    while outside(start + way * step) < 0:
+        step *= 2
+        if step > 1e6:
+            return way * inf
+    return float(brentq(outside, start, start + way * step, xtol=1e-9))
+
+
+def axis(budget: float) -> float:
+    """Where a budget lies on the axis of learning curves: log(1 + steps)."""
+    return float(np.log1p(budget))
+
+
+def area(curve: Sequence[tuple[int, Series]]) -> Series:
+    """Mean height of a learning curve: the area under it over log(1 + steps), by its width.
+
+    Args:
+        curve: (budget, accuracies) at two or more budgets, ascending.
+    """
+    x = np.array([axis(budget) for budget, _ in curve])
+    gaps = np.diff(x)
+    weights = np.zeros(len(x))
+    weights[:-1] += gaps / 2
+    weights[1:] += gaps / 2
+    return combine([part for _, part in curve], list(weights / gaps.sum()))
+
+
+def steps_to_reach(level: Series, curve: Sequence[tuple[int, Series]]) -> Steps:
+    """The first budget at which a curve, drawn straight over log(1 + steps), reaches `level`.
+
+    The interval begins where the curve is no longer surely below the level and ends where it is
+    surely not below it.
+    """
+    places = [(a, b, share) for a, b in pairwise(curve) for share in _SHARES]
+    if len(curve) == 1:
+        places = [(curve[0], curve[0], 0.0)]
+    value = low = high = inf
+    before: tuple[float, float] | None = None
+    for (here, first), (there, second), share in places:
+        at = axis(here) + share * (axis(there) - axis(here))
+        lead = estimate(combine([first, second, level], [1 - share, share, -1.0]))
+        if value == inf and lead.value >= 0:
+            value = at if before is None else _crossing(before, (at, lead.value))
+        low = min(low, at) if lead.high >= 0 else low
+        high = min(high, at) if lead.low >= 0 else high
+        before = (at, lead.value)
+    value, low, high = (float(np.expm1(x)) for x in (value, min(low, value), high))
+    return Steps(value, low, high, curve[-1][0])
+
+
+_SHARES = tuple(np.linspace(0, 1, 13))
+
+
+def _crossing(before: tuple[float, float], after: tuple[float, float]) -> float:
+    rise = after[1] - before[1]
+    return after[0] if rise == 0 else before[0] - before[1] * (after[0] - before[0]) / rise
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """Holm's step-down adjustment over a family; NaN stays NaN and is not counted."""
+    from statsmodels.stats.multitest import multipletests
+
+    found = np.asarray(p_values, float)
+    known = np.isfinite(found)
+    if known.any():
+        found = found.copy()
+        found[known] = multipletests(found[known], method="holm")[1]
+    return found
+
+
+def mcnemar(before: np.ndarray, after: np.ndarray) -> tuple[int, int, float]:
+    """Examples that were right and become wrong, the reverse, and McNemar's exact p-value.
+
+    Args:
+        before, after: which examples were right, (examples,) of bool.
+    """
+    lost, won = int((before & ~after).sum()), int((~before & after).sum())
+    p = float(binomtest(lost, lost + won).pvalue) if lost + won else 1.0
+    return lost, won, p

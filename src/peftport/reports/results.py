@@ -1,0 +1,261 @@
+"""What a report is made from: the rows of a study, what every run answered, and facts about it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from peftport.errors import BadInput
+from peftport.reports.statistics import DRAWS, Series, resample_examples
+
+COLUMNS = (
+    "run_id", "study", "status", "technique", "condition", "method", "control", "origin",
+    "receiver", "relation", "origin_task", "task", "budget", "seed", "n_test", "accuracy",
+    "macro_f1", "auroc", "log_loss", "train_seconds", "error",
+)  # fmt: skip
+"""The columns of a run, in the order in which they are exported."""
+
+CONDITIONS = ("host", "sampled", "scratch", "ported", "native")
+"""The conditions in the order in which every table shows them."""
+
+# Columns by what is in them.
+NUMBERS = ("accuracy", "macro_f1", "auroc", "log_loss", "train_seconds")
+COUNTS = ("budget", "seed", "n_test")
+WORDS = tuple(name for name in COLUMNS if name not in NUMBERS + COUNTS)
+
+
+class Cell(NamedTuple):
+    """One question of a study: a technique's module, ported by a method from one host and task to
+    another host and task."""
+
+    technique: str
+    origin: str
+    receiver: str
+    relation: str
+    origin_task: str
+    task: str
+    method: str
+
+    @property
+    def pair(self) -> str:
+        """The two hosts, from where to where."""
+        return f"{self.origin} → {self.receiver}"
+
+    @property
+    def setting(self) -> str:
+        """The task, and the one that the module was trained on where that is another."""
+        if self.origin_task == self.task:
+            return self.task
+        return f"{self.origin_task} → {self.task}"
+
+
+@dataclass
+class Results:
+    """The runs of a study.
+
+    Attributes:
+        rows: one row a run, done or failed, with the columns `COLUMNS`.
+        predictions: run id -> predicted class of every test example, (examples,). Runs may lack
+            them; what rests on such runs has intervals over seeds alone.
+        gold: task -> true class of every test example, (examples,).
+        facts: what is known beside the rows; every key may be missing: `study` (name), `spec`
+            (mapping), `hosts` and `tasks` (lists of mappings with `name`; a host may name the
+            `parent` that it continues), `versions` (mapping), `plan` (what was counted before
+            -> number; `rows`, when given, is the number of rows when nothing is missing) and
+            `durations` (what took how long -> seconds).
+
+    Raises:
+        BadInput: a column is missing, a run occurs twice, or predictions do not fit the labels.
+    """
+
+    rows: pd.DataFrame
+    predictions: Mapping[str, np.ndarray] = field(default_factory=dict)
+    gold: Mapping[str, np.ndarray] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.rows = _tidy(self.rows)
+        for run_id, task in zip(self.done["run_id"], self.done["task"], strict=True):
+            found = self.predictions.get(run_id)
+            if found is not None and (
+                task not in self.gold or found.shape != self.gold[task].shape
+            ):
+                raise BadInput(
+                    f"run {run_id} has {len(found)} predictions, but task {task!r} has "
+                    f"{len(self.gold.get(task, ()))} labels; read both from the same study."
+                )
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        names = self.rows["study"].unique()
+        return str(self.facts.get("study") or (names[0] if len(names) else "study"))
+
+    @cached_property
+    def done(self) -> pd.DataFrame:
+        """The rows that have figures."""
+        return self.rows[(self.rows["status"] == "done") & self.rows["accuracy"].notna()]
+
+    @cached_property
+    def failed(self) -> pd.DataFrame:
+        """The rows that have none, with their errors."""
+        return self.rows.drop(self.done.index)
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """Every cell that has a ported row, done or failed, in a fixed order."""
+        ported = self.rows[self.rows["condition"] == "ported"]
+        found = ported[list(Cell._fields)].drop_duplicates().itertuples(index=False)
+        relations = ("same", "continuation", "independent")
+        order = {name: place for place, name in enumerate(relations)}
+        return tuple(
+            sorted(
+                (Cell(*row) for row in found),
+                key=lambda c: (order.get(c.relation, 9), c.pair, c.setting, c.method, c.technique),
+            )
+        )
+
+    @cached_property
+    def relations(self) -> tuple[str, ...]:
+        """The kinds of host pair that occur; they are never pooled."""
+        return tuple(dict.fromkeys(cell.relation for cell in self.cells))
+
+    @cached_property
+    def budgets(self) -> tuple[int, ...]:
+        """Training steps at which ported modules were tested, ascending."""
+        ported = self.rows[self.rows["condition"] == "ported"]
+        return tuple(sorted(int(budget) for budget in ported["budget"].unique()))
+
+    @cached_property
+    def seeds(self) -> tuple[int, ...]:
+        """Every seed that occurs."""
+        return tuple(sorted(int(seed) for seed in self.rows["seed"].unique()))
+
+    @cached_property
+    def methods(self) -> tuple[str, ...]:
+        """The port methods that occur."""
+        return tuple(dict.fromkeys(cell.method for cell in self.cells))
+
+    @cached_property
+    def controls(self) -> tuple[str, ...]:
+        """The samplings that occur; the first is the one that a port is set beside."""
+        found = self.rows.loc[self.rows["condition"] == "sampled", "control"].unique()
+        return tuple(sorted(found, key=lambda name: (name != "gaussian", name)))
+
+    @property
+    def has_predictions(self) -> bool:
+        """Whether every run with figures has its predictions."""
+        return len(self.done) > 0 and all(run in self.predictions for run in self.done["run_id"])
+
+    def series(self, cell: Cell, condition: str, budget: int, control: str = "") -> Series | None:
+        """The accuracies of `condition` that belong beside `cell`, seed by seed.
+
+        Args:
+            budget: training steps; bare hosts and native modules have one figure for all.
+            control: the sampling, for `sampled`.
+
+        Returns:
+            None when no such run is done.
+        """
+        runs = self._runs.get(_key(cell, condition, budget, control))
+        if not runs:
+            return None
+        seeds = tuple(sorted(runs))
+        draws = [self._draws.get(runs[seed][0]) for seed in seeds]
+        known = [draw for draw in draws if draw is not None]
+        values = np.array([runs[seed][1] for seed in seeds])
+        stacked = np.stack(known) if len(known) == len(seeds) else None
+        alike = np.ptp(values) == 0 and (stacked is None or np.ptp(stacked, axis=0).max() == 0)
+        return Series(seeds, values, stacked, fixed=condition == "host" and bool(alike))
+
+    def native_steps(self, cell: Cell) -> int:
+        """Steps that native modules beside `cell` were trained for; 0 when there are none."""
+        native = self.rows[
+            (self.rows["condition"] == "native")
+            & (self.rows["technique"] == cell.technique)
+            & (self.rows["receiver"] == cell.receiver)
+            & (self.rows["task"] == cell.task)
+        ]
+        return int(native["budget"].max()) if len(native) else 0
+
+    def run_ids(self, cell: Cell, condition: str, budget: int, control: str = "") -> dict[int, str]:
+        """Seed -> run id of the done runs that `series` reads."""
+        runs = self._runs.get(_key(cell, condition, budget, control), {})
+        return {seed: run_id for seed, (run_id, _) in runs.items()}
+
+    def measure(self, run_ids: Iterable[str], column: str) -> float:
+        """The mean of a column over runs; NaN without any."""
+        values = [self._by_id.at[run_id, column] for run_id in run_ids]
+        known = [float(value) for value in values if not np.isnan(value)]
+        return float(np.mean(known)) if known else float("nan")
+
+    @cached_property
+    def _by_id(self) -> pd.DataFrame:
+        return self.done.set_index("run_id")
+
+    def correct(self, run_id: str, task: str) -> np.ndarray | None:
+        """Which examples a run got right, (examples,) of bool; None without predictions."""
+        found = self.predictions.get(run_id)
+        return None if found is None else found == self.gold[task]
+
+    @cached_property
+    def _runs(self) -> dict[Hashable, dict[int, tuple[str, float]]]:
+        runs: dict[Hashable, dict[int, tuple[str, float]]] = {}
+        for row in self.done.itertuples(index=False):
+            seeds = runs.setdefault(_row_key(row), {})
+            seeds.setdefault(int(row.seed), (row.run_id, float(row.accuracy)))
+        return runs
+
+    @cached_property
+    def _draws(self) -> dict[str, np.ndarray]:
+        """Run id -> its accuracy on resampled test examples, (draws,)."""
+        return dict(self._resampled())
+
+    def _resampled(self) -> Iterator[tuple[str, np.ndarray]]:
+        draws = int(np.clip(10**8 // max(len(self.done), 1), 400, DRAWS))
+        for task, rows in self.done.groupby("task", sort=True):
+            runs = [run for run in rows["run_id"] if run in self.predictions]
+            if runs and len(self.gold[task]) > 1:
+                correct = np.stack([self.predictions[run] == self.gold[task] for run in runs])
+                found = resample_examples(correct, str(task), draws)
+                yield from zip(runs, found, strict=True)
+
+
+def _key(cell: Cell, condition: str, budget: int, control: str) -> Hashable:
+    if condition == "ported":
+        return (condition, *cell, budget)
+    if condition == "sampled":
+        return (condition, *cell[:-1], control, budget)
+    if condition == "scratch":
+        return (condition, cell.technique, cell.receiver, cell.task, budget)
+    if condition == "native":
+        return (condition, cell.technique, cell.receiver, cell.task)
+    return (condition, cell.receiver, cell.task)
+
+
+def _row_key(row: Any) -> Hashable:
+    cell = Cell(*(getattr(row, name) for name in Cell._fields))
+    return _key(cell, row.condition, int(row.budget), row.control)
+
+
+def _tidy(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with their columns in order, words as text, numbers as numbers."""
+    missing = [name for name in COLUMNS if name not in rows.columns]
+    if missing:
+        raise BadInput(f"the rows lack the columns {', '.join(missing)}.")
+    tidy = rows[list(COLUMNS)].reset_index(drop=True)
+    for name in WORDS:
+        tidy[name] = tidy[name].astype(object).where(tidy[name].notna(), "").astype(str)
+    for name in NUMBERS:
+        tidy[name] = pd.to_numeric(tidy[name]).astype(float)
+    for name in COUNTS:
+        tidy[name] = pd.to_numeric(tidy[name]).fillna(0).astype(int)
+    twice = tidy["run_id"][tidy["run_id"].duplicated()]
+    if len(twice):
+        raise BadInput(f"run {twice.iloc[0]} occurs twice in the rows.")
+    return tidy

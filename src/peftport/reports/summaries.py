@@ -1,0 +1,125 @@
+"""What a study or an assessment found, as plain values for JSON."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any
+
+from peftport.reports.answers import answers
+from peftport.reports.comparisons import Analysis, Flips, Point, analyse
+from peftport.reports.measures import Recovery, Steps
+from peftport.reports.results import Results
+from peftport.reports.statistics import Estimate
+from peftport.reports.tables import missing_rows
+
+
+def summary(results: Results | Analysis) -> dict[str, Any]:
+    """Answers, and every cell at every budget beside its controls.
+
+    Returns:
+        `study`, `runs` (done, failed, not_run), `answers`, `cells` (one for every technique,
+        pair, setting, method and budget) and `curves` (one for every cell with several budgets).
+        Figures are objects of `value`, `low`, `high`, `seeds` and `basis`; leads add `p` and
+        `p_adjusted`; what is not known is null.
+    """
+    analysis = analyse(results)
+    known = analysis.results
+    return {
+        "study": known.name,
+        "runs": {
+            "done": len(known.done),
+            "failed": len(known.failed),
+            "not_run": missing_rows(known),
+        },
+        "answers": [
+            {
+                "question": answer.question,
+                "findings": [
+                    {
+                        "relation": finding.relation,
+                        "method": finding.method,
+                        "short": finding.short,
+                        "sentences": list(finding.sentences),
+                    }
+                    for finding in answer.findings
+                ],
+            }
+            for answer in answers(analysis)
+        ],
+        "cells": [_cell(point) for point in analysis.points],
+        "curves": [
+            curve.cell._asdict()
+            | {
+                "areas": {name: _figure(area) for name, area in curve.areas.items()},
+                "area_leads": {name: _lead(lead) for name, lead in curve.leads.items()},
+                "scratch_matches_after": _steps(curve.to_match),
+                "matches_native_after": _steps(curve.to_native),
+            }
+            for curve in analysis.curves.values()
+        ],
+    }
+
+
+def _cell(point: Point) -> dict[str, Any]:
+    return point.cell._asdict() | {
+        "budget": point.budget,
+        "accuracy": {name: _figure(found) for name, found in point.means.items()},
+        "leads": {name: _lead(found) for name, found in point.leads.items()},
+        "recovery": _recovery(point.recovery),
+        "flips": [_flips(flips) for flips in point.flips],
+    }
+
+
+def _figure(found: Estimate | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "value": _plain(found.value),
+        "low": _plain(found.low),
+        "high": _plain(found.high),
+        "seeds": found.seeds,
+        "basis": found.basis,
+    }
+
+
+def _lead(found: Estimate | None) -> dict[str, Any] | None:
+    figure = _figure(found)
+    if found is None or figure is None:
+        return None
+    return figure | {"p": _plain(found.p), "p_adjusted": _plain(found.adjusted)}
+
+
+def _recovery(found: Recovery | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "ratio": _figure(found.ratio),
+        "reason": found.reason,
+        "points": _figure(found.points),
+        "gain": _figure(found.gain),
+    }
+
+
+def _flips(found: Flips) -> dict[str, Any]:
+    return {
+        "versus": found.versus,
+        "lost": found.lost,
+        "won": found.won,
+        "examples": found.examples,
+        "p": list(found.p),
+    }
+
+
+def _steps(found: Steps | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "value": _plain(found.value),
+        "low": _plain(found.low),
+        "high": _plain(found.high),
+        "most": found.most,
+    }
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if isfinite(value) else None

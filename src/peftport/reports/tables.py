@@ -1,0 +1,225 @@
+"""The results as tables: for the terminal, in Markdown and in LaTeX.
+
+Every table that shows a ported figure shows the bare host, scratch and sampled beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from peftport.reports.answers import Answer, answers
+from peftport.reports.comparisons import Analysis, Point, analyse
+from peftport.reports.results import CONDITIONS, Results
+from peftport.reports.statistics import Estimate
+from peftport.reports.wording import (
+    BASES,
+    NONE,
+    count,
+    kind_of,
+    name_of,
+    number,
+    recovery_text,
+    sentence,
+    with_span,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of text: every row is as long as `head`."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def columns(analysis: Analysis) -> tuple[str, ...]:
+    """Conditions as tables show them: further controls stand beside the first."""
+    place = CONDITIONS.index("sampled") + 1
+    return (*CONDITIONS[:place], *analysis.results.controls[1:], *CONDITIONS[place:])
+
+
+def accuracy_grids(analysis: Analysis, short: bool = False) -> Iterator[Grid]:
+    """One table for every pair and setting: technique and budget against conditions.
+
+    Args:
+        short: for terminals, which are narrow.
+    """
+    names = columns(analysis)
+    row = _short_row if short else _row
+    head = ("technique", "steps", *(name_of(name) for name in names), "recovery")
+
+    def place(point: Point) -> tuple[str, str, str, str]:
+        cell = point.cell
+        return cell.relation, cell.pair, cell.setting, cell.method
+
+    for (relation, pair, setting, method), points in groupby(analysis.points, key=place):
+        how = f", method {method}" if len(analysis.results.methods) > 1 else ""
+        yield Grid(
+            f"{pair} ({kind_of(relation)}), {setting}{how}",
+            head,
+            tuple(row(point, names) for point in points),
+        )
+
+
+def _row(point: Point, names: Sequence[str]) -> tuple[str, ...]:
+    means = (with_span(point.means.get(name)) for name in names)
+    return (point.cell.technique, str(point.budget), *means, recovery_text(point.recovery))
+
+
+def _short_row(point: Point, names: Sequence[str]) -> tuple[str, ...]:
+    """A row for terminals, which are narrow: half widths in place of intervals."""
+    means = (with_half(point.means.get(name)) for name in names)
+    kept = point.recovery.ratio if point.recovery is not None else None
+    return (point.cell.technique, str(point.budget), *means, with_half(kept))
+
+
+def with_half(found: Estimate | None) -> str:
+    """A figure with half its interval's width: "0.84 ±.03"."""
+    if found is None:
+        return NONE
+    half = (found.high - found.low) / 2
+    return number(found.value) + (f" ±{number(half).removeprefix('0')}" if half == half else "")
+
+
+def summary_line(results: Results) -> str:
+    """How much of the study there is: "216 runs done, 2 failed; 3 seeds"."""
+    parts = [f"{count(len(results.done), 'run')} done"]
+    if len(results.failed):
+        parts.append(f"{len(results.failed):,} failed")
+    missing = missing_rows(results)
+    if missing:
+        parts.append(f"{missing:,} not run")
+    return f"{', '.join(parts)}; {count(len(results.seeds), 'seed')}"
+
+
+def missing_rows(results: Results) -> int:
+    """Rows that were planned and are neither done nor failed; 0 when no plan is known."""
+    planned = (results.facts.get("plan") or {}).get("rows", 0)
+    return max(int(planned) - len(results.rows), 0)
+
+
+def interval_note(analysis: Analysis) -> str:
+    """What the intervals of the tables speak for."""
+    bases = {e.basis for p in analysis.points for e in p.means.values() if e is not None}
+    notes = [BASES[basis] for basis in sorted(bases) if BASES[basis]]
+    over = f" (some: {'; '.join(notes)})" if notes else ""
+    return (
+        f"Accuracy with 95 % intervals over seeds and test examples{over}. Recovery is (ported - "
+        "host) / (native - host), given only where native is surely at least 0.05 above host."
+    )
+
+
+def terminal_table(results: Results | Analysis) -> Group:
+    """The study for a terminal, made for `rich.console.Console.print`: answers, then tables."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    analysis = analyse(results)
+    parts: list[Table | Text] = [
+        Text(f"{analysis.results.name}: {summary_line(analysis.results)}", style="bold")
+    ]
+    for grid in accuracy_grids(analysis, short=True):
+        table = Table(
+            title=grid.title,
+            title_justify="left",
+            title_style="bold",
+            box=None,
+            padding=(0, 1, 0, 0),
+        )
+        for name in grid.head:
+            table.add_column(
+                name.replace("from scratch", "from\nscratch"),
+                no_wrap=True,
+                justify="left" if name == "technique" else "right",
+                style="bold" if name == "ported" else "",
+            )
+        before = None
+        for row in grid.rows:
+            first = "" if row[0] == before else row[0]
+            before = row[0]
+            table.add_row(first, *row[1:])
+        parts += [Text(""), table]
+    parts += [Text(""), Text(interval_note(analysis), style="dim"), Text("")]
+    for answer in answers(analysis):
+        parts.append(Text(answer.question, style="bold"))
+        parts += [Text(f"  {f.about}: {f.short}") for f in answer.findings]
+    return Group(*parts)
+
+
+def markdown(results: Results | Analysis) -> str:
+    """Answers and tables in Markdown."""
+    analysis = analyse(results)
+    parts = [f"# {analysis.results.name}", summary_line(analysis.results) + "."]
+    parts += [_markdown_answer(answer) for answer in answers(analysis)]
+    parts.append(interval_note(analysis))
+    parts += [f"## {grid.title}\n\n{_markdown_grid(grid)}" for grid in accuracy_grids(analysis)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_answer(answer: Answer) -> str:
+    findings = (
+        f"**{sentence(f.about)}: {f.short}.** {' '.join(f.sentences)}" for f in answer.findings
+    )
+    return f"## {answer.question}\n\n" + "\n\n".join(findings)
+
+
+def _markdown_grid(grid: Grid) -> str:
+    lines = [grid.head, tuple("---" for _ in grid.head), *grid.rows]
+    return "\n".join("| " + " | ".join(x.replace("|", r"\|") for x in row) + " |" for row in lines)
+
+
+def latex(results: Results | Analysis) -> str:
+    """The tables in LaTeX; the document needs the packages booktabs and longtable."""
+    analysis = analyse(results)
+    return "\n".join(_latex_grid(grid) for grid in accuracy_grids(analysis))
+
+
+def _latex_grid(grid: Grid) -> str:
+    head, *rows = (
+        " & ".join(_latex_text(x) for x in row) + r" \\" for row in (grid.head, *grid.rows)
+    )
+    return "\n".join(
+        [
+            rf"\begin{{longtable}}{{l{'r' * (len(grid.head) - 2)}l}}",
+            rf"\caption{{{_latex_text(grid.title)}}} \\",
+            r"\toprule",
+            head,
+            r"\midrule",
+            r"\endhead",
+            *rows,
+            r"\bottomrule",
+            r"\end{longtable}",
+            "",
+        ]
+    )
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "→": r"$\rightarrow$",
+    "±": r"$\pm$",
+    "\N{MINUS SIGN}": "$-$",
+    "\N{EN DASH}": "--",
+    "\N{INFINITY}": r"$\infty$",
+}
+
+
+def _latex_text(text: str) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in text)
