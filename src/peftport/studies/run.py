@@ -71,7 +71,7 @@ def run_study(
         identity = Identity(plan, *facts.marks(), facts.techniques)
         identity.check_unique()
         _make_folder(folder)
-        with driver_lock(folder), _open(folder, spec, facts) as store, _interrupts() as interrupted:
+        with _interrupts() as interrupted, driver_lock(folder), _open(folder, spec, facts) as store:
             schedule = Schedule(
                 plan, identity, store.statuses(), store.donor_statuses(), retry_failed
             )

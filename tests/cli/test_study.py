@@ -1,0 +1,232 @@
+"""`peftport study`, as a user calls it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from peftport.studies.schema import COLUMNS
+from study_specs import figures, tiny_spec
+
+COMMAND = [sys.executable, "-c", "from peftport.cli import main; main()", "study"]
+
+
+def call(*arguments: object, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        capture_output=True,
+        timeout=200,
+        **{"text": True, **options},
+    )
+
+
+@pytest.fixture(scope="module")
+def spec_file(tiny_host, tiny_continuation, tiny_task, tmp_path_factory) -> Path:
+    made = tiny_spec(
+        {"a": tiny_host("t5"), "b": tiny_continuation("t5")},
+        tiny_task,
+        pairs=[{"origin": "a", "receiver": "b", "relation": "continuation"}],
+        budgets=[0, 4],
+        donor_steps=8,
+        native_steps=8,
+        techniques={"lora": {}},
+    )
+    path = tmp_path_factory.mktemp("specs") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(made.model_dump(mode="json", exclude_none=True)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def done(spec_file, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    """A study that was run."""
+    folder = tmp_path_factory.mktemp("studies") / "tiny"
+    return folder, call("run", spec_file, "--out", folder, "--workers", 1)
+
+
+def test_a_run_prints_a_table_and_where_its_report_is(done):
+    folder, ended = done
+    assert ended.returncode == 0, ended.stderr
+    assert "16 of 16 runs done, 0 failed." in ended.stdout
+    page = Path(ended.stdout.split("Report: ")[1].strip())
+    assert page.parent == folder
+    assert "<html" in page.read_text()
+    assert all(word in ended.stdout for word in ("lora", "sampled", "scratch", "ported", "native"))
+    assert "16/16 runs" in ended.stderr
+    assert not {"\r", "\x1b"} & set(ended.stderr)
+
+
+def test_a_plan_is_one_json_object_on_standard_output(spec_file):
+    ended = call("plan", spec_file, "--json", "--set", "seeds=5")
+    found = json.loads(ended.stdout)
+    assert ended.returncode == 0
+    assert found["runs"] == 2 * 2 * 5
+    assert found["baseline_by_condition"] == {"scratch": 10, "native": 5, "host": 5}
+
+
+def test_the_founding_study_is_planned_as_1440_runs_without_the_hub():
+    ended = call("plan", "founding")
+    assert ended.returncode == 0, ended.stderr
+    assert "founding: 1,440 runs (ported 720, sampled 720)" in ended.stdout
+    assert "baseline beside them: 680 (scratch 480, native 160, host 40)" in ended.stdout
+
+
+def test_a_status_says_that_nothing_is_missing(done):
+    found = json.loads(call("status", done[0], "--json").stdout)
+    assert (found["planned"], found["done"], found["missing"]) == (16, 16, 0)
+    assert "16 of 16 runs done" in call("status", done[0]).stdout
+
+
+def test_a_report_is_written_again_and_summed_up_in_json(done):
+    found = json.loads(call("report", done[0], "--json").stdout)
+    assert Path(found["report"]).is_file()
+    assert found["runs"] == {"done": 16, "failed": 0, "not_run": 0}
+
+
+def test_an_export_has_the_columns_of_the_contract_in_every_format(done, tmp_path):
+    import pandas as pd
+
+    text = call("export", done[0], "--format", "csv").stdout
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert tuple(rows[0]) == COLUMNS
+    assert len(rows) == 16
+    assert {row["n_test"] for row in rows} == {"48"}
+    for form, reader in (("parquet", pd.read_parquet), ("json", pd.read_json)):
+        out = tmp_path / f"rows.{form}"
+        ended = call("export", done[0], "--format", form, "--out", out)
+        assert ended.returncode == 0, ended.stderr
+        table = reader(out)
+        assert tuple(table.columns) == COLUMNS
+        assert [*table["run_id"]] == [row["run_id"] for row in rows]
+        assert [*table["accuracy"]] == pytest.approx([float(row["accuracy"]) for row in rows])
+    binary = call("export", done[0], "--format", "parquet", text=False).stdout
+    assert len(pd.read_parquet(io.BytesIO(binary))) == 16
+    assert len(json.loads(call("export", done[0], "--json").stdout)["rows"]) == 16
+
+
+def test_running_again_has_nothing_to_do(done):
+    ended = call("run", done[0], "--json")
+    found = json.loads(ended.stdout)
+    assert ended.returncode == 0
+    assert (found["done"], found["recorded_now"], found["missing"]) == (16, 0, 0)
+
+
+def test_ctrl_c_ends_a_run_in_time_with_130_and_running_again_goes_on(done, spec_file, tmp_path):
+    folder = tmp_path / "s"
+    process = subprocess.Popen(
+        [*COMMAND, "run", str(spec_file), "--out", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not (folder / "study.sqlite").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the driver and its workers
+    begun = time.monotonic()
+    out, err = process.communicate(timeout=30)
+    assert time.monotonic() - begun < 5
+    assert process.returncode == 130, err
+    assert f"go on with: peftport study run {folder}" in out
+    assert "Traceback" not in err
+    ended = call("run", folder, "--json")
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["missing"] == 0
+    assert figures(folder) == figures(done[0])
+
+
+def test_failed_runs_end_with_1_and_say_where_to_look(spec_file, tmp_path):
+    folder = tmp_path / "s"
+    ended = call("run", spec_file, "--out", folder, "--set", "training.weight_decay=1.0e+30")
+    assert ended.returncode == 1
+    assert f"Why: peftport study status {folder}" in ended.stdout
+    assert "was not finite" in call("status", folder).stdout
+    rows = list(csv.DictReader(io.StringIO(call("export", folder).stdout)))
+    failed = [row for row in rows if row["status"] == "failed"]
+    assert len(rows) == 16
+    assert failed
+    assert all(row["error"] and row["accuracy"] == row["n_test"] == "" for row in failed)
+
+
+def bad(spec_file: Path, folder: Path) -> dict[str, tuple[list[object], str]]:
+    """Arguments that cannot be used, and words of the message."""
+    return {
+        "unknown preset": (["plan", "quik"], "Did you mean 'quick'?"),
+        "missing file": (["plan", folder / "no.yaml"], "no.yaml is not a file"),
+        "unknown key": (["plan", spec_file, "--set", "seds=3"], "Did you mean 'seeds'?"),
+        "unknown technique": (
+            ["plan", spec_file, "--set", "techniques={lra: {}}"],
+            "unknown technique 'lra'. Did you mean 'lora'?",
+        ),
+        "unknown method": (
+            ["run", spec_file, "--out", folder / "s", "--set", "methods=[copi]"],
+            "Did you mean 'copy'?",
+        ),
+        "missing data": (
+            ["run", spec_file, "--out", folder / "s", "--set", f"tasks.films={folder}/none"],
+            "none",
+        ),
+        "missing parameter": (["plan", "founding-mini"], "needs --set hosts=VALUE"),
+        "unknown executor": (
+            ["run", spec_file, "--out", folder / "s", "--executor", "locl"],
+            "Did you mean 'local'?",
+        ),
+        "unknown retry": (["run", spec_file, "--out", folder / "s", "--retry", "all"], "failed"),
+        "no study": (["status", folder], "holds no study"),
+        "no study to run": (["run", folder], "holds no study"),
+        "no study to report": (["report", folder], "holds no study"),
+        "no study to export": (["export", folder], "holds no study"),
+    }
+
+
+@pytest.mark.parametrize("case", bad(Path(), Path()))
+def test_bad_input_ends_with_2_and_one_message(spec_file, tmp_path, case):
+    arguments, words = bad(spec_file, tmp_path)[case]
+    ended = call(*arguments)
+    assert ended.returncode == 2, ended.stderr
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_to_a_bad_place_ends_with_2_and_leaves_it_alone(done, tmp_path):
+    (tmp_path / "there.csv").write_text("mine")
+    for out, words in (
+        (tmp_path / "there.csv", "exists already"),
+        (tmp_path, "is a folder"),
+        (tmp_path / "no" / "x.csv", "there is no folder"),
+    ):
+        ended = call("export", done[0], "--out", out)
+        assert ended.returncode == 2
+        assert words in ended.stderr
+    assert (tmp_path / "there.csv").read_text() == "mine"
+    assert call("export", done[0], "--format", "xlsx").returncode == 2
+
+
+def test_a_study_goes_on_as_it_was_begun(done, spec_file):
+    for arguments in (["--out", "elsewhere"], ["--set", "seeds=1"]):
+        ended = call("run", done[0], *arguments)
+        assert ended.returncode == 2
+        assert f"{arguments[0]} belongs to a new study" in ended.stderr
+    ended = call("run", spec_file, "--out", done[0], "--set", "seeds=1")
+    assert ended.returncode == 2
+    assert "with another 'seeds'" in ended.stderr
+
+
+def test_help_and_the_verbs_import_no_torch():
+    code = (
+        "import sys; import peftport.cli.study; "
+        "assert not {'torch', 'transformers', 'pandas', 'sqlite3'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

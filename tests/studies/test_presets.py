@@ -1,0 +1,74 @@
+"""The specifications that come with the package."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from peftport.errors import BadInput
+from peftport.studies.load import _PRESETS, load_spec, preset_names
+from peftport.studies.plan import Plan
+from peftport.studies.spec import Spec
+
+FOUNDING = [name for name in preset_names() if name.startswith("founding")]
+
+
+def load(name: str) -> Spec:
+    """A preset with something for each of its parameters."""
+    declared = yaml.safe_load((_PRESETS / f"{name}.yaml").read_text()).get("parameters", {})
+    return load_spec(name, [f"{key}=/given/{key}" for key in declared])
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_is_planned(name):
+    spec = load(name)
+    plan = Plan(spec)
+    assert spec.name == name
+    assert spec.about
+    assert sum(plan.count().values()) == sum(1 for _ in plan.runs())
+    assert sum(len(pack.lanes) for pack in plan.packs()) == sum(1 for _ in plan.trajectories())
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_no_preset_holds_a_path_of_some_machine(name):
+    text = (_PRESETS / f"{name}.yaml").read_text()
+    places = [*load(name).hosts.values(), *load(name).tasks.values()]
+    assert all(not place.startswith(("/", "~")) or "/given/" in place for place in places)
+    assert "http" not in text
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_shows_the_baseline_beside_its_ports(name):
+    assert {"ported", "sampled", "scratch", "native", "host"} <= set(load(name).conditions)
+    assert 0 in load(name).budgets
+
+
+def test_the_founding_grids_are_there():
+    assert {"founding", "founding-lab", "founding-mini"} <= set(FOUNDING)
+
+
+@pytest.mark.parametrize("name", FOUNDING)
+def test_a_founding_grid_is_1440_runs_and_its_baseline_apart(name):
+    spec = load(name)
+    runs = list(Plan(spec).runs())
+    ported = [run for run in runs if run.condition in ("ported", "sampled")]
+    assert len(ported) == 4 * 4 * 2 * 3 * 3 * 5 == 1440
+    assert len(set(spec.techniques)) == 4
+    assert len(set(spec.pairs)) == 4
+    assert {setting.origin_task == setting.task for setting in spec.settings} == {True, False}
+    hosts = {run.arm.host for run in runs}
+    tasks = {run.arm.task for run in runs}
+    baseline = {c: sum(run.condition == c for run in runs) for c in ("scratch", "native", "host")}
+    assert baseline == {
+        "scratch": 4 * len(hosts) * len(tasks) * 3 * 5,
+        "native": 4 * len(hosts) * len(tasks) * 5,
+        "host": len(hosts) * len(tasks) * 5,
+    }
+
+
+def test_a_preset_on_other_data_asks_for_where_they_are():
+    with pytest.raises(BadInput, match=r"founding-mini needs --set hosts=VALUE, the folder that"):
+        load_spec("founding-mini")
+    spec = load_spec("founding-mini", ["hosts=/some", "data=/where"])
+    assert spec.hosts["mini-b"] == "/some/mini-b"
+    assert spec.tasks["sst2"] == "/where/sst2"
