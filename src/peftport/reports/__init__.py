@@ -1,4 +1,7 @@
-"""Reports: what the runs of a study or an assessment say, with statistics, tables and a page."""
+"""Reports: what the runs of a study or an assessment say, with statistics, tables and a page.
+
+The verdict on a single module is in `peftport.reports.verdict`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,6 @@ if TYPE_CHECKING:
     from peftport.reports.results import COLUMNS, Results
     from peftport.reports.summaries import summary
     from peftport.reports.tables import latex, markdown, terminal_table
-    from peftport.reports.verdicts import verdict
 
 _PLACES = {
     "COLUMNS": "results",
@@ -26,7 +28,6 @@ _PLACES = {
     "markdown": "tables",
     "summary": "summaries",
     "terminal_table": "tables",
-    "verdict": "verdicts",
     "write_png": "figures",
     "write_report": "page",
 }
@@ -42,7 +43,6 @@ __all__ = [
     "markdown",
     "summary",
     "terminal_table",
-    "verdict",
     "write_png",
     "write_report",
 ]

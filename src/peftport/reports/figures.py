@@ -61,7 +61,7 @@ def write_png(results: Results | Analysis, folder: Path) -> list[Path]:
                 ("differences", _differences(analysis, cells)),
             ):
                 drawing.suptitle(f"{analysis.results.name}: {relation_name(relation)}")
-                path = folder / f"{name}-{relation or 'unrelated'}.png"
+                path = folder / f"{name}-{relation or 'unstated'}.png"
                 buffer = io.BytesIO()
                 FigureCanvasAgg(drawing).print_png(buffer)
                 write_atomic(path, buffer.getvalue())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import inf, isfinite, nan, sqrt
+from math import inf, isfinite, isnan, nan, sqrt
 
 import numpy as np
 from scipy.optimize import brentq
@@ -45,7 +45,11 @@ class Recovery:
 
 @dataclass(frozen=True)
 class Steps:
-    """How many steps a curve needs to reach a level; infinite when it does not in what was run."""
+    """How many steps a curve needs to reach a level; infinite when it does not in what was run.
+
+    `low` and `high` are NaN when there is nothing to make an interval from; `most` is the largest
+    budget that was run.
+    """
 
     value: float
     low: float
@@ -138,6 +142,7 @@ def steps_to_reach(level: Series, curve: Sequence[tuple[int, Series]]) -> Steps:
         places = [(curve[0], curve[0], 0.0)]
     value = low = high = inf
     before: tuple[float, float] | None = None
+    leads = []
     for (here, first), (there, second), share in places:
         at = axis(here) + share * (axis(there) - axis(here))
         lead = estimate(combine([first, second, level], [1 - share, share, -1.0]))
@@ -146,6 +151,9 @@ def steps_to_reach(level: Series, curve: Sequence[tuple[int, Series]]) -> Steps:
         low = min(low, at) if lead.high >= 0 else low
         high = min(high, at) if lead.low >= 0 else high
         before = (at, lead.value)
+        leads.append(lead)
+    if any(isnan(lead.low) for lead in leads):
+        low = high = nan
     value, low, high = (float(np.expm1(x)) for x in (value, min(low, value), high))
     return Steps(value, low, high, curve[-1][0])
 

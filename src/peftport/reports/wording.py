@@ -30,8 +30,9 @@ RELATIONS = {
     "same": "the same host",
     "continuation": "continuations",
     "independent": "independent hosts",
+    "unstated": "hosts of unstated relation",
 }
-KINDS = {"same": "same host", "continuation": "continuation", "independent": "independent"}
+KINDS = {"same": "same host", "unstated": "relation unstated"}
 BASES = {
     "seeds and examples": "",
     "seeds": "over seeds only",
@@ -52,12 +53,12 @@ def ones(condition: str) -> str:
 
 def relation_name(relation: str) -> str:
     """What the receiving host is to the originating one, in words."""
-    return RELATIONS.get(relation, relation or "unrelated hosts")
+    return RELATIONS.get(relation, relation or RELATIONS["unstated"])
 
 
 def kind_of(relation: str) -> str:
     """What one receiving host is to its originating one, in a word or two."""
-    return KINDS.get(relation, relation or "unrelated")
+    return KINDS.get(relation, relation or "relation unstated")
 
 
 def number(value: float, digits: int = 2, sign: bool = False) -> str:
@@ -113,7 +114,7 @@ def steps_text(found: Steps | None) -> str:
         return NONE
     if not isfinite(found.value):
         return f"not within {found.most}"
-    if found.value == found.low == found.high:
+    if isnan(found.low) or found.value == found.low == found.high:
         return f"{found.value:.0f}"
     high = f"{found.high:.0f}" if isfinite(found.high) else f"beyond {found.most}"
     return f"{found.value:.0f} ({found.low:.0f} to {high})"
