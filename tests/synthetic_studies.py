@@ -114,7 +114,7 @@ class Synthetic:
 
 def founding(**others: Any) -> Synthetic:
     """A study of the founding study's size: 1,440 ported and sampled runs, and the baseline."""
-    return Synthetic(
+    grid: dict[str, Any] = dict(
         techniques=("adapter", "compacter", "lora", "prefix"),
         pairs=(
             ("small", "small-tuned", "continuation"),
@@ -127,5 +127,5 @@ def founding(**others: Any) -> Synthetic:
         seeds=(0, 1, 2, 3, 4),
         native_steps=600,
         examples=400,
-        **others,
     )
+    return Synthetic(**(grid | others))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.special import ndtr
 from scipy.stats import t
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
+from statsmodels.stats.multitest import multipletests
 
 from peftport.reports.measures import area, axis, holm, mcnemar, recovery, steps_to_reach
 from peftport.reports.statistics import Series, resample_examples
@@ -44,7 +47,7 @@ def test_recovery_can_lie_above_one_and_below_zero(port: float, ratio: float) ->
     [
         (level(0.53), "gains +0.030, less than 0.05"),
         (series(0.4, 0.7, 0.95), "not sure to be above 0"),
-        (series(0.9), "no interval"),
+        (series(0.9), "nothing to make an interval"),
         (None, "no native module"),
     ],
 )
@@ -135,6 +138,12 @@ def test_unsure_curves_give_wide_steps() -> None:
     found = steps_to_reach(level(0.7), curve)
     assert found.low < 0.9 * found.value
     assert found.high == np.inf
+
+
+@settings(max_examples=20)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_holms_adjustment_is_that_of_statsmodels(p_values: list[float]) -> None:
+    assert list(holm(p_values)) == pytest.approx(list(multipletests(p_values, method="holm")[1]))
 
 
 def test_holms_adjustment_by_hand() -> None:

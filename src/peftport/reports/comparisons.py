@@ -306,8 +306,10 @@ class Analysis:
         wanted = [
             key for key in all_beside[0] if any(beside[key] is not None for beside in all_beside)
         ]
+        if "ported" not in wanted:
+            return None
         whole = _whole([{key: beside[key] for key in wanted} for beside in all_beside])
-        if not whole or "ported" not in wanted:
+        if not whole:
             return None
         means = {key: average([beside[key] for beside in whole]) for key in wanted}
         ported = means["ported"]

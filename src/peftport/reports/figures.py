@@ -30,9 +30,11 @@ _COLOURS = {
     "scratch": "#0a7c62",
     "ported": "#0b5cab",
     "native": "#97326b",
+    "permuted": "#7a6a00",
+    "spectrum": "#a03428",
 }
-_OTHER = "#7a6a00"
-_MARKS = {"sampled": "s", "scratch": "^", "ported": "o"}
+_OTHER = "#4d5f00"
+_MARKS = {"sampled": "s", "scratch": "^", "ported": "o", "permuted": "D", "spectrum": "v"}
 _DASHES = {"host": ":", "sampled": "--", "scratch": (0, (6, 2)), "native": "-."}
 _LEADS = LinearSegmentedColormap.from_list(
     "leads", [_COLOURS["sampled"], "white", _COLOURS["ported"]]
@@ -168,7 +170,7 @@ def _differences(analysis: Analysis, cells: Sequence[Cell]) -> Figure:
         colour = _COLOURS.get(control, _OTHER)
         if not isnan(lead.low):
             axes.plot([lead.low, lead.high], [y, y], color=colour, lw=1.6)
-        mark = axes.plot(lead.value, y, marker=_MARKS.get(control, "D"), ms=4, color=colour, ls="")
+        mark = axes.plot(lead.value, y, marker=_MARKS.get(control, "o"), ms=4, color=colour, ls="")
         shown.setdefault(name_of(control), mark[0])
     axes.axvline(0, color="black", lw=0.8)
     titles: dict[str, list[int]] = {}

@@ -79,7 +79,7 @@ def _why_no_ratio(gain: Estimate) -> str:
     if not isfinite(gain.value):
         return "native modules and bare hosts have no seed in common"
     if not isfinite(gain.low):
-        return "one seed without predictions gives no interval"
+        return "there is nothing to make an interval of a native module's gain from"
     if gain.value < LEAST_GAIN:
         return f"a native module gains {gain.value:+.3f}, less than {LEAST_GAIN}"
     return f"a native module's gain of {gain.value:+.3f} is not sure to be above 0"
@@ -168,13 +168,12 @@ def _crossing(before: tuple[float, float], after: tuple[float, float]) -> float:
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
     """Holm's step-down adjustment over a family; NaN stays NaN and is not counted."""
-    from statsmodels.stats.multitest import multipletests
-
-    found = np.asarray(p_values, float)
-    known = np.isfinite(found)
-    if known.any():
-        found = found.copy()
-        found[known] = multipletests(found[known], method="holm")[1]
+    # By hand: statsmodels collects garbage at every call, which takes longer than all the rest.
+    found = np.array(p_values, float)
+    known = np.flatnonzero(np.isfinite(found))
+    ascending = known[np.argsort(found[known])]
+    raised = found[ascending] * np.arange(len(ascending), 0, -1)
+    found[ascending] = np.minimum(np.maximum.accumulate(raised), 1.0)
     return found
 
 

@@ -84,6 +84,7 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "note": interval_note(analysis),
         "conditions": columns(analysis),
         "controls": analysis.controls,
+        "first_control": next(iter(results.controls), ""),
         "smallest": sections.when(min(results.budgets, default=0)),
         "answers": answers(analysis),
         "glance": sections.glance(analysis),

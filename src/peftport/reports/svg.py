@@ -80,10 +80,10 @@ def learning_curves(
         if len(banded) > 1:
             edge = [(x(b), y(e.high)) for b, e in banded]
             edge += [(x(b), y(e.low)) for b, e in reversed(banded)]
-            parts.append(f'<polygon class="band {condition}" points="{_points(edge)}"/>')
+            parts.append(f'<polygon class="band {escape(condition)}" points="{_points(edge)}"/>')
     for condition, found in shown.items():
         places = [(x(b), y(e.value)) for b, e in found]
-        parts.append(f'<polyline class="line {condition}" points="{_points(places)}"/>')
+        parts.append(f'<polyline class="line {escape(condition)}" points="{_points(places)}"/>')
         if len(curves[condition]) > 1 or len(budgets) == 1:
             parts += [_marker(condition, px, py) for px, py in places]
     return "".join([*parts, "</svg>"])
@@ -116,11 +116,17 @@ def _points(places: Sequence[tuple[float, float]]) -> str:
 
 def _marker(condition: str, x: float, y: float) -> str:
     """A mark whose shape tells the condition without its colour."""
-    kind = f'class="mark {condition}"'
+    kind = f'class="mark {escape(condition)}"'
     if condition == "sampled":
         return f'<rect {kind} x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6"/>'
     if condition == "scratch":
         shape = [(x, y - 4), (x + 4, y + 3), (x - 4, y + 3)]
+        return f'<polygon {kind} points="{_points(shape)}"/>'
+    if condition == "permuted":
+        shape = [(x, y - 4.5), (x + 4.5, y), (x, y + 4.5), (x - 4.5, y)]
+        return f'<polygon {kind} points="{_points(shape)}"/>'
+    if condition == "spectrum":
+        shape = [(x, y + 4), (x + 4, y - 3), (x - 4, y - 3)]
         return f'<polygon {kind} points="{_points(shape)}"/>'
     return f'<circle {kind} cx="{x:.1f}" cy="{y:.1f}" r="3.2"/>'
 
@@ -129,7 +135,7 @@ def sample(condition: str) -> str:
     """A piece of a condition's line, for a legend."""
     return (
         '<svg class="sample" viewBox="0 0 34 12" aria-hidden="true">'
-        f'<line class="line {condition}" x1="1" y1="6" x2="33" y2="6"/>'
+        f'<line class="line {escape(condition)}" x1="1" y1="6" x2="33" y2="6"/>'
         f"{'' if condition in ('host', 'native') else _marker(condition, 17, 6)}</svg>"
     )
 
@@ -157,10 +163,12 @@ def ranges(
         y = lane * (place + 0.5)
         if not isnan(found.low):
             parts.append(
-                f'<line class="span {condition}" x1="{x(found.low)}" x2="{x(found.high)}" '
+                f'<line class="span {escape(condition)}" x1="{x(found.low)}" x2="{x(found.high)}" '
                 f'y1="{y}" y2="{y}"/>'
             )
-        parts.append(f'<circle class="mark {condition}" cx="{x(found.value)}" cy="{y}" r="4"/>')
+        parts.append(
+            f'<circle class="mark {escape(condition)}" cx="{x(found.value)}" cy="{y}" r="4"/>'
+        )
     return "".join([*parts, "</svg>"])
 
 

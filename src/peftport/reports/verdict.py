@@ -19,6 +19,7 @@ WELL_KEPT = 0.8
 """A recovery from which on a module is ported as it is, when its interval reaches no lower
 than `HALF_KEPT`."""
 HALF_KEPT = 0.5
+"""Also how far the interval of a recovery that may be 0 may reach before nothing can be said."""
 NOTHING_KEPT = 0.2
 """A recovery whose interval ends below this is as good as none."""
 
@@ -60,12 +61,18 @@ def _judge(what: str, first: Point, last: Point) -> str:
     share = f"recovery {figure(kept.ratio)}"
     if kept.ratio.below_zero:
         return f"{what} does harm here{when}: {share}{evidence}; {instead}."
+    if not kept.ratio.above_zero and kept.ratio.high > HALF_KEPT:
+        return (
+            f"Not known: these runs cannot tell whether {what.lower()} keeps anything{when}: "
+            f"{share}{evidence}. More seeds or more test examples would."
+        )
     if not kept.ratio.above_zero or kept.ratio.high < NOTHING_KEPT:
         return f"{what} brings nothing here{when}: {share}{evidence}; {instead}."
     found = f"{what} keeps {figure(kept.ratio)} of what a native module gains{when}{evidence}"
     beaten = _not_surely_better(first)
     if beaten:
         return f"{found}, but is not surely better than {listed(beaten)}: {instead}."
+    found += _not_compared(first)
     if kept.ratio.value >= WELL_KEPT and kept.ratio.low >= HALF_KEPT:
         return f"{found}: port it."
     return f"{found}: port it and train it on."
@@ -83,6 +90,12 @@ def _not_surely_better(point: Point) -> list[str]:
         for name, lead in point.leads.items()
         if name != "host" and lead is not None and not lead.above_zero
     ]
+
+
+def _not_compared(point: Point) -> str:
+    """What is missing beside the ported module."""
+    missing = [name_of(name) for name in ("sampled", "scratch") if point.leads.get(name) is None]
+    return f", with no module {listed(missing)} to compare it with" if missing else ""
 
 
 def _better_start(point: Point) -> str:

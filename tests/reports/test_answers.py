@@ -1,0 +1,116 @@
+"""The questions answered: right where the truth is known, and honest where it is not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from peftport.reports.answers import Finding, answers
+from peftport.reports.comparisons import analyse
+from synthetic_studies import Synthetic, founding
+
+
+def findings(study: Synthetic, question: int) -> dict[str, Finding]:
+    return {found.relation: found for found in answers(study.results())[question].findings}
+
+
+def said(finding: Finding) -> str:
+    return " ".join(finding.sentences)
+
+
+def test_relations_are_answered_apart() -> None:
+    found = findings(Synthetic(), 0)
+    assert found["continuation"].short.startswith("Yes, by 0.3")
+    assert found["independent"].short.startswith("No: zero-shot there is nothing")
+    assert found["independent"].about == "independent hosts"
+
+
+def test_an_answer_has_its_numbers() -> None:
+    results = Synthetic().results()
+    finding = answers(results)[0].findings[0]
+    pool = analyse(results).pool("continuation", "copy", 0)
+    assert pool is not None
+    text = said(finding)
+    assert f"ported modules reach {pool.means['ported'].value:.2f} (" in text
+    assert f"+{pool.leads['scratch'].value:.2f} (+" in text
+    assert "of what native modules gain" in text
+    assert "By AUROC" in text
+    assert "surely above sampled ones in 2 of 2 (below in 0)" in text
+    assert "After 100 steps" in text
+
+
+def test_worse_than_the_controls_is_said() -> None:
+    def accuracy(row: Mapping[str, Any]) -> float:
+        return {"ported": 0.3, "native": 0.86}.get(row["condition"], 0.5)
+
+    found = findings(Synthetic(accuracy=accuracy), 0)["continuation"]
+    assert found.short == "No: they do worse zero-shot"
+    assert "(below in 2)" in said(found)
+
+
+def test_only_one_control_beaten_is_only_in_part() -> None:
+    def accuracy(row: Mapping[str, Any]) -> float:
+        return {"ported": 0.7, "scratch": 0.7, "native": 0.86}.get(row["condition"], 0.5)
+
+    assert findings(Synthetic(accuracy=accuracy), 0)["independent"].short == (
+        "Only in part, zero-shot"
+    )
+
+
+def test_the_technique_matters_where_it_does() -> None:
+    def accuracy(row: Mapping[str, Any]) -> float:
+        if row["condition"] == "ported":
+            return 0.85 if row["technique"] == "adapter" else 0.65
+        return 0.86 if row["condition"] == "native" else 0.5
+
+    found = findings(founding(accuracy=accuracy), 1)["continuation"]
+    assert found.short.startswith("Yes, by up to 0.2")
+    assert "Of 6 differences between two techniques, 3 are sure" in said(found)
+    assert re.search(r"the technique explains [89]\d%", said(found))
+    same = findings(founding(), 1)["continuation"]
+    assert same.short == "No: nothing that these runs can tell from chance"
+
+
+def test_hosts_matter_between_relations_and_within_one() -> None:
+    found = findings(Synthetic(), 2)
+    assert found["continuation"].short == "Yes: more survives than with independent hosts"
+    assert found["independent"].short == "Yes: less survives than with continuations"
+
+    def accuracy(row: Mapping[str, Any]) -> float:
+        if row["condition"] == "ported":
+            return 0.8 if row["origin"].endswith("tuned") else 0.7
+        return 0.86 if row["condition"] == "native" else 0.5
+
+    within = findings(founding(accuracy=accuracy), 2)["continuation"]
+    assert within.short.startswith("Yes, by up to 0.1")
+    assert "the direction explains" in said(within)
+
+
+def test_what_was_not_compared_is_not_answered() -> None:
+    one = Synthetic(techniques=("lora",), pairs=(("a", "b", "continuation"),))
+    assert findings(one, 1)["continuation"].short == "Not asked here: there is one technique"
+    alone = Synthetic(conditions=("ported",))
+    assert findings(alone, 0)["continuation"].short.startswith("Not known")
+    assert answers(Synthetic(conditions=("host",)).results())[0].findings == ()
+
+
+def test_failures_are_part_of_the_answer() -> None:
+    def fails(row: Mapping[str, Any]) -> bool:
+        return row["condition"] == "ported" and row["technique"] == "lora" and row["seed"] == 2
+
+    study = Synthetic(techniques=("adapter", "lora", "prefix"), failed=fails)
+    assert "1 of 3 cells are left out" in said(findings(study, 0)["continuation"])
+    nothing = Synthetic(failed=lambda row: row["condition"] == "ported")
+    assert said(findings(nothing, 0)["continuation"]).endswith("; 18 runs failed.")
+
+
+def test_port_methods_are_answered_apart() -> None:
+    study = Synthetic(methods=("copy", "procrustes"))
+    found = [finding.about for finding in answers(study.results())[0].findings]
+    assert found == [
+        "continuations, method copy",
+        "continuations, method procrustes",
+        "independent hosts, method copy",
+        "independent hosts, method procrustes",
+    ]

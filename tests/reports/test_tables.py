@@ -1,0 +1,105 @@
+"""Tables: no ported figure without its controls, readable in a terminal, valid in LaTeX."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from peftport.reports.comparisons import analyse
+from peftport.reports.tables import (
+    accuracy_grids,
+    latex,
+    markdown,
+    missing_rows,
+    summary_line,
+    terminal_table,
+    with_half,
+)
+from synthetic_studies import Synthetic
+
+
+def printed(study: Synthetic, width: int = 80) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=width).print(terminal_table(study.results()))
+    return stream.getvalue()
+
+
+def test_every_table_has_the_controls_beside_ported() -> None:
+    grids = list(accuracy_grids(analyse(Synthetic(controls=("gaussian", "permuted")).results())))
+    assert len(grids) == 2
+    for grid in grids:
+        assert grid.head == (
+            "technique", "steps", "bare host", "sampled", "sampled (permuted)", "from scratch",
+            "ported", "native", "recovery",
+        )  # fmt: skip
+        assert all(len(row) == len(grid.head) for row in grid.rows)
+
+
+def test_a_table_says_what_the_rows_say() -> None:
+    results = Synthetic().results()
+    grid = next(iter(accuracy_grids(analyse(results))))
+    rows = results.rows.query(
+        "condition == 'ported' and technique == 'lora' and budget == 10 "
+        "and relation == 'continuation'"
+    )
+    row = next(row for row in grid.rows if row[:2] == ("lora", "10"))
+    assert row[grid.head.index("ported")].startswith(f"{rows['accuracy'].mean():.2f} (")
+
+
+def test_a_terminal_of_80_columns_shows_whole_figures() -> None:
+    text = printed(Synthetic(techniques=("adapter", "compacter"), budgets=(0, 10, 30, 100)))
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    line = next(line for line in text.splitlines() if "compacter" in line)
+    assert len(re.findall(r"\d\.\d\d ±\.\d\d", line)) == 6
+    assert "small → small-tuned (continuation), films" in text
+    assert "Do ported modules outperform" in text
+    assert "126 runs done" in printed(Synthetic())
+
+
+def test_missing_runs_show_as_dashes_and_are_counted() -> None:
+    study = Synthetic(
+        missing=lambda row: row["condition"] == "scratch",
+        failed=lambda row: row["condition"] == "native",
+        facts={"plan": {"rows": 126}},
+    )
+    results = study.results()
+    assert missing_rows(results) == 36
+    assert summary_line(results) == "78 runs done, 12 failed, 36 not run; 3 seeds"
+    grid = next(iter(accuracy_grids(analyse(results))))
+    for row in grid.rows:
+        assert row[grid.head.index("from scratch")] == "\N{EN DASH}"
+        assert row[grid.head.index("native")] == "\N{EN DASH}"
+        assert row[-1].startswith("none; +")
+
+
+def test_without_predictions_the_table_says_what_its_intervals_rest_on() -> None:
+    assert "over seeds only" in " ".join(printed(Synthetic(predictions=False)).split())
+
+
+def test_markdown_has_answers_and_well_formed_tables() -> None:
+    text = markdown(Synthetic(pairs=(("a|b", "c", "continuation"),)).results())
+    assert "**Continuations: Yes, by 0.3" in text
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(lines) == 2 + 2 * 3
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {9}
+
+
+def test_latex_is_escaped_and_balanced() -> None:
+    text = latex(Synthetic(pairs=(("a_b", "50% & more", "continuation"),)).results())
+    assert r"a\_b $\rightarrow$ 50\% \& more" in text
+    for begun in ("longtable",):
+        assert text.count(rf"\begin{{{begun}}}") == text.count(rf"\end{{{begun}}}") == 1
+    rows = [line for line in text.splitlines() if line.endswith(r"\\") and " & " in line]
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in rows[-6:]} == {7}
+    assert not re.search(r"[^\x00-\x7f]", text)
+
+
+@pytest.mark.parametrize("predictions", [True, False])
+def test_half_a_width_is_left_out_where_there_is_none(predictions: bool) -> None:
+    analysis = analyse(Synthetic(seeds=(0,), predictions=predictions).results())
+    text = with_half(analysis.points[0].means["ported"])
+    assert ("±" in text) == predictions
+    assert with_half(None) == "\N{EN DASH}"
