@@ -23,6 +23,7 @@ def write_atomic(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+            os.fchmod(file.fileno(), 0o644)  # mkstemp makes files that nobody else may read
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except BaseException:

@@ -19,7 +19,7 @@ def check(
     """Say what a port of MODULE would do on a host, and whether it can. Reads no weights."""
     from peftport.errors import BadInput
     from peftport.hosts import geometry_by_name, geometry_from_record
-    from peftport.modules import read_record
+    from peftport.modules import read_record, read_shapes
     from peftport.porting import outline, port_method
 
     record = read_record(module)
@@ -28,12 +28,11 @@ def check(
     port_method(method)
     problem: str | None
     counts: dict[str, int] = {}
+    read_shapes(module)  # a file that cannot be read is bad input, and no answer
     try:
         account = outline(module, receiver, method)
         problem, counts = port_method(method).problem(account), account.counts()
     except BadInput as error:
-        if not (module / "module.safetensors").is_file():
-            raise
         problem = str(error)
     found: dict[str, Any] = {
         "module": str(module),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput
+from peftport.files import read_json
 
 _CHUNK = 1 << 24
 _HEADER_LIMIT = 100_000_000
+_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1}
 
 
 def read_header(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
@@ -35,9 +38,7 @@ def read_header(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
                 raise ValueError(f"its header claims {length} bytes and the file has {size}")
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
-        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-        if 8 + length + end != size:
-            raise ValueError(f"it should have {8 + length + end} bytes and has {size}")
+        _require_whole(header, size - 8 - length)
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist.") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -48,19 +49,38 @@ def read_header(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
     return header, 8 + length
 
 
+def _require_whole(header: dict[str, dict[str, Any]], size: int) -> None:
+    """Raise ValueError unless the tensors fill `size` bytes, each as many as its shape says."""
+    place = 0
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        begin, end = entry["data_offsets"]
+        wanted = math.prod(entry["shape"]) * _BYTES.get(entry["dtype"], 0)
+        if begin != place or wanted not in (0, end - begin):
+            raise ValueError(f"tensor {name!r} does not lie where its header says")
+        place = end
+    if place != size:
+        raise ValueError(f"its tensors should have {place} bytes and have {size}")
+
+
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files with a host's weights; BadInput when there are none."""
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        return [folder / Path(name).name for name in names]
+    """The safetensors files with a host's weights; BadInput when one is not there."""
     single = folder / "model.safetensors"
-    if not single.exists():
+    if single.exists():  # as in transformers, it goes before an index
+        return [single]
+    index = folder / "model.safetensors.index.json"
+    if not index.exists():
         raise BadInput(
             f"{folder} has no model.safetensors (or model.safetensors.index.json): a host's "
             "weights are read from safetensors only; save it again with `save_pretrained`."
         )
-    return [single]
+    try:
+        names = {Path(name).name for name in read_json(index)["weight_map"].values()}
+    except (KeyError, TypeError, AttributeError):
+        raise BadInput(f"{index} does not say which weights are in which file.") from None
+    for name in names:
+        if not (folder / name).is_file():
+            raise BadInput(f"{folder} has no {name}, which {index.name} names.")
+    return [folder / name for name in sorted(names)]
 
 
 def fingerprint(folder: Path) -> str:
@@ -82,6 +102,8 @@ def _fingerprint(files: tuple[tuple[str, int, int], ...]) -> str:
         digest.update(json.dumps([tensor, entry["dtype"], entry["shape"]]).encode())
         with open(name, "rb") as file:
             file.seek(start + begin)
-            for chunk in iter(lambda f=file, e=start + end: f.read(min(_CHUNK, e - f.tell())), b""):
+            left = end - begin
+            while chunk := file.read(min(_CHUNK, left)):
                 digest.update(chunk)
+                left -= len(chunk)
     return digest.hexdigest()

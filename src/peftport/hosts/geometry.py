@@ -105,8 +105,13 @@ def geometry_of(config: Mapping[str, Any], host: str) -> Geometry:
         BadInput: the model type belongs to no known family, or a size is missing.
     """
     family = _family_of(str(config.get("model_type", "")), host)
-    sizes = {name: _evaluate(rule, config, host) for name, rule in family["sizes"].items()}
-    counts = {s["name"]: _evaluate(s["layers"], config, host) for s in family["stacks"]}
+    try:
+        sizes = {name: _evaluate(rule, config, host) for name, rule in family["sizes"].items()}
+        counts = {s["name"]: _evaluate(s["layers"], config, host) for s in family["stacks"]}
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise BadInput(
+            f"host {host}: its configuration has a size that is none: {error}."
+        ) from error
     return _build(family, sizes, counts, _is_gated(family, config))
 
 

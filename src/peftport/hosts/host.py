@@ -94,6 +94,7 @@ class Host:
             )
 
     def _positions(self, input_ids: Tensor) -> Tensor:
+        self.require_room(input_ids.shape[1])
         start = self._first_position() + self.position_shift
         positions = torch.arange(start, start + input_ids.shape[1], device=input_ids.device)
         return positions[None]  # (1, tokens)

@@ -82,7 +82,9 @@ def geometry_by_name(name: str) -> Geometry:
 
 def geometry_in(folder: Path, name: str) -> Geometry:
     """The geometry of the host in `folder`, called `name` in messages."""
-    config: dict[str, Any] = read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise BadInput(f"host {name}: its config.json is not a transformers configuration.")
     return geometry_of(_with_defaults(config), name)
 
 

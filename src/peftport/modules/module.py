@@ -129,11 +129,15 @@ def read_record(folder: Path) -> Record:
     if isinstance(raw, dict) and raw.get("format") != FORMAT:
         raise BadInput(f"{folder / RECORD}: format {raw.get('format')!r}, expected {FORMAT}.")
     try:
-        return Record(**raw)
+        record = Record(**raw)
     except (ValidationError, TypeError) as error:
         where = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error)}
         key = ".".join(map(str, where.get("loc", ()))) or "the whole file"
         raise BadInput(f"{folder / RECORD}: {key}: {where['msg']}.") from error
+    task = record.task
+    if not isinstance(task.get("name"), str) or not isinstance(task.get("labels"), list):
+        raise BadInput(f"{folder / RECORD}: task: it has no `name` or no list of `labels`.")
+    return record
 
 
 def read_shapes(folder: Path) -> Shapes:
