@@ -77,6 +77,9 @@ def test_hosts_matter_between_relations_and_within_one() -> None:
     assert found["continuation"].short == "Yes: more survives than with independent hosts"
     assert found["independent"].short == "Yes: less survives than with continuations"
 
+    alike = findings(Synthetic(accuracy=lambda row: 0.6), 2)["continuation"]
+    assert alike.short == "No: nothing that these runs can tell from chance"
+
     def accuracy(row: Mapping[str, Any]) -> float:
         if row["condition"] == "ported":
             return 0.8 if row["origin"].endswith("tuned") else 0.7

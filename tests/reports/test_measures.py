@@ -35,6 +35,12 @@ def test_recovery_is_the_share_of_the_native_gain() -> None:
     assert found.points.value == pytest.approx(0.3, abs=0.01)
 
 
+def test_a_gain_of_five_points_is_enough() -> None:
+    """Though 0.58 - 0.53 is a little less than 0.05 in binary."""
+    host = Series((0,), np.array([0.53]), fixed=True)
+    assert recovery(series(0.56, 0.57, 0.55), host, series(0.57, 0.59, 0.58)).ratio is not None
+
+
 @pytest.mark.parametrize(("port", "ratio"), [(0.98, 1.2), (0.46, -0.1)])
 def test_recovery_can_lie_above_one_and_below_zero(port: float, ratio: float) -> None:
     found = recovery(level(port), HOST, level(0.9))

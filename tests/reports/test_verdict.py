@@ -42,6 +42,11 @@ def test_a_port_that_keeps_nothing_is_not_worth_it() -> None:
     assert found.endswith("train anew.")
 
 
+def test_a_port_that_surely_keeps_a_little_is_not_worth_it_either() -> None:
+    found = assessed({"ported": 0.54}, examples=4000, seed_spread=0.0)
+    assert re.match(r"Copying brings little here: recovery 0\.1\d \(0\.\d\d to 0\.1\d", found)
+
+
 def test_a_port_that_keeps_nothing_may_still_be_the_better_start() -> None:
     found = assessed({"ported later": 0.85, "scratch later": 0.7, "sampled later": 0.7})
     assert "brings nothing here" in found

@@ -23,6 +23,7 @@ from peftport.reports.wording import (
 )
 
 SURE = 0.05
+_NOT_ASKED = "Not asked here"
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,7 @@ def _by(analysis: Analysis, relation: str, method: str, by: str) -> Finding:
         )
     gaps = analysis.contrasts(relation, method, by, budget)
     if not gaps:
-        return Finding(*about, f"Not asked here: there is one {by}", tuple(sentences))
+        return Finding(*about, f"{_NOT_ASKED}: there is one {by}", tuple(sentences))
     sure = [gap for gap in gaps if gap.gap.adjusted < SURE]
     widest = max(gaps, key=lambda gap: gap.gap.value)
     sentences.append(
@@ -264,6 +265,8 @@ def _hosts(analysis: Analysis, relation: str, method: str) -> Finding:
             continue
         apart = f"Set beside {relation_name(other)}, the lead over sampled ones differs by"
         sentences.insert(0, f"{apart} {with_span(gap, sign=True)}.")
+        if short.startswith(_NOT_ASKED):
+            short = _matters((), gap)
         if gap.above_zero or gap.below_zero:
             way = "more" if gap.value > 0 else "less"
             short = f"Yes: {way} survives than with {relation_name(other)}"

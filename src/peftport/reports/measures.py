@@ -24,6 +24,7 @@ from peftport.reports.statistics import (
 
 LEAST_GAIN = 0.05
 """What a native module must gain over the bare host before a recovery means anything."""
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def recovery(port: Series, host: Series, native: Series | None) -> Recovery:
     if native is None:
         return Recovery(None, points, None, "there is no native module to compare with")
     gain = difference(native, host)
-    if not (gain.value >= LEAST_GAIN and gain.above_zero):
+    if not (gain.value >= LEAST_GAIN - _ROUNDING and gain.above_zero):
         return Recovery(None, points, gain, _why_no_ratio(gain))
     kept = align([combine([port, host], [1, -1]), combine([native, host], [1, -1])])
     if not kept[0].seeds:
@@ -80,7 +81,7 @@ def _why_no_ratio(gain: Estimate) -> str:
         return "native modules and bare hosts have no seed in common"
     if not isfinite(gain.low):
         return "there is nothing to make an interval of a native module's gain from"
-    if gain.value < LEAST_GAIN:
+    if gain.value < LEAST_GAIN - _ROUNDING:
         return f"a native module gains {gain.value:+.3f}, less than {LEAST_GAIN}"
     return f"a native module's gain of {gain.value:+.3f} is not sure to be above 0"
 

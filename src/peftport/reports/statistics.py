@@ -16,7 +16,12 @@ too narrow for three to five seeds, so the bootstrap gives the two variances and
   Biometrics 20, doi 10.2307/2528319).
 
 A p-value is the level at which the interval ends at 0, so that the two never contradict each other.
-The tests measure the coverage on synthetic studies of known truth.
+
+Measured on synthetic studies of known truth (probit models with effects of seeds and of examples, 3
+to 10 seeds, 300 and 800 examples): means, differences and recoveries are covered in 94 to 97 of 100
+cases, while plain percentiles of 3 seeds cover as few as 76. Where seeds come in two kinds, some
+that collapse to one class and some that do not, 3 to 5 of them cannot show how often either
+happens: there the intervals cover as few as 81 of 100. The tests repeat the measurement.
 """
 
 from __future__ import annotations

@@ -112,7 +112,8 @@ def interval_note(analysis: Analysis) -> str:
     over = f" (some: {'; '.join(notes)})" if notes else ""
     return (
         f"Accuracy with 95 % intervals over seeds and test examples{over}. Recovery is (ported - "
-        "host) / (native - host), given only where native is surely at least 0.05 above host."
+        "host) / (native - host), given only where native is at least 0.05 above host and its "
+        "interval lies above 0."
     )
 
 

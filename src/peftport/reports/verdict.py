@@ -20,8 +20,8 @@ WELL_KEPT = 0.8
 than `HALF_KEPT`."""
 HALF_KEPT = 0.5
 """Also how far the interval of a recovery that may be 0 may reach before nothing can be said."""
-NOTHING_KEPT = 0.2
-"""A recovery whose interval ends below this is as good as none."""
+LITTLE_KEPT = 0.2
+"""A recovery whose interval ends below this is not worth a port."""
 
 
 def verdict(results: Results | Analysis, method: str | None = None) -> str:
@@ -66,8 +66,9 @@ def _judge(what: str, first: Point, last: Point) -> str:
             f"Not known: these runs cannot tell whether {what.lower()} keeps anything{when}: "
             f"{share}{evidence}. More seeds or more test examples would."
         )
-    if not kept.ratio.above_zero or kept.ratio.high < NOTHING_KEPT:
-        return f"{what} brings nothing here{when}: {share}{evidence}; {instead}."
+    if not kept.ratio.above_zero or kept.ratio.high < LITTLE_KEPT:
+        much = "little" if kept.ratio.above_zero else "nothing"
+        return f"{what} brings {much} here{when}: {share}{evidence}; {instead}."
     found = f"{what} keeps {figure(kept.ratio)} of what a native module gains{when}{evidence}"
     beaten = _not_surely_better(first)
     if beaten:
