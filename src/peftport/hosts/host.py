@@ -26,6 +26,15 @@ _AUTO_CLASSES = {
     "encoder": "AutoModel",
 }
 
+_VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.json",
+    "vocab.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+
 
 @dataclass
 class Host:
@@ -135,6 +144,11 @@ def load_tokenizer(folder: Path, name: str) -> Any:
     """Load a host's tokenizer, padding on the right; BadInput when there is none."""
     from transformers import AutoTokenizer
 
+    # Without files, transformers makes a tokenizer that knows no word, and says nothing.
+    if not any((folder / file).is_file() for file in _VOCABULARIES):
+        raise BadInput(
+            f"host {name} has no tokenizer: {folder} holds no {', '.join(_VOCABULARIES)}."
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:

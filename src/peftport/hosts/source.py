@@ -92,7 +92,7 @@ def _with_defaults(config: dict[str, Any]) -> dict[str, Any]:
     """Add what a config.json leaves out because it equals the family's default."""
     from transformers import CONFIG_MAPPING
 
-    model_type = config.get("model_type")
+    model_type = str(config.get("model_type"))
     if model_type not in CONFIG_MAPPING:
         return config
     defaults = CONFIG_MAPPING[model_type]().to_dict()

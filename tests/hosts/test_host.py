@@ -1,0 +1,201 @@
+"""A loaded host is frozen, whole, and answers as transformers' own model does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from families import FAMILIES, KINDS, ONE_OF_EACH_KIND
+from peftport.errors import BadInput
+from peftport.hosts import load_host
+from peftport.hosts.fingerprint import fingerprint
+from peftport.techniques import technique
+from techniques.references import batch, drawn, our_answer, reference_answer, reference_model
+from tiny_runs import host_in
+
+DECODERS = [family for family in FAMILIES if KINDS[family] == "decoder"]
+POSITIONS = ("bert", "roberta", "gpt2")
+
+
+def changed(folder: Path, to: Path) -> Path:
+    """A copy of a host that a test may spoil."""
+    return Path(shutil.copytree(folder, to / "host"))
+
+
+# Loading
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_host_is_frozen_and_in_evaluation(family, tiny_host):
+    host = host_in(tiny_host(family))
+    assert not any(parameter.requires_grad for parameter in host.model.parameters())
+    assert not any(module.training for module in host.model.modules())
+    assert host.fingerprint == fingerprint(tiny_host(family))
+    assert host.device == torch.device("cpu")
+    assert host.tokenizer.padding_side == "right"
+    assert host.tokenizer.pad_token_id is not None
+
+
+def test_weights_can_be_loaded_in_another_type(tiny_host):
+    host = load_host(str(tiny_host("llama")), dtype=torch.bfloat16)
+    assert {p.dtype for p in host.model.parameters()} == {torch.bfloat16}
+    assert host.fingerprint == host_in(tiny_host("llama")).fingerprint
+
+
+@pytest.mark.parametrize("family", ONE_OF_EACH_KIND)
+def test_a_host_that_lacks_a_tensor_is_refused(family, tiny_host, tmp_path):
+    folder = changed(tiny_host(family), tmp_path)
+    tensors = load_file(folder / "model.safetensors")
+    name = next(n for n in sorted(tensors) if ".1." in n and n.endswith("weight"))
+    del tensors[name]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BadInput, match=r"lacks 1 weights, '.*\.1\..*weight' among them"):
+        load_host(str(folder))
+
+
+@pytest.mark.parametrize("family", ONE_OF_EACH_KIND)
+@pytest.mark.parametrize("more", [{"layers": 1}, {"ffn": 16}])
+def test_a_configuration_of_other_sizes_than_the_weights_is_refused(
+    family, more, tiny_host, tmp_path
+):
+    folder = changed(tiny_host(family), tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    keys = {"layers": ("num_layers", "num_hidden_layers"), "ffn": ("d_ff", "intermediate_size")}
+    for size, added in more.items():
+        key = next(key for key in keys[size] if key in config)
+        config[key] += added
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BadInput, match=f"host {folder} (lacks|cannot be loaded)"):
+        load_host(str(folder))
+
+
+def test_pickled_weights_are_not_read(tiny_host, tmp_path):
+    folder = changed(tiny_host("bert"), tmp_path)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(BadInput, match="read from safetensors only"):
+        load_host(str(folder))
+
+
+def test_a_truncated_host_is_refused(tiny_host, tmp_path):
+    folder = changed(tiny_host("bert"), tmp_path)
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[:-1])
+    with pytest.raises(BadInput, match=r"model\.safetensors is not a whole safetensors file"):
+        load_host(str(folder))
+
+
+def test_a_host_without_a_tokenizer_is_refused(tiny_host, tmp_path):
+    folder = changed(tiny_host("gpt2"), tmp_path)
+    for path in folder.glob("*token*"):
+        path.unlink()
+    with pytest.raises(BadInput, match=r"has no tokenizer: .* holds no tokenizer\.json"):
+        load_host(str(folder))
+
+
+def test_a_tokenizer_that_cannot_be_read_is_refused(tiny_host, tmp_path):
+    folder = changed(tiny_host("gpt2"), tmp_path)
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(BadInput, match="has no tokenizer that can be read"):
+        load_host(str(folder))
+
+
+def test_an_unknown_family_is_refused_before_any_weight_is_looked_for(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
+    with pytest.raises(BadInput, match="unknown model family 'mamba'"):
+        load_host(str(tmp_path))
+
+
+# Answers
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_host_answers_as_transformers_own_model(family, tiny_host):
+    """Rows of different lengths, so padded; the reference has transformers' own attention."""
+    host = host_in(tiny_host(family))
+    inputs = batch(host.tokenizer)
+    assert inputs["attention_mask"].sum(1).unique().numel() > 1
+    theirs = reference_answer(reference_model(family, tiny_host(family)), family, inputs)
+    assert theirs.std() > 0.1
+    torch.testing.assert_close(our_answer(host, inputs), theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_padding_changes_nothing(family, tiny_host):
+    host = host_in(tiny_host(family))
+    inputs = batch(host.tokenizer)
+    answers = []
+    for row in range(len(inputs["input_ids"])):
+        tokens = int(inputs["attention_mask"][row].sum())
+        alone = {name: tensor[row : row + 1, :tokens] for name, tensor in inputs.items()}
+        answers.append(our_answer(host, alone))
+    noise = torch.where(inputs["attention_mask"].bool(), inputs["input_ids"], 7)
+    padded = our_answer(host, {**inputs, "input_ids": noise})
+    torch.testing.assert_close(padded, torch.cat(answers), atol=1e-5, rtol=0)
+
+
+def test_the_shapes_are_rows_by_vocabulary_and_rows_by_tokens_by_width(tiny_host):
+    t5, bert = host_in(tiny_host("t5")), host_in(tiny_host("bert"))
+    inputs = batch(t5.tokenizer)
+    found = t5.next_token_logits(**inputs)
+    assert found.shape == (len(inputs["input_ids"]), t5.geometry.vocabulary)
+    inputs = batch(bert.tokenizer)
+    assert bert.token_states(**inputs).shape == (*inputs["input_ids"].shape, 32)
+
+
+# Positions
+
+
+@pytest.mark.parametrize("family", POSITIONS)
+def test_a_shift_moves_the_text_to_later_positions(family, tiny_host, monkeypatch):
+    host = host_in(tiny_host(family))
+    inputs = batch(host.tokenizer)
+    before = our_answer(host, inputs)
+    monkeypatch.setattr(host, "position_shift", 4)
+    shifted = our_answer(host, inputs)
+    first = {"bert": 4, "gpt2": 4, "roberta": 4 + 2}[family]
+    positions = torch.arange(first, first + inputs["input_ids"].shape[1])[None]
+    model = reference_model(family, tiny_host(family))
+    theirs = reference_answer(model, family, {**inputs, "position_ids": positions})
+    torch.testing.assert_close(shifted, theirs, atol=1e-5, rtol=0)
+    assert (shifted - before).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "t5"])
+def test_a_shift_means_nothing_where_positions_are_relative(family, tiny_host, monkeypatch):
+    host = host_in(tiny_host(family))
+    inputs = batch(host.tokenizer)
+    before = our_answer(host, inputs)
+    monkeypatch.setattr(host, "position_shift", 4)
+    torch.testing.assert_close(our_answer(host, inputs), before, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("family", POSITIONS)
+def test_a_text_that_passes_the_last_position_is_refused(family, tiny_host):
+    host, prefix = host_in(tiny_host(family)), technique("prefix")
+    config = prefix.configure({"length": 30})
+    lanes = {n: t[None] for n, t in drawn(prefix.shapes(config, host.geometry)).items()}
+
+    def answer(tokens: int) -> torch.Tensor:
+        ids = torch.ones(1, tokens, dtype=torch.long)
+        return our_answer(host, {"input_ids": ids, "attention_mask": ids})
+
+    answer(128)
+    with prefix.attach(host, config, lanes):
+        answer(98)
+        with pytest.raises(BadInput, match="texts of 99 tokens after a prefix of 30 do not fit"):
+            answer(99)
+    with pytest.raises(BadInput, match="texts of 129 tokens after a prefix of 0 do not fit"):
+        answer(129)
+
+
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_a_host_without_a_last_position_takes_longer_texts(family, tiny_host):
+    ids = torch.ones(1, 200, dtype=torch.long)
+    found = our_answer(host_in(tiny_host(family)), {"input_ids": ids, "attention_mask": ids})
+    assert torch.isfinite(found).all()
