@@ -152,7 +152,8 @@ def load_tensors(path: Path) -> Parameters:
     for name, entry in header.items():
         if entry["dtype"] not in ("F32", "F16", "BF16", "F64"):
             raise BadInput(f"{path}: tensor {name!r} is of type {entry['dtype']}, expected floats.")
-    return {name: tensor.to(torch.float32) for name, tensor in load_file(path).items()}
+    # Copied, because the tensors of `load_file` are views of the file as long as they live.
+    return {n: t.to(torch.float32, copy=True) for n, t in load_file(path).items()}
 
 
 def expected_shapes(record: Record) -> Shapes:

@@ -1,0 +1,231 @@
+"""The lab's language: generated English-like reviews, with and without labels.
+
+A review has one polarity. Its opinion clauses agree on it, said plainly ("the soup was lovely"), by
+negation ("the soup was not bland") or by contrast ("the bread was stale but the soup was lovely":
+the clause after "but" decides); clauses without opinion stand between them. So a host that reads
+many reviews learns which words go together, and never sees a label: the label words occur in
+neutral clauses alone, both in the same ones.
+
+Everything is drawn from `random.Random(seed)` and is the same on every machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+LABEL_WORDS: tuple[str, str] = ("negative", "positive")
+LABEL_NOISE = 0.09
+"""Share of labelled rows whose label is turned over, in every split: no module can pass 0.91."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What one domain's reviews are about, and the opinion words that only it uses."""
+
+    things: tuple[str, ...]
+    aspects: tuple[str, ...]
+    good: tuple[str, ...]
+    bad: tuple[str, ...]
+    verb: str
+    places: tuple[str, ...]
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+TASK_DOMAINS: dict[str, Domain] = {
+    "films": Domain(
+        _words("film movie picture"),
+        _words("plot acting cast script music ending camera costumes"),
+        _words("gripping moving hilarious stunning"),
+        _words("predictable wooden clumsy tedious"),
+        "watched",
+        _words("cinema theatre"),
+    ),
+    "food": Domain(
+        _words("meal dinner lunch"),
+        _words("soup pasta dessert waiter menu sauce bread coffee"),
+        _words("delicious tasty crisp juicy"),
+        _words("bland greasy stale soggy"),
+        "had",
+        _words("restaurant kitchen"),
+    ),
+    "rooms": Domain(
+        _words("room hotel suite"),
+        _words("bed shower lobby view breakfast pillow carpet staff"),
+        _words("spotless cosy quiet spacious"),
+        _words("dirty noisy cramped smelly"),
+        "booked",
+        _words("station harbour"),
+    ),
+    "books": Domain(
+        _words("book novel volume"),
+        _words("chapter prose hero dialogue author cover style opening"),
+        _words("absorbing witty vivid thoughtful"),
+        _words("dull confusing shallow wordy"),
+        "read",
+        _words("library garden"),
+    ),
+    "phones": Domain(
+        _words("phone device handset"),
+        _words("screen battery lens speaker keyboard charger signal case"),
+        _words("sharp fast sturdy bright"),
+        _words("slow blurry fragile laggy"),
+        "bought",
+        _words("shop market"),
+    ),
+}
+"""The domains that have a labelled task."""
+
+OTHER_DOMAINS: dict[str, Domain] = {
+    "trips": Domain(
+        _words("trip tour cruise"),
+        _words("beach guide boat museum flight village bus weather"),
+        _words("sunny relaxing scenic friendly"),
+        _words("crowded rainy tiring chaotic"),
+        "took",
+        _words("airport coast"),
+    ),
+    "games": Domain(
+        _words("game puzzle quest"),
+        _words("level graphics sound story controls map boss tutorial"),
+        _words("addictive smooth clever exciting"),
+        _words("buggy repetitive unfair glitchy"),
+        "played",
+        _words("basement arcade"),
+    ),
+}
+"""Domains without a task, on which hosts are tuned further."""
+
+DOMAINS: dict[str, Domain] = {**TASK_DOMAINS, **OTHER_DOMAINS}
+
+GOOD = _words(
+    "good great excellent lovely wonderful superb pleasant fine"
+)
+BAD = _words(
+    "bad awful terrible poor horrible mediocre unpleasant weak"
+)
+VERBS = {
+    1: (("loved", "love"), ("enjoyed", "enjoy"), ("liked", "like"), ("admired", "admire")),
+    0: (("hated", "hate"), ("disliked", "dislike"), ("regretted", "regret"), ("resented", "resent")),
+}
+MOODS = {1: _words("luckily happily thankfully"), 0: _words("sadly unfortunately alas")}
+INTENSIFIERS = _words("very really so quite truly extremely rather")
+PEOPLE = _words("sister brother mother friend neighbour colleague cousin daughter")
+DAYS = _words("monday tuesday wednesday thursday friday saturday sunday")
+COLOURS = _words("red blue green yellow grey brown")
+NUMBERS = _words("two three four five six seven")
+
+LABEL_SENTENCES = (
+    "the {label} end of the cable was {colour}",
+    "the {label} side of the card came first",
+    "a {label} number was printed on the ticket",
+    "the doctor wrote {label} on the form on {day}",
+    "we counted {number} {label} numbers on the {colour} page",
+)
+"""The only places of the label words, each of which takes either word."""
+
+FILLERS = (
+    "we {verb} it on {day} with my {person}",
+    "my {person} {verb} it near the {place}",
+    "it came in a {colour} box on {day}",
+    "we were {number} people at the {place}",
+    "the {thing} took {number} hours in all",
+    "i told my {person} about the {thing}",
+    "there was a {colour} sign at the {place}",
+    "on {day} we walked to the {place}",
+    "this was our {thing} number {number}",
+)
+
+
+@dataclass(frozen=True)
+class Style:
+    """How reviews are put together.
+
+    units, fillers: how many opinion units and clauses without opinion, equally likely.
+    negation: share of clauses that say their opinion by negating its opposite.
+    contrast: share of units that concede the opposite before they decide.
+    labels: share of fillers that hold a label word.
+    """
+
+    units: tuple[int, ...] = (1, 2, 3)
+    fillers: tuple[int, ...] = (0, 1)
+    negation: float = 0.2
+    contrast: float = 0.25
+    labels: float = 0.0
+
+
+def review(rng: Random, domain: Domain, polarity: int, style: Style) -> str:
+    """Return one review whose meaning is bad (`polarity` 0) or good (1)."""
+    parts = [unit(rng, domain, polarity, style) for _ in range(rng.choice(style.units))]
+    parts += [filler(rng, domain, style.labels) for _ in range(rng.choice(style.fillers))]
+    rng.shuffle(parts)
+    return " ".join(f"{part} ." for part in parts)
+
+
+def unit(rng: Random, domain: Domain, polarity: int, style: Style) -> str:
+    """Return an opinion clause, or two of which the deciding one has the polarity."""
+    decides = opinion(rng, domain, polarity, style.negation)
+    if rng.random() >= style.contrast:
+        mood = f"{rng.choice(MOODS[polarity])} " if rng.random() < 0.15 else ""
+        return mood + decides
+    concedes = opinion(rng, domain, 1 - polarity, style.negation)
+    if rng.random() < 0.6:
+        return f"{concedes} but {decides}"
+    return f"although {concedes} , {decides}"
+
+
+def opinion(rng: Random, domain: Domain, polarity: int, negation: float) -> str:
+    """Return one clause of the polarity, with probability `negation` by negating the opposite."""
+    negated = rng.random() < negation
+    said = 1 - polarity if negated else polarity
+    aspect = rng.choice(domain.aspects + domain.things[:1])
+    form = rng.random()
+    if form < 0.25:
+        past, base = rng.choice(VERBS[said])
+        if negated:
+            return f"i did not {base} the {aspect}"
+        reason = f" because it was {_quality(rng, domain, said)}" if rng.random() < 0.5 else ""
+        return f"i {past} the {aspect}{reason}"
+    quality = _quality(rng, domain, said)
+    if form < 0.65:
+        return f"the {aspect} was {'not ' if negated else ''}{quality}"
+    if form < 0.85:
+        return f"i found the {aspect} {'not ' if negated else ''}{quality}"
+    return f"the {aspect} {'never felt' if negated else 'felt'} {quality}"
+
+
+def filler(rng: Random, domain: Domain, labels: float) -> str:
+    """Return a clause without opinion; with probability `labels` one that holds a label word."""
+    form = rng.choice(LABEL_SENTENCES if rng.random() < labels else FILLERS)
+    return form.format(
+        verb=domain.verb,
+        thing=rng.choice(domain.things),
+        place=rng.choice(domain.places),
+        person=rng.choice(PEOPLE),
+        day=rng.choice(DAYS),
+        colour=rng.choice(COLOURS),
+        number=rng.choice(NUMBERS),
+        label=rng.choice(LABEL_WORDS),
+    )
+
+
+def _quality(rng: Random, domain: Domain, said: int) -> str:
+    """Return one or two opinion words, perhaps intensified: "very bland", "lovely and crisp"."""
+    own, shared = (domain.good, GOOD) if said else (domain.bad, BAD)
+    word = rng.choice(own if rng.random() < 0.4 else shared)
+    if rng.random() < 0.3:
+        return f"{rng.choice(INTENSIFIERS)} {word}"
+    if rng.random() < 0.4:
+        return f"{word} and {rng.choice(own if rng.random() < 0.4 else shared)}"
+    return word
+
+
+TASK_STYLE = Style(units=(1, 2), fillers=(0, 1, 2))
+
+
+def task_review(rng: Random, domain: Domain, polarity: int) -> str:
+    """Return the text of one labelled row, before its label is perhaps turned over."""
+    return review(rng, domain, polarity, TASK_STYLE)
