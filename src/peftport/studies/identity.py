@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from peftport.errors import BadInput
@@ -37,33 +39,33 @@ class Identity:
     ) -> None:
         self._plan = plan
         self._hosts, self._tasks, self._configs = hosts, tasks, configs
-        self._shared: dict[Arm, dict[str, Any]] = {}
+        self._shared: dict[int, _Shared] = {}
 
     def run(self, run: Run) -> tuple[str, str]:
         """A run's id and its configuration, of which the id is the hash."""
-        own = {"condition": run.condition, "budget": run.budget, "seed": run.seed}
-        return _named({**self._of_arm(run.arm), **own})
+        return _named(self._of_arm(run.arm).run(run.budget, run.condition, run.seed))
 
     def donor(self, lane: Trajectory) -> tuple[str, str]:
         """The id and configuration of the module that a trajectory gives as a donor."""
-        own = {"condition": "donor", "budget": self._plan.spec.donor_steps, "seed": lane.seed}
-        config = {**self._of_arm(lane.arm), **own}
-        del config["limit_test"]
-        return _named(config)
+        steps = self._plan.spec.donor_steps
+        return _named(self._of_arm(lane.arm).donor(steps, lane.seed))
 
     def check_unique(self) -> None:
         """Raise BadInput when two runs of the study are the same run by other names."""
-        seen: dict[str, Run] = {}
+        seen: set[str] = set()
         for run in self._plan.runs():
             run_id, _ = self.run(run)
             if run_id in seen:
-                raise BadInput(_same(seen[run_id], run))
-            seen[run_id] = run
+                first = next(other for other in self._plan.runs() if self.run(other)[0] == run_id)
+                raise BadInput(_same(first, run))
+            seen.add(run_id)
 
-    def _of_arm(self, arm: Arm) -> dict[str, Any]:
-        if arm not in self._shared:
-            self._shared[arm] = self._resolve(arm)
-        return self._shared[arm]
+    def _of_arm(self, arm: Arm) -> _Shared:
+        # By identity, which is quicker than a hash of all fields; held, so that none is reused.
+        found = self._shared.get(id(arm))
+        if found is None:
+            found = self._shared[id(arm)] = _Shared(arm, self._resolve(arm))
+        return found
 
     def _resolve(self, arm: Arm) -> dict[str, Any]:
         spec = self._plan.spec
@@ -95,8 +97,51 @@ class Identity:
         return found
 
 
-def _named(config: Mapping[str, Any]) -> tuple[str, str]:
-    text = json.dumps(config, sort_keys=True, separators=(",", ":"))
+class _Shared:
+    """The configuration that the runs of an arm share, written once: JSON with keys in order, and
+    gaps where a run's own budget, condition and seed belong."""
+
+    def __init__(self, arm: Arm, shared: Mapping[str, Any]) -> None:
+        self.arm = arm
+        self._shared = shared
+        self._of_runs = _around_own(shared)
+
+    def run(self, budget: int, condition: str, seed: int) -> str:
+        """The configuration of a run."""
+        a, b, c, d = self._of_runs
+        return f'{a}{budget}{b}"{condition}"{c}{seed}{d}'
+
+    def donor(self, budget: int | None, seed: int) -> str:
+        """The configuration of a donor, which does not depend on how many rows are tested."""
+        a, b, c, d = self._of_donors
+        return f'{a}{budget}{b}"donor"{c}{seed}{d}'
+
+    @cached_property
+    def _of_donors(self) -> tuple[str, str, str, str]:
+        shared = self._shared
+        return _around_own({key: shared[key] for key in shared if key != "limit_test"})
+
+
+_OWN = ("budget", "condition", "seed")
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
+def _around_own(shared: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """What stands before, between and after the values of `_OWN` in the JSON of both together."""
+    places = [bisect(_OWN, key) for key in shared]
+    parts: list[dict[str, Any]] = [{} for _ in range(4)]
+    for place, key in zip(places, shared, strict=True):
+        parts[place][key] = shared[key]
+    a, b, c, d = (_CANONICAL.encode(part)[1:-1] if part else "" for part in parts)
+    return (
+        f'{{{a}{"," * bool(a)}"budget":',
+        f',{b}{"," * bool(b)}"condition":',
+        f',{c}{"," * bool(c)}"seed":',
+        f"{',' * bool(d)}{d}}}",
+    )
+
+
+def _named(text: str) -> tuple[str, str]:
     return hashlib.sha256(text.encode()).hexdigest()[:32], text
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from typing import NamedTuple
 
 from peftport.studies.spec import Spec
 
@@ -63,16 +64,14 @@ class Arm:
         return any(condition == "donor" for _, condition in self.reads)
 
 
-@dataclass(frozen=True, slots=True)
-class Trajectory:
+class Trajectory(NamedTuple):
     """One training, named by its arm and its seed."""
 
     arm: Arm
     seed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """One row of the study: a trajectory tested at a budget."""
 
     arm: Arm
