@@ -10,15 +10,14 @@ from typing import Any, Protocol
 
 from peftport.errors import BadInput
 from peftport.registry import did_you_mean
+from peftport.tables import ENDINGS, require_file
 from peftport.tasks.readers import (
-    ENDINGS,
     SPLIT_NAMES,
     SPLITS,
     Table,
     find_splits,
     from_arrow,
     read_file,
-    require_file,
 )
 
 WHOLE = "all"

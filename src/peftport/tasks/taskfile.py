@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from peftport.errors import BadInput
 from peftport.files import read_yaml
 from peftport.registry import did_you_mean
+from peftport.tables import ENDINGS
 from peftport.tasks.labels import Label, canonical
-from peftport.tasks.readers import ENDINGS, SPLITS
+from peftport.tasks.readers import SPLITS
 from peftport.tasks.sources import (
     Columns,
     FileSource,

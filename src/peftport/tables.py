@@ -1,0 +1,186 @@
+"""Tables in Parquet, CSV, TSV, JSONL and JSON files, and the column of texts in them.
+
+Every reader ends in an Arrow table, so that columns and missing values are checked in one place and
+every message names the file.
+"""
+
+from __future__ import annotations
+
+import csv as text_csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from peftport.errors import BadInput
+
+ENDINGS = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+TEXT_COLUMNS = ("text", "sentence")
+
+
+def require_file(path: Path, endings: Sequence[str] = ENDINGS) -> Path:
+    """Return `path`; BadInput when it is no data file by its name, is missing or is empty."""
+    if path.suffix.lower() not in endings:
+        raise BadInput(f"{path} is no data file: its name must end in {', '.join(endings)}.")
+    if not path.is_file():
+        raise BadInput(f"data file {path} does not exist.")
+    if path.stat().st_size == 0:
+        raise BadInput(f"data file {path} is empty.")
+    return path
+
+
+def read_table(path: Path) -> Any:
+    """Read a file with one of `ENDINGS` as a pyarrow Table.
+
+    Raises:
+        BadInput: the file is missing, empty, corrupt or of an unknown kind.
+    """
+    return _READERS[require_file(path).suffix.lower()](path)
+
+
+def column_named(
+    columns: list[str], asked: str | None, usual: Sequence[str], what: str, origin: str, hint: str
+) -> str:
+    """The column that was asked for, or else the first of the usual ones.
+
+    Args:
+        what: what it holds; origin: where the columns are; hint: what to do without it. These are
+            for the message.
+
+    Raises:
+        BadInput: there is no such column, or more than one.
+    """
+    for name in (asked,) if asked else usual:
+        if columns.count(name) == 1:
+            return name
+        if name in columns:
+            raise BadInput(f"{origin} has the column {name!r} more than once.")
+    wanted = repr(asked) if asked else " or ".join(map(repr, usual))
+    raise BadInput(
+        f"{origin} has no column {wanted} for the {what}; its columns are: {', '.join(columns)}. "
+        f"{hint}"
+    )
+
+
+def texts_in(table: Any, name: str, origin: str) -> list[str | None]:
+    """The texts of a column, None where there is none; BadInput when it holds something else."""
+    import pyarrow as pa
+
+    column = table.column(name)
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if kind not in (pa.string(), pa.large_string(), pa.string_view(), pa.null()):
+        raise BadInput(f"column {name!r} of {origin} holds {kind}, not text.")
+    texts: list[str | None] = column.to_pylist()
+    return texts
+
+
+def decoded(path: Path) -> str:
+    """A file's text; BadInput when it is not UTF-8."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is not UTF-8 text: {error}.") from error
+
+
+def _read_parquet(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.read()
+    except (pa.ArrowException, OSError) as error:
+        raise BadInput(f"{path} is not a whole Parquet file: {_first_line(error)}") from error
+
+
+def _read_delimited(path: Path) -> Any:
+    """Read a CSV or TSV file as text; an empty field that is not quoted is a missing value."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    # One block holds the whole file: pyarrow refuses a quoted field that spans two blocks.
+    block = max(1 << 20, path.stat().st_size + 1)
+    parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+    try:
+        read = csv.ReadOptions(use_threads=False, block_size=block)
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            names = next(text_csv.reader(file, delimiter=delimiter), [])
+        convert = csv.ConvertOptions(
+            column_types={name: pa.string() for name in names},
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        )
+        return csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
+    except (pa.ArrowException, OSError, UnicodeDecodeError, text_csv.Error) as error:
+        raise BadInput(f"{path} cannot be read as {path.suffix[1:].upper()}: {error}.") from error
+
+
+def _read_json_lines(path: Path) -> Any:
+    lines = decoded(path).split("\n")
+    return _from_records(
+        [
+            (f"line {number}", _record(line, f"line {number} of {path}"))
+            for number, line in enumerate(lines, start=1)
+            if line.strip()
+        ],
+        path,
+    )
+
+
+def _read_json(path: Path) -> Any:
+    """Read a JSON list of objects; a file that begins otherwise is read as JSONL."""
+    text = decoded(path)
+    if not text.lstrip().startswith("["):
+        return _read_json_lines(path)
+    records = _record(text, str(path))
+    return _from_records([(f"row {i}", record) for i, record in enumerate(records, 1)], path)
+
+
+def _record(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise BadInput(f"{where} is not valid JSON: {error}.") from error
+
+
+def _from_records(records: list[tuple[str, Any]], path: Path) -> Any:
+    """An Arrow table of objects; a column in which types are mixed is kept as text."""
+    import pyarrow as pa
+
+    for where, record in records:
+        if not isinstance(record, dict):
+            raise BadInput(
+                f'{where} of {path} is not an object like {{"text": ..., "label": ...}}.'
+            )
+    columns = list(dict.fromkeys(key for _, record in records for key in record))
+    arrays = {}
+    for column in columns:
+        values = [record.get(column) for _, record in records]
+        try:
+            arrays[column] = pa.array(values)
+        except (pa.ArrowException, UnicodeEncodeError):
+            arrays[column] = pa.array([_as_text(value) for value in values])
+    return pa.table(arrays)
+
+
+def _as_text(value: Any) -> str | None:
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text.encode("utf-8", "replace").decode()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+_READERS = {
+    ".parquet": _read_parquet,
+    ".csv": _read_delimited,
+    ".tsv": _read_delimited,
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
+    ".json": _read_json,
+}
