@@ -6,12 +6,11 @@ import math
 from dataclasses import replace
 
 import pytest
-import torch
 from safetensors.torch import load
 
 from peftport.errors import BadInput
 from peftport.modules import Module, Record, expected_shapes
-from peftport.studies.execute import execute, fresh
+from peftport.studies.execute import execute
 from peftport.studies.resolve import resolve
 from peftport.studies.work import Kept, PackReading, Start, Work
 from study_specs import tiny_spec
@@ -115,6 +114,17 @@ def test_a_sample_differs_by_its_seed_and_from_the_copy(work):
     assert len({result.metrics["log_loss"] for result in found[0].lanes}) == 3
 
 
+def test_a_reparametrised_donor_is_kept_without_its_network(work):
+    """Whole by its own record, and under the study's name for its host."""
+    options = {"reparametrise": True, "bottleneck": 12, "length": 5}
+    kept = donors(replace(work, technique="prefix", options=options))[0]
+    record, tensors = Record.model_validate_json(kept.record), load(kept.tensors)
+    assert record.config["reparametrise"] is False
+    assert {name.rpartition(".")[2] for name in tensors} == {"keys", "values"}
+    assert {n: tuple(t.shape) for n, t in tensors.items()} == expected_shapes(record)
+    assert record.host.name == record.origin.name == "b"
+
+
 @pytest.mark.parametrize("technique", ["lora", "prefix"])
 def test_a_folded_donor_is_received_and_trained(work, technique):
     options = {"reparametrise": True} if technique == "prefix" else {}
@@ -189,15 +199,3 @@ def test_a_bare_host_is_tested_for_every_seed(work):
 def test_what_changed_since_the_plan_is_refused(work, mark):
     with pytest.raises(BadInput, match="no longer what it was"):
         run(replace(work, **{mark: "another"}))
-
-
-def test_a_fresh_module_is_drawn_from_its_seed(work, tiny_host):
-    from peftport.hosts import load_host
-    from peftport.techniques import technique
-
-    host, lora = load_host(str(tiny_host("bert"))), technique("lora")
-    config = lora.configure({})
-    one, same, other = (fresh(lora, config, host, 2, seed) for seed in (1, 1, 2))
-    assert "head.weight" in one
-    assert all(torch.equal(one[name], same[name]) for name in one)
-    assert any(not torch.equal(one[name], other[name]) for name in one)

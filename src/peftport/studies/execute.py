@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +16,7 @@ from safetensors.torch import load, save
 
 from peftport.errors import BadInput, PeftportError, RunFailed
 from peftport.hosts.host import Host, load_host
-from peftport.modules import HostName, Module, Record, versions
+from peftport.modules import HostName, Module, Record
 from peftport.porting import port
 from peftport.studies.resolve import class_bytes
 from peftport.studies.work import Kept, LaneResult, PackReading, Start, Work
@@ -24,6 +25,7 @@ from peftport.techniques import technique
 from peftport.techniques.base import Parameters, stack_lanes, take_lane
 from peftport.techniques.head import initial_head
 from peftport.training import Evaluation, Readout, Settings, evaluate, readout_of, trajectory
+from peftport.training.module import as_module, fresh
 
 # Every pack needs these, which are slow to import and otherwise imported when first used: here a
 # fork server imports them once for all workers.
@@ -133,7 +135,7 @@ class _Trained:
     def _start(self, start: Start) -> Parameters:
         host, classes = self.place.host, self.place.readout.classes
         if start.donor is None:
-            return fresh(self.technique, self.config, host, classes, start.seed)
+            return fresh(self.technique, self.config, host.geometry, classes, start.seed)
         donor = Module(Record.model_validate_json(start.donor.record), load(start.donor.tensors))
         name = HostName(name=host.name, fingerprint=host.fingerprint)
         return port(donor, host.geometry, name, start.how, seed=start.seed).module.tensors
@@ -180,33 +182,18 @@ class _Trained:
         return PackReading(self.work.number, budget, tuple(lanes))
 
     def _keep(self, lane: int, budget: int, tensors: Parameters) -> Kept:
-        start, host = self.work.starts[lane], self.place.host
-        config, tensors = self.technique.fold(self.config, host.geometry, tensors)
-        name = HostName(name=self.work.host_name, fingerprint=host.fingerprint)
-        record = Record(
-            technique=self.work.technique,
-            config=config.model_dump(mode="json"),
-            geometry=host.geometry.record(),
-            host=name,
-            origin=name,
-            task=self.place.record,
-            seed=start.seed,
-            training={
-                "steps": budget,
-                "learning_rate": start.learning_rate,
-                **self.work.training,
-            },
-            versions=versions(),
+        """A lane's module as a donor, under the study's name for its host."""
+        start = self.work.starts[lane]
+        module = as_module(
+            self.technique,
+            self.config,
+            replace(self.place.host, name=self.work.host_name),
+            tensors,
+            self.place.record,
+            start.seed,
+            {"steps": budget, "learning_rate": start.learning_rate, **self.work.training},
         )
-        stored = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-        return Kept(record.model_dump_json(), save(stored))
-
-
-def fresh(made: Any, config: Any, host: Host, classes: int, seed: int) -> Parameters:
-    """The technique's own initialisation on a host, an encoder's head included."""
-    generator = torch.Generator().manual_seed(seed)
-    body: Parameters = made.initial(config, host.geometry, generator)
-    return body | initial_head(host.geometry, classes, generator)
+        return Kept(module.record.model_dump_json(), save(module.tensors))
 
 
 def _bare_host(work: Work, place: _Place) -> PackReading:
