@@ -29,10 +29,10 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    batch_size: int = Field(16, ge=1)
-    warmup: int = Field(5, ge=0)
-    clip: float | None = Field(1.0, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
+    batch_size: int = Field(default=16, ge=1)
+    warmup: int = Field(default=5, ge=0)
+    clip: float | None = Field(default=1.0, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
 
 
 @dataclass(frozen=True)
