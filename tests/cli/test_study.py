@@ -36,6 +36,7 @@ def spec_file(tiny_host, tiny_continuation, tiny_task, tmp_path_factory) -> Path
         {"a": tiny_host("t5"), "b": tiny_continuation("t5")},
         tiny_task,
         pairs=[{"origin": "a", "receiver": "b", "relation": "continuation"}],
+        continued={"b": {"of": "a", "amount": 2}},
         budgets=[0, 4],
         donor_steps=8,
         native_steps=8,
@@ -90,6 +91,14 @@ def test_a_report_is_written_again_and_summed_up_in_json(done):
     found = json.loads(call("report", done[0], "--json").stdout)
     assert Path(found["report"]).is_file()
     assert found["runs"] == {"done": 16, "failed": 0, "not_run": 0}
+
+
+def test_a_report_knows_which_host_continues_which(done):
+    from peftport.cli.results import read_results
+
+    hosts = {host["name"]: host for host in read_results(done[0]).facts["hosts"]}
+    assert (hosts["b"]["parent"], hosts["b"]["continued"]) == ("a", 2)
+    assert not {"parent", "continued"} & set(hosts["a"])
 
 
 def test_an_export_has_the_columns_of_the_contract_in_every_format(done, tmp_path):

@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
-from synthetic_studies import Synthetic, founding
 
-from peftport.reports.decomposition import decompose, direction, explain
-from peftport.reports.results import Cell
+from peftport.reports.decomposition import decompose, explain
+from synthetic_studies import Synthetic, founding
 
 
 def frame(**levels: tuple[str, ...]) -> pd.DataFrame:
@@ -92,20 +91,3 @@ def test_relations_are_decomposed_each_by_itself() -> None:
     for relation in ("continuation", "independent"):
         accuracies, leads = explain(results, relation)
         assert accuracies.observations == 2 * leads.observations == 2 * 2 * 3 * 3
-
-
-@pytest.mark.parametrize(
-    ("origin", "receiver", "expected"),
-    [
-        ("base", "again", "onward"),
-        ("again", "base", "back"),
-        ("a", "b", "onward"),
-        ("b", "a", "back"),
-    ],
-)
-def test_directions_follow_what_continues_what_then_the_alphabet(
-    origin: str, receiver: str, expected: str
-) -> None:
-    parents = {"again": "between", "between": "base"}
-    cell = Cell("lora", origin, receiver, "continuation", "films", "films", "copy")
-    assert direction(cell, parents) == expected

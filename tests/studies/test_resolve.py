@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pytest
 
 from peftport.errors import BadInput
@@ -103,3 +106,31 @@ def test_tasks_of_other_numbers_of_classes_are_not_joined(made, tiny_task, tmp_p
         )
     )
     assert "setting films -> three: a module for 2 classes cannot be tested on 3" in message
+
+
+def recorded(folder, origin: str, steps: int) -> None:
+    """Leave the record of a pretraining in a host's folder."""
+    record = {"from": {"name": "x", "fingerprint": origin}, "steps": steps}
+    (folder / "peftport_host.json").write_text(json.dumps(record))
+
+
+def test_a_host_is_known_to_continue_another_from_its_record(
+    made, tiny_host, tiny_continuation, tmp_path
+):
+    facts = resolve(made(), fetch=True)
+    assert not {"parent", "continued"} & (set(facts.hosts["a"]) | set(facts.hosts["b"]))
+    again = shutil.copytree(tiny_continuation("t5"), tmp_path / "again")
+    recorded(again, facts.hosts["a"]["fingerprint"], 300)
+    found = resolve(made(other=again), fetch=True).hosts
+    assert (found["b"]["parent"], found["b"]["continued"]) == ("a", 300)
+    assert "parent" not in found["a"]
+    recorded(again, "another host's", 300)
+    assert "parent" not in resolve(made(other=again), fetch=True).hosts["b"]
+
+
+def test_a_specification_says_what_continues_what_where_no_record_does(made):
+    found = resolve(made(continued={"b": {"of": "a", "amount": 2}}), fetch=True).hosts
+    assert (found["b"]["parent"], found["b"]["continued"]) == ("a", 2)
+    found = resolve(made(continued={"b": {"of": "a"}}), fetch=True).hosts
+    assert found["b"]["parent"] == "a"
+    assert "continued" not in found["b"]

@@ -95,6 +95,18 @@ REFUSED = {
         {"training": {"learning_rates": {"lora": "fast", "adapter": 1}}},
         "training.learning_rates.lora",
     ),
+    "unknown key of a continuation": (
+        {"continued": {"b": {"of": "a", "amont": 1}}},
+        "unknown key 'continued.b.amont'. Did you mean 'amount'?",
+    ),
+    "a continuation of what is not there": (
+        {"continued": {"b": {"of": "aa"}}},
+        "continued.b: 'aa' stands in no pair. Did you mean 'a'?",
+    ),
+    "a continuation in a circle": (
+        {"continued": {"b": {"of": "a"}, "a": {"of": "c"}, "c": {"of": "b"}}},
+        "b continues a continues c continues b",
+    ),
     "a name with a slash": ({"name": "../x"}, "name"),
     "a technique without options": ({"techniques": {"lora": 3}}, "techniques.lora"),
 }

@@ -77,7 +77,8 @@ def _facts(store: Store, folder: Path) -> dict[str, Any]:
 
 
 def _host(label: str, host: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: host[key] for key in ("family", "kind", "fingerprint")}
+    names = ("family", "kind", "parent", "continued", "fingerprint")
+    kept = {key: host[key] for key in names if key in host}
     return {"name": label, "from": _place(host["location"]), **kept}
 
 

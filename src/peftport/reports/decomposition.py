@@ -8,7 +8,7 @@ seeds, hosts and test examples are not the independent observations that those w
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from peftport.reports.genealogy import direction, parents
 from peftport.reports.results import Cell, Results
 
 TIMES = " \N{MULTIPLICATION SIGN} "
@@ -147,33 +148,9 @@ def _factors(results: Results, cell: Cell, budget: int, condition: str) -> dict[
     return {
         "technique": cell.technique,
         "pair": f"{first} and {second}",
-        "direction": direction(cell, _parents(results)),
+        "direction": direction(cell, parents(results)),
         "setting": cell.setting,
         "budget": str(budget),
         "condition": condition,
         "method": cell.method,
     }
-
-
-def _parents(results: Results) -> Mapping[str, str]:
-    hosts = results.facts.get("hosts") or ()
-    return {host["name"]: host["parent"] for host in hosts if host.get("parent")}
-
-
-def direction(cell: Cell, parents: Mapping[str, str]) -> str:
-    """Whether the receiving host continues the originating one ("onward") or the reverse ("back").
-
-    Where neither is known to continue the other, onward is the order of the alphabet.
-    """
-    if cell.origin in _ancestors(cell.receiver, parents):
-        return "onward"
-    if cell.receiver in _ancestors(cell.origin, parents):
-        return "back"
-    return "onward" if cell.origin <= cell.receiver else "back"
-
-
-def _ancestors(host: str, parents: Mapping[str, str]) -> set[str]:
-    found: set[str] = set()
-    while (host := parents.get(host, "")) and host not in found:
-        found.add(host)
-    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, zip_longest
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from peftport.files import write_atomic
 from peftport.reports import svg
 from peftport.reports.comparisons import Analysis, Point, analyse
+from peftport.reports.continuation import RATIOS, SHOWN, Fading, fadings, multiple
 from peftport.reports.measures import axis
 from peftport.reports.results import Cell, Results
 from peftport.reports.statistics import Estimate
@@ -43,7 +44,8 @@ _STYLE: dict[Any, Any] = {"axes.spines.top": False, "axes.spines.right": False, 
 
 
 def write_png(results: Results | Analysis, folder: Path) -> list[Path]:
-    """Write heat-RELATION.png, curves-RELATION.png and differences-RELATION.png into `folder`.
+    """Write heat-RELATION.png, curves-RELATION.png and differences-RELATION.png into `folder`, and
+    continuation.png where one host's modules are received by several of its continuations.
 
     Heat map and differences are those at the smallest budget. What was there is replaced.
 
@@ -63,12 +65,20 @@ def write_png(results: Results | Analysis, folder: Path) -> list[Path]:
                 ("differences", _differences(analysis, cells)),
             ):
                 drawing.suptitle(f"{analysis.results.name}: {relation_name(relation)}")
-                path = folder / f"{name}-{relation or 'unstated'}.png"
-                buffer = io.BytesIO()
-                FigureCanvasAgg(drawing).print_png(buffer)
-                write_atomic(path, buffer.getvalue())
-                written.append(path)
+                written.append(_save(drawing, folder / f"{name}-{relation or 'unstated'}.png"))
+        faded = fadings(analysis)
+        if faded:
+            drawing = _continuation(faded)
+            drawing.suptitle(f"{analysis.results.name}: recovery by further pretraining")
+            written.append(_save(drawing, folder / "continuation.png"))
     return written
+
+
+def _save(drawing: Figure, path: Path) -> Path:
+    buffer = io.BytesIO()
+    FigureCanvasAgg(drawing).print_png(buffer)
+    write_atomic(path, buffer.getvalue())
+    return path
 
 
 def _rows(analysis: Analysis, cells: Sequence[Cell]) -> list[tuple[str, list[Cell]]]:
@@ -156,6 +166,53 @@ def _panel(analysis: Analysis, cell: Cell, axes: Any) -> None:
     axes.set_xticklabels([str(budget) for budget in budgets])
     axes.set_xlabel(f"steps ({kind_of(cell.relation)})", fontsize=7)
     axes.set_ylabel("accuracy", fontsize=7)
+    axes.grid(axis="y", alpha=0.25)
+
+
+def _continuation(faded: Sequence[Fading]) -> Figure:
+    rows = [
+        (title, list(members))
+        for title, members in groupby(faded, key=lambda f: f"{f.origin}, {f.setting}, {f.method}")
+    ]
+    widest = max(len(members) for _, members in rows)
+    drawing = Figure(
+        figsize=(1 + 2.4 * widest, 0.9 + 2.1 * len(rows)), dpi=150, layout="constrained"
+    )
+    grid = drawing.subplots(len(rows), widest, squeeze=False, sharex=True, sharey=True)
+    for line, (title, members) in zip(grid, rows, strict=True):
+        for axes, fading in zip_longest(line, members):
+            if fading is None:
+                axes.set_visible(False)
+                continue
+            _fading(fading, axes)
+            axes.set_title(f"{fading.technique}\n{title}", fontsize=7)
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return drawing
+
+
+def _fading(fading: Fading, axes: Any) -> None:
+    for name in SHOWN:
+        known = [
+            (axis(place.amount), found.within(*RATIOS))
+            for place in fading.places
+            if (found := place.ratio(name)) is not None
+        ]
+        colour = _COLOURS[name]
+        style = {"ls": _DASHES.get(name, "-"), "marker": _MARKS[name], "ms": 4}
+        x = [at for at, _ in known]
+        axes.plot(x, [e.value for _, e in known], color=colour, label=name_of(name), **style)
+        low, high = [e.low for _, e in known], [e.high for _, e in known]
+        axes.fill_between(x, low, high, color=colour, alpha=0.13, lw=0)
+    for level in (0, 1):
+        axes.axhline(level, color=_COLOURS["host"], lw=0.7, ls=":")
+    amounts = [place.amount for place in fading.places]
+    axes.set_ylim(*RATIOS)
+    axes.xaxis.set_major_locator(FixedLocator([axis(at) for at in amounts]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticklabels([multiple(at) for at in amounts])
+    axes.set_xlabel("further pretraining", fontsize=7)
+    axes.set_ylabel("recovery", fontsize=7)
     axes.grid(axis="y", alpha=0.25)
 
 

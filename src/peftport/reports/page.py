@@ -15,6 +15,7 @@ from peftport.files import write_atomic
 from peftport.reports import sections, svg
 from peftport.reports.answers import answers
 from peftport.reports.comparisons import Analysis, analyse
+from peftport.reports.continuation import SHOWN
 from peftport.reports.results import NUMBERS, WORDS, Results
 from peftport.reports.tables import (
     columns,
@@ -91,6 +92,8 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "techniques": list(dict.fromkeys(cell.technique for cell in results.cells)),
         "heat": sections.heat_map(analysis),
         "curves": sections.curve_groups(analysis),
+        "continuation": sections.continuation(analysis),
+        "continuation_conditions": SHOWN,
         "differences": sections.differences(analysis),
         "difference_ruler": sections.difference_ruler(analysis),
         "kept": sections.kept(analysis),

@@ -9,6 +9,7 @@ from typing import Any
 
 from peftport.reports import svg
 from peftport.reports.comparisons import Analysis, Flips, Point
+from peftport.reports.continuation import RATIOS, SHOWN, Fading, fadings, place_text
 from peftport.reports.results import Cell
 from peftport.reports.statistics import Estimate
 from peftport.reports.tables import columns
@@ -148,6 +149,48 @@ def curve_groups(analysis: Analysis) -> list[dict[str, Any]]:
             panels.append({"technique": cell.technique, "svg": drawing, "points": points})
         groups.append({"title": title, "panels": panels})
     return groups
+
+
+def continuation(analysis: Analysis) -> list[dict[str, Any]]:
+    """Recovery over further pretraining, grouped by originating host and setting."""
+    groups = []
+    numbered = 0
+    several = len(analysis.results.methods) > 1
+    found = fadings(analysis)
+    for (origin, setting, method, unit), members in groupby(found, key=_fading_group):
+        panels = []
+        for fading in members:
+            name = f"fading-{numbered}"
+            numbered += 1
+            panels.append({"fading": fading, "svg": _fading_figure(name, fading)})
+        how = f", method {method}" if several else ""
+        groups.append({"title": f"{origin}, {setting}{how}", "unit": unit, "panels": panels})
+    return groups
+
+
+def _fading_group(fading: Fading) -> tuple[str, str, str, float]:
+    return fading.origin, fading.setting, fading.method, fading.unit
+
+
+def _fading_figure(name: str, fading: Fading) -> str:
+    shown = {
+        condition: [
+            (place.amount, ratio.within(*RATIOS))
+            for place in fading.places
+            if (ratio := place.ratio(condition)) is not None
+        ]
+        for condition in SHOWN
+    }
+    text = "; ".join(place_text(place) for place in fading.places)
+    return svg.learning_curves(
+        name,
+        f"{fading.technique}: recovery by further pretraining of the receiving host",
+        f"Recovery, where 0 is the bare host and 1 the native module: {text}.",
+        {condition: curve for condition, curve in shown.items() if curve},
+        [place.amount for place in fading.places],
+        RATIOS,
+        "further pretraining, in multiples",
+    )
 
 
 def _place(analysis: Analysis, cell: Cell) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from peftport.reports.answers import answers
 from peftport.reports.comparisons import Analysis, Flips, Point, analyse
+from peftport.reports.continuation import fadings
 from peftport.reports.measures import Recovery, Steps
 from peftport.reports.results import Results
 from peftport.reports.statistics import Estimate
@@ -18,7 +19,8 @@ def summary(results: Results | Analysis) -> dict[str, Any]:
 
     Returns:
         `study`, `runs` (done, failed, not_run), `answers`, `cells` (one for every technique,
-        pair, setting, method and budget) and `curves` (one for every cell with several budgets).
+        pair, setting, method and budget), `continuations` (recovery over further pretraining, see
+        `peftport.reports.continuation`) and `curves` (one for every cell with several budgets).
         Figures are objects of `value`, `low`, `high`, `seeds` and `basis`; leads add `p` and
         `p_adjusted`; what is not known is null.
     """
@@ -47,6 +49,27 @@ def summary(results: Results | Analysis) -> dict[str, Any]:
             for answer in answers(analysis)
         ],
         "cells": [_cell(point) for point in analysis.points],
+        "continuations": [
+            {
+                "technique": fading.technique,
+                "origin": fading.origin,
+                "setting": fading.setting,
+                "method": fading.method,
+                "budget": fading.budget,
+                "unit": fading.unit,
+                "sentence": fading.sentence,
+                "half": [_plain(end) for end in fading.half] if fading.half else None,
+                "places": [
+                    {
+                        "amount": place.amount,
+                        "receiver": place.point.cell.receiver,
+                        "recovery": {n: _recovery(kept) for n, kept in place.recovered.items()},
+                    }
+                    for place in fading.places
+                ],
+            }
+            for fading in fadings(analysis)
+        ],
         "curves": [
             curve.cell._asdict()
             | {

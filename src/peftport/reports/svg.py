@@ -12,7 +12,7 @@ from peftport.reports.statistics import Estimate
 WIDTH, HEIGHT = 320, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 36, 12, 10, 34
 
-Curves = Mapping[str, Sequence[tuple[int, Estimate]]]
+Curves = Mapping[str, Sequence[tuple[float, Estimate]]]
 """Condition -> its figures at ascending budgets; a single figure is drawn as a level."""
 
 
@@ -39,8 +39,9 @@ def learning_curves(
     title: str,
     description: str,
     curves: Curves,
-    budgets: Sequence[int],
+    budgets: Sequence[float],
     limits: tuple[float, float],
+    across: str = "training steps",
 ) -> str:
     """Accuracy over training steps, a line and a band for every condition.
 
@@ -48,6 +49,7 @@ def learning_curves(
         name: unique on the page.
         title, description: what is read to those who do not see it.
         limits: of the accuracy axis.
+        across: what the other axis tells.
     """  # fmt: skip
     low, high = limits
     last = axis(budgets[-1]) or 1.0
@@ -69,7 +71,7 @@ def learning_curves(
         parts.append(_line("grid", _LEFT, y(value), WIDTH - _RIGHT, y(value)))
         parts.append(_text(_LEFT - 6, y(value) + 3.5, f"{value:.1f}", "end"))
     parts += _budget_labels(budgets, x)
-    parts.append(_text((_LEFT + WIDTH - _RIGHT) / 2, HEIGHT - 4, "training steps", "middle"))
+    parts.append(_text((_LEFT + WIDTH - _RIGHT) / 2, HEIGHT - 4, across, "middle"))
     shown = {
         condition: found if len(found) > 1 else [(b, found[0][1]) for b in (0, budgets[-1])]
         for condition, found in curves.items()
@@ -89,11 +91,11 @@ def learning_curves(
     return "".join([*parts, "</svg>"])
 
 
-def _budget_labels(budgets: Sequence[int], x: Callable[[float], float]) -> list[str]:
+def _budget_labels(budgets: Sequence[float], x: Callable[[float], float]) -> list[str]:
     """Labels below the axis, without those that would run into the one before."""
     parts, free = [], -1.0
     for budget in budgets:
-        text, place = f"{budget:,}", x(budget)
+        text, place = f"{budget:,.4g}" if budget % 1 else f"{budget:,.0f}", x(budget)
         half = 3.2 * len(text)
         parts.append(_line("tick", place, HEIGHT - _BOTTOM, place, HEIGHT - _BOTTOM + 4))
         if place - half > free:

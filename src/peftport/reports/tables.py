@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from peftport.reports.answers import Answer, answers
 from peftport.reports.comparisons import Analysis, Point, analyse
+from peftport.reports.continuation import fadings
 from peftport.reports.results import CONDITIONS, Results
 from peftport.reports.statistics import Estimate
 from peftport.reports.wording import (
@@ -160,6 +161,10 @@ def markdown(results: Results | Analysis) -> str:
     analysis = analyse(results)
     parts = [f"# {analysis.results.name}", summary_line(analysis.results) + "."]
     parts += [_markdown_answer(answer) for answer in answers(analysis)]
+    faded = fadings(analysis)
+    if faded:
+        lines = [f"- {fading.setting}: {fading.sentence}" for fading in faded]
+        parts += ["## Further pretraining of the receiving host", "\n".join(lines)]
     parts.append(interval_note(analysis))
     parts += [f"## {grid.title}\n\n{_markdown_grid(grid)}" for grid in accuracy_grids(analysis)]
     return "\n\n".join(parts) + "\n"

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput
+from peftport.files import read_json
+from peftport.hosts.lab import RECORD
 from peftport.hosts.source import find_host
 from peftport.registry import did_you_mean
 from peftport.studies.spec import Pair, Spec
@@ -20,7 +22,8 @@ class Facts:
     """What names in a study stand for.
 
     Attributes:
-        hosts: label -> location, fingerprint, family and kind.
+        hosts: label -> location, fingerprint, family and kind; `parent`, the label of the host
+            that it continues, and `continued`, by how much, where that is known.
         tasks: label -> location and what `Task.record` says.
         techniques: name -> configuration with every default filled in.
         gold: task label -> class of every test example, as bytes.
@@ -67,6 +70,7 @@ def resolve(spec: Spec, *, fetch: bool) -> Facts:
     facts = Facts({}, {}, _configurations(spec))
     for label, location in spec.hosts_used().items():
         facts.hosts[label] = _host(label, location, fetch, facts.unknown)
+    _add_genealogy(spec, facts.hosts)
     for label, location in spec.tasks_used().items():
         facts.tasks[label], gold = _task(spec, label, location, fetch, facts.unknown)
         if gold is not None:
@@ -119,7 +123,27 @@ def _host(label: str, location: str, fetch: bool, unknown: dict[str, str]) -> di
         "family": geometry.family,
         "kind": geometry.kind,
         "geometry": geometry.record(),
+        "record": read_json(folder / RECORD) if (folder / RECORD).is_file() else {},
     }
+
+
+def _add_genealogy(spec: Spec, hosts: dict[str, dict[str, Any]]) -> None:
+    """Say of every host which other one of the study it continues, from the specification or from
+    the record that a pretrained host keeps."""
+    labels = {host["fingerprint"]: label for label, host in hosts.items() if "fingerprint" in host}
+    for label, host in hosts.items():
+        record = host.pop("record", {})
+        given = spec.continued.get(label)
+        if given:
+            found = {"parent": given.of, "continued": given.amount}
+        else:
+            origin = record.get("from") or {}
+            found = {
+                "parent": labels.get(origin.get("fingerprint")),
+                "continued": record.get("steps"),
+            }
+        if found["parent"] not in (None, label):
+            host |= {key: value for key, value in found.items() if value is not None}
 
 
 def _task(

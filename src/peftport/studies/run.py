@@ -20,7 +20,7 @@ from peftport.studies.plan import Plan
 from peftport.studies.progress import Progress, Silent
 from peftport.studies.resolve import Facts, resolve
 from peftport.studies.schedule import Schedule
-from peftport.studies.spec import Spec
+from peftport.studies.spec import Spec, parse_spec
 from peftport.studies.store import Store, create, is_study, open_store
 from peftport.studies.work import Executor
 
@@ -138,8 +138,10 @@ def _open(folder: Path, spec: Spec, facts: Facts) -> Store:
 
 def _refuse_another(folder: Path, store: Store, spec: Spec, facts: Facts) -> None:
     """A study goes on as it was begun: same specification, hosts and rows, wherever they lie."""
-    apart = ("about", "hosts", "tasks")
-    begun, now = store.spec, spec.model_dump(mode="json")
+    apart = ("about", "hosts", "tasks", "continued")
+    # Read again, so that keys which are new since it was begun have their defaults.
+    begun = parse_spec(store.spec, str(folder)).model_dump(mode="json")
+    now = spec.model_dump(mode="json")
     for key in now:
         if key not in apart and begun.get(key) != now[key]:
             raise BadInput(

@@ -46,6 +46,13 @@ class Pair(_Strict):
         return self
 
 
+class Continued(_Strict):
+    """That a host was pretrained further from the host `of`, and by how much, in any one unit."""
+
+    of: str
+    amount: Annotated[float, Field(gt=0)] | None = None
+
+
 class Setting(_Strict):
     """The task on which donors are trained, and the one on which they are received."""
 
@@ -79,6 +86,7 @@ class Spec(_Strict):
     Attributes:
         techniques: name -> settings that differ from the technique's own.
         hosts, tasks: name used in the study -> where it is: a hub name, a path or `lab:NAME`.
+        continued: host -> which one it continues, where the host's own record does not tell.
         pairs, settings: of hosts and of tasks; every pair is run in every setting.
         methods, controls: port methods of `ported` runs, samplings of `sampled` runs.
         budgets: training steps on the receiving host at which a run is tested.
@@ -94,6 +102,7 @@ class Spec(_Strict):
     techniques: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
     hosts: dict[str, str] = {}
     tasks: dict[str, str] = {}
+    continued: dict[str, Continued] = {}
     pairs: Annotated[tuple[Pair, ...], Field(min_length=1)]
     settings: Annotated[tuple[Setting, ...], Field(min_length=1)]
     conditions: Annotated[tuple[Condition, ...], Field(min_length=1)] = (
@@ -149,7 +158,22 @@ class Spec(_Strict):
             if missing:
                 raise ValueError(f"{key!r} is needed for conditions {', '.join(self.conditions)}")
         self._check_techniques()
+        self._check_genealogy()
         return self
+
+    def _check_genealogy(self) -> None:
+        used = self.hosts_used()
+        for label, found in self.continued.items():
+            for name in (label, found.of):
+                if name not in used:
+                    raise ValueError(
+                        f"continued.{label}: {name!r} stands in no pair.{did_you_mean(name, used)}"
+                    )
+            line = [label]
+            while line[-1] in self.continued:
+                line.append(self.continued[line[-1]].of)
+                if line[-1] in line[:-1]:
+                    raise ValueError(f"continued: {' continues '.join(line)}")
 
     def _check_techniques(self) -> None:
         for key, names in (
@@ -195,6 +219,7 @@ class Spec(_Strict):
 _MODELS: tuple[tuple[tuple[str, ...], type[BaseModel]], ...] = (
     (("training", "learning_rates"), Rates),
     (("training",), Training),
+    (("continued",), Continued),
     (("pairs",), Pair),
     (("settings",), Setting),
     ((), Spec),
