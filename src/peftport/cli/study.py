@@ -55,8 +55,26 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="The study's folder; runs/NAME if not given.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Packs worked on at the same time.")] = 1,
-    executor: Annotated[str, typer.Option(help="Where: local.")] = "local",
+    executor: Annotated[
+        str, typer.Option(help="Where: local (this machine) or ray (a cluster).")
+    ] = "local",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Packs worked on at the same time; locally 1, on Ray all there is room for."
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads of each; locally a fair share of the cores, on Ray 1."),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Of a Ray cluster's head.")
+    ] = None,
+    gpus: Annotated[
+        float | None,
+        typer.Option(min=0, help="On Ray: GPUs of each pack, fractions allowed; 1 if there are."),
+    ] = None,
     retry: Annotated[
         str | None, typer.Option(metavar="failed", help="Run again what has failed.")
     ] = None,
@@ -64,14 +82,14 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run what is missing of a study, beginning it if need be."""
-    from peftport.studies.executors import EXECUTORS
+    from peftport.studies.executors import EXECUTORS, Options
     from peftport.studies.progress import Lines
     from peftport.studies.run import run_study
 
     if retry not in (None, "failed"):
         raise BadInput(f"--retry {retry}: the one thing to retry is `failed`.")
     loaded, folder = _study_to_run(spec, out, settings or [])
-    made = EXECUTORS.get(executor)(workers)
+    made = EXECUTORS.get(executor).from_options(Options(workers, threads, address, gpus))
     say(f"study {loaded.name} in {folder}")
     outcome = run_study(
         loaded, folder, made, retry_failed=retry == "failed", progress=Lines(sys.stderr)

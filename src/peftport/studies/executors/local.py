@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import os
 import signal
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
-from peftport.errors import PeftportError
-from peftport.studies.work import Broken, Event, Finished, Lost, PackReading, Work
+from peftport.errors import BadInput
+from peftport.studies.executors import Options
+from peftport.studies.executors.packs import ENTRY, events, load
+from peftport.studies.work import Broken, Event, Finished, Lost, Work
 
-ENTRY = "peftport.studies.execute:execute"
 _GRACE = 2.0
-
-Entry = Callable[[Work, int], Iterable[PackReading]]
 
 
 class LocalExecutor:
@@ -33,8 +30,7 @@ class LocalExecutor:
     Args:
         workers: number of processes.
         threads: threads of each; None divides what the machine (or OMP_NUM_THREADS) gives.
-        entry: "module:function" that turns a Work into readings with so many threads; imported
-            by the workers.
+        entry: see `peftport.studies.executors.packs`; imported by the workers.
         start: how processes are started: "forkserver", "spawn" or "fork". A fork server, taken
             where there is one, imports torch once for all workers and replaces a dead one at once.
     """
@@ -54,6 +50,14 @@ class LocalExecutor:
         known = multiprocessing.get_all_start_methods()
         start = start or ("forkserver" if "forkserver" in known else "spawn")
         self._context: Any = multiprocessing.get_context(start)
+
+    @classmethod
+    def from_options(cls, options: Options) -> LocalExecutor:
+        """The executor that a user asks for; BadInput for what only a cluster has."""
+        for name, given in (("--address", options.address), ("--gpus", options.gpus)):
+            if given is not None:
+                raise BadInput(f"{name} belongs to --executor ray.")
+        return cls(options.workers or 1, options.threads)
 
     def warm(self) -> None:
         """Begin to import what workers need, while the driver does something else."""
@@ -201,28 +205,14 @@ def _work(pipe: Connection, threads: int, entry: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _die_with_parent()
-    module, function = entry.split(":")
-    execute: Entry = getattr(importlib.import_module(module), function)
+    load(entry)
     while True:
         try:
             work: Work = pipe.recv()
         except EOFError:
             return
-        for event in _events(execute, work, threads):
+        for event in events(entry, work, threads):
             pipe.send(event)
-
-
-def _events(execute: Entry, work: Work, threads: int) -> Iterator[Event]:
-    try:
-        yield from execute(work, threads)
-    except MemoryError as error:
-        yield Broken(work.number, f"out of memory: {error}", traceback.format_exc())
-    except PeftportError as error:
-        yield Broken(work.number, str(error), "")
-    except Exception as error:
-        yield Broken(work.number, f"{type(error).__name__}: {error}", traceback.format_exc())
-    else:
-        yield Finished(work.number)
 
 
 def _die_with_parent() -> None:

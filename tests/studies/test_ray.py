@@ -1,0 +1,212 @@
+"""The Ray executor: a real cluster of two nodes, and addresses where there is none."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from peftport.errors import BadInput
+from peftport.studies.executors import EXECUTORS, Options
+from peftport.studies.executors.local import LocalExecutor
+from peftport.studies.executors.ray import RayExecutor
+from peftport.studies.run import run_study
+from peftport.studies.spec import Spec
+from peftport.studies.work import Broken, Finished, PackReading
+from ray_nodes import free_port, two_nodes
+from study_entries import work
+from study_specs import figures, tiny_spec
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="Ray is not installed: peftport[ray]"
+)
+
+
+@pytest.fixture
+def study(tiny_host, tiny_continuation, tiny_task) -> Spec:
+    return tiny_spec(
+        {"a": tiny_host("t5"), "b": tiny_continuation("t5")},
+        tiny_task,
+        pairs=[{"origin": "a", "receiver": "b", "relation": "continuation"}],
+        budgets=[0, 4, 40],
+        donor_steps=60,
+        native_steps=60,
+        seeds=4,
+        lanes=2,
+    )
+
+
+def recorded(folder: Path) -> int:
+    """How many runs a study has, also while it is being run."""
+    try:
+        with closing(sqlite3.connect(f"file:{folder / 'study.sqlite'}?mode=ro", uri=True)) as db:
+            return int(db.execute("SELECT count(*) FROM runs").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Address, head and second node of a cluster."""
+    # Ray's sockets have paths of at most 107 letters, which pytest's folders are too long for.
+    folder = Path(tempfile.mkdtemp(prefix="ray"))
+    with two_nodes(folder) as found:
+        yield found
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def executor(cluster):
+    made = RayExecutor(cluster[0], entry="study_entries:obey")
+    made.warm()
+    yield made
+    made.stop()
+
+
+def events(executor: RayExecutor, until: int = 1, seconds: float = 60) -> list:
+    """Everything that is said until so many packs have ended."""
+    found = []
+    limit = time.monotonic() + seconds
+    while sum(isinstance(event, Finished | Broken) for event in found) < until:
+        assert time.monotonic() < limit, found
+        found += executor.poll(0.2)
+    return found
+
+
+def test_the_cluster_takes_a_pack_for_every_cpu_and_gives_readings_in_order(executor):
+    limit = time.monotonic() + 30
+    while executor.free() != 2:  # the second node joins in its own time
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+    for number in (0, 1):
+        executor.submit(work(number, order="sleep", seconds=1))
+    assert executor.free() == 0
+    found = events(executor, until=2)
+    for number in (0, 1):
+        mine = [event for event in found if event.number == number]
+        assert [e.budget for e in mine[:-1]] == [0, 5]
+        assert mine[-1] == Finished(number)
+        assert mine[0].lanes[0].metrics["threads"] == 1
+    assert len({e.lanes[0].metrics["pid"] for e in found if isinstance(e, PackReading)}) == 2
+    assert executor.free() == 2
+
+
+def test_a_pack_whose_worker_dies_is_done_again_and_no_reading_comes_twice(executor, tmp_path):
+    executor.submit(work(0, order="die once", mark=str(tmp_path / "mark")))
+    found = events(executor)
+    assert [event.budget for event in found[:-1]] == [0, 5]
+    assert found[-1] == Finished(0)
+    assert (tmp_path / "mark").exists()
+
+
+def test_a_pack_that_kills_every_worker_is_given_up_with_its_reason(executor):
+    executor.submit(work(0, order="die"))
+    *_, broken = events(executor)
+    assert isinstance(broken, Broken)
+    assert broken.error == "Ray gave the pack up (WorkerCrashedError)"
+    assert broken.log
+    assert executor.free() == 2
+
+
+def test_an_error_of_the_pack_is_told_and_not_tried_again(executor):
+    executor.submit(work(0, order="bad input"))
+    assert events(executor)[-1] == Broken(0, "the host is gone", "")
+
+
+def test_a_node_killed_in_the_middle_changes_nothing(study, tmp_path, cluster):
+    address, head, other = cluster
+    spec = tmp_path / "study.yaml"
+    spec.write_text(yaml.safe_dump(study.model_dump(mode="json", exclude_none=True)))
+    command = [sys.executable, "-c", "from peftport.cli import main; main()", "study", "run"]
+    driver = subprocess.Popen(
+        [*command, spec, "--out", tmp_path / "ray", "--executor", "ray", "--address", address],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        while not (recorded(tmp_path / "ray") >= 10 and other.busy() and head.busy()):
+            assert driver.poll() is None, driver.communicate()[0]
+            time.sleep(0.005)
+        other.kill()
+        assert recorded(tmp_path / "ray") < 60
+        run_study(study, tmp_path / "local", LocalExecutor(1, threads=1))
+        said, _ = driver.communicate(timeout=100)
+    finally:
+        driver.kill()
+    assert driver.returncode == 0, said
+    assert "84 of 84 runs done, 0 failed." in said
+    assert figures(tmp_path / "ray") == figures(tmp_path / "local")
+
+
+@contextmanager
+def listening(answer: bytes | None):
+    """A port on which somebody answers so to whatever is said; None says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        talks = []
+
+        def serve() -> None:
+            talks.append(server.accept()[0])
+            if answer is not None:
+                talks[0].sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield server.getsockname()[1]
+        for talk in talks:
+            talk.close()
+
+
+def refused(address: str, **options: object) -> str:
+    begun = time.monotonic()
+    with pytest.raises(BadInput) as caught:
+        EXECUTORS.get("ray").from_options(Options(address=address, **options)).warm()
+    assert time.monotonic() - begun < 10
+    return str(caught.value)
+
+
+def test_an_address_where_nobody_listens_is_refused_within_seconds():
+    assert "does not answer: " in refused(f"127.0.0.1:{free_port()}")
+
+
+def test_an_address_where_somebody_else_listens_is_refused_within_seconds():
+    with listening(b"HTTP/1.0 400 Bad Request\r\n\r\n") as port:
+        assert "not as the head of a Ray cluster" in refused(f"127.0.0.1:{port}")
+    with listening(None) as port:
+        assert "does not answer: timed out" in refused(f"127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("address", ["here", "ray://10.0.0.1:10001", ":6379", "a:b", "127.0.0.1:0"])
+def test_what_is_no_address_is_refused(address):
+    assert f"--address {address}" in refused(address)
+
+
+def test_an_address_is_needed(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(BadInput, match="needs --address HOST:PORT"):
+        RayExecutor.from_options(Options())
+
+
+def test_a_pack_for_which_no_node_has_room_is_refused(cluster):
+    try:
+        message = refused(cluster[0], threads=64)
+    finally:
+        RayExecutor(cluster[0]).stop()
+    assert "no node of the cluster at" in message
+    assert "has 64 CPUs" in message
+
+
+def test_without_ray_it_is_said_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(BadInput, match=r"pip install 'peftport\[ray\]'"):
+        RayExecutor("10.0.0.1:6379")
