@@ -23,14 +23,18 @@ from peftport.hosts.fingerprint import read_header
 from peftport.hosts.geometry import Geometry, geometry_from_record
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Shapes
-from peftport.techniques.head import head_shapes
+from peftport.techniques.head import Pooling, head_shapes
 
 TENSORS, RECORD, ACCOUNT = "module.safetensors", "module.json", "account.json"
+FOREIGN_CONFIG = "adapter_config.json"
 FORMAT = 1
 
 
 class HostName(BaseModel):
-    """A host as a module remembers it: its name and the fingerprint of its weights."""
+    """A host as a module remembers it: its name and the fingerprint of its weights.
+
+    The fingerprint is empty where it is not known: the files of other libraries do not say it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
@@ -41,9 +45,12 @@ class Record(BaseModel):
     """What `module.json` says; unknown keys are errors.
 
     host: the host that the tensors are made for. origin: the host that the module was trained on.
-    task: name, labels, label words, template and data hashes of the task (`Task.record()`).
+    task: name, labels, label words, template and data hashes of the task (`Task.record()`). A
+        module of another library does not say its task: it is then called "unknown", and has
+        labels where a head tells their number.
     training: steps, learning rate and the like; empty for a module that never was trained.
     port: method, seed and the donor's host, when the module was ported.
+    head: how an encoder's head pools; of no effect where there is none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,6 +64,7 @@ class Record(BaseModel):
     seed: int
     training: dict[str, Any] = {}
     port: dict[str, Any] | None = None
+    head: Pooling = "mean"
     versions: dict[str, str] = {}
 
 
@@ -101,57 +109,110 @@ class Module:
                 write_json(temporary / ACCOUNT, account)
 
 
-def load_module(folder: str | Path) -> Module:
-    """Read a module's folder and hold its tensors against its configuration.
+def load_module(
+    folder: str | Path, *, from_host: str | None = None, pickles: bool = True
+) -> Module:
+    """Read a module's folder, of peftport, PEFT or AdapterHub, and hold its tensors against its
+    configuration.
+
+    Args:
+        from_host: the host that the module is made for, instead of the one that its files name.
+        pickles: read the pickled tensors of other libraries (`.bin`), by torch's weights-only
+            loader.
 
     Raises:
         BadInput: a file is missing, corrupt or not safetensors; a tensor is missing, surplus, of
-            another shape or type than technique and geometry say, or not finite.
+            another shape or type than technique and geometry say, or not finite; a folder of
+            another library is of a kind that peftport does not read.
     """
     folder = Path(folder)
-    record = read_record(folder)
+    if is_foreign(folder):
+        from peftport.modules.formats import read
+
+        return read(folder, from_host, pickles)
+    record = read_record(folder, from_host)
     module = Module(record, load_tensors(folder / TENSORS))
-    found = {name: tuple(tensor.shape) for name, tensor in module.tensors.items()}
-    _compare(folder / TENSORS, found, expected_shapes(record))
-    for name, tensor in module.tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise BadInput(f"{folder / TENSORS}: tensor {name!r} has values that are not finite.")
+    require_whole(module, folder / TENSORS, RECORD)
     return module
 
 
-def read_record(folder: Path) -> Record:
-    """Read `module.json`; BadInput names a key that is unknown, missing or wrong."""
+def is_foreign(folder: Path) -> bool:
+    """Whether a folder is in the format of another library."""
+    return not (folder / RECORD).is_file() and (folder / FOREIGN_CONFIG).is_file()
+
+
+def require_whole(module: Module, path: Path, described_by: str) -> None:
+    """Raise BadInput unless the tensors, read from `path`, are those that the record asks for and
+    are finite."""
+    found = {name: tuple(tensor.shape) for name, tensor in module.tensors.items()}
+    _compare(path, found, expected_shapes(module.record), described_by)
+    for name, tensor in module.tensors.items():
+        if not tensor.is_meta and not torch.isfinite(tensor).all():
+            raise BadInput(f"{path}: tensor {name!r} has values that are not finite.")
+
+
+def read_record(folder: Path, from_host: str | None = None, pickles: bool = True) -> Record:
+    """Read what a module's folder says of it, without its tensors' data; arguments as
+    `load_module`.
+
+    Raises:
+        BadInput: a key is unknown, missing or wrong; the message names it.
+    """
     if not folder.is_dir():
         raise BadInput(f"module {folder} is not a folder.")
+    if is_foreign(folder):
+        from peftport.modules.formats import read
+
+        return read(folder, from_host, pickles, data=False).record
     if not (folder / RECORD).is_file():
         raise BadInput(f"{folder} has no {RECORD}: it is not a module's folder.")
-    raw = read_json(folder / RECORD)
+    record = parse_record(read_json(folder / RECORD), folder / RECORD)
+    if from_host is None:
+        return record
+    host = record.host.model_copy(update={"name": from_host})
+    return record.model_copy(update={"host": host})
+
+
+def parse_record(raw: Any, path: Path) -> Record:
+    """Build a record from the content of a JSON file; BadInput names file and key."""
     if isinstance(raw, dict) and raw.get("format") != FORMAT:
-        raise BadInput(f"{folder / RECORD}: format {raw.get('format')!r}, expected {FORMAT}.")
+        raise BadInput(f"{path}: format {raw.get('format')!r}, expected {FORMAT}.")
     try:
         record = Record(**raw)
     except (ValidationError, TypeError) as error:
         where = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error)}
         key = ".".join(map(str, where.get("loc", ()))) or "the whole file"
-        raise BadInput(f"{folder / RECORD}: {key}: {where['msg']}.") from error
+        raise BadInput(f"{path}: {key}: {where['msg']}.") from error
     task = record.task
     if not isinstance(task.get("name"), str) or not isinstance(task.get("labels"), list):
-        raise BadInput(f"{folder / RECORD}: task: it has no `name` or no list of `labels`.")
+        raise BadInput(f"{path}: task: it has no `name` or no list of `labels`.")
     return record
 
 
-def read_shapes(folder: Path) -> Shapes:
-    """Names and shapes of a module's tensors, read without their data."""
+def read_shapes(folder: Path, from_host: str | None = None, pickles: bool = True) -> Shapes:
+    """Names and shapes of a module's tensors, read without their data; arguments as
+    `load_module`."""
+    if is_foreign(folder):
+        from peftport.modules.formats import read
+
+        tensors = read(folder, from_host, pickles, data=False).tensors
+        return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     header, _ = read_header(folder / TENSORS)
     return {name: tuple(entry["shape"]) for name, entry in header.items()}
 
 
-def load_tensors(path: Path) -> Parameters:
-    """Read tensors as float32; BadInput for anything that is not whole safetensors of floats."""
+def load_tensors(path: Path, data: bool = True) -> Parameters:
+    """Read tensors as float32, without `data` as their shapes alone, on torch's meta device.
+
+    Raises:
+        BadInput: the file is anything else than whole safetensors of floats.
+    """
     header, _ = read_header(path)
     for name, entry in header.items():
         if entry["dtype"] not in ("F32", "F16", "BF16", "F64"):
             raise BadInput(f"{path}: tensor {name!r} is of type {entry['dtype']}, expected floats.")
+    if not data:
+        return {n: torch.empty(entry["shape"], device="meta") for n, entry in header.items()}
     # Copied, because the tensors of `load_file` are views of the file as long as they live.
     return {n: t.to(torch.float32, copy=True) for n, t in load_file(path).items()}
 
@@ -160,7 +221,7 @@ def expected_shapes(record: Record) -> Shapes:
     """Names and shapes that technique, configuration and geometry ask for."""
     made, geometry = technique(record.technique), geometry_from_record(record.geometry)
     shapes = made.shapes(made.configure(record.config), geometry)
-    return shapes | head_shapes(geometry, len(record.task.get("labels", ())))
+    return shapes | head_shapes(geometry, len(record.task.get("labels", ())), record.head)
 
 
 def versions() -> dict[str, str]:
@@ -169,14 +230,14 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
-def _compare(path: Path, found: Shapes, expected: Shapes) -> None:
+def _compare(path: Path, found: Shapes, expected: Shapes, described_by: str) -> None:
     missing = sorted(expected.keys() - found.keys())
     surplus = sorted(found.keys() - expected.keys())
     if missing or surplus:
         what = f"lacks {missing[0]!r}" if missing else f"has {surplus[0]!r} too much"
         raise BadInput(
             f"{path} {what} ({len(missing)} tensors missing, {len(surplus)} surplus): its "
-            f"{RECORD} describes another module."
+            f"{described_by} describes another module."
         )
     for name, shape in expected.items():
         if found[name] != shape:

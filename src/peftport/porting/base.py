@@ -36,7 +36,7 @@ class Request:
     def wanted(self) -> Shapes:
         """Shapes of the tensors that the receiving host needs; BadInput when it cannot have any."""
         made = technique(self.donor.technique).shapes(self.config, self.receiver)
-        return made | head_shapes(self.receiver, self.classes)
+        return made | head_shapes(self.receiver, self.classes, self.donor.head)
 
     @property
     def classes(self) -> int:
@@ -47,7 +47,7 @@ class Request:
         """The technique's own initialisation on the receiving host, head included."""
         made = technique(self.donor.technique)
         body = made.initial(self.config, self.receiver, generator)
-        return body | initial_head(self.receiver, self.classes, generator)
+        return body | initial_head(self.receiver, self.classes, generator, self.donor.head)
 
 
 class PortMethod(ABC):

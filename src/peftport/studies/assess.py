@@ -20,7 +20,7 @@ from peftport.porting import SAMPLINGS, port
 from peftport.tasks import encode
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, stack_lanes
-from peftport.techniques.head import BIAS, WEIGHT, initial_head
+from peftport.techniques.head import WEIGHT, initial_head
 from peftport.training import Evaluation, Readout, Settings, evaluate, readout_of, trajectory
 from peftport.training.module import fresh
 
@@ -136,12 +136,13 @@ class Assessment:
 
     def _scratch_lanes(self) -> list[Lane]:
         geometry, config = self.host.geometry, self.module.config
+        classes, pooling = self.module.classes, self.module.record.head
         return [
             Lane(
                 "scratch",
                 "",
                 seed,
-                fresh(self.technique, config, geometry, self.module.classes, seed),
+                fresh(self.technique, config, geometry, classes, seed, pooling),
             )
             for seed in self.seeds
         ]
@@ -208,7 +209,8 @@ class Assessment:
         """The host without a module; an encoder's head is then a fresh one of each seed."""
         geometry, classes = self.host.geometry, self.module.classes
         for seed in self.seeds:
-            head = initial_head(geometry, classes, torch.Generator().manual_seed(seed))
+            generator = torch.Generator().manual_seed(seed)
+            head = initial_head(geometry, classes, generator, self.module.record.head)
             (tested,) = self._without_module(head)
             error = "" if tested else "its scores are not finite"
             yield Found(Lane("host", "", seed, {}), 0, tested, 0.0, error)
@@ -217,7 +219,8 @@ class Assessment:
         """Accuracy of the host with the module's head and nothing else; None without a head."""
         if WEIGHT not in self.module.tensors:
             return None
-        (tested,) = self._without_module({n: self.module.tensors[n] for n in (WEIGHT, BIAS)})
+        head = {n: t for n, t in self.module.tensors.items() if n.startswith("head.")}
+        (tested,) = self._without_module(head)
         return None if tested is None else tested.accuracy
 
     def _without_module(self, head: Parameters) -> list[Evaluation | None]:

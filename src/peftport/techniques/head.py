@@ -1,10 +1,15 @@
 """The classification head of encoders, trained and ported with the module.
 
-Tensors: `head.weight` (classes, width), `head.bias` (classes,), read from the mean of the last
-hidden states over the text.
+Tensors: `head.weight` (classes, width), `head.bias` (classes,). A head that pools by "mean" reads
+the mean of the last hidden states over the text: peftport's own, and the same as the mean of a
+token classifier's logits. One that pools by "first" reads the first token's state through
+`head.dense.weight` (width, width), `head.dense.bias` (width,) and tanh, as BERT's and RoBERTa's
+sequence classifiers do; such heads come with modules of other libraries.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,20 +18,27 @@ from peftport.hosts.geometry import Geometry
 from peftport.techniques.base import Parameters, Shapes, normal
 
 WEIGHT, BIAS = "head.weight", "head.bias"
+DENSE_WEIGHT, DENSE_BIAS = "head.dense.weight", "head.dense.bias"
+Pooling = Literal["mean", "first"]
 
 
-def head_shapes(geometry: Geometry, classes: int) -> Shapes:
-    """Shapes of the head that a host of this geometry needs: none unless it is an encoder."""
-    if geometry.kind != "encoder":
+def head_shapes(geometry: Geometry, classes: int, pooling: Pooling = "mean") -> Shapes:
+    """Shapes of the head that a host of this geometry needs: none unless it is an encoder, and
+    none for a module without classes."""
+    if geometry.kind != "encoder" or not classes:
         return {}
-    return {WEIGHT: (classes, geometry.width), BIAS: (classes,)}
+    width = geometry.width
+    dense = {DENSE_WEIGHT: (width, width), DENSE_BIAS: (width,)} if pooling == "first" else {}
+    return {WEIGHT: (classes, width), BIAS: (classes,), **dense}
 
 
-def initial_head(geometry: Geometry, classes: int, generator: torch.Generator) -> Parameters:
+def initial_head(
+    geometry: Geometry, classes: int, generator: torch.Generator, pooling: Pooling = "mean"
+) -> Parameters:
     """Weights of deviation 0.02 and zero biases, as transformers starts its heads."""
-    shapes = head_shapes(geometry, classes)
+    shapes = head_shapes(geometry, classes, pooling)
     return {
-        name: torch.zeros(shape) if name == BIAS else normal(shape, 0.02, generator)
+        name: torch.zeros(shape) if len(shape) == 1 else normal(shape, 0.02, generator)
         for name, shape in shapes.items()
     }
 
@@ -37,13 +49,19 @@ def head_logits(states: Tensor, attention_mask: Tensor, parameters: Parameters) 
     Args:
         states: (lanes * batch, tokens, width).
         attention_mask: (lanes * batch, tokens).
-        parameters: the head's tensors with the lane axis.
+        parameters: the head's tensors with the lane axis; with a dense layer it pools by "first".
 
     Returns:
         (lanes * batch, classes).
     """
-    mask = attention_mask[..., None].to(states.dtype)
-    pooled = (states * mask).sum(1) / mask.sum(1)  # (lanes * batch, width)
     weight, bias = parameters[WEIGHT], parameters[BIAS]
-    by_lane = pooled.view(weight.shape[0], -1, pooled.shape[-1])  # (lanes, batch, width)
-    return torch.baddbmm(bias[:, None], by_lane, weight.mT).flatten(0, 1)
+    lanes, width = weight.shape[0], weight.shape[-1]
+    if DENSE_WEIGHT in parameters:
+        first = states[:, 0].reshape(lanes, -1, width)  # (lanes, batch, width)
+        dense, shift = parameters[DENSE_WEIGHT], parameters[DENSE_BIAS]
+        pooled = torch.tanh(torch.baddbmm(shift[:, None], first, dense.mT))
+    else:
+        mask = attention_mask[..., None].to(states.dtype)
+        mean = (states * mask).sum(1) / mask.sum(1)  # (lanes * batch, width)
+        pooled = mean.view(lanes, -1, width)  # (lanes, batch, width)
+    return torch.baddbmm(bias[:, None], pooled, weight.mT).flatten(0, 1)

@@ -13,7 +13,7 @@ from peftport.hosts.geometry import Geometry
 from peftport.modules import HostName, Module, Record, versions
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Technique, stack_lanes, take_lane
-from peftport.techniques.head import initial_head
+from peftport.techniques.head import Pooling, initial_head
 from peftport.training.evaluate import evaluate_one
 from peftport.training.metrics import Evaluation
 from peftport.training.readout import readout_of
@@ -33,10 +33,18 @@ class Trained:
     validation: Evaluation
 
 
-def fresh(made: Technique, config: Any, geometry: Geometry, classes: int, seed: int) -> Parameters:
+def fresh(
+    made: Technique,
+    config: Any,
+    geometry: Geometry,
+    classes: int,
+    seed: int,
+    pooling: Pooling = "mean",
+) -> Parameters:
     """The technique's own initialisation on a host of this geometry, an encoder's head included."""
     generator = torch.Generator().manual_seed(seed)
-    return made.initial(config, geometry, generator) | initial_head(geometry, classes, generator)
+    body = made.initial(config, geometry, generator)
+    return body | initial_head(geometry, classes, generator, pooling)
 
 
 def as_module(

@@ -1,0 +1,124 @@
+"""The README of a module's folder: where it is from, what became of it, what was measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from peftport.files import write_atomic
+from peftport.modules.module import HostName, Module, Record
+
+CARD = "README.md"
+_MEASURED = "## Measured"
+_COLUMNS = ("condition", "host", "task", "accuracy", "macro_f1", "auroc", "log_loss", "n_test")
+_LISTED = 20
+
+
+def card(
+    module: Module,
+    library: str,
+    usage: str,
+    account: Mapping[str, Any] | None,
+    figures: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """The card's text, Markdown with a header that model hubs read.
+
+    Args:
+        library: what the files are for.
+        usage: Python that loads them.
+        account: `Account.record()` of the port, if the module was ported.
+        figures: what was measured: mappings with any of the keys condition, host, task, accuracy,
+            macro_f1, auroc, log_loss, n_test.
+    """
+    record = module.record
+    header = {
+        "base_model": record.host.name,
+        "library_name": library,
+        "tags": ["peftport", record.technique],
+    }
+    sections = [
+        "---\n" + "".join(f"{key}: {json.dumps(value)}\n" for key, value in header.items()) + "---",
+        f"# {record.technique} for {_code(record.task['name'])} on {_code(record.host.name)}",
+        _list(_origin(record)),
+        "## Use",
+        f"```python\n{usage}\n```",
+    ]
+    if record.port is not None:
+        sections += ["## Port", *_port(record.port, account)]
+    table = _table(figures) if figures else "Nothing yet: `peftport test FOLDER ... --to-card`."
+    return "\n\n".join([*sections, _MEASURED, table]) + "\n"
+
+
+def add_figures(folder: Path, figures: Mapping[str, Any]) -> None:
+    """Add a row to what a module's card says was measured; a card is begun where there is none."""
+    path = folder / CARD
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    before, _, after = text.partition(f"{_MEASURED}\n")
+    rows = [line for line in after.splitlines() if line.startswith("|")][2:]
+    table = "\n".join([_table([]), *rows, _row(figures)])
+    write_atomic(path, f"{before.rstrip()}\n\n{_MEASURED}\n\n{table}\n".lstrip().encode())
+
+
+def _origin(record: Record) -> Iterable[str]:
+    yield f"made for: {_host(record.host)}"
+    yield f"trained on: {_host(record.origin)}"
+    labels = ", ".join(map(str, record.task["labels"])) or "not known"
+    words = record.task.get("label_words")
+    yield f"task: {_code(record.task['name'])}, labels {_code(labels)}" + (
+        f", label words {_code(', '.join(words))}" if words else ""
+    )
+    if record.training:
+        told = ", ".join(f"{key} {value}" for key, value in record.training.items())
+        yield f"training: {told}, seed {record.seed}"
+    options = {key: value for key, value in record.config.items() if value is not None}
+    yield f"configuration: {_code(json.dumps(options))}"
+    if record.versions:
+        yield "written with " + ", ".join(f"{n} {v}" for n, v in record.versions.items())
+
+
+def _port(port: Mapping[str, Any], account: Mapping[str, Any] | None) -> Iterable[str]:
+    """Method, counts, and the tensors that were not simply carried over."""
+    yield (
+        f"From {_host(HostName(**port['from']))} by `{port['method']}`, seed {port.get('seed', 0)}."
+    )
+    counted = [f"{n} {action}" for action, n in port.get("counts", {}).items() if n]
+    yield f"Tensors: {', '.join(counted) or 'none'}; each one is in `account.json`."
+    lost = [
+        f"{_code(str(entry['source'] or entry['target']))} {entry['action']}: {entry['why']}"
+        for entry in (account or {}).get("tensors", ())
+        if entry["action"] in ("dropped", "initialised")
+    ]
+    if lost:
+        more = [f"and {len(lost) - _LISTED} more"] if len(lost) > _LISTED else []
+        yield _list([*lost[:_LISTED], *more])
+
+
+def _host(host: HostName) -> str:
+    mark = f"weights `{host.fingerprint[:16]}`" if host.fingerprint else "weights not recorded"
+    return f"{_code(host.name)} ({mark})"
+
+
+def _table(figures: Sequence[Mapping[str, Any]]) -> str:
+    head = [f"| {' | '.join(_COLUMNS)} |", "|" + " --- |" * len(_COLUMNS)]
+    return "\n".join([*head, *map(_row, figures)])
+
+
+def _row(figures: Mapping[str, Any]) -> str:
+    return "| " + " | ".join(_cell(figures.get(column)) for column in _COLUMNS) + " |"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value).replace("|", "\\|")
+
+
+def _list(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _code(text: str) -> str:
+    """Names come from other people's files; in a code span they cannot be markup."""
+    return f"`{text.replace('`', chr(39))}`"

@@ -1,0 +1,101 @@
+"""The files that modules are kept in, by library: found by name, read, and written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from peftport.errors import BadInput
+from peftport.files import new_folder, read_json, write_atomic, write_json
+from peftport.modules.card import CARD, card
+from peftport.modules.formats.base import Folder, ForeignFormat, Format, as_module
+from peftport.modules.formats.provenance import KEPT, provenance, read_provenance
+from peftport.modules.module import ACCOUNT, FOREIGN_CONFIG, Module, is_foreign
+from peftport.registry import Registry
+
+__all__ = ["FORMATS", "OWN", "format_of", "read", "save"]
+
+OWN = "peftport"
+FORMATS = Registry(
+    "format",
+    {
+        OWN: "peftport.modules.formats.own:Own",
+        "peft": "peftport.modules.formats.peft:Peft",
+        "adapterhub": "peftport.modules.formats.adapterhub:AdapterHub",
+    },
+)
+
+
+def format_of(folder: Path) -> str:
+    """Name of the format that a module's folder is in; BadInput when it is in none."""
+    if not is_foreign(folder):
+        return OWN
+    config = read_json(folder / FOREIGN_CONFIG)
+    return _foreign_format(config, folder / FOREIGN_CONFIG)
+
+
+def read(folder: Path, from_host: str | None, pickles: bool, data: bool = True) -> Module:
+    """Read a folder of another library; see `load_module`.
+
+    Args:
+        data: False reads shapes alone; the tensors are then on torch's meta device.
+
+    Raises:
+        BadInput: the folder cannot be read, is of a kind that peftport does not read, or its
+            tensors are not those that its configuration and the host ask for.
+    """
+    path = folder / FOREIGN_CONFIG
+    config = read_json(path)
+    made: ForeignFormat = FORMATS.get(_foreign_format(config, path))()
+    kept = read_provenance(folder)
+    source = Folder(folder, config, made.host_key, from_host, pickles, data, kept)
+    return as_module(source, made.read(source))
+
+
+def save(
+    module: Module,
+    folder: Path,
+    name: str = OWN,
+    account: Mapping[str, Any] | None = None,
+    figures: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Write a module's folder in a format, with its card, whole or not at all.
+
+    Args:
+        name: of the format.
+        account: what a port did (`Account.record()`).
+        figures: rows of what was measured, for the card; see `card`.
+
+    Raises:
+        BadInput: the format cannot say what the module does, or `folder` exists already.
+    """
+    made: Format = FORMATS.get(name)()
+    files = made.files(module)
+    with new_folder(folder) as temporary:
+        for file, content in files.json.items():
+            write_json(temporary / file, content)
+        for file, tensors in files.tensors.items():
+            whole = {key: tensor.contiguous() for key, tensor in tensors.items()}
+            save_file(whole, temporary / file, metadata={"format": "pt"})
+        if name != OWN:
+            written = [*files.json, *files.tensors]
+            write_json(temporary / KEPT, provenance(temporary, written, module.record))
+        if account is not None:
+            write_json(temporary / ACCOUNT, account)
+        text = card(module, made.library, made.usage(module), account, figures)
+        write_atomic(temporary / CARD, text.encode())
+
+
+def _foreign_format(config: Any, path: Path) -> str:
+    """Name of the format of an `adapter_config.json` with this content."""
+    if isinstance(config, dict) and "peft_type" in config:
+        return "peft"
+    if isinstance(config, dict) and isinstance(config.get("config"), dict):
+        return "adapterhub"
+    raise BadInput(
+        f"{path} has neither a `peft_type`, as PEFT writes it, nor a `config`, as AdapterHub does: "
+        "it is not a module of either."
+    )

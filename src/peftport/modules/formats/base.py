@@ -1,0 +1,198 @@
+"""What a format of another library is, and what its readers share: the folder, the host, the
+record that a module gets whose files do not have one."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+from peftport.errors import BadInput
+from peftport.hosts.geometry import Geometry, geometry_from_record
+from peftport.hosts.source import geometry_by_name
+from peftport.modules.formats.weights import read_weights
+from peftport.modules.module import (
+    FOREIGN_CONFIG,
+    HostName,
+    Module,
+    Record,
+    require_whole,
+    versions,
+)
+from peftport.techniques import technique
+from peftport.techniques.base import Parameters
+from peftport.techniques.head import Pooling
+
+UNKNOWN_TASK = "unknown"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A module's folder that is to be read.
+
+    config: content of its `adapter_config.json`. host_key: the key in it that names the host.
+    from_host: the host to take instead. pickles: whether pickled tensors may be read. data: whether
+    tensors are read, or their shapes alone. kept: peftport's own record, where it wrote the folder.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    host_key: str
+    from_host: str | None
+    pickles: bool
+    data: bool
+    kept: Record | None
+
+    @property
+    def config_path(self) -> Path:
+        """Where `config` is from."""
+        return self.path / FOREIGN_CONFIG
+
+    def refuse(self, key: str, why: str) -> NoReturn:
+        """Raise BadInput that names a key of the configuration."""
+        raise BadInput(f"{self.config_path}: {key}: {why}.")
+
+    def weights(self, safe: str, pickled: str) -> tuple[Path, Parameters]:
+        """The file with the tensors that is there, and what is in it."""
+        return read_weights(self.path, safe, pickled, pickles=self.pickles, data=self.data)
+
+    @cached_property
+    def host_name(self) -> str:
+        """Name of the host that the module is made for."""
+        if self.from_host is not None:
+            return self.from_host
+        if self.kept is not None:
+            return self.kept.host.name
+        return self._named_host()
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """Geometry of that host, from its configuration alone."""
+        if self.kept is not None and self.from_host is None:
+            return geometry_from_record(self.kept.geometry)
+        try:
+            return geometry_by_name(self.host_name)
+        except BadInput as error:
+            if self.from_host is not None:
+                raise
+            raise BadInput(
+                f"{self.config_path}: {self.host_key} is {self.host_name!r}: {error} If the host "
+                "is elsewhere, name it with --from-host."
+            ) from error
+
+    def _named_host(self) -> str:
+        """The host that the configuration names.
+
+        Other people's files decide which folder is read here: a name that climbs out of where
+        peftport runs, or leads to another machine by an address, is not followed.
+        """
+        name, key = self.config.get(self.host_key), self.host_key
+        hint = "name the host with --from-host"
+        if not isinstance(name, str) or not name.strip():
+            self.refuse(key, f"it does not say which host the module is made for; {hint}")
+        if not name.isprintable() or "://" in name or "\\" in name:
+            self.refuse(key, f"{name!r} is neither a hub name nor a folder; {hint}")
+        if name.startswith(("~", ".")) or ".." in name.split("/"):
+            self.refuse(key, f"{name!r} leads out of its folder and is not followed; {hint}")
+        revision = self.config.get("revision")
+        if revision is None or Path(name).is_dir():
+            return name
+        if not isinstance(revision, str) or not revision.isprintable() or ".." in revision:
+            self.refuse("revision", f"{revision!r} is no revision of a host; {hint}")
+        return f"{name}@{revision}"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a format's reader finds: a module that lacks its record.
+
+    options: of the technique. tensors: under peftport's names; meta tensors where no data are read.
+    pooling: of the head, where there is one. labels: of the classes, as far as they are known.
+    path: the file with the tensors, for messages.
+    """
+
+    technique: str
+    options: Mapping[str, Any]
+    tensors: Parameters
+    path: Path
+    pooling: Pooling = "mean"
+    labels: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a format writes: JSON files and files of tensors, by name."""
+
+    json: dict[str, Any]
+    tensors: dict[str, Parameters] = field(repr=False)
+
+
+class Format(ABC):
+    """How modules are kept in files. Instances hold no state.
+
+    library: what a module's card calls the library that reads them.
+    """
+
+    name: ClassVar[str]
+    library: ClassVar[str]
+
+    @abstractmethod
+    def files(self, module: Module) -> Files:
+        """The files of a module; BadInput when this format cannot say what the module does."""
+
+    @abstractmethod
+    def usage(self, module: Module) -> str:
+        """Lines of Python that load what was written, for the module's card."""
+
+
+class ForeignFormat(Format):
+    """A format of another library.
+
+    host_key: the key of `adapter_config.json` that names the host.
+    """
+
+    host_key: ClassVar[str]
+
+    @abstractmethod
+    def read(self, folder: Folder) -> Draft:
+        """Read a folder; BadInput names the file and key or tensor that cannot be used."""
+
+
+def as_module(folder: Folder, draft: Draft) -> Module:
+    """Give a draft its record, peftport's own where it was kept, and hold both together."""
+    record = _record(folder, draft)
+    module = Module(record, draft.tensors)
+    require_whole(module, draft.path, folder.config_path.name)
+    return module
+
+
+def _record(folder: Folder, draft: Draft) -> Record:
+    if folder.kept is not None:
+        host = folder.kept.host.model_copy(update={"name": folder.host_name})
+        return folder.kept.model_copy(update={"host": host})
+    host = HostName(name=folder.host_name, fingerprint="")
+    config = technique(draft.technique).configure(draft.options)
+    return Record(
+        technique=draft.technique,
+        config=config.model_dump(mode="json"),
+        geometry=folder.geometry.record(),
+        host=host,
+        origin=host,
+        task={"name": UNKNOWN_TASK, "labels": list(draft.labels), "label_words": None},
+        seed=0,
+        head=draft.pooling,
+        versions=versions(),
+    )
+
+
+@cache
+def layouts() -> dict[str, dict[str, Any]]:
+    """How other libraries lay out the hosts of each family: prefixes, places, switches."""
+    file = resources.files("peftport.modules.formats") / "layouts.json"
+    found: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+    return found

@@ -1,0 +1,90 @@
+"""PEFT folders (peft 0.21): `adapter_config.json` and `adapter_model.safetensors` (or `.bin`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from peftport.errors import BadInput
+from peftport.modules.formats import peft_lora, peft_prefix
+from peftport.modules.formats.base import Draft, Files, Folder, ForeignFormat
+from peftport.modules.formats.heads import Kind, written_classifier
+from peftport.modules.module import FOREIGN_CONFIG, Module
+from peftport.registry import did_you_mean
+
+SAFE, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
+Reader = Callable[[Folder, Any, Any], Draft]
+Writer = Callable[[Module], tuple[dict[str, Any], Any]]
+
+_READERS: dict[str, Reader] = {"LORA": peft_lora.read, "PREFIX_TUNING": peft_prefix.read}
+_WRITERS: dict[str, Writer] = {"lora": peft_lora.written, "prefix": peft_prefix.written}
+
+_TASK_TYPES = {"encoder-decoder": "SEQ_2_SEQ_LM", "decoder": "CAUSAL_LM"}
+_HEAD_TYPES: dict[Kind | None, str] = {
+    None: "FEATURE_EXTRACTION",
+    "sequence": "SEQ_CLS",
+    "token": "TOKEN_CLS",
+}
+_AUTO_CLASSES = {
+    "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
+    "CAUSAL_LM": "AutoModelForCausalLM",
+    "FEATURE_EXTRACTION": "AutoModel",
+    "SEQ_CLS": "AutoModelForSequenceClassification",
+    "TOKEN_CLS": "AutoModelForTokenClassification",
+}
+
+
+class Peft(ForeignFormat):
+    """LoRA and prefix tuning as peft keeps them."""
+
+    name = "peft"
+    host_key = "base_model_name_or_path"
+    library = "peft"
+
+    def read(self, folder: Folder) -> Draft:
+        """Read LoRA or prefix tuning; any other type is refused by its name."""
+        kind = folder.config["peft_type"]
+        if not isinstance(kind, str) or kind not in _READERS:
+            folder.refuse(
+                "peft_type",
+                f"{kind!r} is none that peftport reads.{did_you_mean(str(kind), _READERS)} It "
+                f"reads {', '.join(_READERS)}",
+            )
+        path, tensors = folder.weights(SAFE, PICKLED)
+        return _READERS[kind](folder, path, tensors)
+
+    def files(self, module: Module) -> Files:
+        """The two files; BadInput for a technique that peft does not have."""
+        if module.technique not in _WRITERS:
+            raise BadInput(
+                f"peft has no {module.technique}; write it with --format adapterhub or peftport."
+            )
+        config, tensors = _WRITERS[module.technique](module)
+        shared = {
+            "base_model_name_or_path": module.record.host.name,
+            "task_type": task_type(module),
+            "inference_mode": True,
+        }
+        return Files({FOREIGN_CONFIG: shared | config}, {SAFE: tensors})
+
+    def usage(self, module: Module) -> str:
+        """How stock peft loads it."""
+        auto = _AUTO_CLASSES[task_type(module)]
+        classes = f", num_labels={module.classes}" if auto.endswith("Classification") else ""
+        lines = [
+            "from peft import PeftModel",
+            f"from transformers import {auto}",
+            "",
+            f"host = {auto}.from_pretrained({module.record.host.name!r}{classes})",
+            "model = PeftModel.from_pretrained(host, FOLDER)",
+        ]
+        if task_type(module) == "TOKEN_CLS":
+            lines.append("# a text's class logits are the mean of its tokens' logits")
+        return "\n".join(lines)
+
+
+def task_type(module: Module) -> str:
+    """What peft calls the model that a module acts in."""
+    if module.geometry.kind in _TASK_TYPES:
+        return _TASK_TYPES[module.geometry.kind]
+    return _HEAD_TYPES[written_classifier(module)[0]]

@@ -1,0 +1,81 @@
+"""Tensors in the files of other libraries: safetensors, and pickles by the weights-only loader."""
+
+from __future__ import annotations
+
+import logging
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from peftport.errors import BadInput
+from peftport.modules.module import load_tensors
+from peftport.techniques.base import Parameters
+
+_log = logging.getLogger(__name__)
+
+
+def read_weights(
+    folder: Path, safe: str, pickled: str, *, pickles: bool, data: bool
+) -> tuple[Path, Parameters]:
+    """Read the tensors of a folder as float32, without `data` as meta tensors.
+
+    Args:
+        safe, pickled: names of the safetensors file and of the pickle that stands in for it.
+        pickles: whether a pickle may be read.
+
+    Returns:
+        The file that was read, and its tensors.
+
+    Raises:
+        BadInput: there is no file, it may not or cannot be read, or a tensor is none of floats.
+    """
+    if (folder / safe).is_file():
+        return folder / safe, load_tensors(folder / safe, data)
+    path = folder / pickled
+    if not path.is_file():
+        raise BadInput(f"{folder} has neither {safe} nor {pickled}: the module's tensors are gone.")
+    if not pickles:
+        raise BadInput(
+            f"{path} is a pickle and --no-pickle is given; save the module again as {safe}, or "
+            "leave the option out to read it by torch's weights-only loader."
+        )
+    _log.info("notice: %s is a pickle, read by torch's weights-only loader and nothing else", path)
+    tensors = {name: _plain(name, tensor, path) for name, tensor in _unpickled(path).items()}
+    if not data:
+        return path, {name: tensor.to("meta") for name, tensor in tensors.items()}
+    return path, {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
+
+
+def _unpickled(path: Path) -> Mapping[Any, Any]:
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                size = sum(entry.file_size for entry in archive.infolist())
+            if size > path.stat().st_size:  # torch stores, it does not compress
+                raise ValueError("it is compressed, which torch does not do")
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # What a broken or hostile pickle raises on its way is open; nothing of it is of use.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BadInput(
+            f"{path} cannot be read by torch's weights-only loader: {reason} Only plain tensors "
+            "by name are read; save the module again as safetensors."
+        ) from error
+    if not isinstance(found, Mapping):
+        raise BadInput(f"{path} holds a {type(found).__name__}, expected tensors by name.")
+    return found
+
+
+def _plain(name: Any, tensor: Any, path: Path) -> Tensor:
+    """The tensor, if it is one of floats whose data are all in the file."""
+    if not isinstance(name, str) or not isinstance(tensor, Tensor):
+        raise BadInput(f"{path}: {name!r} is a {type(tensor).__name__}, expected a tensor.")
+    if tensor.layout != torch.strided or tensor.is_quantized or not tensor.is_floating_point():
+        raise BadInput(f"{path}: tensor {name!r} is of type {tensor.dtype}, expected floats.")
+    if tensor.numel() * tensor.element_size() > path.stat().st_size:
+        raise BadInput(f"{path}: tensor {name!r} claims more data than the file has.")
+    return tensor.detach()
