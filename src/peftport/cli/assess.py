@@ -15,8 +15,8 @@ from peftport.cli.arguments import (
     TaskName,
     ToHost,
     load_on,
-    task_for_module,
 )
+from peftport.cli.modules import FromHost, NoPickle, made_for, with_task
 from peftport.cli.output import AsJson, parse_numbers, say, show
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def assess(
     limit_test: LimitTest = None,
     label_words: LabelWords = None,
     device: Device = None,
+    from_host: FromHost = None,
+    no_pickle: NoPickle = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what survives of MODULE on a host: bare host, copy, samplings, scratch, native."""
@@ -60,11 +62,11 @@ def assess(
     from peftport.studies.assess import Assessment
     from peftport.training import Settings
 
-    donor = load_module(module)
+    donor = load_module(module, from_host=from_host, pickles=not no_pickle)
     steps = parse_numbers(budgets, "--budgets", int)
     trained = donor.record.training
     host = load_on(to, device)
-    data = task_for_module(task, donor.record.task, label_words, limit_test)
+    donor, data = with_task(donor, task, label_words, limit_test)
     rates = (
         parse_numbers(learning_rates, "--learning-rates", float)
         if learning_rates
@@ -93,14 +95,14 @@ def relation_of(record: Record, host: Host) -> str:
     from peftport.files import read_json
     from peftport.hosts import lab
 
-    if record.host.fingerprint == host.fingerprint:
+    if made_for(record, host):
         return "same"
     names = record.host.name, host.name
     if all(name.startswith("lab:") for name in names):
         return lab.relation(*(name.removeprefix("lab:") for name in names))
     kept: Path = host.folder / "peftport_host.json"
     made = read_json(kept) if kept.is_file() else {}
-    if made.get("from", {}).get("fingerprint") == record.host.fingerprint:
+    if (made.get("from") or {}).get("fingerprint") == record.host.fingerprint:
         return "continuation"
     return "unstated"
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from peftport.cli.arguments import ModuleFolder, ToHost
+from peftport.cli.modules import FromHost, NoPickle
 from peftport.cli.output import AsJson, show
 
 
@@ -14,28 +15,33 @@ def check(
     module: ModuleFolder,
     to: ToHost,
     method: Annotated[str, typer.Option(help="A port method; see `peftport methods`.")] = "copy",
+    from_host: FromHost = None,
+    no_pickle: NoPickle = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what a port of MODULE would do on a host, and whether it can. Reads no weights."""
     from peftport.errors import BadInput
     from peftport.hosts import geometry_by_name, geometry_from_record
-    from peftport.modules import read_record, read_shapes
-    from peftport.porting import outline, port_method
+    from peftport.modules import formats, read_record, read_shapes
+    from peftport.porting import port_method
+    from peftport.porting.base import Request
 
-    record = read_record(module)
+    record = read_record(module, from_host, not no_pickle)
     receiver = geometry_by_name(to)
     origin = geometry_from_record(record.geometry)
     port_method(method)
     problem: str | None
     counts: dict[str, int] = {}
-    read_shapes(module)  # a file that cannot be read is bad input, and no answer
+    # A file that cannot be read is bad input, and no answer.
+    shapes = read_shapes(module, from_host, not no_pickle)
     try:
-        account = outline(module, receiver, method)
+        account = port_method(method).account(Request(record, shapes, receiver))
         problem, counts = port_method(method).problem(account), account.counts()
     except BadInput as error:
         problem = str(error)
     found: dict[str, Any] = {
         "module": str(module),
+        "format": formats.format_of(module),
         "technique": record.technique,
         "made_for": record.host.name,
         "to": to,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from peftport.cli.arguments import (
     Device,
     HostName,
@@ -10,8 +14,8 @@ from peftport.cli.arguments import (
     ModuleFolder,
     TaskName,
     load_on,
-    task_for_module,
 )
+from peftport.cli.modules import FromHost, NoPickle, made_for, with_task
 from peftport.cli.output import AsJson, figures_text, say, show
 
 
@@ -22,17 +26,23 @@ def test(
     limit_test: LimitTest = None,
     label_words: LabelWords = None,
     device: Device = None,
+    from_host: FromHost = None,
+    no_pickle: NoPickle = False,
+    to_card: Annotated[
+        bool, typer.Option("--to-card", help="Add the figures to the README in MODULE.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Test a module on a host, on the test split."""
     from peftport.errors import BadInput
     from peftport.hosts import geometry_by_name
     from peftport.modules import load_module
+    from peftport.modules.card import add_figures
     from peftport.tasks import encode
     from peftport.techniques import technique
     from peftport.training import evaluate_one, readout_of
 
-    loaded = load_module(module)
+    loaded = load_module(module, from_host=from_host, pickles=not no_pickle)
     receiver = geometry_by_name(host)
     if loaded.geometry != receiver:
         raise BadInput(
@@ -40,10 +50,12 @@ def test(
             f"({_size(loaded.geometry)}), host {host} is {_size(receiver)}: port it first, with "
             f"`peftport port {module} --to {host}`."
         )
-    data = task_for_module(task, loaded.record.task, label_words, limit_test)
+    loaded, data = with_task(loaded, task, label_words, limit_test)
     there = load_on(host, device)
-    same = there.fingerprint == loaded.record.host.fingerprint
-    if not same:
+    same = made_for(loaded.record, there)
+    if same is None:
+        say(f"notice: {loaded.record.host.name} is not at hand to compare {host} with.")
+    elif not same:
         say(
             f"notice: {module} was made for {loaded.record.host.name}, whose weights are not "
             f"those of {host}: this tests a plain copy."
@@ -56,6 +68,8 @@ def test(
         encode(there.tokenizer, data, "test", there.geometry.kind),
         readout_of(there, data),
     ).figures()
+    if to_card:
+        add_figures(module, {"condition": "module", "host": host, "task": data.name, **figures})
     show(
         {
             "module": str(module),

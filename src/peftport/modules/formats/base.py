@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NoReturn
 
 from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry, geometry_from_record
-from peftport.hosts.source import geometry_by_name
+from peftport.hosts.source import find_host, geometry_by_name
 from peftport.modules.formats.weights import read_weights
 from peftport.modules.module import (
     FOREIGN_CONFIG,
@@ -29,6 +29,7 @@ from peftport.techniques.base import Parameters
 from peftport.techniques.head import Pooling
 
 UNKNOWN_TASK = "unknown"
+_HINT = "name the host with --from-host"
 
 
 @dataclass(frozen=True)
@@ -85,26 +86,39 @@ class Folder:
                 "is elsewhere, name it with --from-host."
             ) from error
 
-    def _named_host(self) -> str:
-        """The host that the configuration names.
+    def host_files(self) -> Path:
+        """Where the host's weights are, for what a module needs of them."""
+        if self.from_host is None:
+            self._require_followed(self.host_name)
+        return find_host(self.host_name).files()
 
-        Other people's files decide which folder is read here: a name that climbs out of where
-        peftport runs, or leads to another machine by an address, is not followed.
-        """
-        name, key = self.config.get(self.host_key), self.host_key
-        hint = "name the host with --from-host"
+    def _named_host(self) -> str:
+        """The host that the configuration names."""
+        name = self.config.get(self.host_key)
         if not isinstance(name, str) or not name.strip():
-            self.refuse(key, f"it does not say which host the module is made for; {hint}")
-        if not name.isprintable() or "://" in name or "\\" in name:
-            self.refuse(key, f"{name!r} is neither a hub name nor a folder; {hint}")
-        if name.startswith(("~", ".")) or ".." in name.split("/"):
-            self.refuse(key, f"{name!r} leads out of its folder and is not followed; {hint}")
+            self.refuse(
+                self.host_key, f"it does not say which host the module is made for; {_HINT}"
+            )
+        self._require_followed(name)
         revision = self.config.get("revision")
         if revision is None or Path(name).is_dir():
             return name
         if not isinstance(revision, str) or not revision.isprintable() or ".." in revision:
-            self.refuse("revision", f"{revision!r} is no revision of a host; {hint}")
+            self.refuse("revision", f"{revision!r} is no revision of a host; {_HINT}")
         return f"{name}@{revision}"
+
+    def _require_followed(self, name: str) -> None:
+        """Raise BadInput for a name that is not looked up because a file says so.
+
+        Other people's files decide here which folder is read: a name that climbs out of where
+        peftport runs, or is an address, is not followed.
+        """
+        if not name.isprintable() or "://" in name or "\\" in name:
+            self.refuse(self.host_key, f"{name!r} is neither a hub name nor a folder; {_HINT}")
+        if name.startswith(("~", ".")) or ".." in name.split("/"):
+            self.refuse(
+                self.host_key, f"{name!r} leads out of its folder and is not followed; {_HINT}"
+            )
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from safetensors import safe_open
 from torch import Tensor
 
 from peftport.errors import BadInput
-from peftport.hosts import find_host
 from peftport.hosts.fingerprint import read_header, weight_files
 from peftport.modules.formats.base import Folder, layouts
 from peftport.modules.module import Module
@@ -109,7 +108,7 @@ def host_pooler(folder: Folder) -> Parameters:
 
 def host_tensor(folder: Folder, names: tuple[str, ...]) -> Tensor | None:
     """One weight of the host, by the first of its names that there is; nothing else is read."""
-    for file in weight_files(find_host(folder.host_name).files()):
+    for file in weight_files(folder.host_files()):
         header, _ = read_header(file)
         for name in names:
             if name not in header:
