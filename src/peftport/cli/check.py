@@ -22,18 +22,17 @@ def check(
     """Say what a port of MODULE would do on a host, and whether it can. Reads no weights."""
     from peftport.errors import BadInput
     from peftport.hosts import geometry_by_name, geometry_from_record
-    from peftport.modules import formats, read_record, read_shapes
+    from peftport.modules import formats, read_outline
     from peftport.porting import port_method
     from peftport.porting.base import Request
 
-    record = read_record(module, from_host, not no_pickle)
+    # A file that cannot be read is bad input, and no answer.
+    record, shapes = read_outline(module, from_host, not no_pickle)
     receiver = geometry_by_name(to)
     origin = geometry_from_record(record.geometry)
     port_method(method)
     problem: str | None
     counts: dict[str, int] = {}
-    # A file that cannot be read is bad input, and no answer.
-    shapes = read_shapes(module, from_host, not no_pickle)
     try:
         account = port_method(method).account(Request(record, shapes, receiver))
         problem, counts = port_method(method).problem(account), account.counts()

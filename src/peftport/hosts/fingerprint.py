@@ -41,7 +41,7 @@ def read_header(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
         _require_whole(header, size - 8 - length)
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist.") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadInput(
             f"{path} is not a whole safetensors file: {error}. "
             "Copy it again from where it came from; pickles are not read."

@@ -151,19 +151,27 @@ def require_whole(module: Module, path: Path, described_by: str) -> None:
             raise BadInput(f"{path}: tensor {name!r} has values that are not finite.")
 
 
-def read_record(folder: Path, from_host: str | None = None, pickles: bool = True) -> Record:
-    """Read what a module's folder says of it, without its tensors' data; arguments as
-    `load_module`.
+def read_outline(
+    folder: Path, from_host: str | None = None, pickles: bool = True
+) -> tuple[Record, Shapes]:
+    """Read a module's record and its tensors' shapes without their data; arguments and errors as
+    `load_module`."""
+    if not is_foreign(folder):
+        return read_record(folder, from_host), read_shapes(folder)
+    from peftport.modules.formats import read
 
-    Raises:
-        BadInput: a key is unknown, missing or wrong; the message names it.
+    module = read(folder, from_host, pickles, data=False)
+    return module.record, {name: tuple(t.shape) for name, t in module.tensors.items()}
+
+
+def read_record(folder: Path, from_host: str | None = None) -> Record:
+    """Read `module.json`; BadInput names a key that is unknown, missing or wrong.
+
+    Args:
+        from_host: takes the place of the name of the host.
     """
     if not folder.is_dir():
         raise BadInput(f"module {folder} is not a folder.")
-    if is_foreign(folder):
-        from peftport.modules.formats import read
-
-        return read(folder, from_host, pickles, data=False).record
     if not (folder / RECORD).is_file():
         raise BadInput(f"{folder} has no {RECORD}: it is not a module's folder.")
     record = parse_record(read_json(folder / RECORD), folder / RECORD)
@@ -189,14 +197,8 @@ def parse_record(raw: Any, path: Path) -> Record:
     return record
 
 
-def read_shapes(folder: Path, from_host: str | None = None, pickles: bool = True) -> Shapes:
-    """Names and shapes of a module's tensors, read without their data; arguments as
-    `load_module`."""
-    if is_foreign(folder):
-        from peftport.modules.formats import read
-
-        tensors = read(folder, from_host, pickles, data=False).tensors
-        return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+def read_shapes(folder: Path) -> Shapes:
+    """Names and shapes of the tensors in `module.safetensors`, read without their data."""
     header, _ = read_header(folder / TENSORS)
     return {name: tuple(entry["shape"]) for name, entry in header.items()}
 

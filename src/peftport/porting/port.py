@@ -10,7 +10,7 @@ import torch
 
 from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
-from peftport.modules import HostName, Module, read_record, read_shapes, versions
+from peftport.modules import HostName, Module, read_outline, versions
 from peftport.porting.account import Account
 from peftport.porting.base import PortMethod, Request
 from peftport.registry import Registry
@@ -100,5 +100,5 @@ def port(
 
 def outline(folder: Path, receiver: Geometry, method: str = "copy") -> Account:
     """What a port of the module in `folder` would do, told without reading any tensor's data."""
-    record = read_record(folder)
-    return port_method(method).account(Request(record, read_shapes(folder), receiver))
+    record, shapes = read_outline(folder)
+    return port_method(method).account(Request(record, shapes, receiver))

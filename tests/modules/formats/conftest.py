@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from modules.formats.modules import GOLDEN, change, made
+from peftport.modules import formats
 from tiny_hosts import drawn_like, write_host
+from tiny_runs import host_in
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +34,25 @@ def host_with_pooler(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str]
         return folder
 
     return host
+
+
+@pytest.fixture
+def written(tiny_host, tmp_path):
+    """A function that writes a module in a format, as the other library would have: without the
+    record that peftport keeps beside it."""
+
+    def write(name: str, family: str, case: str, **named: Any) -> Path:
+        folder = tmp_path / f"{name}-{family}-{case}"
+        formats.save(made(host_in(tiny_host(family)), case, **named), folder, name)
+        (folder / "peftport.json").unlink()
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def with_pickle(tiny_host, tmp_path) -> Path:
+    """The folder of a module as adapters writes it."""
+    shutil.copytree(GOLDEN / "llama-prefix", tmp_path / "theirs")
+    change(tmp_path / "theirs", model_name=str(tiny_host("llama")))
+    return tmp_path / "theirs"

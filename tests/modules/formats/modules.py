@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from peftport.modules import HostName, Module, Record, versions
+from peftport.errors import BadInput
+from peftport.modules import HostName, Module, Record, load_module, versions
 from peftport.techniques import technique
 from peftport.techniques.base import stack_lanes
 from peftport.techniques.head import head_logits, head_shapes
 from techniques.references import drawn, our_answer
 from tiny_runs import CASES
+
+CONFIG = "adapter_config.json"
+PEFT, HUB = "adapter_model.safetensors", "adapter.safetensors"
+GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "adapterhub"
 
 
 def made(
@@ -61,3 +70,29 @@ def silenced(module: Module) -> Module:
     """The module with all but its head at zero, of which only a prefix still acts."""
     tensors = {n: t if n.startswith("head.") else t * 0 for n, t in module.tensors.items()}
     return Module(module.record, tensors)
+
+
+def change(folder: Path, file: str = CONFIG, **changes: Any) -> None:
+    """Change keys of a configuration; `config__x` is x in its `config`."""
+    content = json.loads((folder / file).read_text())
+    for key, value in changes.items():
+        outer, _, inner = key.partition("__")
+        (content[outer] if inner else content)[inner or outer] = value
+    (folder / file).write_text(json.dumps(content))
+
+
+def read_apart(file: Path) -> dict[str, torch.Tensor]:
+    """Tensors that do not change when their file is written over."""
+    return {name: tensor.clone() for name, tensor in load_file(file).items()}
+
+
+def respell(file: Path, changes: dict[str, Any]) -> None:
+    """Change tensors of a file; None takes one away."""
+    tensors = read_apart(file) | changes
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, file)
+
+
+def refused(folder: Path, message: str, **options: Any) -> None:
+    """Reading refuses a folder with the message."""
+    with pytest.raises(BadInput, match=message):
+        load_module(folder, **options)

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from families import KINDS
-from modules.formats.modules import answer_of, made, silenced
+from modules.formats.modules import GOLDEN, answer_of, made, silenced
 from peftport.errors import BadInput
 from peftport.modules import formats, load_module
 from techniques.references import batch
@@ -27,7 +27,6 @@ from tiny_hosts import build_model, digest
 from tiny_runs import host_in
 
 TESTS = Path(__file__).resolve().parents[2]
-GOLDEN = TESTS / "golden" / "adapterhub"
 FOLDERS = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())
 HEADS = {
     "bert-compacter": "mean",

@@ -146,6 +146,8 @@ def _translated(hub: Hub, name: str, config: Any) -> Parameters:
                 f"{hub.path}: tensor {key!r} belongs to no place that the configuration has on a "
                 f"{hub.geometry.family} host."
             )
+        if ours in found:
+            raise BadInput(f"{hub.path}: {key!r} is there under another name, too.")
         if tuple(tensor.shape) != shapes[ours]:
             raise BadInput(
                 f"{hub.path}: tensor {key!r} has shape {tuple(tensor.shape)}, expected "

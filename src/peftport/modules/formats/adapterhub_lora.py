@@ -30,6 +30,9 @@ _WITHOUT: dict[str, tuple[Any, ...]] = {
     "use_dora": (False,),
     "vera_d": (None,),
     "vera_b": (None,),
+    "selfattn_lora": (True, False),
+    "intermediate_lora": (False, True),
+    "output_lora": (False, True),
 }
 # Of how a module starts and trains.
 _NEUTRAL = {"dropout": 0.0, "dtype": None, "init_weights": "lora", "init_weights_seed": None}
@@ -41,7 +44,7 @@ def read(hub: Hub) -> Draft:
     hub.require_known(
         _WITHOUT.keys()
         | _NEUTRAL.keys()
-        | {"architecture", "r", "alpha", "attn_matrices", "selfattn_lora", "leave_out", *_FLAGS}
+        | {"architecture", "r", "alpha", "attn_matrices", "leave_out"}
     )
     rank = hub.number("r")
     options = {"rank": rank, "alpha": _alpha(hub, rank), "rslora": False}
@@ -97,7 +100,10 @@ def _factors(hub: Hub, rank: int, scale: float) -> dict[str, Factors]:
                 f"{hub.path}: tensor {key!r} belongs to no place that the configuration has on a "
                 f"{geometry.family} host."
             )
-        pairs.setdefault(point, {})[factor] = key
+        pair = pairs.setdefault(point, {})
+        if factor in pair:
+            raise BadInput(f"{hub.path}: {key!r} and {pair[factor]!r} are one place.")
+        pair[factor] = key
     _require_complete(hub, pairs, layout)
     found = {}
     for point, pair in pairs.items():

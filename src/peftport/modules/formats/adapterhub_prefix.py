@@ -22,10 +22,12 @@ from peftport.techniques import technique
 from peftport.techniques.base import Parameters
 from peftport.techniques.prefix import chosen
 
+_HALVES = ("keys", "values")
 _WITHOUT: dict[str, tuple[Any, ...]] = {
     "leave_out": ([],),
     "use_gating": (False,),
     "non_linearity": ("tanh",),
+    "flat": (True, False),
 }
 # Of how a module trains, or of stacks that the hosts here do not have.
 _NEUTRAL = {
@@ -37,7 +39,7 @@ _NEUTRAL = {
 def read(hub: Hub) -> Draft:
     """Read keys and values; BadInput on hosts where adapters computes something of its own."""
     hub.require(_WITHOUT)
-    hub.require_known(_WITHOUT.keys() | _NEUTRAL.keys() | {"architecture", "flat", "prefix_length"})
+    hub.require_known(_WITHOUT.keys() | _NEUTRAL.keys() | {"architecture", "prefix_length"})
     prefixes = layout_of(hub.geometry)["prefixes"]
     if not prefixes:
         hub.refuse("architecture", f"prefix_tuning: {_no_positions(hub.geometry)}")
@@ -49,7 +51,7 @@ def read(hub: Hub) -> Draft:
     tensors = {
         f"{stack}.{layer}.{which}.{what}": states[:, layer, half]
         for layer in range(layers)
-        for half, what in enumerate(("keys", "values"))
+        for half, what in enumerate(_HALVES)
     }
     return Draft("prefix", {"length": length, "shift_positions": False}, tensors, hub.path)
 
@@ -70,12 +72,9 @@ def written(module: Module) -> tuple[dict[str, Any], Parameters]:
     parts = [body[f"{point}.{what}"] for point in chosen(config, geometry) for what in _HALVES]
     flat = torch.stack(parts, dim=1).flatten()  # (length, layers * 2, size) flattened
     options = {key: values[0] for key, values in _WITHOUT.items()} | _NEUTRAL
-    options |= {"architecture": "prefix_tuning", "flat": True, "prefix_length": config.length}
+    options |= {"architecture": "prefix_tuning", "prefix_length": config.length}
     before = f"{inside(geometry)}prefix_tuning.prefix_tunings.{NAME}.{group}"
     return options, {f"{before}.control_trans": flat}
-
-
-_HALVES = ("keys", "values")
 
 
 def _no_positions(geometry: Geometry) -> str:

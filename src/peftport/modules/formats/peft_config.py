@@ -16,7 +16,7 @@ _NEUTRAL = frozenset(
         *("auto_mapping", "peft_version", "modules_to_save", "ensure_weight_tying"),
     }
 )
-_KINDS: dict[Any, Kind] = {"SEQ_CLS": "sequence", "TOKEN_CLS": "token"}
+_KINDS: dict[str, Kind] = {"SEQ_CLS": "sequence", "TOKEN_CLS": "token"}
 
 
 def refuse_unknown(folder: Folder, known: Collection[str]) -> None:
@@ -36,6 +36,14 @@ def number(folder: Folder, key: str, kind: type = int) -> Any:
     return value
 
 
+def flag(folder: Folder, key: str) -> bool:
+    """A switch of the configuration, off where it is missing."""
+    value = folder.config.get(key) or False
+    if not isinstance(value, bool):
+        folder.refuse(key, f"{value!r}, expected true or false")
+    return value
+
+
 def classifier_kind(folder: Folder) -> Kind | None:
     """Which of transformers' classifiers the module is from, None for other models."""
-    return _KINDS.get(folder.config.get("task_type"))
+    return _KINDS.get(str(folder.config.get("task_type")))

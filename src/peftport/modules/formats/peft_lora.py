@@ -25,7 +25,7 @@ from peftport.modules.formats.heads import (
     written_classifier,
 )
 from peftport.modules.formats.lora import Factors, joined, require_shapes
-from peftport.modules.formats.peft_config import classifier_kind, number, refuse_unknown
+from peftport.modules.formats.peft_config import classifier_kind, flag, number, refuse_unknown
 from peftport.modules.formats.places import Places
 from peftport.modules.module import Module
 from peftport.techniques.base import Parameters
@@ -59,7 +59,7 @@ def read(folder: Folder, path: Path, tensors: Mapping[str, Tensor]) -> Draft:
     options = {
         "rank": number(folder, "r"),
         "alpha": number(folder, "lora_alpha", float),
-        "rslora": bool(folder.config.get("use_rslora")),
+        "rslora": flag(folder, "use_rslora"),
     }
     found, rest = _factors(folder, path, tensors, options)
     pooling, head = read_classifier(folder, path, rest, classifier_kind(folder))
@@ -105,7 +105,10 @@ def _factors(
         match = _KEY.fullmatch(name)
         point = places.find(match["path"]) if match else None
         if match and point:
-            pairs.setdefault(point, {})[match["factor"]] = (name, match["path"])
+            pair = pairs.setdefault(point, {})
+            if match["factor"] in pair:
+                raise BadInput(f"{path}: {name!r} and {pair[match['factor']][0]!r} are one place.")
+            pair[match["factor"]] = (name, match["path"])
         else:
             rest[name.removeprefix(_MODEL)] = tensor
     _require_complete(folder, path, pairs)
