@@ -61,8 +61,12 @@ def answer_of(module: Module, host: Any, inputs: dict[str, Tensor]) -> Tensor:
 
 def same(one: Module, other: Module) -> bool:
     """Whether two modules have the same tensors, bit for bit."""
+
+    def bits(tensor: Tensor) -> Tensor:
+        return tensor.contiguous().view(torch.int32)  # 0 and -0 are equal as numbers
+
     return one.tensors.keys() == other.tensors.keys() and all(
-        torch.equal(tensor, other.tensors[name]) for name, tensor in one.tensors.items()
+        torch.equal(bits(tensor), bits(other.tensors[name])) for name, tensor in one.tensors.items()
     )
 
 
