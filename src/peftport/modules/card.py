@@ -71,7 +71,8 @@ def _origin(record: Record) -> Iterable[str]:
     )
     if record.training:
         told = ", ".join(f"{key} {value}" for key, value in record.training.items())
-        yield f"training: {told}, seed {record.seed}"
+        # A port's record has the seed of the port.
+        yield f"training: {told}" + (f", seed {record.seed}" if record.port is None else "")
     options = {key: value for key, value in record.config.items() if value is not None}
     yield f"configuration: {_code(json.dumps(options))}"
     if record.versions:
