@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
 import os
@@ -67,9 +68,10 @@ def test_a_run_prints_a_table_and_where_its_report_is(done):
 
 
 def test_a_plan_is_one_json_object_on_standard_output(spec_file):
-    ended = call("plan", spec_file, "--json", "--set", "seeds=5")
+    ended = call("plan", spec_file, "--json", "--set", "seeds=5", "--no-measure")
     found = json.loads(ended.stdout)
     assert ended.returncode == 0
+    assert "estimate" not in found
     assert found["runs"] == 2 * 2 * 5
     assert found["baseline_by_condition"] == {"scratch": 10, "native": 5, "host": 5}
 
@@ -79,6 +81,23 @@ def test_the_founding_study_is_planned_as_1440_runs_without_the_hub():
     assert ended.returncode == 0, ended.stderr
     assert "founding: 1,440 runs (ported 720, sampled 720)" in ended.stdout
     assert "baseline beside them: 680 (scratch 480, native 160, host 40)" in ended.stdout
+    assert "cannot be estimated before all below is at hand" in ended.stdout
+
+
+def test_a_plan_estimates_time_memory_and_disk(spec_file):
+    ended = call("plan", spec_file)
+    assert ended.returncode == 0, ended.stderr
+    assert "with one worker on 1 thread of this machine" in ended.stdout
+    assert "measuring lora on " in ended.stderr
+
+
+def test_a_plan_refuses_two_names_for_the_same_run(spec_file):
+    twice = "{origin: a, receiver: %s, relation: continuation}"
+    hosts = yaml.safe_load(spec_file.read_text())["hosts"]
+    given = [f"pairs=[{twice % 'b'}, {twice % 'c'}]", f"hosts.c={hosts['b']}"]
+    ended = call("plan", spec_file, *(part for pair in given for part in ("--set", pair)))
+    assert ended.returncode == 2
+    assert "receiver 'b' and 'c'" in ended.stderr
 
 
 def test_a_status_says_that_nothing_is_missing(done):
@@ -167,6 +186,10 @@ def test_failed_runs_end_with_1_and_say_where_to_look(spec_file, tmp_path):
     assert all(row["error"] and row["accuracy"] == row["n_test"] == "" for row in failed)
 
 
+def has_ray() -> bool:
+    return importlib.util.find_spec("ray") is not None
+
+
 def bad(spec_file: Path, folder: Path) -> dict[str, tuple[list[object], str]]:
     """Arguments that cannot be used, and words of the message."""
     return {
@@ -189,6 +212,23 @@ def bad(spec_file: Path, folder: Path) -> dict[str, tuple[list[object], str]]:
         "unknown executor": (
             ["run", spec_file, "--out", folder / "s", "--executor", "locl"],
             "Did you mean 'local'?",
+        ),
+        "an address for no cluster": (
+            ["run", spec_file, "--out", folder / "s", "--address", "127.0.0.1:6379"],
+            "--address belongs to --executor ray",
+        ),
+        "a cluster that does not answer": (
+            [
+                "run",
+                spec_file,
+                "--out",
+                folder / "s",
+                "--executor",
+                "ray",
+                "--address",
+                "localhost:1",
+            ],
+            "--address ::1:1 does not answer" if has_ray() else "pip install 'peftport[ray]'",
         ),
         "unknown retry": (["run", spec_file, "--out", folder / "s", "--retry", "all"], "failed"),
         "no study": (["status", folder], "holds no study"),

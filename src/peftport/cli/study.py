@@ -14,6 +14,8 @@ from peftport.errors import BadInput
 
 if TYPE_CHECKING:
     from peftport.reports import Analysis
+    from peftport.studies.plan import Plan
+    from peftport.studies.resolve import Facts
     from peftport.studies.run import Outcome
     from peftport.studies.spec import Spec
 
@@ -35,15 +37,27 @@ Settings = Annotated[
 
 
 @app.command()
-def plan(spec: SpecName, settings: Settings = None, as_json: AsJson = False) -> None:
-    """Count what a study comes to, before anything is trained."""
+def plan(
+    spec: SpecName,
+    settings: Settings = None,
+    measure: Annotated[
+        bool, typer.Option("--measure/--no-measure", help="Estimate time, memory and disk.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Count what a study comes to, and estimate what it takes, before anything is trained."""
+    from peftport.studies.identity import Identity
     from peftport.studies.load import load_spec
     from peftport.studies.outline import outline, outline_text
     from peftport.studies.plan import Plan
     from peftport.studies.resolve import resolve
 
     loaded = load_spec(spec, settings or ())
-    found = outline(Plan(loaded), resolve(loaded, fetch=False))
+    planned, facts = Plan(loaded), resolve(loaded, fetch=False)
+    Identity(planned, *facts.marks(), facts.techniques).check_unique()
+    found = outline(planned, facts)
+    if measure:
+        found["estimate"] = _estimate(planned, facts)
     show(found, outline_text(found), as_json)
 
 
@@ -198,6 +212,16 @@ def _study_to_run(name: str, out: Path | None, settings: list[str]) -> tuple[Spe
             raise BadInput(f"{option} belongs to a new study; {name} goes on as it was begun.")
     with read_store(Path(name)) as store:
         return parse_spec(store.spec, name), Path(name)
+
+
+def _estimate(planned: Plan, facts: Facts) -> dict[str, Any] | None:
+    """What a study takes; None where hosts or tasks are not at hand to be measured."""
+    if facts.unknown:
+        return None
+    from peftport.studies.estimate import estimate
+    from peftport.studies.measure import measure
+
+    return estimate(planned, facts, measure(planned, facts, say))
 
 
 def _write_report(folder: Path) -> tuple[Path, Analysis]:

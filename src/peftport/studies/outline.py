@@ -8,6 +8,7 @@ from typing import Any
 
 from peftport.studies.lock import driver_of
 from peftport.studies.plan import BASELINE, Plan
+from peftport.studies.progress import duration
 from peftport.studies.resolve import Facts
 from peftport.studies.spec import parse_spec
 from peftport.studies.store import NAME, read_store
@@ -61,6 +62,10 @@ def outline_text(found: dict[str, Any]) -> str:
         f"  {steps:,} training steps; {alone:,} if every run were trained by itself"
         + (f" ({alone / steps:.1f} times as many)" if steps else ""),
     ]
+    if found.get("estimate"):
+        lines.append(f"  {_estimate_text(found['estimate'])}")
+    elif "estimate" in found:
+        lines.append("  time, memory and disk cannot be estimated before all below is at hand")
     for kind in ("hosts", "tasks"):
         lines.append(f"  {kind}:")
         for place in found[kind]:
@@ -69,6 +74,26 @@ def outline_text(found: dict[str, Any]) -> str:
             where = "" if place["location"] == place["name"] else f" at {place['location']}"
             lines.append(f"    {place['name']}{where} ({known})")
     return "\n".join(lines)
+
+
+def _estimate_text(found: dict[str, Any]) -> str:
+    """The estimate as a person reads it."""
+    gpu = f" and {_size(found['gpu_memory'])} of the GPU's" if found["gpu_memory"] else ""
+    threads = f"{found['threads']} thread{'s' * (found['threads'] != 1)}"
+    on = f"{threads} of this machine" if found["device"] == "cpu" else "this machine's GPU"
+    return (
+        f"about {duration(found['seconds'])} with one worker on {on}, {_size(found['memory'])} of "
+        f"memory a worker{gpu}, {_size(found['disk'])} of disk; measured in "
+        f"{duration(found['measured_in_seconds'])}"
+    )
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            break
+        count /= 1000
+    return f"{count:.1f} {unit}" if unit == "GB" else f"{count:.0f} {unit}"
 
 
 def _parts(counts: dict[str, int]) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -20,12 +22,10 @@ from peftport.studies.executors import Options
 from peftport.studies.executors.packs import ENTRY, events
 from peftport.studies.work import Broken, Event, Finished, Work
 
-_PATIENCE = 3.0
+KNOCK, JOIN = 3.0, 15.0
+"""Seconds for somebody to answer at an address, and to prove a cluster that can be joined."""
 _CAPACITY_HOLDS = 2.0
-# A client of HTTP/2, which Ray speaks, begins with these bytes and an empty frame of settings; the
-# server answers with a frame of its own settings, and 4 is the type of such a frame.
-_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-_SETTINGS = 4
+_JOIN = "import logging, ray, sys; ray.init(address=sys.argv[1], logging_level=logging.ERROR)"
 
 
 class RayExecutor:
@@ -78,12 +78,7 @@ class RayExecutor:
                 of another version, or no node of it has room for a pack.
         """
         _require_answer(self._address)
-        try:
-            self._ray.init(address=self._address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            raise BadInput(
-                f"--address {self._address}: Ray cannot join the cluster: {error}"
-            ) from error
+        self._ray.init(address=self._address, log_to_driver=False, logging_level=logging.ERROR)
         if self._gpus is None:
             self._gpus = float(self._ray.cluster_resources().get("GPU", 0) >= 1)
         self._task = self._ray.remote(events).options(
@@ -160,8 +155,11 @@ def _import_ray() -> Any:
 
 
 def _require_answer(address: str) -> None:
-    """Raise BadInput unless somebody at `address` speaks as a Ray head does. Left to itself, Ray
-    tries for two minutes and then ends the process."""
+    """Raise BadInput unless there is a cluster at `address` that this process can join.
+
+    Left to itself, Ray tries for two minutes and then ends the process; so another process joins
+    first.
+    """
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdigit() or "/" in host:
         raise BadInput(
@@ -169,10 +167,16 @@ def _require_answer(address: str) -> None:
             "10.0.0.5:6379. Run the study on a machine of the cluster."
         )
     try:
-        with socket.create_connection((host, int(port)), timeout=_PATIENCE) as talk:
-            talk.sendall(_HELLO)
-            answer = talk.recv(9)
+        socket.create_connection((host, int(port)), timeout=KNOCK).close()
     except (OSError, OverflowError) as error:
         raise BadInput(f"--address {address} does not answer: {error}.") from error
-    if len(answer) < 4 or answer[3] != _SETTINGS:
-        raise BadInput(f"--address {address} answers, but not as the head of a Ray cluster does.")
+    command = [sys.executable, "-c", _JOIN, address]
+    try:
+        joined = subprocess.run(command, capture_output=True, text=True, timeout=JOIN)
+    except subprocess.TimeoutExpired as error:
+        raise BadInput(
+            f"--address {address} answers, but not as the head of a Ray cluster does."
+        ) from error
+    if joined.returncode:
+        why = (joined.stderr.strip() or f"exit code {joined.returncode}").splitlines()[-1]
+        raise BadInput(f"--address {address}: the Ray cluster cannot be joined: {why}")

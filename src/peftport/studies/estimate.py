@@ -1,0 +1,77 @@
+"""What a study will take: time, memory and disk, from a short measurement."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from peftport.hosts.geometry import geometry_from_record
+from peftport.studies.identity import Identity
+from peftport.studies.measure import Measurement, geometry_key
+from peftport.studies.plan import Arm, Pack, Plan, runs_of
+from peftport.studies.resolve import Facts
+from peftport.techniques import technique
+from peftport.techniques.head import head_shapes
+
+# What a row and a donor take in the store beside what is counted: figures, indexes, empty space.
+_ROW, _DONOR = 700, 6000
+
+
+def seconds(plan: Plan, facts: Facts, measured: Measurement) -> float:
+    """Time of all packs, one after the other, on the machine that was measured."""
+    return sum(_pack_seconds(pack, plan, facts, measured) for pack in plan.packs())
+
+
+def _pack_seconds(pack: Pack, plan: Plan, facts: Facts, measured: Measurement) -> float:
+    arm = pack.arm
+    key = geometry_key(facts.hosts[arm.host])
+    pace = measured.paces[key, arm.technique]
+    train_tokens, test_tokens = measured.tokens[key, arm.task]
+    tests = {
+        (number if arm.technique else 0, budget)
+        for number, lane in enumerate(pack.lanes)
+        for budget, condition in lane.arm.reads
+        if condition != "donor"
+    }
+    rows = arm.steps * len(pack.lanes) * plan.spec.training.batch_size
+    tested = len(tests) * facts.tasks[arm.task]["data"]["test"]["rows"]
+    return rows * train_tokens * pace.train + tested * test_tokens * pace.test
+
+
+def disk(plan: Plan, facts: Facts) -> int:
+    """Bytes of the store when the study is done."""
+    identity = Identity(plan, *facts.marks(), facts.techniques)
+    return sum(_arm_bytes(arm, plan, facts, identity) for arm in plan.arms) * len(plan.spec.seeds)
+
+
+def _arm_bytes(arm: Arm, plan: Plan, facts: Facts, identity: Identity) -> int:
+    lane = next(plan.trajectories([arm]))
+    task = facts.tasks[arm.task]
+    answers = task["data"]["test"]["rows"] * (1 if len(task["labels"]) <= 256 else 2)
+    rows = sum(len(identity.run(run)[1]) + answers + _ROW for run in runs_of(lane))
+    if not arm.gives_donor:
+        return rows
+    module = _module_bytes(facts.techniques[arm.technique], arm, facts)
+    return rows + len(identity.donor(lane)[1]) + module + _DONOR
+
+
+def _module_bytes(options: dict[str, Any], arm: Arm, facts: Facts) -> int:
+    geometry = geometry_from_record(facts.hosts[arm.host]["geometry"])
+    made = technique(arm.technique)
+    config, _ = made.fold(made.configure(options), geometry, {})
+    classes = len(facts.tasks[arm.task]["labels"])
+    shapes = made.shapes(config, geometry) | head_shapes(geometry, classes)
+    return 4 * sum(prod(shape) for shape in shapes.values())
+
+
+def estimate(plan: Plan, facts: Facts, measured: Measurement) -> dict[str, Any]:
+    """Time, memory and disk of a study; JSON-ready."""
+    return {
+        "seconds": seconds(plan, facts, measured),
+        "memory": measured.memory,
+        "gpu_memory": measured.gpu_memory,
+        "disk": disk(plan, facts),
+        "threads": measured.threads,
+        "device": measured.device,
+        "measured_in_seconds": measured.seconds,
+    }

@@ -1,0 +1,215 @@
+"""A short measurement of how fast a study's modules are trained and tested on this machine."""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from peftport.hosts.host import Host, load_host
+from peftport.studies.plan import Plan
+from peftport.studies.resolve import Facts
+from peftport.tasks import Encoded, Task, encode, load_task
+from peftport.techniques import technique
+from peftport.techniques.base import Parameters, stack_lanes
+from peftport.techniques.head import initial_head
+from peftport.training import Settings, evaluate, readout_of, trajectory
+from peftport.training.module import fresh
+
+SLOW = 2.0
+"""Seconds of a step beyond which fewer lanes are measured than a pack has."""
+_STEPS = 3
+_ROWS = {"limit_train": 1024, "limit_test": 64}
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds that one token of one lane takes, padding included."""
+
+    train: float
+    test: float
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured.
+
+    Attributes:
+        paces: geometry (`geometry_key`) and technique -> pace; "" is the bare host.
+        tokens: geometry and task -> mean tokens of a row in training and in testing, with padding.
+        memory, gpu_memory: bytes that the largest pack took, 0 without a GPU.
+        seconds: how long measuring took.
+    """
+
+    paces: Mapping[tuple[str, str], Pace]
+    tokens: Mapping[tuple[str, str], tuple[float, float]]
+    memory: float
+    gpu_memory: float
+    threads: int
+    device: str
+    seconds: float
+
+
+def geometry_key(host: Mapping[str, Any]) -> str:
+    """Hosts with equal keys take equally long."""
+    return json.dumps(host["geometry"], sort_keys=True)
+
+
+def measure(
+    plan: Plan, facts: Facts, say: Callable[[str], None] = lambda text: None
+) -> Measurement:
+    """Train for a few steps and test a few rows: every technique on one host of each geometry.
+
+    Nothing is kept. Hosts and tasks must be at hand (`Facts.unknown` empty).
+
+    Args:
+        say: told what is measured next.
+    """
+    begun = time.perf_counter()
+    lanes = _widest_packs(plan)
+    paces: dict[tuple[str, str], Pace] = {}
+    tokens: dict[tuple[str, str], tuple[float, float]] = {}
+    memory = gpu_memory = 0.0
+    tasks = {
+        label: load_task(task["location"], **_ROWS)  # type: ignore[arg-type]
+        for label, task in facts.tasks.items()
+    }
+    for key, location in _one_of_each(facts).items():
+        bench = _Bench(plan, location, tasks)
+        tokens |= {(key, task): found for task, found in bench.tokens().items()}
+        paces[key, ""] = Pace(0.0, bench.bare())
+        for name, options in facts.techniques.items():
+            say(f"measuring {name} on {location} ...")
+            paces[key, name], more, gpu = bench.pace(name, options, lanes[name])
+            memory, gpu_memory = max(memory, more), max(gpu_memory, gpu)
+    return Measurement(
+        paces,
+        tokens,
+        memory,
+        gpu_memory,
+        torch.get_num_threads(),
+        _device(),
+        time.perf_counter() - begun,
+    )
+
+
+def _widest_packs(plan: Plan) -> dict[str, int]:
+    widest: dict[str, int] = {}
+    for pack in plan.packs():
+        name = pack.arm.technique
+        widest[name] = max(widest.get(name, 0), len(pack.lanes))
+    return widest
+
+
+def _one_of_each(facts: Facts) -> dict[str, str]:
+    """Geometry -> where a host of it is."""
+    found: dict[str, str] = {}
+    for host in facts.hosts.values():
+        found.setdefault(geometry_key(host), host["location"])
+    return found
+
+
+class _Bench:
+    """A host with the tasks' first rows, on which techniques are tried."""
+
+    def __init__(self, plan: Plan, location: str, tasks: Mapping[str, Task]) -> None:
+        self.host: Host = load_host(location, device=_device())
+        kind = self.host.geometry.kind
+        self.settings = Settings(**plan.spec.training.model_dump(exclude={"learning_rates"}))
+        self.rows: dict[str, dict[str, Encoded]] = {
+            label: {split: encode(self.host.tokenizer, task, split, kind) for split in _SPLITS}
+            for label, task in tasks.items()
+        }
+        self.task = next(iter(tasks))
+        self.readout = readout_of(self.host, tasks[self.task])
+        self.memory = _peak()
+
+    def tokens(self) -> dict[str, tuple[float, float]]:
+        """Task -> mean tokens of a row as batches have it, in training and in testing."""
+        found = {}
+        for label, rows in self.rows.items():
+            drawn = list(rows["train"].training_batches(self.settings.batch_size, 100, [0]))
+            tested = [batch for _, batch in rows["test"].evaluation_batches()]
+            found[label] = (_mean_length(drawn), _mean_length(tested))
+        return found
+
+    def pace(self, name: str, options: Mapping[str, Any], lanes: int) -> tuple[Pace, float, float]:
+        """A technique's pace with so many lanes, and the memory and GPU memory that they take."""
+        _forget_peak()
+        trained, _ = self._train(name, options, 1)
+        most = max(1, min(lanes, int(SLOW / max(trained, 1e-9))))
+        trained, parameters = self._train(name, options, most)
+        made = technique(name)
+        tested = self._test(made, made.configure(options), parameters)
+        train_tokens, test_tokens = self.tokens()[self.task]
+        rows = most * self.settings.batch_size
+        pace = Pace(trained / (rows * train_tokens), tested / (most * test_tokens))
+        more = max(0.0, _peak() - self.memory)
+        return pace, self.memory + more * lanes / most, _gpu_peak() * lanes / most
+
+    def bare(self) -> float:
+        """Seconds of a test of the bare host for one token."""
+        heads = initial_head(
+            self.host.geometry, self.readout.classes, torch.Generator().manual_seed(0)
+        )
+        tested = self._test(None, None, stack_lanes([heads]))
+        return tested / self.tokens()[self.task][1]
+
+    def _train(self, name: str, options: Mapping[str, Any], lanes: int) -> tuple[float, Parameters]:
+        """Seconds of a step after the first, and the modules."""
+        made = technique(name)
+        config = made.configure(options)
+        starts = [
+            fresh(made, config, self.host.geometry, self.readout.classes, seed)
+            for seed in range(lanes)
+        ]
+        first, last = trajectory(
+            self.host,
+            made,
+            config,
+            stack_lanes(starts),
+            self.rows[self.task]["train"],
+            self.readout,
+            settings=self.settings,
+            budgets=[1, 1 + _STEPS],
+            learning_rates=[1e-3] * lanes,
+            seeds=range(lanes),
+        )
+        return (last.seconds - first.seconds) / _STEPS, last.parameters
+
+    def _test(self, made: Any, config: Any, parameters: Parameters) -> float:
+        """Seconds of a row under all lanes."""
+        rows = self.rows[self.task]["test"]
+        begun = time.perf_counter()
+        evaluate(self.host, made, config, parameters, rows, self.readout)
+        return (time.perf_counter() - begun) / len(rows)
+
+
+_SPLITS = ("train", "test")
+
+
+def _mean_length(batches: list[Any]) -> float:
+    rows = sum(len(batch.labels) for batch in batches)
+    return sum(batch.input_ids.numel() for batch in batches) / rows
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _peak() -> float:
+    return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _forget_peak() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _gpu_peak() -> float:
+    return float(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else 0.0

@@ -1,0 +1,86 @@
+"""What a study takes: counted from a measurement, and held against a study that was run."""
+
+from __future__ import annotations
+
+import pytest
+
+from peftport.studies.estimate import disk, estimate, seconds
+from peftport.studies.measure import Measurement, Pace, geometry_key, measure
+from peftport.studies.plan import Plan
+from peftport.studies.resolve import Facts, resolve
+from peftport.studies.spec import Spec
+from study_specs import tiny_spec
+
+PAIR = {"origin": "a", "receiver": "b", "relation": "continuation"}
+
+
+@pytest.fixture
+def made(tiny_host, tiny_continuation, tiny_task):
+    def make(more: dict | None = None, **changes) -> tuple[Spec, Facts]:
+        hosts = {"a": tiny_host("t5"), "b": tiny_continuation("t5"), **(more or {})}
+        spec = tiny_spec(hosts, tiny_task, **{"pairs": [PAIR], **changes})
+        return spec, resolve(spec, fetch=False)
+
+    return make
+
+
+def measured(facts: Facts, train: float = 1.0, test: float = 0.0) -> Measurement:
+    """As if every token took so long, and every row had ten of them."""
+    keys = {geometry_key(host) for host in facts.hosts.values()}
+    names = ("", *facts.techniques)
+    return Measurement(
+        {(key, name): Pace(train, test) for key in keys for name in names},
+        {(key, task): (10.0, 10.0) for key in keys for task in facts.tasks},
+        5e8,
+        0.0,
+        1,
+        "cpu",
+        3.0,
+    )
+
+
+def test_training_time_is_that_of_all_steps_of_all_lanes(made):
+    spec, facts = made()
+    assert seconds(Plan(spec), facts, measured(facts)) == Plan(spec).steps() * 8 * 10.0
+
+
+def test_testing_time_is_that_of_all_rows_of_all_runs_and_of_each_bare_host_once(made):
+    spec, facts = made()
+    runs = sum(n for condition, n in Plan(spec).count().items() if condition != "host")
+    assert seconds(Plan(spec), facts, measured(facts, 0.0, 1.0)) == (runs + 1) * 48 * 10.0
+
+
+def test_a_native_module_that_is_a_donor_too_is_trained_and_tested_once(made):
+    spec, facts = made(pairs=[PAIR, {**PAIR, "origin": "b", "receiver": "a"}])
+    plan = Plan(spec)
+    assert seconds(plan, facts, measured(facts)) == plan.steps() * 8 * 10.0
+
+
+def test_the_disk_is_that_of_a_store_that_is_done(made, tmp_path):
+    from peftport.studies.executors.local import LocalExecutor
+    from peftport.studies.run import run_study
+
+    spec, facts = made(budgets=[0, 2], donor_steps=3, native_steps=3, seeds=8)
+    run_study(spec, tmp_path, LocalExecutor(1, threads=1))
+    taken = sum(path.stat().st_size for path in tmp_path.glob("study.sqlite*"))
+    assert disk(Plan(spec), facts) == pytest.approx(taken, rel=0.35)
+
+
+def test_a_measurement_covers_every_technique_on_every_geometry_once(made, tiny_host):
+    spec, facts = made(
+        {"c": tiny_host("llama")},
+        pairs=[PAIR, {"origin": "c", "receiver": "c", "relation": "same"}],
+    )
+    said: list[str] = []
+    found = measure(Plan(spec), facts, said.append)
+    assert len(said) == 2 * 2
+    keys = {geometry_key(host) for host in facts.hosts.values()}
+    assert set(found.paces) == {(key, name) for key in keys for name in ("", "lora", "adapter")}
+    for (_, name), pace in found.paces.items():
+        assert 0 < pace.test < 1
+        assert (0 < pace.train < 1) == bool(name)
+    assert all(1 < train < 129 and 1 < test < 129 for train, test in found.tokens.values())
+    assert found.memory > 10**8
+    record = estimate(Plan(spec), facts, found)
+    assert 0 < record["seconds"] < 3600
+    assert record["device"] in ("cpu", "cuda")
