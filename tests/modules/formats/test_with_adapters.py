@@ -2,7 +2,7 @@
 
 The library cannot be installed beside transformers 5. What it wrote is in `tests/golden`; for what
 it is to load, PEFTPORT_ADAPTERS_PYTHON names the Python of an environment that has it, or
-`make golden` has made one.
+`make adapters` has made one.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def python_of_adapters() -> str:
     named = os.environ.get("PEFTPORT_ADAPTERS_PYTHON")
     python = Path(named) if named else TESTS.parent / ".venv-adapters" / "bin" / "python"
     if not python.is_file():
-        pytest.skip("adapters is not at hand: set PEFTPORT_ADAPTERS_PYTHON, or run `make golden`")
+        pytest.skip("adapters is not at hand: set PEFTPORT_ADAPTERS_PYTHON, or run `make adapters`")
     return str(python)
 
 

@@ -54,7 +54,9 @@ def read(folder: Folder, path: Path, tensors: Mapping[str, Tensor]) -> Draft:
     stored = number(folder, "num_layers") if doubled else layers
     size = geometry.kv_heads * geometry.head_dim
     expected = (length, 2 * stored * size)
-    if tuple(tensors[FLAT].shape) != expected or stored > 2 * layers:
+    if stored < layers:
+        folder.refuse("num_layers", f"{stored}, and the {stack} has {layers} layers")
+    if tuple(tensors[FLAT].shape) != expected:
         raise BadInput(
             f"{path}: tensor {FLAT!r} has shape {tuple(tensors[FLAT].shape)}, expected {expected} "
             f"on a host of {layers} layers with keys of {size}."
