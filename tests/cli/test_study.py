@@ -228,7 +228,7 @@ def bad(spec_file: Path, folder: Path) -> dict[str, tuple[list[object], str]]:
                 "--address",
                 "localhost:1",
             ],
-            "--address ::1:1 does not answer" if has_ray() else "pip install 'peftport[ray]'",
+            "--address localhost:1 does not answer" if has_ray() else "pip install 'peftport[ray]'",
         ),
         "unknown retry": (["run", spec_file, "--out", folder / "s", "--retry", "all"], "failed"),
         "no study": (["status", folder], "holds no study"),
