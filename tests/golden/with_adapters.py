@@ -101,7 +101,7 @@ def add(model: Any, config: Any, head: str | None) -> None:
     model.eval()
     for name, tensor in model.named_parameters():
         if f".{NAME}." in name or ".pooler." in name or name.startswith("classifier."):
-            tensor.detach().copy_(drawn_like(tensor, name))
+            tensor.detach().copy_(drawn_like(tensor, name) * (1.0 if tensor.ndim == 1 else 0.6))
 
 
 def write() -> None:
