@@ -146,6 +146,17 @@ def test_variants_of_other_methods_are_refused_by_their_key(case, changes, messa
     refused(folder, message)
 
 
+@pytest.mark.parametrize(
+    ("version", "scale"),
+    [("adapters.0.2.1", 1), ("adapters.1.0.1", 1), ("adapters.1.1.0", 3), ("3.2.1", 3)],
+)
+def test_lora_of_early_adapters_has_the_scale_it_was_trained_with(version, scale, written):
+    """Before 1.1 the library multiplied with 1 whatever alpha said."""
+    folder = written("adapterhub", "llama", "lora", alpha=12)
+    change(folder, version=version)
+    assert load_module(folder).config.scale == scale
+
+
 def test_prefixes_on_t5_are_refused_in_adapterhub(tiny_host, with_pickle):
     change(with_pickle, model_type="t5")
     refused(
