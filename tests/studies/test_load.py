@@ -91,6 +91,20 @@ def test_a_parameter_without_value_is_asked_for_by_name_and_meaning(written):
         load_spec(path)
 
 
+def test_a_parameter_may_have_a_default(written):
+    path = written(
+        parameters={"task": {"about": "the task.", "default": "lab:films"}},
+        tasks={"films": "${task}"},
+    )
+    assert load_spec(path).tasks == {"films": "lab:films"}
+    assert load_spec(path, ["task=lab:food"]).tasks == {"films": "lab:food"}
+
+
+def test_a_parameter_with_other_keys_is_refused(written):
+    with pytest.raises(BadInput, match=r"parameters\.task has other keys than about and default"):
+        load_spec(written(parameters={"task": {"about": "the task."}}))
+
+
 def test_a_reference_to_no_parameter_is_refused(written):
     with pytest.raises(BadInput, match="declares no such parameter"):
         load_spec(written(hosts={"a": "${hosts}/one"}))

@@ -174,6 +174,28 @@ def test_a_donor_serves_both_conditions_all_pairs_and_all_tasks_that_receive_it(
     assert set(served.values()) == {2 * 2 * 2}  # conditions, pairs, settings
 
 
+def test_a_pair_can_have_methods_and_controls_of_its_own():
+    like = {"origin": "a", "receiver": "b", "relation": "independent", "methods": ["copy", "x"]}
+    unlike = {"origin": "a", "receiver": "c", "relation": "independent"}
+    plan = Plan(spec(pairs=[like, {**unlike, "methods": ["x"], "controls": []}]))
+    found = {(r.arm.host, r.condition, r.arm.how) for r in plan.runs() if r.arm.needs_donor}
+    assert found == {
+        ("b", "ported", "copy"),
+        ("b", "ported", "x"),
+        ("b", "sampled", "gaussian"),
+        ("c", "ported", "x"),
+    }
+    assert sum(plan.count().values()) == sum(1 for _ in plan.runs())
+
+
+def test_a_pair_without_any_method_or_control_trains_no_donor():
+    pair = {"origin": "a", "receiver": "b", "relation": "independent"}
+    other = {"origin": "b", "receiver": "a", "relation": "independent"}
+    plan = Plan(spec(pairs=[pair, {**other, "methods": [], "controls": []}]))
+    assert {lane.arm.host for lane in plan.donors()} == {"a"}
+    assert {r.arm.host for r in plan.runs() if r.condition == "native"} == {"a", "b"}
+
+
 def test_a_row_says_what_belongs_to_its_condition():
     rows = {run.condition: run.columns() for run in Plan(spec()).runs()}
     assert rows["ported"]["method"] == "copy"

@@ -72,3 +72,31 @@ def test_a_preset_on_other_data_asks_for_where_they_are():
     spec = load_spec("founding-mini", ["hosts=/some", "data=/where"])
     assert spec.hosts["mini-b"] == "/some/mini-b"
     assert spec.tasks["sst2"] == "/where/sst2"
+
+
+def test_the_continuation_preset_follows_one_host_through_its_continuations():
+    spec = load_spec("continuation", ["continued=/made"])
+    assert [pair.receiver for pair in spec.pairs] == ["base", "x1", "x2", "x4", "x8", "x16"]
+    assert {pair.origin for pair in spec.pairs} == {"base"}
+    assert [pair.relation for pair in spec.pairs] == ["same", *["continuation"] * 5]
+    assert (spec.hosts["base"], spec.hosts["x4"]) == ("lab:small", "/made/x4")
+    real = load_spec("continuation", ["continued=/made", "base=/made/mini-a", "task=/data/sst2"])
+    assert (real.hosts["base"], real.tasks["task"]) == ("/made/mini-a", "/data/sst2")
+
+
+def test_unlike_hosts_are_independent_and_ported_in_both_directions():
+    spec = load("unlike")
+    assert {pair.relation for pair in spec.pairs} == {"independent"}
+    ways = {(pair.origin, pair.receiver) for pair in spec.pairs}
+    assert ("lab:small", "lab:small-twin") in ways
+    assert ("lab:small-twin", "lab:small") in ways
+
+
+def test_the_minilm_preset_has_the_factors_of_the_founding_grid():
+    spec, founding = load("minilm"), load("founding")
+    assert spec.techniques.keys() == founding.techniques.keys()
+    assert [(s.origin_task, s.task) for s in spec.settings] == [
+        (s.origin_task, s.task) for s in founding.settings
+    ]
+    assert len(spec.budgets) == len(founding.budgets)
+    assert spec.conditions == founding.conditions

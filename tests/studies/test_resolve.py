@@ -65,6 +65,7 @@ def refused(made) -> str:
 def test_names_that_stand_for_nothing_are_refused(made, tmp_path):
     assert "unknown port method 'copi'. Did you mean 'copy'?" in refused(made(methods=["copi"]))
     assert "'gaussian' is a control" in refused(made(methods=["gaussian"]))
+    assert "'copi'" in refused(made(pairs=[{**PAIR, "methods": ["copi"]}]))
     message = refused(made(controls=["gausian"]))
     assert "unknown sampling 'gausian'. Did you mean 'gaussian'?" in message
     assert "option 'rnk'" in refused(made(techniques={"lora": {"rnk": 1}, "adapter": {}}))
@@ -89,6 +90,10 @@ def test_a_technique_that_a_host_cannot_have_is_refused_with_the_reason(made):
 def test_a_port_between_other_geometries_is_refused_with_the_reason(made, tiny_host):
     message = refused(made("t5", other=tiny_host("bert")))
     assert "pair a -> b: lora cannot be ported by copy" in message
+    hosts = {"a": tiny_host("t5"), "b": tiny_host("bert")}
+    apart = made("t5", other=hosts["b"], pairs=[{**PAIR, "methods": [], "controls": ["gaussian"]}],
+                 conditions=["sampled"])  # fmt: skip
+    assert "lora cannot be ported by gaussian" in refused(apart)
 
 
 def test_tasks_of_other_numbers_of_classes_are_not_joined(made, tiny_task, tmp_path):

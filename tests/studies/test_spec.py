@@ -103,6 +103,14 @@ REFUSED = {
         {"continued": {"b": {"of": "aa"}}},
         "continued.b: 'aa' stands in no pair. Did you mean 'a'?",
     ),
+    "a pair twice": (
+        {"pairs": [PAIR, {**PAIR, "relation": "independent"}]},
+        "pairs: a -> b stands in it twice",
+    ),
+    "no method for any pair": (
+        {"pairs": [{**PAIR, "methods": []}]},
+        "'methods' is needed for conditions ported",
+    ),
     "a continuation in a circle": (
         {"continued": {"b": {"of": "a"}, "a": {"of": "c"}, "c": {"of": "b"}}},
         "b continues a continues c continues b",

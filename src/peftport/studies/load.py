@@ -26,8 +26,9 @@ def load_spec(name: str, settings: Iterable[str] = ()) -> Spec:
 
     Args:
         name: a preset's name, or the path of a `.yaml` or `.yml` file.
-        settings: `key=value` each: a parameter that the file declares under `parameters`, or a
-            key path such as `training.batch_size` or `pairs.0.receiver`; values are YAML.
+        settings: `key=value` each: a parameter that the file declares under `parameters` (name:
+            what it means, or `{about, default}`), or a key path such as `training.batch_size` or
+            `pairs.0.receiver`; values are YAML.
 
     Raises:
         BadInput: no such preset or file, a parameter without a value, an unknown key.
@@ -36,15 +37,27 @@ def load_spec(name: str, settings: Iterable[str] = ()) -> Spec:
     data = read_yaml(path)
     if not isinstance(data, dict):
         raise BadInput(f"{path}: a specification is a mapping of keys to values.")
-    declared = data.pop("parameters", {})
-    if not isinstance(declared, dict):
-        raise BadInput(f"{path}: 'parameters' is a mapping of names to what they mean.")
+    declared, parameters = _parameters(path, data.pop("parameters", {}))
     given = _split(settings)
-    parameters = {key: given.pop(key) for key in list(given) if key in declared}
+    parameters |= {key: given.pop(key) for key in list(given) if key in declared}
     data = _fill(data, parameters, declared, name)
     for key, value in given.items():
         _override(data, key, _parse_value(key, value))
     return _located(parse_spec(data, str(path) if path.parent != _PRESETS else f"preset {name}"))
+
+
+def _parameters(path: Path, declared: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """What each parameter means, and the values of those that have a default."""
+    whats, defaults = {}, {}
+    if not isinstance(declared, dict):
+        raise BadInput(f"{path}: 'parameters' is a mapping of names to what they mean.")
+    for key, found in declared.items():
+        if isinstance(found, dict):
+            if set(found) != {"about", "default"}:
+                raise BadInput(f"{path}: parameters.{key} has other keys than about and default.")
+            defaults[key], found = str(found["default"]), found["about"]
+        whats[key] = str(found)
+    return whats, defaults
 
 
 def _find(name: str) -> Path:

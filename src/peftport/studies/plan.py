@@ -210,7 +210,7 @@ def _scratch_arms(spec: Spec) -> Iterator[Arm]:
 
     roles = spec.roles()
     for technique, pair, setting in product(spec.techniques, spec.pairs, spec.settings):
-        if "donor" in roles and spec.donor_steps:
+        if spec.donor_steps and spec.ways(pair):
             read(technique, pair.origin, setting.origin_task, "donor", [spec.donor_steps])
         if "scratch" in roles:
             read(technique, pair.receiver, setting.task, "scratch", spec.budgets)
@@ -221,25 +221,20 @@ def _scratch_arms(spec: Spec) -> Iterator[Arm]:
 
 
 def _ported_arms(spec: Spec) -> Iterator[Arm]:
-    ways = [
-        *(("ported", method) for method in spec.methods if "ported" in spec.conditions),
-        *(("sampled", control) for control in spec.controls if "sampled" in spec.conditions),
-    ]
-    for technique, pair, setting, (kind, how) in product(
-        spec.techniques, spec.pairs, spec.settings, ways
-    ):
-        yield Arm(
-            kind,
-            technique,
-            pair.receiver,
-            setting.task,
-            spec.learning_rate(technique, kind),
-            tuple((budget, kind) for budget in spec.budgets),
-            how,
-            pair.origin,
-            setting.origin_task,
-            pair.relation,
-        )
+    for technique, pair, setting in product(spec.techniques, spec.pairs, spec.settings):
+        for kind, how in spec.ways(pair):
+            yield Arm(
+                kind,
+                technique,
+                pair.receiver,
+                setting.task,
+                spec.learning_rate(technique, kind),
+                tuple((budget, kind) for budget in spec.budgets),
+                how,
+                pair.origin,
+                setting.origin_task,
+                pair.relation,
+            )
 
 
 def _host_arms(spec: Spec) -> Iterator[Arm]:

@@ -87,11 +87,11 @@ def class_bytes(classes: int, values: Sequence[int]) -> bytes:
 def _check_names(spec: Spec) -> None:
     from peftport.porting import SAMPLINGS, port_method
 
-    for name in spec.methods:
-        if port_method(name).control:
+    used = dict.fromkeys(way for pair in spec.pairs for way in spec.ways(pair))
+    for kind, name in used:
+        if kind == "ported" and port_method(name).control:
             raise BadInput(f"methods: {name!r} is a control, not a port method.")
-    for name in spec.controls:
-        if name not in SAMPLINGS:
+        if kind == "sampled" and name not in SAMPLINGS:
             raise BadInput(
                 f"controls: unknown sampling {name!r}.{did_you_mean(name, SAMPLINGS)} "
                 f"Known: {', '.join(SAMPLINGS)}."
@@ -196,13 +196,10 @@ def _check_shapes(spec: Spec, facts: Facts) -> None:
     known = {label: host for label, host in facts.hosts.items() if "geometry" in host}
     for name, label in product(spec.techniques, known):
         _check_module(name, facts.techniques[name], label, known[label])
-    ways = [
-        *(way for way in spec.methods if "ported" in spec.conditions),
-        *(way for way in spec.controls if "sampled" in spec.conditions),
-    ]
-    for name, pair, way in product(spec.techniques, spec.pairs, ways):
+    for name, pair in product(spec.techniques, spec.pairs):
         if pair.origin in known and pair.receiver in known:
-            _check_port(name, facts.techniques[name], pair, known, way)
+            for _, how in spec.ways(pair):
+                _check_port(name, facts.techniques[name], pair, known, how)
 
 
 def _check_module(

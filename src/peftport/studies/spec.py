@@ -30,11 +30,17 @@ class _Strict(BaseModel):
 
 
 class Pair(_Strict):
-    """A directed pair of hosts: donors are trained on `origin` and received by `receiver`."""
+    """A directed pair of hosts: donors are trained on `origin` and received by `receiver`.
+
+    Attributes:
+        methods, controls: in place of the study's, where not all of them apply to this pair.
+    """
 
     origin: str
     receiver: str
     relation: Relation
+    methods: tuple[str, ...] | None = None
+    controls: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
     def _same_means_same(self) -> Pair:
@@ -140,6 +146,15 @@ class Spec(_Strict):
             raise ValueError(f"{twice!r} stands in it twice")
         return value
 
+    @field_validator("pairs")
+    @classmethod
+    def _each_pair_once(cls, value: tuple[Pair, ...]) -> tuple[Pair, ...]:
+        ways = [(pair.origin, pair.receiver) for pair in value]
+        if len(set(ways)) != len(ways):
+            origin, receiver = next(way for way in ways if ways.count(way) > 1)
+            raise ValueError(f"{origin} -> {receiver} stands in it twice")
+        return value
+
     @field_validator("budgets")
     @classmethod
     def _ascending(cls, value: tuple[int, ...]) -> tuple[int, ...]:
@@ -148,9 +163,10 @@ class Spec(_Strict):
     @model_validator(mode="after")
     def _complete(self) -> Spec:
         wants = set(self.conditions)
+        kinds = {kind for pair in self.pairs for kind, _ in self.ways(pair)}
         needs = {
-            "methods": "ported" in wants and not self.methods,
-            "controls": "sampled" in wants and not self.controls,
+            "methods": "ported" in wants and "ported" not in kinds,
+            "controls": "sampled" in wants and "sampled" not in kinds,
             "donor_steps": wants & {"ported", "sampled"} and self.donor_steps is None,
             "native_steps": "native" in wants and self.native_steps is None,
         }
@@ -199,6 +215,17 @@ class Spec(_Strict):
         """Every task of the study and where it is."""
         labels = {label for s in self.settings for label in (s.origin_task, s.task)}
         return {label: self.tasks.get(label, label) for label in sorted(labels)}
+
+    def ways(self, pair: Pair) -> list[tuple[str, str]]:
+        """How modules are received by a pair: ("ported", method) and ("sampled", sampling)."""
+        own = {"ported": pair.methods, "sampled": pair.controls}
+        shared = {"ported": self.methods, "sampled": self.controls}
+        return [
+            (kind, how)
+            for kind, chosen in own.items()
+            if kind in self.conditions
+            for how in (shared[kind] if chosen is None else chosen)
+        ]
 
     def roles(self) -> tuple[str, ...]:
         """What modules are trained as in this study."""
