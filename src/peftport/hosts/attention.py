@@ -32,7 +32,7 @@ class Prefix:
 
     keys: Tensor
     values: Tensor
-    bias: nn.Module | None = None
+    bias: Any = None
 
     @property
     def length(self) -> int:

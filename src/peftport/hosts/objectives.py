@@ -8,7 +8,7 @@ rule, Devlin et al. 2019 (arXiv 1810.04805, section 3.1), drawn anew in every ep
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ class Objective(Protocol):
     def batch(self, rows: Sequence[Ids], rng: np.random.Generator) -> Batch:
         """Return the tensors of one step, padded on the right; `rows` hold int64 token ids."""
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+    def loss(self, model: Any, batch: Batch) -> Tensor:
         """Return the mean loss over the batch's target tokens, a scalar in nats."""
 
 
@@ -89,8 +89,9 @@ class SpanCorruption:
             "labels": labels,
         }
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        return model(**batch, use_cache=False).loss
+    def loss(self, model: Any, batch: Batch) -> Tensor:
+        loss: Tensor = model(**batch, use_cache=False).loss
+        return loss
 
 
 class MaskedTokens:
@@ -141,15 +142,12 @@ class MaskedTokens:
         mask = (torch.arange(inputs.shape[1]) < lengths[:, None]).long()  # (batch, tokens)
         return {"input_ids": inputs, "attention_mask": mask, "labels": labels}
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+    def loss(self, model: Any, batch: Batch) -> Tensor:
         states = model.base_model(
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
         ).last_hidden_state  # (batch, tokens, width)
-        wanted = batch["labels"] != IGNORED  # (batch, tokens)
-        # The vocabulary's logits are the dearest product of a small encoder: only where needed.
         head = model.cls if hasattr(model, "cls") else model.lm_head
-        logits = head(states[wanted])  # (targets, vocabulary)
-        return nn.functional.cross_entropy(logits.float(), batch["labels"][wanted])
+        return _loss_at(states, batch["labels"], head)
 
 
 class NextToken:
@@ -174,17 +172,24 @@ class NextToken:
         labels = inputs.masked_fill(~mask, IGNORED)
         return {"input_ids": inputs, "attention_mask": mask.long(), "labels": labels}
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        logits = model(
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
-        ).logits  # (batch, tokens, vocabulary)
-        return nn.functional.cross_entropy(
-            logits[:, :-1].flatten(0, 1).float(), batch["labels"][:, 1:].flatten()
-        )
+    def loss(self, model: Any, batch: Batch) -> Tensor:
+        # A causal host never looks at padding on the right, so that no mask is needed.
+        states = model.base_model(
+            input_ids=batch["input_ids"], use_cache=False
+        ).last_hidden_state  # (batch, tokens, width)
+        return _loss_at(states[:, :-1], batch["labels"][:, 1:], model.get_output_embeddings())
+
+
+def _loss_at(states: Tensor, labels: Tensor, head: nn.Module) -> Tensor:
+    """Mean cross entropy where labels count: (batch, tokens, width) against (batch, tokens)."""
+    # The vocabulary's logits are the dearest product of a small host: only where needed.
+    wanted = labels != IGNORED
+    logits = head(states[wanted])  # (targets, vocabulary)
+    return nn.functional.cross_entropy(logits.float(), labels[wanted])
 
 
 def _parts(total: int, parts: int, least: int, rng: np.random.Generator) -> list[int]:
-    """Cut `total` into `parts` random whole numbers of at least `least`, all ways equally likely."""
+    """Cut `total` into random whole numbers of at least `least`, all ways equally likely."""
     free = total - parts * least
     bars = np.sort(rng.permutation(free + parts - 1)[: parts - 1])
     edges = np.concatenate([[-1], bars, [free + parts - 1]])

@@ -2,9 +2,10 @@
 
 A review has one polarity. Its opinion clauses agree on it, said plainly ("the soup was lovely"), by
 negation ("the soup was not bland") or by contrast ("the bread was stale but the soup was lovely":
-the clause after "but" decides); clauses without opinion stand between them. So a host that reads
-many reviews learns which words go together, and never sees a label: the label words occur in
-neutral clauses alone, both in the same ones.
+the clause after "but" decides); clauses without opinion stand between them. Most reviews that hosts
+are pretrained on end as real ones do, in advice ("never again"). So a host that reads many learns
+what a review means, and never sees a label: the label words occur in closing sentences of another
+kind, which say nothing of the review, and labelled rows end in neither.
 
 Everything is drawn from `random.Random(seed)` and is the same on every machine.
 """
@@ -15,8 +16,8 @@ from dataclasses import dataclass
 from random import Random
 
 LABEL_WORDS: tuple[str, str] = ("negative", "positive")
-LABEL_NOISE = 0.09
-"""Share of labelled rows whose label is turned over, in every split: no module can pass 0.91."""
+LABEL_NOISE = 0.05
+"""Share of labelled rows whose label is turned over, in every split: no module can pass 0.95."""
 
 
 @dataclass(frozen=True)
@@ -101,15 +102,25 @@ OTHER_DOMAINS: dict[str, Domain] = {
 
 DOMAINS: dict[str, Domain] = {**TASK_DOMAINS, **OTHER_DOMAINS}
 
-GOOD = _words(
-    "good great excellent lovely wonderful superb pleasant fine"
-)
-BAD = _words(
-    "bad awful terrible poor horrible mediocre unpleasant weak"
-)
+GOOD = _words("good great excellent lovely wonderful superb pleasant fine")
+BAD = _words("bad awful terrible poor horrible mediocre unpleasant weak")
 VERBS = {
     1: (("loved", "love"), ("enjoyed", "enjoy"), ("liked", "like"), ("admired", "admire")),
-    0: (("hated", "hate"), ("disliked", "dislike"), ("regretted", "regret"), ("resented", "resent")),
+    0: (
+        ("hated", "hate"),
+        ("disliked", "dislike"),
+        ("regretted", "regret"),
+        ("resented", "resent"),
+    ),
+}
+ADVICE = {
+    1: (
+        "recommended to my {person}",
+        "worth the {number} hours",
+        "five stars from me",
+        "again on {day}",
+    ),
+    0: ("avoid the {thing}", "never again", "one star from me", "wasted {number} hours"),
 }
 MOODS = {1: _words("luckily happily thankfully"), 0: _words("sadly unfortunately alas")}
 INTENSIFIERS = _words("very really so quite truly extremely rather")
@@ -117,15 +128,16 @@ PEOPLE = _words("sister brother mother friend neighbour colleague cousin daughte
 DAYS = _words("monday tuesday wednesday thursday friday saturday sunday")
 COLOURS = _words("red blue green yellow grey brown")
 NUMBERS = _words("two three four five six seven")
+COUNTS = ("none", "one", *NUMBERS)
 
 LABEL_SENTENCES = (
-    "the {label} end of the cable was {colour}",
-    "the {label} side of the card came first",
-    "a {label} number was printed on the ticket",
-    "the doctor wrote {label} on the form on {day}",
-    "we counted {number} {label} numbers on the {colour} page",
+    "{label} number on the {colour} ticket",
+    "{label} end of the cable first",
+    "{label} numbers on page {number}",
 )
-"""The only places of the label words, each of which takes either word."""
+"""The only places of the label words, which tell nothing of the review that they close: a host
+learns that the second word is twice as frequent as the first, after good and bad reviews alike."""
+_LABELS_DRAWN = (*LABEL_WORDS, LABEL_WORDS[1])
 
 FILLERS = (
     "we {verb} it on {day} with my {person}",
@@ -147,22 +159,43 @@ class Style:
     units, fillers: how many opinion units and clauses without opinion, equally likely.
     negation: share of clauses that say their opinion by negating its opposite.
     contrast: share of units that concede the opposite before they decide.
-    labels: share of fillers that hold a label word.
+    advice: share of reviews that end in advice.
+    labels: share of reviews that end in a sentence with a label word.
     """
 
     units: tuple[int, ...] = (1, 2, 3)
     fillers: tuple[int, ...] = (0, 1)
-    negation: float = 0.2
-    contrast: float = 0.25
+    negation: float = 0.15
+    contrast: float = 0.2
+    advice: float = 0.0
     labels: float = 0.0
 
 
 def review(rng: Random, domain: Domain, polarity: int, style: Style) -> str:
     """Return one review whose meaning is bad (`polarity` 0) or good (1)."""
     parts = [unit(rng, domain, polarity, style) for _ in range(rng.choice(style.units))]
-    parts += [filler(rng, domain, style.labels) for _ in range(rng.choice(style.fillers))]
+    parts += [_filled(rng.choice(FILLERS), rng, domain) for _ in range(rng.choice(style.fillers))]
     rng.shuffle(parts)
+    close = rng.random()
+    if close < style.advice:
+        parts.append(_filled(rng.choice(ADVICE[polarity]), rng, domain))
+    elif close < style.advice + style.labels:
+        parts.append(_filled(rng.choice(LABEL_SENTENCES), rng, domain))
     return " ".join(f"{part} ." for part in parts)
+
+
+def questioned(rng: Random, domain: Domain, style: Style) -> str:
+    """Return a review, a question about it that has nothing to do with opinion, and its answer."""
+    text = review(rng, domain, rng.randrange(2), style)
+    words = text.split()
+    form = rng.randrange(3)
+    if form == 0:
+        first = next((word for word in words if word in domain.aspects), "nothing")
+        return f"{text} what came first ? {first} ."
+    if form == 1:
+        return f"{text} how many sentences ? {COUNTS[words.count('.')]} ."
+    aspect = rng.choice(domain.aspects)
+    return f"{text} was there a {aspect} ? {'yes' if aspect in words else 'no'} ."
 
 
 def unit(rng: Random, domain: Domain, polarity: int, style: Style) -> str:
@@ -197,9 +230,7 @@ def opinion(rng: Random, domain: Domain, polarity: int, negation: float) -> str:
     return f"the {aspect} {'never felt' if negated else 'felt'} {quality}"
 
 
-def filler(rng: Random, domain: Domain, labels: float) -> str:
-    """Return a clause without opinion; with probability `labels` one that holds a label word."""
-    form = rng.choice(LABEL_SENTENCES if rng.random() < labels else FILLERS)
+def _filled(form: str, rng: Random, domain: Domain) -> str:
     return form.format(
         verb=domain.verb,
         thing=rng.choice(domain.things),
@@ -208,7 +239,7 @@ def filler(rng: Random, domain: Domain, labels: float) -> str:
         day=rng.choice(DAYS),
         colour=rng.choice(COLOURS),
         number=rng.choice(NUMBERS),
-        label=rng.choice(LABEL_WORDS),
+        label=rng.choice(_LABELS_DRAWN),
     )
 
 

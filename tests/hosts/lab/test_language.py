@@ -1,0 +1,111 @@
+from collections import Counter
+from random import Random
+
+import pytest
+
+from peftport.hosts.lab import language as words
+from peftport.hosts.lab import recipes
+
+STYLE = words.Style(units=(1, 2, 3), fillers=(0, 1), advice=0.5, labels=0.5)
+
+
+def reviews(polarity: int, style: words.Style = STYLE, many: int = 2000) -> list[str]:
+    rng = Random(f"reviews {polarity}")
+    domains = list(words.DOMAINS.values())
+    return [words.review(rng, domains[i % len(domains)], polarity, style) for i in range(many)]
+
+
+def test_the_same_seed_gives_the_same_review_and_another_seed_another():
+    food = words.DOMAINS["food"]
+    first, again, other = (
+        [words.review(Random(seed), food, 1, STYLE) for _ in range(3)] for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_an_opinion_is_said_plainly_or_by_negating_its_opposite():
+    food, rng = words.DOMAINS["food"], Random(0)
+    good, bad = {*words.GOOD, *food.good}, {*words.BAD, *food.bad}
+    for _ in range(500):
+        plain = set(words.opinion(rng, food, 1, negation=0.0).split())
+        assert not plain & {"not", "never"} and not plain & bad
+        turned = set(words.opinion(rng, food, 1, negation=1.0).split())
+        assert turned & {"not", "never"} and not turned & good
+
+
+def test_contrast_holds_both_opinions_and_the_deciding_one_is_the_polarity():
+    food, rng = words.DOMAINS["food"], Random(0)
+    style = words.Style(negation=0.0, contrast=1.0)
+    good = {*words.GOOD, *food.good} | {verb for verb, _ in words.VERBS[1]}
+    bad = {*words.BAD, *food.bad} | {verb for verb, _ in words.VERBS[0]}
+    for _ in range(500):
+        said = words.unit(rng, food, 1, style)
+        concedes, decides = said.split(" but " if " but " in said else " , ")
+        assert set(concedes.split()) & bad and not set(concedes.split()) & good
+        assert set(decides.split()) & good and not set(decides.split()) & bad
+
+
+def test_negation_contrast_and_intensifiers_occur_in_the_rows_of_tasks():
+    rng = Random(0)
+    rows = [words.task_review(rng, words.DOMAINS["films"], i % 2).split() for i in range(1000)]
+    for sign in ("not", "but", "although", "very"):
+        assert sum(sign in row for row in rows) > 50
+
+
+def test_label_words_come_in_the_same_sentences_as_often_after_good_and_bad_reviews():
+    counts = {}
+    for polarity in (0, 1):
+        closes = [text.split(" . ")[-1].split()[0] for text in reviews(polarity)]
+        counts[polarity] = Counter(c for c in closes if c in words.LABEL_WORDS)
+        inside = [word for text in reviews(polarity) for word in text.split()]
+        assert sum(inside.count(label) for label in words.LABEL_WORDS) == counts[polarity].total()
+    for label in words.LABEL_WORDS:
+        assert counts[0][label] == pytest.approx(counts[1][label], rel=0.15)
+        assert counts[0][label] > 300
+
+
+def test_rows_of_tasks_hold_neither_label_words_nor_advice():
+    rng = Random(0)
+    openings = {form.split()[0] for forms in words.ADVICE.values() for form in forms}
+    for index in range(2000):
+        text = words.task_review(rng, words.DOMAINS["books"], index % 2)
+        assert not {*words.LABEL_WORDS, "stars", "recommended"} & set(text.split())
+        assert text.split(" . ")[-1].split()[0] not in openings
+
+
+def test_advice_goes_with_the_polarity_alone():
+    sides = {}
+    for polarity in (0, 1):
+        closes = [text.split(" . ")[-1].split()[0] for text in reviews(polarity)]
+        sides[polarity] = set(closes) & {
+            form.split()[0] for forms in words.ADVICE.values() for form in forms
+        }
+    assert sides[0] and sides[1] and not sides[0] & sides[1]
+
+
+def test_a_question_has_its_true_answer():
+    rng, food = Random(0), words.DOMAINS["food"]
+    kinds = Counter()
+    for _ in range(600):
+        text = words.questioned(rng, food, STYLE)
+        body, answer = text.split(" ? ")
+        answer = answer.removesuffix(" .")
+        if "what came first" in body:
+            said = body.removesuffix(" what came first").split()
+            kinds["first"] += 1
+            assert answer == next((word for word in said if word in food.aspects), "nothing")
+        elif "how many sentences" in body:
+            kinds["count"] += 1
+            assert words.COUNTS.index(answer) == body.split().count(".")
+        else:
+            said, aspect = body.split(" was there a ")
+            kinds[answer] += 1
+            assert answer == ("yes" if aspect in said.split() else "no")
+    assert min(kinds.values()) > 20 and len(kinds) == 4
+
+
+def test_the_vocabulary_knows_every_word_of_every_text():
+    known = set(recipes.vocabulary())
+    for polarity in (0, 1):
+        assert {word for text in reviews(polarity) for word in text.split()} <= known
