@@ -39,16 +39,21 @@ Device = Annotated[
 
 def load_on(name: str, device: str | None) -> Host:
     """Load a host where it should be; BadInput when there is no such device."""
-    import torch
-
     from peftport.hosts import load_host
+
+    return load_host(name, device=device_named(device))
+
+
+def device_named(device: str | None) -> str:
+    """The device that is asked for, or the best there is; BadInput when there is no such."""
+    import torch
 
     available = torch.cuda.is_available()
     if device is None:
         device = "cuda" if available else "cpu"
     if device.split(":")[0] not in ("cpu", "cuda") or (device.startswith("cuda") and not available):
         raise BadInput(f"--device {device!r} is not here; there is cpu{', cuda' * available}.")
-    return load_host(name, device=device)
+    return device
 
 
 def words_of(text: str | None) -> tuple[str, ...] | None:

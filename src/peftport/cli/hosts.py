@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from peftport.cli.output import AsJson, show
+from peftport.cli.arguments import Device
+from peftport.cli.output import AsJson, say, show
 
 app = typer.Typer(help="List, describe and pretrain hosts.", no_args_is_help=True)
 
@@ -62,10 +63,112 @@ def describe(
     show(record, _describe_text(record), as_json)
 
 
+@app.command()
+def pretrain(
+    text: Annotated[
+        Path,
+        typer.Option(help="A .txt, Parquet, CSV, TSV, JSONL or JSON file, or a folder of them."),
+    ],
+    out: Annotated[Path, typer.Option(help="A new folder for the host.")],
+    steps: Annotated[int, typer.Option(help="Training steps.")],
+    family: Annotated[
+        str | None, typer.Option(help="Make a new host of this family; `hosts list` has them.")
+    ] = None,
+    origin: Annotated[
+        str | None,
+        typer.Option("--from", help="Continue this host: a hub name, a folder, or lab:NAME."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, order and what is hidden.")] = 0,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="The highest; 1e-3 for a new host, 1e-4 with --from.")
+    ] = None,
+    tokens_per_batch: Annotated[int, typer.Option(help="Tokens in a step.")] = 4096,
+    length: Annotated[int, typer.Option(help="The most tokens in a row of text.")] = 128,
+    text_column: Annotated[
+        str | None, typer.Option(help="Of the texts; text or sentence if not given.")
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="Of a new host; 128.")] = None,
+    layers: Annotated[int | None, typer.Option(help="Of each stack of a new host; 4.")] = None,
+    heads: Annotated[int | None, typer.Option(help="Of a new host; 4.")] = None,
+    ffn: Annotated[
+        int | None, typer.Option(help="Feed-forward width of a new host; 4 times its width.")
+    ] = None,
+    vocabulary: Annotated[
+        int | None, typer.Option(help="The most tokens of a new host's tokenizer; 8000.")
+    ] = None,
+    cased: Annotated[
+        bool, typer.Option("--cased", help="A new host's tokenizer keeps upper case letters.")
+    ] = False,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a host from text: a new one, or another's continuation.
+
+    It learns to fill gaps (T5), to name hidden tokens (encoders) or the next token (decoders).
+    """
+    from peftport.cli.arguments import device_named
+    from peftport.cli.progress import Steps
+    from peftport.hosts.fingerprint import fingerprint
+    from peftport.hosts.pretrain import Settings, pretrain
+    from peftport.hosts.source import geometry_in
+
+    settings = Settings(steps, seed, learning_rate, length, tokens_per_batch)
+    sizes = _sizes(width=width, layers=layers, heads=heads, ffn=ffn, vocabulary=vocabulary)
+    device = device_named(device)
+    say("Reading the text ...")
+    with Steps(steps) as progress:
+        made = pretrain(
+            out,
+            text,
+            settings,
+            family=family,
+            origin=origin,
+            sizes=sizes,
+            cased=cased,
+            text_column=text_column,
+            device=device,
+            progress=progress.show,
+        )
+    geometry = geometry_in(out, str(out))
+    record = {
+        "host": str(out),
+        "kind": geometry.kind,
+        **geometry.record(),
+        "fingerprint": fingerprint(out),
+        **made.record,
+        "final_loss": made.record["losses"][-1][1],
+    }
+    show(record, _pretrained_text(record), as_json)
+
+
+def _sizes(**given: int | None) -> Any:
+    """The sizes of a new host, None when none is given."""
+    from peftport.hosts.scratch import Sizes
+
+    asked = {name: value for name, value in given.items() if value is not None}
+    if "width" in asked:
+        asked.setdefault("ffn", 4 * asked["width"])
+    return Sizes(**asked) if asked else None
+
+
+def _pretrained_text(record: dict[str, Any]) -> str:
+    origin = record["from"]["name"] if record["from"] else "nothing"
+    first, last = record["losses"][0], record["losses"][-1]
+    return "\n".join(
+        [
+            f"{record['family']} from {origin}, {record['steps']} steps of {record['objective']}: "
+            f"{record['host']}",
+            f"loss {first[1]:.3f} up to step {first[0]}, {last[1]:.3f} at the end",
+            f"fingerprint {record['fingerprint']}",
+        ]
+    )
+
+
 def _provenance(folder: Path) -> Any:
     from peftport.files import read_json
+    from peftport.hosts.lab import RECORD
 
-    path = folder / "peftport_host.json"
+    path = folder / RECORD
     return read_json(path) if path.is_file() else None
 
 

@@ -1,0 +1,303 @@
+"""Make a host from text: from scratch, or continued from another host.
+
+An encoder without a head that names tokens (a sentence encoder, say) gets a new one for the
+training, tied to its embeddings, and is saved without it, as the encoder that it was.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from peftport.errors import BadInput
+from peftport.files import new_folder, refuse_existing, write_json
+from peftport.hosts.fingerprint import fingerprint, read_header, weight_files
+from peftport.hosts.geometry import Geometry, geometry_of
+from peftport.hosts.host import load_tokenizer, quiet_transformers
+from peftport.hosts.lab import RECORD
+from peftport.hosts.objectives import MaskedTokens, NextToken, Objective, SpanCorruption
+from peftport.hosts.scratch import Sizes, family_entry, new_model, new_tokenizer
+from peftport.hosts.source import find_host, geometry_in
+from peftport.hosts.texts import read_texts, token_rows
+from peftport.hosts.trainer import train
+
+FROM_SCRATCH, CONTINUED = 1e-3, 1e-4
+"""Learning rates that are taken when none is given."""
+
+_SPECIAL = 2
+_WINDOWS = 20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a host is trained.
+
+    learning_rate: None takes `FROM_SCRATCH` or `CONTINUED`.
+    length: the most tokens of text in a row, without special tokens.
+    tokens_per_batch: tokens of a step, padding included.
+    """
+
+    steps: int
+    seed: int = 0
+    learning_rate: float | None = None
+    length: int = 128
+    tokens_per_batch: int = 4096
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "length", "tokens_per_batch"):
+            if getattr(self, name) < 1:
+                what = name.replace("_", " ")
+                raise BadInput(f"{what} is {getattr(self, name)}; it must be at least 1.")
+        if self.seed < 0:
+            raise BadInput(f"seed is {self.seed}; it must be 0 or more.")
+        if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
+            raise BadInput(f"learning rate is {self.learning_rate}; it must be above 0.")
+
+
+@dataclass
+class Start:
+    """What is trained: `model` is what the loss needs, `saved` what becomes the host.
+
+    parent: name and fingerprint of the host that is continued; None from scratch.
+    """
+
+    model: Any
+    saved: Any
+    tokenizer: Any
+    geometry: Geometry
+    parent: dict[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A host that was made: its folder, its record, and every step's loss."""
+
+    folder: Path
+    record: dict[str, Any]
+    losses: list[float]
+
+
+def pretrain(
+    out: Path,
+    text: Path,
+    settings: Settings,
+    *,
+    family: str | None = None,
+    origin: str | None = None,
+    sizes: Sizes | None = None,
+    cased: bool = False,
+    text_column: str | None = None,
+    device: str = "cpu",
+    progress: Callable[[int, float], None] = lambda step, loss: None,
+) -> Pretrained:
+    """Pretrain a host and save it in the new folder `out`.
+
+    Args:
+        text: a `.txt`, Parquet, CSV, TSV, JSONL or JSON file, or a folder of them.
+        family: of a new host; or else
+        origin: the host that is continued, with its own tokenizer.
+        sizes: of a new host.
+        cased: a new host's tokenizer keeps upper case letters.
+        text_column: in files with columns.
+        progress: called after each step with its number and its loss.
+
+    Raises:
+        BadInput: both or neither of family and origin, an unknown one, sizes for a host that has
+            its own, no text or less than a batch, or `out` exists.
+        RunFailed: the loss was not finite.
+    """
+    refuse_existing(out)
+    if (family is None) == (origin is None):
+        raise BadInput("give either a family, for a new host, or a host to continue from.")
+    if origin is not None and (sizes is not None or cased):
+        raise BadInput(f"{origin} has its sizes and its tokenizer; give them with a family only.")
+    if family is not None:
+        family_entry(family)
+    else:
+        geometry_in(find_host(str(origin)).files(weights=False), str(origin))
+    files = read_texts(text, text_column)
+    texts = [each for file in files for each in file.texts]
+    if family is not None:
+        start = from_scratch(family, texts, sizes or Sizes(), cased, settings.seed)
+    else:
+        start = continued(str(origin), settings.seed)
+    require_positions(start, settings.length)
+    rate = settings.learning_rate or (CONTINUED if start.parent else FROM_SCRATCH)
+    objective = objective_for(start.tokenizer, start.geometry)
+    rows = token_rows(texts, start.tokenizer, settings.length)
+    losses = train(
+        start.model.to(device),
+        rows,
+        objective,
+        steps=settings.steps,
+        learning_rate=rate,
+        seed=settings.seed,
+        tokens_per_batch=settings.tokens_per_batch,
+        progress=progress,
+    )
+    record = {
+        "from": start.parent,
+        "objective": objective.name,
+        "text": [file.record() for file in files],
+        "tokens": sum(len(row) for row in rows),
+        **vars(settings),
+        "learning_rate": rate,
+        "losses": windows(losses),
+        "versions": _versions(),
+    }
+    save(out, start, record)
+    return Pretrained(out, record, losses)
+
+
+def from_scratch(family: str, texts: list[str], sizes: Sizes, cased: bool, seed: int) -> Start:
+    """A new host of a family with random weights, and a tokenizer trained on the texts."""
+    tokenizer = new_tokenizer(family, texts, sizes.vocabulary, cased)
+    model = new_model(family, sizes, tokenizer, seed)
+    geometry = geometry_of(model.config.to_dict(), f"of family {family}")
+    return Start(model, model, tokenizer, geometry)
+
+
+def continued(origin: str, seed: int) -> Start:
+    """A host's own weights, in float32 and free to change, with its own tokenizer.
+
+    Args:
+        seed: of the head that an encoder without one gets.
+
+    Raises:
+        BadInput: the host cannot be found, is of an unknown family, or is not whole.
+    """
+    folder = find_host(origin).files()
+    geometry = geometry_in(folder, origin)
+    names = {name for file in weight_files(folder) for name in read_header(file)[0]}
+    tokenizer = load_tokenizer(folder, origin)
+    parent = {"name": origin, "fingerprint": fingerprint(folder)}
+    if geometry.kind != "encoder":
+        auto = "AutoModelForCausalLM" if geometry.kind == "decoder" else "AutoModelForSeq2SeqLM"
+        model = saved = _loaded(auto, folder, origin)
+    elif any(name.startswith(("cls.predictions.", "lm_head.")) for name in names):
+        model = saved = _loaded("AutoModelForMaskedLM", folder, origin)
+    else:
+        pooler = any("pooler." in name for name in names)
+        saved = _loaded("AutoModel", folder, origin, add_pooling_layer=pooler)
+        model = _with_head(saved, seed)
+    return Start(model, saved, tokenizer, geometry, parent)
+
+
+def objective_for(tokenizer: Any, geometry: Geometry) -> Objective:
+    """What a host of this kind is pretrained on, with its tokenizer's special tokens.
+
+    Raises:
+        BadInput: the tokenizer lacks a token that the objective needs.
+    """
+    if geometry.kind == "encoder-decoder":
+        return SpanCorruption(
+            sentinels(tokenizer), _id(tokenizer, "eos"), _id(tokenizer, "pad", "eos")
+        )
+    if geometry.kind == "decoder":
+        end = _id(tokenizer, "eos")
+        begins = tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
+        first = tokenizer.bos_token_id if begins else None
+        return NextToken(end, _id(tokenizer, "pad", "eos"), first)
+    size = min(len(tokenizer), geometry.vocabulary)
+    return MaskedTokens(
+        _id(tokenizer, "mask"),
+        _id(tokenizer, "pad"),
+        sorted(set(range(size)) - set(tokenizer.all_special_ids)),
+        _id(tokenizer, "cls", "bos"),
+        _id(tokenizer, "sep", "eos"),
+    )
+
+
+def sentinels(tokenizer: Any) -> list[int]:
+    """The ids of `<extra_id_0>`, `<extra_id_1>`, ...; BadInput when there are less than two."""
+    known = tokenizer.get_vocab()
+    found: list[int] = []
+    while (name := f"<extra_id_{len(found)}>") in known:
+        found.append(known[name])
+    if len(found) < 2:
+        raise BadInput(
+            "the host's tokenizer has no sentinels (<extra_id_0>, <extra_id_1>, ...), which span "
+            "corruption puts in place of what it cuts out: the host cannot be continued."
+        )
+    return found
+
+
+def require_positions(start: Start, length: int) -> None:
+    """Raise BadInput when rows of `length` tokens, with special ones, pass the host's positions."""
+    limit = getattr(start.model.config, "max_position_embeddings", None)
+    if start.geometry.positions == "after-padding" and limit is not None:
+        limit -= start.model.config.pad_token_id + 1
+    if limit is not None and length + _SPECIAL > limit:
+        raise BadInput(
+            f"rows of {length} tokens and {_SPECIAL} special ones do not fit into the host's "
+            f"{limit} positions; give a length of {limit - _SPECIAL} or less."
+        )
+
+
+def save(out: Path, start: Start, record: dict[str, Any]) -> None:
+    """Write a host into the new folder `out`: weights, tokenizer, record; all of it or nothing."""
+    with new_folder(out) as folder, quiet_transformers():
+        start.saved.to("cpu").save_pretrained(folder)
+        start.tokenizer.save_pretrained(folder)
+        write_json(folder / RECORD, record)
+
+
+def windows(losses: list[float]) -> list[list[float]]:
+    """About twenty pairs of a step and the mean loss of the steps up to it since the last one."""
+    every = max(1, len(losses) // _WINDOWS)
+    ends = [*range(every, len(losses), every), len(losses)]
+    return [
+        [end, round(float(np.mean(losses[begin:end])), 4)]
+        for begin, end in zip([0, *ends[:-1]], ends, strict=True)
+    ]
+
+
+def _loaded(auto: str, folder: Path, name: str, **options: Any) -> Any:
+    import transformers
+
+    with quiet_transformers():
+        try:
+            model, info = getattr(transformers, auto).from_pretrained(
+                folder, dtype=torch.float32, output_loading_info=True, **options
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise BadInput(f"host {name} cannot be loaded from {folder}: {error}") from error
+    if info["missing_keys"]:
+        raise BadInput(
+            f"host {name} lacks {len(info['missing_keys'])} weights, "
+            f"{min(info['missing_keys'])!r} among them."
+        )
+    return model.eval()
+
+
+def _with_head(encoder: Any, seed: int) -> Any:
+    """The encoder in a model with a new head that names tokens, tied to its embeddings."""
+    from transformers import AutoModelForMaskedLM
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForMaskedLM.from_config(encoder.config)
+    setattr(model, model.base_model_prefix, encoder)
+    model.tie_weights()
+    return model.eval()
+
+
+def _id(tokenizer: Any, *names: str) -> int:
+    """The id of the first of these special tokens that the tokenizer has."""
+    for name in names:
+        found: int | None = getattr(tokenizer, f"{name}_token_id")
+        if found is not None:
+            return found
+    raise BadInput(f"the host's tokenizer has no {names[0]} token, which pretraining needs.")
+
+
+def _versions() -> dict[str, str]:
+    packages = ("peftport", "torch", "transformers", "tokenizers")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}

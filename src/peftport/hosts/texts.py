@@ -1,0 +1,101 @@
+"""Texts to pretrain on, out of files, and the rows of tokens that are cut from them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from peftport import tables
+from peftport.errors import BadInput
+from peftport.hosts.objectives import Ids
+
+ENDINGS = (".txt", *tables.ENDINGS)
+_CHUNK = 2048
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """The texts of one file, without empty ones."""
+
+    path: Path
+    texts: list[str]
+
+    def record(self) -> dict[str, Any]:
+        """What a host's record says of the file; where it lay does not count."""
+        with self.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"file": self.path.name, "sha256": digest, "texts": len(self.texts)}
+
+
+def read_texts(path: Path, column: str | None = None) -> list[TextFile]:
+    """Read a file, or all files of a folder that end as data files do, in the order of their names.
+
+    Blank lines separate the texts of a `.txt` file. Rows without text are left out.
+
+    Args:
+        column: the column of the texts in files that have columns; else the first of
+            `tables.TEXT_COLUMNS` that is there.
+
+    Raises:
+        BadInput: nothing is there, a file cannot be read or lacks the column, or there is no text.
+    """
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS)
+        if not files:
+            raise BadInput(f"{path} has no file that ends in {', '.join(ENDINGS)}.")
+    else:
+        files = [path]
+    found = [TextFile(file, _texts(file, column)) for file in files]
+    for file in found:
+        if not file.texts:
+            raise BadInput(f"{file.path} has no text: every row of it is empty.")
+    return found
+
+
+def token_rows(texts: Sequence[str], tokenizer: Any, length: int) -> list[Ids]:
+    """Cut each text into rows of at most `length` token ids (int64), without special tokens."""
+    rows: list[Ids] = []
+    for start in range(0, len(texts), _CHUNK):
+        read = tokenizer(
+            texts[start : start + _CHUNK],
+            add_special_tokens=False,
+            padding=False,
+            truncation=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )["input_ids"]
+        for ids in read:
+            whole = np.asarray(ids, dtype=np.int64)
+            rows += [whole[at : at + length] for at in range(0, len(whole), length)]
+    return rows
+
+
+def _texts(path: Path, column: str | None) -> list[str]:
+    return [text for text in _raw(path, column) if text and not text.isspace()]
+
+
+def _raw(path: Path, column: str | None) -> Iterator[str | None]:
+    if tables.require_file(path, ENDINGS).suffix.lower() == ".txt":
+        yield from _paragraphs(tables.decoded(path))
+        return
+    table = tables.read_table(path)
+    hint = "Name the right one with --text-column."
+    columns = list(table.column_names)
+    name = tables.column_named(columns, column, tables.TEXT_COLUMNS, "text", str(path), hint)
+    yield from tables.texts_in(table, name, str(path))
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    lines: list[str] = []
+    for line in [*text.splitlines(), ""]:
+        if line.strip():
+            lines.append(line)
+        elif lines:
+            yield "\n".join(lines)
+            lines = []
