@@ -39,7 +39,7 @@ class Evaluation:
 
 def measure(scores: NDArray[np.float32], labels: NDArray[np.integer]) -> Evaluation:
     """Measure logits (n, classes) against labels (n,); all scores must be finite."""
-    from scipy.special import log_softmax, softmax
+    from scipy.special import log_softmax
     from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
     classes = np.arange(scores.shape[1])
@@ -47,20 +47,29 @@ def measure(scores: NDArray[np.float32], labels: NDArray[np.integer]) -> Evaluat
     wide = scores.astype(np.float64)
     auroc = float("nan")
     if len(np.unique(labels)) == len(classes):
-        if len(classes) == 2:
-            # The margin orders the rows as the probability does, and does not saturate.
-            auroc = roc_auc_score(labels, wide[:, 1] - wide[:, 0])
-        else:
-            auroc = roc_auc_score(labels, softmax(wide, 1), multi_class="ovr", labels=classes)
+        against_rest = classes[-1:] if len(classes) == 2 else classes
+        auroc = float(np.mean([roc_auc_score(labels == c, _margin(wide, c)) for c in against_rest]))
     chosen = log_softmax(wide, 1)[np.arange(len(labels)), labels]
     return Evaluation(
         accuracy=float(accuracy_score(labels, predictions)),
         macro_f1=float(
             f1_score(labels, predictions, labels=classes, average="macro", zero_division=0)
         ),
-        auroc=float(auroc),
+        auroc=auroc,
         log_loss=float(-chosen.mean()),
         n_test=len(labels),
         predictions=predictions,
         scores=scores,
     )
+
+
+def _margin(scores: NDArray[np.float64], one: int) -> NDArray[np.float32]:
+    """Log-odds of a class against the rest, (n,).
+
+    They order the rows as the probability does and do not saturate; single precision, which the
+    scores have, keeps equal what the sum's rounding would tell apart.
+    """
+    from scipy.special import logsumexp
+
+    rest = logsumexp(np.delete(scores, one, axis=1), axis=1)
+    return (scores[:, one] - rest).astype(np.float32)
