@@ -17,7 +17,7 @@ from peftport.reports.genealogy import amount
 from peftport.reports.measures import Recovery, recovery
 from peftport.reports.results import Cell, Results
 from peftport.reports.statistics import Estimate
-from peftport.reports.wording import listed, number, recovery_text, sentence, with_span
+from peftport.reports.wording import listed, number, recovery_text, with_span
 
 LEAST_AMOUNTS = 3
 """So many receiving hosts make a curve."""
@@ -71,9 +71,9 @@ class Fading:
         """What becomes of the recovery, in words."""
         known = [place for place in self.places if place.ratio() is not None]
         if len(known) < 2:
-            return f"{sentence(self.technique)}: there is no recovery to follow."
+            return f"{self.technique}: there is no recovery to follow."
         levels = [f"{recovery_text(p.recovered['ported'])} at {multiple(p.amount)}" for p in known]
-        return f"{sentence(self.technique)} recovers {listed(levels)}; {self._half_text()}."
+        return f"{self.technique}: recovery {listed(levels)}; {self._half_text()}."
 
     def _half_text(self) -> str:
         assert self.half is not None
