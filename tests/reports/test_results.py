@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic_studies import Synthetic
 
 from peftport.errors import BadInput
 from peftport.reports.results import COLUMNS, Cell, Results
+from synthetic_studies import Synthetic
 
 CELL = Cell("lora", "small", "small-tuned", "continuation", "films", "films", "copy")
 
