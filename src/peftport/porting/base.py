@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
-from peftport.hosts.geometry import Geometry
+from peftport.hosts.geometry import Geometry, geometry_from_record
 from peftport.modules import Record
 from peftport.porting.account import Account, Entry
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Shapes
 from peftport.techniques.head import head_shapes, initial_head
+
+if TYPE_CHECKING:
+    from peftport.porting.means import Means
+
+Need = Literal["weights", "texts"]
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,13 @@ class Request:
     receiver: Geometry
 
     @property
+    def origin(self) -> Geometry:
+        """The geometry of the host that the donor is made for."""
+        return geometry_from_record(self.donor.geometry)
+
+    @property
     def config(self) -> Any:
-        """The donor's configuration, which the ported module keeps."""
+        """The donor's configuration, which the ported module keeps unless its method says else."""
         return technique(self.donor.technique).configure(self.donor.config)
 
     @property
@@ -50,16 +60,34 @@ class Request:
         return body | initial_head(self.receiver, self.classes, generator, self.donor.head)
 
 
+@dataclass(frozen=True)
+class Made:
+    """What a method made of a donor.
+
+    tensors: the ported module's, without lane axis. account: what became of every tensor.
+    record: fields of the module's record that are no longer the donor's, as `technique` and
+        `config` of a module that was made anew.
+    details: what the method found out on the way (scales, how well its maps fit), for the record.
+    """
+
+    tensors: Parameters = field(repr=False)
+    account: Account
+    record: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+
+
 class PortMethod(ABC):
     """A way to rewrite a module for another host. Instances hold no state.
 
     about: one sentence for `peftport methods`. control: whether the result is a control, which
-    keeps nothing of what the donor learnt but its distribution or less.
+    keeps nothing of what the donor learnt but its distribution or less. needs: what it uses
+    beside the module and the geometries: both hosts' weights, unlabelled texts.
     """
 
     name: ClassVar[str]
     about: ClassVar[str]
     control: ClassVar[bool] = False
+    needs: ClassVar[frozenset[Need]] = frozenset()
 
     @abstractmethod
     def account(self, request: Request) -> Account:
@@ -70,10 +98,18 @@ class PortMethod(ABC):
         return account.problem
 
     @abstractmethod
-    def tensors(
-        self, request: Request, donor: Parameters, generator: torch.Generator
-    ) -> Parameters:
-        """The ported module's tensors, without lane axis."""
+    def port(
+        self,
+        request: Request,
+        donor: Parameters,
+        generator: torch.Generator,
+        means: Means | None = None,
+    ) -> Made:
+        """Rewrite the donor's tensors (without lane axis).
+
+        Args:
+            means: both hosts and texts; given to every method that needs any of them.
+        """
 
 
 def matched(request: Request, method: str) -> Account:

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from peftport.porting.account import Account, Entry
-from peftport.porting.base import PortMethod, Request, matched
+from peftport.porting.base import Made, PortMethod, Request, matched
 from peftport.techniques.base import Parameters
+
+if TYPE_CHECKING:
+    from peftport.porting.means import Means
 
 
 class Scratch(PortMethod):
@@ -37,11 +41,15 @@ class Scratch(PortMethod):
         """A fresh module is always whole."""
         return None
 
-    def tensors(
-        self, request: Request, donor: Parameters, generator: torch.Generator
-    ) -> Parameters:
+    def port(
+        self,
+        request: Request,
+        donor: Parameters,
+        generator: torch.Generator,
+        means: Means | None = None,
+    ) -> Made:
         """The technique's own initialisation on the receiving host."""
-        return request.scratch(generator)
+        return Made(request.scratch(generator), self.account(request))
 
 
 class _Sampled(PortMethod):
@@ -68,15 +76,19 @@ class _Sampled(PortMethod):
             return None
         return f"{unlike[0].source or unlike[0].target}: {unlike[0].why}"
 
-    def tensors(
-        self, request: Request, donor: Parameters, generator: torch.Generator
-    ) -> Parameters:
+    def port(
+        self,
+        request: Request,
+        donor: Parameters,
+        generator: torch.Generator,
+        means: Means | None = None,
+    ) -> Made:
         """A draw for every tensor that could be copied; the technique's start for the others."""
         result = request.scratch(generator)
         for entry in matched(request, self.name).entries:
             if entry.action == "copied" and entry.target is not None:
                 result[entry.target] = self.draw(donor[entry.target], generator)
-        return result
+        return Made(result, self.account(request))
 
     @abstractmethod
     def draw(self, tensor: Tensor, generator: torch.Generator) -> Tensor:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from peftport.porting.account import Account
-from peftport.porting.base import PortMethod, Request, matched
+from peftport.porting.base import Made, PortMethod, Request, matched
 from peftport.techniques.base import Parameters
+
+if TYPE_CHECKING:
+    from peftport.porting.means import Means
 
 
 class Copy(PortMethod):
@@ -19,12 +24,16 @@ class Copy(PortMethod):
         """Copied where name and shape agree."""
         return matched(request, self.name)
 
-    def tensors(
-        self, request: Request, donor: Parameters, generator: torch.Generator
-    ) -> Parameters:
+    def port(
+        self,
+        request: Request,
+        donor: Parameters,
+        generator: torch.Generator,
+        means: Means | None = None,
+    ) -> Made:
         """The donor's tensors; what it lacks starts as the technique starts it."""
-        result = request.scratch(generator)
-        for entry in self.account(request).entries:
+        account, result = self.account(request), request.scratch(generator)
+        for entry in account.entries:
             if entry.action == "copied" and entry.target is not None:
                 result[entry.target] = donor[entry.target].clone()
-        return result
+        return Made(result, account)

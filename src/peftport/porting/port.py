@@ -16,7 +16,7 @@ from peftport.porting.base import PortMethod, Request
 from peftport.registry import Registry
 
 if TYPE_CHECKING:
-    from peftport.techniques.base import Parameters
+    from peftport.porting.means import Means
 
 METHODS = Registry(
     "port method",
@@ -54,6 +54,7 @@ def port(
     *,
     seed: int = 0,
     allow_partial: bool = False,
+    means: Means | None = None,
 ) -> Ported:
     """Rewrite a module for another host.
 
@@ -63,12 +64,14 @@ def port(
         method: name of a port method or control.
         seed: of what the method draws.
         allow_partial: go on although tensors are dropped or initialised.
+        means: both hosts and texts, for methods that need them.
 
     Raises:
-        BadInput: the method is unknown, does not apply, or would carry over nothing or only a
-            part. Controls are never partial where shapes agree.
+        BadInput: the method is unknown, lacks what it needs, does not apply, or would carry over
+            nothing or only a part. Controls are never partial where shapes agree.
     """
     made = port_method(method)
+    require_means(made, means)
     shapes = {name: tuple(tensor.shape) for name, tensor in donor.tensors.items()}
     request = Request(donor.record, shapes, receiver)
     account = made.account(request)
@@ -79,12 +82,13 @@ def port(
             "with what is left."
         )
     generator = torch.Generator().manual_seed(seed)
-    tensors: Parameters = made.tensors(request, donor.tensors, generator)
+    result = made.port(request, donor.tensors, generator, means)
     details = {
         "method": made.name,
         "seed": seed,
         "from": donor.record.host.model_dump(),
-        "counts": account.counts(),
+        "counts": result.account.counts(),
+        **result.details,
     }
     record = donor.record.model_copy(
         update={
@@ -93,9 +97,20 @@ def port(
             "seed": seed,
             "port": details,
             "versions": versions(),
+            **result.record,
         }
     )
-    return Ported(Module(record, tensors), account)
+    return Ported(Module(record, result.tensors), result.account)
+
+
+def require_means(method: PortMethod, means: Means | None) -> None:
+    """Raise BadInput when a method lacks the hosts or the texts that it needs."""
+    if method.needs and means is None:
+        raise BadInput(f"port by {method.name} needs both hosts: {' and '.join(method.needs)}.")
+    if "texts" in method.needs and means is not None and not means.texts:
+        raise BadInput(
+            f"port by {method.name} needs unlabelled texts: give a file or folder with --text."
+        )
 
 
 def outline(folder: Path, receiver: Geometry, method: str = "copy") -> Account:

@@ -1,0 +1,5 @@
+"""`python -m peftport`: the command line without its script."""
+
+from peftport.cli import main
+
+main()

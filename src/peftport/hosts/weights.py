@@ -1,0 +1,56 @@
+"""A host's weights in its safetensors files, read one at a time: no whole model in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from safetensors import safe_open
+from torch import Tensor
+
+from peftport.errors import BadInput
+from peftport.hosts.fingerprint import read_header, weight_files
+
+
+class Weights(Mapping[str, Tensor]):
+    """Tensors by the names of the loaded model, which may lack the prefix that the files have.
+
+    A base model's files say "h.0.attn..." where the loaded causal model says
+    "transformer.h.0.attn...", and the other way round; either name finds the tensor.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._places = {
+            name: file for file in weight_files(folder) for name in read_header(file)[0]
+        }
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Read one tensor, in the type it is stored in; BadInput when the files lack it."""
+        stored = self._stored(name)
+        with safe_open(self._places[stored], framework="pt") as file:
+            return file.get_tensor(stored)
+
+    def __iter__(self) -> Iterator[str]:
+        """Names as they stand in the files."""
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._find(name) is not None
+
+    def _stored(self, name: str) -> str:
+        found = self._find(name)
+        if found is None:
+            raise BadInput(f"{self.folder} has no weight called {name!r}.")
+        return found
+
+    def _find(self, name: str) -> str | None:
+        if name in self._places:
+            return name
+        tails = [stored for stored in self._places if stored.endswith(f".{name}")]
+        _, _, short = name.partition(".")
+        candidates = tails or [stored for stored in (short,) if stored in self._places]
+        return candidates[0] if len(candidates) == 1 else None
