@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import struct
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from peftport.errors import BadInput
 from peftport.files import read_json
 
 _CHUNK = 1 << 24
+_TICK = 2_000_000_000
 _HEADER_LIMIT = 100_000_000
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1}
 
@@ -86,7 +88,10 @@ def weight_files(folder: Path) -> list[Path]:
 def fingerprint(folder: Path) -> str:
     """SHA-256 over name, type, shape and bytes of every weight, as 64 hexadecimal digits."""
     files = weight_files(folder)
-    return _fingerprint(tuple((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files))
+    key = tuple((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files)
+    # A file of this very moment can be written again without another time or size: not yet kept.
+    settled = all(time.time_ns() - modified > _TICK for _, modified, _ in key)
+    return _fingerprint(key) if settled else _fingerprint.__wrapped__(key)
 
 
 @lru_cache(maxsize=64)
