@@ -30,6 +30,7 @@ def work(number: int = 0, **orders: Any) -> Work:
         options=orders,
         training={},
         limit_train=None,
+        split="test",
         limit_test=None,
         budgets=(0, 5),
         starts=(),

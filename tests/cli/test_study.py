@@ -186,6 +186,20 @@ def test_failed_runs_end_with_1_and_say_where_to_look(spec_file, tmp_path):
     assert all(row["error"] and row["accuracy"] == row["n_test"] == "" for row in failed)
 
 
+def test_rates_are_chosen_on_validation_and_what_was_tried_is_kept(spec_file, tmp_path):
+    arguments = ["tune", spec_file, "--seeds", 1, "--out", tmp_path / "rates"]
+    found = json.loads(call(*arguments, "--rates", "0.01", "--json").stdout)
+    assert found["learning_rates"] == {"lora": 0.01}
+    ended = call(*arguments, "--rates", "0.01,1e-9")
+    assert ended.returncode == 0, ended.stderr
+    assert "learning rate 0.01, tested on validation" in ended.stderr
+    assert ended.stdout.rstrip().splitlines()[-1] == "  learning_rates: {lora: 0.01}"
+    rows = list(csv.DictReader(io.StringIO(call("export", tmp_path / "rates" / "0.01").stdout)))
+    assert {row["study"] for row in rows} == {"tiny-rate-0.01 (validation)"}
+    assert {row["n_test"] for row in rows} == {"32"}
+    assert {row["seed"] for row in rows} == {"2"}
+
+
 def has_ray() -> bool:
     return importlib.util.find_spec("ray") is not None
 

@@ -37,7 +37,7 @@ def test_the_columns_of_an_export_are_told_in_order() -> None:
     assert tuple(told[: len(COLUMNS)]) == COLUMNS
 
 
-@pytest.mark.parametrize("verb", ["plan", "run", "status", "report", "export"])
+@pytest.mark.parametrize("verb", ["plan", "tune", "run", "status", "report", "export"])
 def test_every_option_is_told(verb: str) -> None:
     from typer.main import get_command
 

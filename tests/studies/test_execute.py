@@ -37,6 +37,7 @@ def work(tiny_host, tiny_continuation, tiny_task, request):
         options=facts.techniques["lora"],
         training={"batch_size": 8, "warmup": 2, "clip": 1.0, "weight_decay": 0.0},
         limit_train=None,
+        split="test",
         limit_test=None,
         budgets=(0, 4, 8),
         starts=tuple(Start("scratch", seed, 0.01) for seed in (0, 1, 2)),
@@ -199,3 +200,11 @@ def test_a_bare_host_is_tested_for_every_seed(work):
 def test_what_changed_since_the_plan_is_refused(work, mark):
     with pytest.raises(BadInput, match="no longer what it was"):
         run(replace(work, **{mark: "another"}))
+
+
+def test_a_pack_is_tested_on_the_split_that_it_names(work):
+    tested = {split: run(replace(work, split=split))[8] for split in ("test", "validation")}
+    rows = {split: found.lanes[0].metrics["n_test"] for split, found in tested.items()}
+    assert rows == {"test": 48, "validation": 32}
+    bare = replace(work, technique="", budgets=(0,), tests={0: (0,)}, keeps={}, split="validation")
+    assert run(bare)[0].lanes[0].metrics["n_test"] == 32

@@ -96,6 +96,17 @@ def test_another_limit_of_test_rows_changes_every_id():
     assert not set(ids(spec(limit_test=5)).values()) & set(ids().values())
 
 
+def test_the_split_is_part_of_an_id_where_it_is_not_the_test():
+    assert ids(spec(split="test")) == ids()
+    assert not set(ids(spec(split="validation")).values()) & set(ids().values())
+
+
+def test_a_donor_is_the_same_wherever_runs_are_tested():
+    names, others = identity(), identity(spec(split="validation", limit_test=5))
+    donors = [list(Plan(made).donors()) for made in (spec(), spec(split="validation"))]
+    assert [*map(names.donor, donors[0])] == [*map(others.donor, donors[1])]
+
+
 def test_another_limit_of_training_rows_changes_the_id_of_every_trained_run():
     assert not _trained(ids(spec(limit_train=5))) & _trained(ids())
 

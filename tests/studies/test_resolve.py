@@ -113,6 +113,12 @@ def test_tasks_of_other_numbers_of_classes_are_not_joined(made, tiny_task, tmp_p
     assert "setting films -> three: a module for 2 classes cannot be tested on 3" in message
 
 
+def test_true_classes_are_those_of_the_split_that_is_tested(made):
+    facts = resolve(made(split="validation"), fetch=True)
+    assert len(facts.gold["films"]) == 32
+    assert len(resolve(made(split="validation", limit_test=7), fetch=True).gold["films"]) == 7
+
+
 def recorded(folder, origin: str, steps: int) -> None:
     """Leave the record of a pretraining in a host's folder."""
     record = {"from": {"name": "x", "fingerprint": origin}, "steps": steps}

@@ -62,7 +62,7 @@ def _facts(store: Store, folder: Path) -> dict[str, Any]:
     counts = Plan(parse_spec(spec, str(folder / NAME))).count()
     sittings = store.sittings()
     return {
-        "study": spec["name"],
+        "study": store.title,
         "spec": spec | {kind: _places(spec[kind]) for kind in ("hosts", "tasks")},
         "hosts": [_host(label, host) for label, host in facts["hosts"].items()],
         "tasks": [_task(label, task) for label, task in facts["tasks"].items()],

@@ -1,4 +1,4 @@
-"""`peftport study`: plan, run, status, report, export."""
+"""`peftport study`: plan, tune, run, status, report, export."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from peftport.cli.output import AsJson, say, show
+from peftport.cli.output import AsJson, parse_numbers, say, show
 from peftport.errors import BadInput
 
 if TYPE_CHECKING:
@@ -59,6 +59,54 @@ def plan(
     if measure:
         found["estimate"] = _estimate(planned, facts)
     show(found, outline_text(found), as_json)
+
+
+@app.command()
+def tune(
+    spec: SpecName,
+    settings: Settings = None,
+    rates: Annotated[
+        str, typer.Option(metavar="R1,R2,...", help="Learning rates to choose from.")
+    ] = "0.001,0.003,0.01,0.03",
+    seeds: Annotated[
+        int, typer.Option(min=1, help="How many seeds, none of which the study uses.")
+    ] = 2,
+    out: Annotated[
+        Path | None, typer.Option(help="A folder for the studies of the rates; runs/NAME-rates.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="As for run.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="As for run.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Choose each technique's learning rate on the validation split.
+
+    Trains the first pair of each relation in the first setting with every rate, the same rates for
+    modules that are native, ported, sampled and from scratch. What was tried is kept: the same
+    command with more rates tries those alone.
+    """
+    from peftport.studies import tune as tuning
+    from peftport.studies.executors import Options
+    from peftport.studies.executors.local import LocalExecutor
+    from peftport.studies.load import load_spec
+    from peftport.studies.progress import Lines
+    from peftport.studies.run import run_study
+    from peftport.studies.store import read_store
+
+    loaded = load_spec(spec, settings or ())
+    made = tuning.candidates(loaded, parse_numbers(rates, "--rates", float), seeds)
+    folder = out or Path("runs") / f"{loaded.name}-rates"
+    rows = {}
+    for rate, candidate in made.items():
+        say(f"learning rate {rate:g}, tested on {candidate.split}")
+        executor = LocalExecutor.from_options(Options(workers, threads))
+        outcome = run_study(candidate, folder / f"{rate:g}", executor, progress=Lines(sys.stderr))
+        if outcome.interrupted:
+            say("Interrupted; the same command goes on.")
+            raise typer.Exit(130)
+        with read_store(folder / f"{rate:g}") as store:
+            rows[rate] = list(store.rows())
+    found = tuning.tried(rows)
+    show(tuning.record(found, made), tuning.text(found, made), as_json)
 
 
 @app.command()

@@ -176,6 +176,7 @@ class Driver:
             options=self._facts.techniques.get(arm.technique, {}),
             training=spec.training.model_dump(exclude={"learning_rates"}),
             limit_train=spec.limit_train,
+            split=spec.split,
             limit_test=spec.limit_test,
             budgets=tuple(job.budgets),
             starts=tuple(self._lane(trajectory) for trajectory in job.pack.lanes),

@@ -18,9 +18,9 @@ from peftport.errors import BadInput, PeftportError, RunFailed
 from peftport.hosts.host import Host, load_host
 from peftport.modules import HostName, Module, Record
 from peftport.porting import port
-from peftport.studies.resolve import class_bytes
+from peftport.studies.resolve import class_bytes, load_limited
 from peftport.studies.work import Kept, LaneResult, PackReading, Start, Work
-from peftport.tasks import Encoded, Task, encode, load_task
+from peftport.tasks import Encoded, Task, encode
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, stack_lanes, take_lane
 from peftport.techniques.head import initial_head
@@ -61,7 +61,9 @@ class _Place:
 
     def __init__(self, work: Work) -> None:
         self.host = _load_host(work.host)
-        self.task, self.record = _load_task(work.task, work.limit_train, work.limit_test)
+        self.task, self.record = _load_task(
+            work.task, work.limit_train, work.split, work.limit_test
+        )
         for name, found, planned in (
             (work.host_name, self.host.fingerprint, work.host_mark),
             (work.task_name, self.record["fingerprint"], work.task_mark),
@@ -153,7 +155,7 @@ class _Trained:
             self.technique,
             self.config,
             parameters,
-            self.place.encoded("test"),
+            self.place.encoded(self.work.split),
             self.place.readout,
         )
         return dict(zip((self.lanes[place] for place in places), found, strict=True))
@@ -207,7 +209,7 @@ def _bare_host(work: Work, place: _Place) -> PackReading:
         for start in work.starts
     ]
     found = evaluate(
-        place.host, None, None, stack_lanes(heads), place.encoded("test"), place.readout
+        place.host, None, None, stack_lanes(heads), place.encoded(work.split), place.readout
     )
     each = found if len(found) == len(work.starts) else found * len(work.starts)
     lanes = (
@@ -231,10 +233,10 @@ def _load_host(location: str) -> Host:
 
 @lru_cache(maxsize=8)
 def _load_task(
-    location: str, limit_train: int | None, limit_test: int | None
+    location: str, limit_train: int | None, split: str, limit_test: int | None
 ) -> tuple[Task, dict[str, Any]]:
     """The task and its record, which is a hash over all rows and worth keeping."""
-    task = load_task(location, limit_train=limit_train, limit_test=limit_test)
+    task = load_limited(location, limit_train, split, limit_test)
     return task, task.record()
 
 

@@ -75,6 +75,8 @@ class Identity:
             "task": self._tasks[arm.task],
             "limit_test": spec.limit_test,
         }
+        if spec.split != "test":
+            found["split"] = spec.split
         if arm.kind == "host":
             return found
         training = spec.training.model_dump(exclude={"learning_rates"})
@@ -112,16 +114,17 @@ class _Shared:
         return f'{a}{budget}{b}"{condition}"{c}{seed}{d}'
 
     def donor(self, budget: int | None, seed: int) -> str:
-        """The configuration of a donor, which does not depend on how many rows are tested."""
+        """The configuration of a donor, which does not depend on what is tested."""
         a, b, c, d = self._of_donors
         return f'{a}{budget}{b}"donor"{c}{seed}{d}'
 
     @cached_property
     def _of_donors(self) -> tuple[str, str, str, str]:
         shared = self._shared
-        return _around_own({key: shared[key] for key in shared if key != "limit_test"})
+        return _around_own({key: shared[key] for key in shared if key not in _TESTED})
 
 
+_TESTED = ("limit_test", "split")
 _OWN = ("budget", "condition", "seed")
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 

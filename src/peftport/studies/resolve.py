@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peftport.errors import BadInput
 from peftport.files import read_json
@@ -15,6 +15,9 @@ from peftport.hosts.lab import RECORD
 from peftport.hosts.source import find_host
 from peftport.registry import did_you_mean
 from peftport.studies.spec import Pair, Spec
+
+if TYPE_CHECKING:
+    from peftport.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,20 @@ def resolve(spec: Spec, *, fetch: bool) -> Facts:
             facts.gold[label] = gold
     _check_combinations(spec, facts)
     return facts
+
+
+def load_limited(
+    location: str, limit_train: int | None, split: str, limit_test: int | None
+) -> Task:
+    """The task, with at most so many rows to train on and in the split to test on."""
+    from peftport.tasks import load_task
+
+    return load_task(
+        location,
+        limit_train=limit_train,
+        limit_validation=limit_test if split == "validation" else None,
+        limit_test=limit_test if split == "test" else None,
+    )
 
 
 def class_bytes(classes: int, values: Sequence[int]) -> bytes:
@@ -149,13 +166,11 @@ def _add_genealogy(spec: Spec, hosts: dict[str, dict[str, Any]]) -> None:
 def _task(
     spec: Spec, label: str, location: str, fetch: bool, unknown: dict[str, str]
 ) -> tuple[dict[str, Any], bytes | None]:
-    from peftport.tasks import load_task
-
     if _on_hub(location) and not fetch:
         unknown[label] = "on the hub; looked up when the study runs"
         return {"location": location}, None
-    task = load_task(location, limit_train=spec.limit_train, limit_test=spec.limit_test)
-    gold = class_bytes(task.classes, task.split("test").labels)
+    task = load_limited(location, spec.limit_train, spec.split, spec.limit_test)
+    gold = class_bytes(task.classes, task.split(spec.split).labels)
     return {"location": location, **task.record()}, gold
 
 

@@ -98,7 +98,8 @@ class Spec(_Strict):
         budgets: training steps on the receiving host at which a run is tested.
         seeds: the seeds of every run; a number n stands for 0 to n-1.
         donor_steps, native_steps: length of a donor's training and of native training.
-        limit_train, limit_test: use only the first so many rows.
+        split: where runs are tested; "validation" is for choices, such as of learning rates.
+        limit_train, limit_test: use only so many rows to train and to test on.
         lanes: most trajectories that one worker trains side by side. Changes no run, but the
             order of floating-point sums.
     """
@@ -125,6 +126,7 @@ class Spec(_Strict):
     donor_steps: Positive | None = None
     native_steps: Positive | None = None
     training: Training
+    split: Literal["test", "validation"] = "test"
     limit_train: Positive | None = None
     limit_test: Positive | None = None
     lanes: Positive = 16

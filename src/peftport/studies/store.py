@@ -95,6 +95,12 @@ class Store:
         """Hosts, tasks, configurations and versions that the study was begun with."""
         return self._meta("facts")
 
+    @property
+    def title(self) -> str:
+        """The study's name, with the split that it is tested on where that is not the test."""
+        split = self.spec.get("split", "test")
+        return self.spec["name"] + (f" ({split})" if split != "test" else "")
+
     def begin_sitting(self) -> None:
         """From here on `record` keeps how long this sitting is and what it gives."""
         with self._transaction() as db:
@@ -154,7 +160,7 @@ class Store:
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows as they are exported, in the order of their columns."""
         select = ", ".join(c for c in COLUMNS if c != "study")
-        study = self.spec["name"]
+        study = self.title
         for values in self._db.execute(f"SELECT {select} FROM runs {_ORDER}"):
             row = dict(zip((c for c in COLUMNS if c != "study"), values, strict=True))
             yield {column: study if column == "study" else row[column] for column in COLUMNS}

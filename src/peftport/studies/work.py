@@ -37,6 +37,7 @@ class Work:
         host, task: where they lie; `host_name` and `task_name` are the study's names for them.
         host_mark, task_mark: the fingerprints that the study was planned with.
         starts: the lanes.
+        split: where lanes are tested; `limit_test` limits its rows.
         tests: budget -> the lanes that are tested there.
         keeps: budget -> the lanes whose module is sent back there.
         budgets: where the trajectories are read, in ascending order.
@@ -53,6 +54,7 @@ class Work:
     options: Mapping[str, Any]
     training: Mapping[str, Any]
     limit_train: int | None
+    split: str
     limit_test: int | None
     budgets: tuple[int, ...]
     starts: tuple[Start, ...]

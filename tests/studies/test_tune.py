@@ -1,0 +1,108 @@
+"""Learning rates chosen on validation, on seeds that the study does not use."""
+
+from __future__ import annotations
+
+import pytest
+
+from peftport.errors import BadInput
+from peftport.studies.plan import Plan
+from peftport.studies.spec import parse_spec
+from peftport.studies.tune import candidates, chosen, record, text, tried
+from study_specs import spec
+
+
+def row(rate: float, condition: str, accuracy: float | None, budget: int = 10) -> dict:
+    return {
+        "technique": "lora",
+        "condition": condition,
+        "budget": budget,
+        "accuracy": accuracy,
+        "rate": rate,
+    }
+
+
+def rows_of(*rows: dict) -> dict[float, list[dict]]:
+    return {rate: [r for r in rows if r["rate"] == rate] for rate in {r["rate"] for r in rows}}
+
+
+def test_candidates_share_no_seed_with_the_study_and_are_tested_on_validation():
+    for candidate in candidates(spec(seeds=[3, 7]), [0.01, 0.001], 2).values():
+        assert candidate.seeds == (8, 9)
+        assert candidate.split == "validation"
+
+
+def test_every_candidate_trains_all_conditions_of_a_technique_with_its_rate():
+    for rate, candidate in candidates(spec(), [0.01, 0.001], 1).items():
+        assert {arm.learning_rate for arm in Plan(candidate).arms} == {rate}
+        assert set(candidate.conditions) == {"native", "scratch", "ported", "sampled"}
+
+
+def test_candidates_are_specifications_that_differ_in_their_rates_alone():
+    made = candidates(spec(), [0.01, 0.001], 1)
+    assert list(made) == [0.001, 0.01]
+    for candidate in made.values():
+        parse_spec(candidate.model_dump(mode="json"), "test")
+    one, other = (c.model_dump(exclude={"name", "training"}) for c in made.values())
+    assert one == other
+
+
+def test_a_candidate_has_the_first_pair_of_each_relation_and_the_first_setting():
+    pairs = [
+        {"origin": "a", "receiver": "a", "relation": "same"},
+        {"origin": "a", "receiver": "b", "relation": "continuation"},
+        {"origin": "b", "receiver": "a", "relation": "continuation"},
+        {"origin": "a", "receiver": "c", "relation": "independent"},
+    ]
+    tasks = ["films", "food"]
+    settings = [{"origin_task": task, "task": task} for task in tasks]
+    candidate = candidates(spec(pairs=pairs, settings=settings), [0.01], 1)[0.01]
+    assert [(p.origin, p.receiver) for p in candidate.pairs] == [("a", "b"), ("a", "c")]
+    assert [s.task for s in candidate.settings] == ["films"]
+    only = candidates(spec(pairs=pairs[:1]), [0.01], 1)[0.01]
+    assert [p.relation for p in only.pairs] == ["same"]
+
+
+def test_a_study_that_trains_nothing_has_no_rates_to_choose():
+    with pytest.raises(BadInput, match="needs no rates"):
+        candidates(spec(conditions=["scratch"], budgets=[0]), [0.01], 1)
+
+
+def test_conditions_count_alike_however_many_runs_they_have():
+    found = tried(
+        rows_of(
+            row(0.01, "native", 0.5),
+            *[row(0.01, "ported", 0.9)] * 3,
+            row(0.1, "native", 0.8),
+            *[row(0.1, "ported", 0.7)] * 3,
+        )
+    )
+    assert [each.mean for each in found] == pytest.approx([0.7, 0.75])
+    assert chosen(found) == {"lora": 0.1}
+
+
+def test_zero_shot_runs_do_not_count_and_failed_ones_count_as_nothing():
+    found = tried(
+        rows_of(
+            row(0.01, "ported", 0.6),
+            row(0.1, "ported", 0.9),
+            row(0.1, "ported", None),
+            row(0.1, "ported", 1.0, budget=0),
+        )
+    )
+    assert [each.accuracy for each in found] == [{"ported": 0.6}, {"ported": 0.45}]
+
+
+def test_the_smallest_of_equal_rates_is_chosen():
+    assert chosen(tried(rows_of(row(0.1, "ported", 0.9), row(0.01, "ported", 0.9)))) == {
+        "lora": 0.01
+    }
+
+
+def test_it_is_said_on_what_rates_were_chosen_and_how_a_specification_has_them():
+    made = candidates(spec(), [0.01, 0.1], 1)
+    found = tried(rows_of(row(0.01, "ported", 0.6), row(0.1, "ported", 0.9)))
+    said = text(found, made)
+    assert "on validation: a -> b, a -> c; films; seeds 2" in said
+    assert "lora             0.1    0.900    0.900  chosen" in said
+    assert said.endswith("training:\n  learning_rates: {lora: 0.1}")
+    assert record(found, made)["learning_rates"] == {"lora": 0.1}
