@@ -20,24 +20,16 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Say what a port of MODULE would do on a host, and whether it can. Reads no weights."""
-    from peftport.errors import BadInput
     from peftport.hosts import geometry_by_name, geometry_from_record
     from peftport.modules import formats, read_outline
-    from peftport.porting import port_method
-    from peftport.porting.base import Request
+    from peftport.porting import judge, port_method
 
     # A file that cannot be read is bad input, and no answer.
     record, shapes = read_outline(module, from_host, not no_pickle)
     receiver = geometry_by_name(to)
     origin = geometry_from_record(record.geometry)
-    port_method(method)
-    problem: str | None
-    counts: dict[str, int] = {}
-    try:
-        account = port_method(method).account(Request(record, shapes, receiver))
-        problem, counts = port_method(method).problem(account), account.counts()
-    except BadInput as error:
-        problem = str(error)
+    made = port_method(method)
+    verdict = judge(made, made.request(record, shapes, receiver))
     found: dict[str, Any] = {
         "module": str(module),
         "format": formats.format_of(module),
@@ -45,9 +37,9 @@ def check(
         "made_for": record.host.name,
         "to": to,
         "method": method,
-        "can_port": problem is None,
-        "problem": problem,
-        "counts": counts,
+        "can_port": verdict.problem is None,
+        "problem": verdict.problem,
+        "counts": verdict.account.counts() if verdict.account else {},
         "same_geometry": origin == receiver,
         "differences": _differences(origin.record(), receiver.record()),
     }

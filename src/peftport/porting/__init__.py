@@ -1,7 +1,8 @@
 """Porting: methods and controls, found by name, and the account of what they did."""
 
 from peftport.porting.account import Account, Entry
-from peftport.porting.port import METHODS, SAMPLINGS, Ported, outline, port, port_method
+from peftport.porting.methods import METHODS, SAMPLINGS, judge, judge_all, port_method
+from peftport.porting.port import Ported, port
 
 __all__ = [
     "METHODS",
@@ -9,7 +10,8 @@ __all__ = [
     "Account",
     "Entry",
     "Ported",
-    "outline",
+    "judge",
+    "judge_all",
     "port",
     "port_method",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -10,6 +11,7 @@ import torch
 
 from peftport.hosts.geometry import Geometry, geometry_from_record
 from peftport.modules import Record
+from peftport.options import Options, chosen
 from peftport.porting.account import Account, Entry
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Shapes
@@ -21,16 +23,26 @@ if TYPE_CHECKING:
 Need = Literal["weights", "texts"]
 
 
+class MethodOptions(Options):
+    """A port method's options; unknown keys are errors. A method without any has just this.
+
+    The option by which the layers of hosts of other depth are paired is called `layers` in every
+    method that has it: `--layers` sets it.
+    """
+
+
 @dataclass(frozen=True)
 class Request:
-    """What is to be ported, and to what, without any tensor.
+    """What is to be ported, and to what, without any tensor; made by `PortMethod.request`.
 
     donor: the module's record. shapes: its tensors' shapes. receiver: the receiving geometry.
+    options: the method's, an instance of its `Options` with every default filled in.
     """
 
     donor: Record
     shapes: Shapes
     receiver: Geometry
+    options: Any = field(default_factory=MethodOptions)
 
     @property
     def origin(self) -> Geometry:
@@ -79,15 +91,48 @@ class Made:
 class PortMethod(ABC):
     """A way to rewrite a module for another host. Instances hold no state.
 
-    about: one sentence for `peftport methods`. control: whether the result is a control, which
-    keeps nothing of what the donor learnt but its distribution or less. needs: what it uses
-    beside the module and the geometries: both hosts' weights, unlabelled texts.
+    about: one sentence for `peftport methods`. limits: what it cannot do, in a sentence or two.
+    source: the paper it follows. control: whether the result is a control, which keeps nothing of
+    what the donor learnt but its distribution or less. needs: what it uses beside the module and
+    the geometries: both hosts' weights, unlabelled texts; `requires` tells it with the options
+    known. techniques: those that it can port; None for all. Options: what can be set with
+    `--set KEY=VALUE`, found in `request.options`.
     """
 
     name: ClassVar[str]
     about: ClassVar[str]
+    limits: ClassVar[str] = ""
+    source: ClassVar[str] = ""
     control: ClassVar[bool] = False
     needs: ClassVar[frozenset[Need]] = frozenset()
+    techniques: ClassVar[frozenset[str] | None] = None
+    Options: ClassVar[type[MethodOptions]] = MethodOptions
+
+    def request(
+        self,
+        donor: Record,
+        shapes: Shapes,
+        receiver: Geometry,
+        options: Mapping[str, Any] | None = None,
+    ) -> Request:
+        """What is asked of this method; BadInput names an option that is unknown or wrong."""
+        return Request(
+            donor, shapes, receiver, chosen(self.Options, options or {}, f"port by {self.name}")
+        )
+
+    def requires(self, options: Any) -> frozenset[Need]:
+        """What it needs with these options: both hosts and texts where layers go by activations."""
+        paired = getattr(options, "layers", None) == "cka"
+        return self.needs | {"weights", "texts"} if paired else self.needs
+
+    def refusal(self, request: Request) -> str | None:
+        """Why the method does not apply to this technique or these hosts; None when it does.
+
+        A method that asks more than its techniques says so here, and calls this first.
+        """
+        if self.techniques is None or request.donor.technique in self.techniques:
+            return None
+        return f"it ports {', '.join(sorted(self.techniques))}, not {request.donor.technique}"
 
     @abstractmethod
     def account(self, request: Request) -> Account:
@@ -108,7 +153,7 @@ class PortMethod(ABC):
         """Rewrite the donor's tensors (without lane axis).
 
         Args:
-            means: both hosts and texts; given to every method that needs any of them.
+            means: both hosts and texts; given to every method that requires any of them.
         """
 
 

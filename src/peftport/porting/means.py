@@ -45,15 +45,11 @@ class Side:
 
 @dataclass(frozen=True)
 class Means:
-    """What a method may use beside the module.
-
-    texts: unlabelled, in no order. layers: how the layers of hosts of other depth are paired.
-    """
+    """What a method may use beside the module; texts are unlabelled and in no order."""
 
     origin: Side
     receiver: Side
     texts: tuple[str, ...] = ()
-    layers: str = "proportional"
 
 
 def side(name: str, device: str = "cpu") -> Side:

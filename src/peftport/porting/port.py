@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
-from peftport.modules import HostName, Module, read_outline, versions
+from peftport.modules import HostName, Module, versions
 from peftport.porting.account import Account
 from peftport.porting.base import PortMethod, Request
-from peftport.registry import Registry
+from peftport.porting.methods import judge, judge_all, port_method
 
 if TYPE_CHECKING:
     from peftport.porting.means import Means
-
-METHODS = Registry(
-    "port method",
-    {
-        "copy": "peftport.porting.copy:Copy",
-        "scratch": "peftport.porting.controls:Scratch",
-        "gaussian": "peftport.porting.controls:Gaussian",
-        "permuted": "peftport.porting.controls:Permuted",
-        "spectrum": "peftport.porting.controls:Spectrum",
-        "sampled": "peftport.porting.controls:Gaussian",
-    },
-)
-SAMPLINGS = ("gaussian", "permuted", "spectrum")
 
 
 @dataclass(frozen=True)
@@ -40,18 +27,13 @@ class Ported:
     account: Account
 
 
-def port_method(name: str) -> PortMethod:
-    """The port method called `name`; BadInput with what is known when there is none."""
-    made: PortMethod = METHODS.get(name)()
-    return made
-
-
 def port(
     donor: Module,
     receiver: Geometry,
     host: HostName,
     method: str = "copy",
     *,
+    options: Mapping[str, Any] | None = None,
     seed: int = 0,
     allow_partial: bool = False,
     means: Means | None = None,
@@ -62,29 +44,26 @@ def port(
         donor: the module, on its own host.
         receiver: geometry of the receiving host; `host` is its name and fingerprint.
         method: name of a port method or control.
+        options: the method's, by name; defaults for the others.
         seed: of what the method draws.
         allow_partial: go on although tensors are dropped or initialised.
         means: both hosts and texts, for methods that need them.
 
     Raises:
-        BadInput: the method is unknown, lacks what it needs, does not apply, or would carry over
-            nothing or only a part. Controls are never partial where shapes agree.
+        BadInput: the method or an option is unknown, it lacks what it needs, does not apply, or
+            would carry over nothing or only a part; the message names methods that apply.
+            Controls are never partial where shapes agree.
     """
     made = port_method(method)
-    require_means(made, means)
     shapes = {name: tuple(tensor.shape) for name, tensor in donor.tensors.items()}
-    request = Request(donor.record, shapes, receiver)
-    account = made.account(request)
-    problem = made.problem(account)
-    if problem and not allow_partial:
-        raise BadInput(
-            f"port by {made.name}: {problem}. Try another --method, or --allow-partial to go on "
-            "with what is left."
-        )
+    request = made.request(donor.record, shapes, receiver, options)
+    _require_applies(made, request, allow_partial)
+    _require_means(made, request, means)
     generator = torch.Generator().manual_seed(seed)
     result = made.port(request, donor.tensors, generator, means)
     details = {
         "method": made.name,
+        "options": request.options.model_dump(mode="json"),
         "seed": seed,
         "from": donor.record.host.model_dump(),
         "counts": result.account.counts(),
@@ -103,17 +82,28 @@ def port(
     return Ported(Module(record, result.tensors), result.account)
 
 
-def require_means(method: PortMethod, means: Means | None) -> None:
+def _require_applies(method: PortMethod, request: Request, allow_partial: bool) -> None:
+    """Raise BadInput when a method cannot port what is requested, or not all of it."""
+    found = judge(method, request)
+    if found.problem is None or (found.account is not None and allow_partial):
+        return
+    others = [
+        verdict.method
+        for verdict in judge_all(request.donor, request.shapes, request.receiver)
+        if verdict.problem is None and verdict.method != method.name
+    ]
+    hint = f"Methods that can: {', '.join(others)}." if others else "No other method can."
+    if found.account is not None:
+        hint += " With --allow-partial it goes on with what is left."
+    raise BadInput(f"port by {method.name}: {found.problem}. {hint}")
+
+
+def _require_means(method: PortMethod, request: Request, means: Means | None) -> None:
     """Raise BadInput when a method lacks the hosts or the texts that it needs."""
-    if method.needs and means is None:
-        raise BadInput(f"port by {method.name} needs both hosts: {' and '.join(method.needs)}.")
-    if "texts" in method.needs and means is not None and not means.texts:
+    needs = method.requires(request.options)
+    if needs and means is None:
+        raise BadInput(f"port by {method.name} needs both hosts: {' and '.join(sorted(needs))}.")
+    if "texts" in needs and means is not None and not means.texts:
         raise BadInput(
             f"port by {method.name} needs unlabelled texts: give a file or folder with --text."
         )
-
-
-def outline(folder: Path, receiver: Geometry, method: str = "copy") -> Account:
-    """What a port of the module in `folder` would do, told without reading any tensor's data."""
-    record, shapes = read_outline(folder)
-    return port_method(method).account(Request(record, shapes, receiver))

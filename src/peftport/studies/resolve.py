@@ -240,8 +240,7 @@ def _check_port(
     from peftport.hosts.geometry import geometry_from_record
     from peftport.modules import HostName, Record
     from peftport.modules.module import expected_shapes
-    from peftport.porting import port_method
-    from peftport.porting.base import Request
+    from peftport.porting import judge, port_method
     from peftport.techniques import technique
 
     origin, receiver = (
@@ -259,8 +258,7 @@ def _check_port(
         seed=0,
     )
     method = port_method(way)
-    request = Request(record, expected_shapes(record), receiver)
-    problem = method.problem(method.account(request))
+    problem = judge(method, method.request(record, expected_shapes(record), receiver)).problem
     if problem:
         raise BadInput(
             f"pair {pair.origin} -> {pair.receiver}: {name} cannot be ported by {way}: {problem}. "

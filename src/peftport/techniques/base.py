@@ -14,12 +14,10 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
-from peftport.registry import did_you_mean
+from peftport.options import Options, chosen
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -28,10 +26,8 @@ Parameters = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
 
 
-class Configuration(BaseModel):
+class Configuration(Options):
     """A technique's options; unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Technique(ABC):
@@ -68,18 +64,7 @@ class Technique(ABC):
 
     def configure(self, options: Mapping[str, Any]) -> Any:
         """Build the configuration from options; BadInput names the option that is wrong."""
-        try:
-            return self.Config(**options)
-        except ValidationError as error:
-            first = error.errors()[0]
-            option = ".".join(str(part) for part in first["loc"]) or "configuration"
-            known = list(self.Config.model_fields)
-            hint = ""
-            if first["type"] == "extra_forbidden":
-                hint = f"{did_you_mean(option, known)} Known: {', '.join(known)}."
-            raise BadInput(
-                f"technique {self.name}: option {option!r}: {first['msg']}.{hint}"
-            ) from error
+        return chosen(self.Config, options, f"technique {self.name}")
 
 
 Rewrite = Callable[[Tensor, Tensor], Tensor]

@@ -1,0 +1,72 @@
+"""Options of techniques and of port methods: names with types and defaults, read from what a user
+gave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from peftport.errors import BadInput
+from peftport.registry import did_you_mean
+
+
+class Options(BaseModel):
+    """Named options; unknown names are errors.
+
+    A field is an option: its type and bounds say what it may be, its default what it is when
+    nothing is given, and `Field(description=...)` what it does.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Kind = TypeVar("Kind", bound=Options)
+
+
+def chosen(kind: type[Kind], given: Mapping[str, Any], of: str) -> Kind:
+    """Build options from names and values.
+
+    Args:
+        of: whose options they are, for messages: "technique lora".
+
+    Raises:
+        BadInput: names the option that is unknown or wrong.
+    """
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = ".".join(str(part) for part in first["loc"]) or "configuration"
+        known = list(kind.model_fields)
+        hint = ""
+        if first["type"] == "extra_forbidden":
+            listed = f" Known: {', '.join(known)}." if known else " It has none."
+            hint = f"{did_you_mean(option, known)}{listed}"
+        raise BadInput(f"{of}: option {option!r}: {first['msg']}.{hint}") from error
+
+
+def described(kind: type[Options]) -> list[dict[str, Any]]:
+    """Every option's name, type, default and description, JSON-ready."""
+    schema = kind.model_json_schema(mode="serialization")["properties"] if kind.model_fields else {}
+    return [
+        {
+            "name": name,
+            "type": _type(schema[name]),
+            "default": None if field.is_required() else field.default,
+            "about": field.description or "",
+        }
+        for name, field in kind.model_fields.items()
+    ]
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    """A type in words: "integer", "number or null", "one of proportional, every, cka"."""
+    if "enum" in schema:
+        return "one of " + ", ".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return str(schema["const"])
+    if "anyOf" in schema:
+        return " or ".join(_type(each) for each in schema["anyOf"])
+    return str(schema.get("type", "anything"))

@@ -1,0 +1,68 @@
+"""Port methods and controls by name, and which of them could port a module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from peftport.errors import BadInput
+from peftport.hosts.geometry import Geometry
+from peftport.modules import Record
+from peftport.porting.account import Account
+from peftport.porting.base import Need, PortMethod, Request
+from peftport.registry import Registry
+from peftport.techniques.base import Shapes
+
+METHODS = Registry(
+    "port method",
+    {
+        "copy": "peftport.porting.copy:Copy",
+        "scratch": "peftport.porting.controls:Scratch",
+        "gaussian": "peftport.porting.controls:Gaussian",
+        "permuted": "peftport.porting.controls:Permuted",
+        "spectrum": "peftport.porting.controls:Spectrum",
+        "sampled": "peftport.porting.controls:Gaussian",
+    },
+)
+SAMPLINGS = ("gaussian", "permuted", "spectrum")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a method could port a module to a host, told from shapes alone.
+
+    problem: why it cannot, or why the port would be empty or partial; None when nothing is against
+    it. requires: what it uses beside the module. account: what it would do, where it can tell.
+    """
+
+    method: str
+    problem: str | None
+    requires: frozenset[Need]
+    account: Account | None = None
+
+
+def port_method(name: str) -> PortMethod:
+    """The port method called `name`; BadInput with what is known when there is none."""
+    made: PortMethod = METHODS.get(name)()
+    return made
+
+
+def judge(method: PortMethod, request: Request) -> Verdict:
+    """Whether a method could do what is requested of it (`PortMethod.request`)."""
+    requires = method.requires(request.options)
+    try:
+        refusal = method.refusal(request)
+        account = None if refusal else method.account(request)
+    except BadInput as error:
+        return Verdict(method.name, str(error).removesuffix("."), requires)
+    problem = f"does not apply: {refusal}" if account is None else method.problem(account)
+    return Verdict(method.name, problem, requires, account)
+
+
+def judge_all(donor: Record, shapes: Shapes, receiver: Geometry) -> list[Verdict]:
+    """What `judge` says of every method that is no control, with its default options."""
+    methods = [port_method(name) for name in METHODS]
+    return [
+        judge(method, method.request(donor, shapes, receiver))
+        for method in methods
+        if not method.control
+    ]
