@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from pydantic import Field
@@ -46,10 +46,10 @@ class Soft(PortMethod):
         generator: torch.Generator,
         means: Means | None = None,
     ) -> Made:
-        """The donor's tensors, scaled; it tells how many texts it was given."""
+        """The donor's tensors, scaled; it tells which host it was given."""
         assert means is not None
         tensors = {name: donor[name] * request.options.scale for name in request.wanted}
-        found: dict[str, Any] = {"texts": len(means.texts), "receiver": means.receiver.name}
+        found = {"receiver": means.receiver.name}
         return Made(tensors, self.account(request), details=found)
 
 

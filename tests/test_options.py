@@ -26,10 +26,14 @@ def test_options_are_built_with_their_defaults():
 @pytest.mark.parametrize(
     ("kind", "given", "message"),
     [
-        (Some, {"scal": 1}, "method x: option 'scal': .*Did you mean 'scale'.* Known: scale, "),
+        (
+            Some,
+            {"scal": 1},
+            "method x: option 'scal': no such option. Did you mean 'scale'.* Known: scale, ",
+        ),
         (Some, {"scale": 0}, "method x: option 'scale': .*greater than 0"),
         (Some, {"layers": "all"}, "method x: option 'layers': .*'every' or 'cka'"),
-        (Options, {"scale": 1}, "method x: option 'scale': .*It has none"),
+        (Options, {"scale": 1}, "method x: option 'scale': .*It takes none"),
     ],
 )
 def test_a_wrong_option_is_refused_by_its_name(kind, given, message):

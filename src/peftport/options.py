@@ -40,11 +40,12 @@ def chosen(kind: type[Kind], given: Mapping[str, Any], of: str) -> Kind:
         first = error.errors()[0]
         option = ".".join(str(part) for part in first["loc"]) or "configuration"
         known = list(kind.model_fields)
-        hint = ""
-        if first["type"] == "extra_forbidden":
-            listed = f" Known: {', '.join(known)}." if known else " It has none."
-            hint = f"{did_you_mean(option, known)}{listed}"
-        raise BadInput(f"{of}: option {option!r}: {first['msg']}.{hint}") from error
+        if first["type"] != "extra_forbidden":
+            raise BadInput(f"{of}: option {option!r}: {first['msg']}.") from error
+        listed = f"Known: {', '.join(known)}." if known else "It takes none."
+        raise BadInput(
+            f"{of}: option {option!r}: no such option.{did_you_mean(option, known)} {listed}"
+        ) from error
 
 
 def described(kind: type[Options]) -> list[dict[str, Any]]:

@@ -3,52 +3,21 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from modules.formats.modules import GOLDEN, made, same
-from peftport.cli import main
 from peftport.files import read_json
 from peftport.modules import formats, load_module
 from tiny_runs import host_in
 
 
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """A function that calls peftport and gives its exit code, its output and its errors."""
-    logger = logging.getLogger("peftport")
-    handlers, level = list(logger.handlers), logger.level
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["peftport", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    yield run
-    logger.handlers[:], logger.level = handlers, level
-
-
-@pytest.fixture
-def from_peft(tiny_host, tmp_path) -> Path:
-    """A LoRA module as peft keeps it, which knows nothing of its task."""
-    module = made(host_in(tiny_host("llama")), "lora", classes=0)
-    formats.save(module, tmp_path / "theirs", "peft")
-    (tmp_path / "theirs" / "peftport.json").unlink()
-    (tmp_path / "theirs" / "README.md").unlink()
-    return tmp_path / "theirs"
-
-
 def test_a_module_of_peft_s_is_ported_as_it_is(call, from_peft, tiny_continuation, tmp_path):
     receiver, out = tiny_continuation("llama"), tmp_path / "out"
-    code, text, _ = call("check", from_peft, "--to", receiver, "--json")
+    code, text, _ = call("check", from_peft, "--to", receiver, "--method", "copy", "--json")
     assert code == 0
     found = json.loads(text)
     assert (found["format"], found["can_port"]) == ("peft", True)
@@ -78,7 +47,7 @@ def test_a_module_comes_out_in_the_format_asked_for(
     assert same(load_module(out), load_module(from_peft))
     card = (out / "README.md").read_text()
     assert f"made for: `{receiver}`" in card
-    assert "by `copy`, seed 0." in card
+    assert "trained for `unknown`, by `copy`, seed 0." in card
     assert "Tensors: 8 copied; each one is in `account.json`." in card
 
 

@@ -33,7 +33,8 @@ def test_it_states_origin_method_account_and_figures(folder, tiny_host):
     host = host_in(tiny_host("t5"))
     assert "- made for: `other/'host': x` (weights `ffffffffffffffff`)" in text
     assert f"- trained on: `{host.folder}` (weights `{host.fingerprint[:16]}`)" in text
-    assert f"From `{host.folder}` (weights `{host.fingerprint[:16]}`) by `copy`, seed 3." in text
+    origin = f"From `{host.folder}` (weights `{host.fingerprint[:16]}`), trained for"
+    assert f"{origin} `<b>sst</b>`, by `copy`, seed 3.\n" in text
     assert "initialised; each one is in `account.json`" in text
     assert "`encoder.0.self.q.lora_A` initialised: the module has no such tensor" in text
     assert "- training: steps 5, learning_rate 0.01\n" in text

@@ -32,7 +32,7 @@ def lora(tiny_host) -> Module:
 @pytest.fixture
 def means(tiny_host) -> Means:
     folder = str(tiny_host("t5"))
-    return Means(side(folder), side(folder), tuple(f"text {i}" for i in range(16)))
+    return Means(side(folder), side(folder), tuple(f"text {i}" for i in range(16)), "16 lines")
 
 
 def test_a_method_reads_its_options_from_the_request(soft, lora, means):
@@ -40,13 +40,14 @@ def test_a_method_reads_its_options_from_the_request(soft, lora, means):
     name = next(iter(lora.tensors))
     assert ported.module.tensors[name].equal(3 * lora.tensors[name])
     assert ported.module.record.port["options"] == {"scale": 3.0, "layers": "proportional"}
-    assert ported.module.record.port["texts"] == 16
+    assert ported.module.record.port["texts"] == {"count": 16, "source": "16 lines"}
+    assert ported.module.record.port["receiver"] == means.receiver.name
 
 
 def test_a_wrong_option_is_refused_by_its_name(soft, lora, means):
     with pytest.raises(BadInput, match=r"port by soft: option 'scal'.*Did you mean 'scale'"):
         port(lora, lora.geometry, HERE, soft, options={"scal": 3}, means=means)
-    with pytest.raises(BadInput, match=r"port by copy: option 'scale'.*It has none"):
+    with pytest.raises(BadInput, match=r"port by copy: option 'scale'.*It takes none"):
         port(lora, lora.geometry, HERE, "copy", options={"scale": 3})
 
 

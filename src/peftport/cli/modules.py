@@ -58,6 +58,19 @@ def with_task(
     return replace(module, record=record), task
 
 
+def task_to_train(module: Module, name: str, words: str | None, limit_train: int | None) -> Any:
+    """Load a task to train a module on: read as the module was trained, where it knows how.
+
+    Raises:
+        BadInput: the task has other classes than the module.
+    """
+    from peftport.tasks import load_task
+
+    if module.classes:
+        return task_for_module(name, module.record.task, words, None, limit_train=limit_train)
+    return load_task(name, label_words=words_of(words), limit_train=limit_train)
+
+
 def made_for(record: Record, host: Host) -> bool | None:
     """Whether a module is made for the very weights of a host; None where that is not known.
 

@@ -1,15 +1,32 @@
-"""`peftport port`: rewrite a module for another host."""
+"""`peftport port`: rewrite a module for another host, and train it on there if asked to."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from peftport.cli.arguments import ModuleFolder, ToHost
-from peftport.cli.modules import Format, FromHost, NoPickle
-from peftport.cli.output import AsJson, show
+from peftport.cli.arguments import Device, LabelWords, ModuleFolder, ToHost, device_named, load_on
+from peftport.cli.means import (
+    TEXTS,
+    Asked,
+    Layers,
+    Set,
+    TextColumn,
+    TextCount,
+    TextSource,
+    means_for,
+    options_of,
+)
+from peftport.cli.modules import Format, FromHost, NoPickle, task_to_train
+from peftport.cli.output import AsJson, figures_text, say, show
+from peftport.errors import BadInput
+
+if TYPE_CHECKING:
+    from peftport.porting import Ported
+    from peftport.training.module import Trained
 
 
 def port(
@@ -17,7 +34,32 @@ def port(
     to: ToHost,
     out: Annotated[Path, typer.Option(help="A new folder for the ported module.")],
     method: Annotated[str, typer.Option(help="A port method; see `peftport methods`.")] = "copy",
-    seed: Annotated[int, typer.Option(help="Of what the method draws.")] = 0,
+    set_: Set = None,
+    layers: Layers = None,
+    text: TextSource = None,
+    texts: TextCount = TEXTS,
+    text_column: TextColumn = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task", help="A task to train the ported module on, as `peftport train` takes it."
+        ),
+    ] = None,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Training steps on the task after the port; 0 is none.")
+    ] = 0,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=0.0, help="Of these steps; the module's own if not given.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts in a training step.")] = 16,
+    limit_train: Annotated[
+        int | None, typer.Option(min=1, help="Train on at most so many texts.")
+    ] = None,
+    label_words: LabelWords = None,
+    seed: Annotated[
+        int, typer.Option(help="Of what the method draws, of the texts, of the training's order.")
+    ] = 0,
+    device: Device = None,
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Go on though tensors are left out.")
     ] = False,
@@ -36,28 +78,109 @@ def port(
     from peftport.porting import port_method
 
     refuse_existing(out)
-    port_method(method)
+    options, made = options_of(set_, layers), port_method(method)
+    needs = made.requires(made.configure(options))
     donor = load_module(module, from_host=from_host, pickles=not no_pickle)
     written = formats.FORMATS.require(format or formats.format_of(module))
-    folder = find_host(to).files()
+    if steps and task is None:
+        raise BadInput(f"--steps {steps} needs a --task to train on.")
+    data = task_to_train(donor, task, label_words, limit_train) if task else None
+    folder, on = find_host(to).files(), device_named(device)
     name = HostName(name=to, fingerprint=fingerprint(folder))
+    begun = time.perf_counter()
     ported = rewrite(
-        donor, geometry_in(folder, to), name, method, seed=seed, allow_partial=allow_partial
+        donor,
+        geometry_in(folder, to),
+        name,
+        method,
+        options=options,
+        seed=seed,
+        allow_partial=allow_partial,
+        means=means_for(needs, donor.record, to, on, Asked(text, texts, text_column), seed, data),
     )
-    account = ported.account.record()
-    formats.save(ported.module, out, written, account)
-    counted = ", ".join(f"{n} {action}" for action, n in account["counts"].items() if n)
+    seconds = time.perf_counter() - begun
+    trained = None
+    if steps:
+        trained = _train(ported, to, on, data, steps, seed, learning_rate, batch_size)
+    finished = trained.module if trained else ported.module
+    figures = [_figures(trained, to)] if trained else []
+    formats.save(finished, out, written, ported.account.record(), figures)
     show(
-        {
-            "module": str(out),
-            "format": written,
-            "technique": donor.technique,
-            "from": donor.record.host.model_dump(),
-            "to": name.model_dump(),
-            "seed": seed,
-            **account,
-        },
-        f"{donor.technique} from {donor.record.host.name} to {to} by {ported.account.method}: "
-        f"{out}\ntensors: {counted}; each one in {out / 'account.json'}",
+        _record(ported, trained, out, written, seconds),
+        _text(ported, trained, out, seconds),
         as_json,
     )
+
+
+def _train(
+    ported: Ported,
+    to: str,
+    device: str,
+    task: Any,
+    steps: int,
+    seed: int,
+    learning_rate: float | None,
+    batch_size: int,
+) -> Trained:
+    from peftport.training import Settings
+    from peftport.training.module import train_further
+
+    return train_further(
+        load_on(to, device),
+        task,
+        ported.module,
+        steps=steps,
+        seed=seed,
+        learning_rate=learning_rate,
+        settings=Settings(batch_size=batch_size),
+        progress=lambda step, loss: say(f"step {step:>6} of {steps}  loss {loss:.4f}"),
+    )
+
+
+def _figures(trained: Trained, to: str) -> dict[str, Any]:
+    """The row of the module's card."""
+    told = (trained.module.record.port or {})["trained"]
+    condition = f"ported, {told['steps']} steps, validation split"
+    figures = trained.validation.figures()
+    return {"condition": condition, "host": to, "task": told["task"], **figures}
+
+
+def _record(
+    ported: Ported, trained: Trained | None, out: Path, format: str, seconds: float
+) -> dict[str, Any]:
+    record = ported.module.record
+    told = record.port or {}
+    return {
+        "module": str(out),
+        "format": format,
+        "technique": record.technique,
+        "from": told["from"],
+        "to": record.host.model_dump(),
+        "seed": told["seed"],
+        "options": told["options"],
+        "texts": told.get("texts"),
+        "seconds": seconds,
+        **ported.account.record(),
+        "trained": (trained.module.record.port or {})["trained"] if trained else None,
+        "validation": trained.validation.figures() if trained else None,
+    }
+
+
+def _text(ported: Ported, trained: Trained | None, out: Path, seconds: float) -> str:
+    record, counts = ported.module.record, ported.account.counts()
+    told = record.port or {}
+    counted = ", ".join(f"{n} {action}" for action, n in counts.items() if n)
+    lines = [
+        f"{record.technique} from {told['from']['name']} to {record.host.name} by "
+        f"{ported.account.method}, {seconds:.1f} s: {out}",
+        f"tensors: {counted}; each one in {out / 'account.json'}",
+    ]
+    if told.get("texts"):
+        lines.append(f"looked at {told['texts']['count']} texts of {told['texts']['source']}")
+    if trained:
+        then = (trained.module.record.port or {})["trained"]
+        lines.append(
+            f"then {then['steps']} steps on {then['task']}; validation: "
+            f"{figures_text(trained.validation.figures())}"
+        )
+    return "\n".join(lines)

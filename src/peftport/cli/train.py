@@ -43,7 +43,7 @@ def train(
     from peftport.training.module import train_module
 
     refuse_existing(out)
-    options = parse_options(option)
+    options = parse_options(option, "--option")
     find_technique(technique).configure(options)
     data = load_task(task, label_words=words_of(label_words), limit_train=limit_train)
     loaded = load_on(host, device)

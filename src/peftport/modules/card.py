@@ -70,9 +70,9 @@ def _origin(record: Record) -> Iterable[str]:
         f", label words {_code(', '.join(words))}" if words else ""
     )
     if record.training:
-        told = ", ".join(f"{key} {value}" for key, value in record.training.items())
-        # A port's record has the seed of the port.
-        yield f"training: {told}" + (f", seed {record.seed}" if record.port is None else "")
+        # A port's record has the seed of the port, and may be of another task.
+        after = f", seed {record.seed}" if record.port is None else ""
+        yield f"training: {_told(record.training)}{after}"
     options = {key: value for key, value in record.config.items() if value is not None}
     yield f"configuration: {_code(json.dumps(options))}"
     if record.versions:
@@ -80,10 +80,16 @@ def _origin(record: Record) -> Iterable[str]:
 
 
 def _port(port: Mapping[str, Any], account: Mapping[str, Any] | None) -> Iterable[str]:
-    """Method, counts, and the tensors that were not simply carried over."""
+    """Method, counts, the tensors that were not simply carried over, and what came after."""
+    options = {key: value for key, value in port.get("options", {}).items() if value is not None}
     yield (
-        f"From {_host(HostName(**port['from']))} by `{port['method']}`, seed {port.get('seed', 0)}."
+        f"From {_host(HostName(**port['from']))}, trained for "
+        f"{_code(port.get('task', 'unknown'))}, by `{port['method']}`, seed {port.get('seed', 0)}"
+        + (f", options {_code(json.dumps(options))}." if options else ".")
     )
+    texts = port.get("texts")
+    if texts:
+        yield f"It looked at {texts['count']} texts of {_code(texts['source'])}, without labels."
     counted = [f"{n} {action}" for action, n in port.get("counts", {}).items() if n]
     yield f"Tensors: {', '.join(counted) or 'none'}; each one is in `account.json`."
     lost = [
@@ -94,6 +100,13 @@ def _port(port: Mapping[str, Any], account: Mapping[str, Any] | None) -> Iterabl
     if lost:
         more = [f"and {len(lost) - _LISTED} more"] if len(lost) > _LISTED else []
         yield _list([*lost[:_LISTED], *more])
+    trained = dict(port.get("trained", {}))
+    if trained:
+        yield f"Then trained on {_code(trained.pop('task'))}: {_told(trained)}."
+
+
+def _told(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in settings.items())
 
 
 def _host(host: HostName) -> str:

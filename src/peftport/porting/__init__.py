@@ -1,7 +1,7 @@
 """Porting: methods and controls, found by name, and the account of what they did."""
 
 from peftport.porting.account import Account, Entry
-from peftport.porting.methods import METHODS, SAMPLINGS, judge, judge_all, port_method
+from peftport.porting.methods import METHODS, SAMPLINGS, Verdict, judge, judge_all, port_method
 from peftport.porting.port import Ported, port
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Account",
     "Entry",
     "Ported",
+    "Verdict",
     "judge",
     "judge_all",
     "port",

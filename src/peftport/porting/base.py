@@ -116,9 +116,11 @@ class PortMethod(ABC):
         options: Mapping[str, Any] | None = None,
     ) -> Request:
         """What is asked of this method; BadInput names an option that is unknown or wrong."""
-        return Request(
-            donor, shapes, receiver, chosen(self.Options, options or {}, f"port by {self.name}")
-        )
+        return Request(donor, shapes, receiver, self.configure(options or {}))
+
+    def configure(self, options: Mapping[str, Any]) -> Any:
+        """Build the method's options; BadInput names one that is unknown or wrong."""
+        return chosen(self.Options, options, f"port by {self.name}")
 
     def requires(self, options: Any) -> frozenset[Need]:
         """What it needs with these options: both hosts and texts where layers go by activations."""

@@ -19,6 +19,8 @@ class Copy(PortMethod):
 
     name = "copy"
     about = "Every tensor as it is. For hosts of equal geometry that share a pretraining."
+    limits = "Between hosts that were pretrained independently nothing of the module survives."
+    source = "Sabry & Belz 2024, arXiv 2401.14228"
 
     def account(self, request: Request) -> Account:
         """Copied where name and shape agree."""

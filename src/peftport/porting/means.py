@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,12 +11,17 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from peftport.errors import BadInput
+from peftport.hosts.fingerprint import fingerprint
 from peftport.hosts.geometry import Geometry
 from peftport.hosts.source import find_host, geometry_in
 from peftport.hosts.weights import Weights
+from peftport.modules import HostName
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,11 +51,15 @@ class Side:
 
 @dataclass(frozen=True)
 class Means:
-    """What a method may use beside the module; texts are unlabelled and in no order."""
+    """What a method may use beside the module.
+
+    texts: unlabelled, in no order. source: where they are from, for the record.
+    """
 
     origin: Side
     receiver: Side
-    texts: tuple[str, ...] = ()
+    texts: tuple[str, ...] = field(default=(), repr=False)
+    source: str = ""
 
 
 def side(name: str, device: str = "cpu") -> Side:
@@ -58,3 +68,35 @@ def side(name: str, device: str = "cpu") -> Side:
 
     folder = find_host(name).files()
     return Side(name, folder, geometry_in(folder, name), lambda: load_host(name, device))
+
+
+def origin_side(host: HostName, device: str = "cpu") -> Side:
+    """The host that a module is made for, as its record says, as a side of a port.
+
+    A module whose files do not say its host's weights is taken at its word, with a notice.
+
+    Raises:
+        BadInput: the host cannot be found, or its weights are not those that the module was
+            trained on.
+    """
+    try:
+        found = side(host.name, device)
+    except BadInput as error:
+        raise BadInput(
+            f"the module's own host is needed: {error} Say where it is with --from-host."
+        ) from error
+    mark = fingerprint(found.folder)
+    if host.fingerprint and host.fingerprint != mark:
+        raise BadInput(
+            f"{host.name} is not the host that the module is made for: its weights are "
+            f"{mark[:16]}, the module's record says {host.fingerprint[:16]}. Give the right one "
+            "with --from-host."
+        )
+    if not host.fingerprint:
+        _log.warning(
+            "notice: the module's files do not say its host's weights; %s is taken as it is "
+            "(weights %s)",
+            host.name,
+            mark[:16],
+        )
+    return found

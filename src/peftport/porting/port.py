@@ -66,7 +66,9 @@ def port(
         "options": request.options.model_dump(mode="json"),
         "seed": seed,
         "from": donor.record.host.model_dump(),
+        "task": donor.record.task["name"],
         "counts": result.account.counts(),
+        **_texts(made, request, means),
         **result.details,
     }
     record = donor.record.model_copy(
@@ -96,6 +98,13 @@ def _require_applies(method: PortMethod, request: Request, allow_partial: bool) 
     if found.account is not None:
         hint += " With --allow-partial it goes on with what is left."
     raise BadInput(f"port by {method.name}: {found.problem}. {hint}")
+
+
+def _texts(method: PortMethod, request: Request, means: Means | None) -> dict[str, Any]:
+    """What the record says of the texts that a method looked at."""
+    if means is None or "texts" not in method.requires(request.options):
+        return {}
+    return {"texts": {"count": len(means.texts), "source": means.source}}
 
 
 def _require_means(method: PortMethod, request: Request, means: Means | None) -> None:

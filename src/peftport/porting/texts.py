@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -15,7 +14,6 @@ from peftport.tasks.readers import SPLIT_NAMES
 FEWEST = 16
 """Fewer texts than these tell nothing of a host."""
 COUNT = 1000
-_log = logging.getLogger(__name__)
 
 
 def calibration_texts(
@@ -51,8 +49,6 @@ def draw(texts: Sequence[str], count: int, seed: int, source: str) -> tuple[str,
             f"{source} has {len(different)} different texts; at least {FEWEST} are needed, and "
             f"{count} were asked for. Give more text: it needs no labels."
         )
-    if len(different) < count:
-        _log.info("%s has %d different texts; all are used", source, len(different))
     Random(seed).shuffle(different)
     return tuple(different[:count])
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from peftport.errors import RunFailed
+from peftport.errors import BadInput, RunFailed
 from peftport.hosts.geometry import Geometry
 from peftport.modules import HostName, Module, Record, versions
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Technique, stack_lanes, take_lane
-from peftport.techniques.head import Pooling, initial_head
+from peftport.techniques.head import WEIGHT, Pooling, initial_head
 from peftport.training.evaluate import evaluate_one
 from peftport.training.metrics import Evaluation
-from peftport.training.readout import readout_of
+from peftport.training.readout import Readout, readout_of
 from peftport.training.trajectory import Settings, trajectory
 
 if TYPE_CHECKING:
@@ -101,40 +101,110 @@ def train_module(
         BadInput: technique, options or label words do not fit.
         RunFailed: the loss was not finite.
     """
-    from peftport.tasks import encode
-
     made, settings = technique(name), settings or Settings()
     config, readout = made.configure(options), readout_of(host, task)
     start = fresh(made, config, host.geometry, readout.classes, seed)
     rate = made.learning_rate if learning_rate is None else learning_rate
-    every = max(1, steps // 20)
-    losses: list[tuple[int, float]] = []
-    tensors = start
-    for reading in trajectory(
-        host,
-        made,
-        config,
-        stack_lanes([start]),
-        encode(host.tokenizer, task, "train", host.geometry.kind),
-        readout,
-        settings=settings,
-        budgets=[*range(0, steps, every), steps],
-        learning_rates=[rate],
-        seeds=[seed],
-    ):
-        if reading.failures[0]:
-            raise RunFailed(
-                f"{name} on {host.name}: {reading.failures[0]} (learning rate {rate:g}). "
-                "Lower the learning rate."
-            )
-        tensors = take_lane(reading.parameters, 0)
-        if reading.losses:
-            losses.append((reading.budget, reading.losses[0]))
-            progress(*losses[-1])
-    validation = encode(host.tokenizer, task, "validation", host.geometry.kind)
-    training = {"steps": steps, "learning_rate": rate, **settings.model_dump()}
-    return Trained(
-        as_module(made, config, host, tensors, task.record(), seed, training),
-        tuple(losses),
-        evaluate_one(host, made, config, tensors, validation, readout),
-    )
+    course = _Course(host, task, readout, steps, seed, rate, settings, progress)
+    tensors, losses, validation = course.run(made, config, start)
+    module = as_module(made, config, host, tensors, task.record(), seed, course.record())
+    return Trained(module, losses, validation)
+
+
+def train_further(
+    host: Host,
+    task: Task,
+    module: Module,
+    *,
+    steps: int,
+    seed: int,
+    learning_rate: float | None = None,
+    settings: Settings | None = None,
+    progress: Callable[[int, float], None] = lambda step, loss: None,
+) -> Trained:
+    """Train a ported module on the host that it was ported to: the warm start.
+
+    The record keeps how the donor was trained; what is trained here stands under `port`, as
+    `trained`. An encoder's module without a head gets a fresh one.
+
+    Args:
+        learning_rate: None takes the one that the donor was trained with, else the technique's.
+
+    Raises:
+        BadInput: the task has other classes than the module, or label words that do not fit.
+        RunFailed: the loss was not finite.
+    """
+    made, settings = technique(module.technique), settings or Settings()
+    config, readout, record = module.config, readout_of(host, task), module.record
+    if module.classes not in (0, readout.classes):
+        raise BadInput(
+            f"task {task.name} has {readout.classes} classes and the module was trained for "
+            f"{module.classes}."
+        )
+    start = dict(module.tensors)
+    if WEIGHT not in start:
+        generator = torch.Generator().manual_seed(seed)
+        start |= initial_head(host.geometry, readout.classes, generator, record.head)
+    usual = record.training.get("learning_rate", made.learning_rate)
+    rate = usual if learning_rate is None else learning_rate
+    course = _Course(host, task, readout, steps, seed, rate, settings, progress)
+    tensors, losses, validation = course.run(made, config, start)
+    trained = {"task": task.name, "seed": seed, **course.record()}
+    changed = {"task": task.record(), "port": {**(record.port or {}), "trained": trained}}
+    whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    return Trained(Module(record.model_copy(update=changed), whole), losses, validation)
+
+
+@dataclass(frozen=True)
+class _Course:
+    """How one module is trained on a host for a task."""
+
+    host: Host
+    task: Task
+    readout: Readout
+    steps: int
+    seed: int
+    rate: float
+    settings: Settings
+    progress: Callable[[int, float], None]
+
+    def record(self) -> dict[str, Any]:
+        """What a module's record says of its training."""
+        return {"steps": self.steps, "learning_rate": self.rate, **self.settings.model_dump()}
+
+    def run(
+        self, made: Technique, config: Any, start: Parameters
+    ) -> tuple[Parameters, tuple[tuple[int, float], ...], Evaluation]:
+        """Train from `start`: the tensors, the losses on the way, the figures on validation."""
+        every = max(1, self.steps // 20)
+        losses: list[tuple[int, float]] = []
+        tensors = start
+        for reading in trajectory(
+            self.host,
+            made,
+            config,
+            stack_lanes([start]),
+            self._encoded("train"),
+            self.readout,
+            settings=self.settings,
+            budgets=[*range(0, self.steps, every), self.steps],
+            learning_rates=[self.rate],
+            seeds=[self.seed],
+        ):
+            if reading.failures[0]:
+                raise RunFailed(
+                    f"{made.name} on {self.host.name}: {reading.failures[0]} (learning rate "
+                    f"{self.rate:g}). Lower the learning rate."
+                )
+            tensors = take_lane(reading.parameters, 0)
+            if reading.losses:
+                losses.append((reading.budget, reading.losses[0]))
+                self.progress(*losses[-1])
+        split = self._encoded("validation")
+        evaluation = evaluate_one(self.host, made, config, tensors, split, self.readout)
+        return tensors, tuple(losses), evaluation
+
+    def _encoded(self, split: str) -> Any:
+        from peftport.tasks import encode
+
+        return encode(self.host.tokenizer, self.task, split, self.host.geometry.kind)

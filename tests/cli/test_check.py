@@ -1,0 +1,62 @@
+"""`peftport check`: which methods could port a module, told without reading any weight."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from modules.formats.modules import made
+from peftport.modules import formats
+from port_methods import soft
+from tiny_runs import host_in
+
+__all__ = ["soft"]
+
+
+@pytest.fixture
+def bare(tiny_host, tmp_path):
+    """A tiny host of which the weights are gone."""
+
+    def without_weights(family: str):
+        folder = tmp_path / family
+        shutil.copytree(tiny_host(family), folder)
+        (folder / "model.safetensors").unlink()
+        return folder
+
+    return without_weights
+
+
+def test_every_method_is_told_and_no_weight_read(call, soft, bare, tiny_host, tmp_path):
+    formats.save(made(host_in(tiny_host("t5")), "lora"), tmp_path / "m")
+    code, text, error = call("check", tmp_path / "m", "--to", bare("t5"), "--json")
+    assert code == 0, error
+    found = json.loads(text)
+    by_name = {each["method"]: each for each in found["methods"]}
+    assert found["can_port"]
+    assert by_name["copy"]["can_port"]
+    assert by_name["copy"]["needs"] == []
+    assert by_name["soft"]["needs"] == ["texts", "weights"]
+    assert "gaussian" not in by_name
+
+
+def test_a_method_that_does_not_apply_says_why(call, soft, tiny_host, tmp_path):
+    formats.save(made(host_in(tiny_host("t5")), "prefix"), tmp_path / "m")
+    code, text, _ = call("check", tmp_path / "m", "--to", tiny_host("t5"))
+    assert code == 0
+    assert "copy         yes  tensors: " in text
+    assert "soft         no   does not apply: it ports lora, not prefix" in text
+
+
+def test_one_method_is_told_with_its_options(call, soft, tiny_host, tmp_path):
+    formats.save(made(host_in(tiny_host("t5")), "lora"), tmp_path / "m")
+    asked = ("check", tmp_path / "m", "--to", tiny_host("t5"), "--json")
+    code, text, _ = call(*asked, "--method", soft, "--layers", "every", "--set", "scale=2")
+    assert code == 0
+    assert json.loads(text)["method"] == "soft"
+    assert json.loads(text)["can_port"]
+    code, _, error = call(*asked, "--layers", "every")
+    assert (code, "name it with --method" in error) == (2, True)
+    code, _, error = call(*asked, "--method", soft, "--set", "scale=-1")
+    assert (code, "option 'scale': Input should be greater than 0" in error) == (2, True)

@@ -1,0 +1,184 @@
+"""`peftport port` with methods that look at hosts and texts, and with training after the port."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from modules.formats.modules import made, same
+from peftport.files import read_json
+from peftport.modules import formats, load_module
+from port_methods import soft
+from tiny_runs import host_in
+
+__all__ = ["soft"]
+
+
+@pytest.fixture
+def lora(tiny_host, tmp_path) -> Path:
+    """A LoRA module on the tiny T5, of a task with two classes."""
+    formats.save(made(host_in(tiny_host("t5")), "lora"), tmp_path / "lora")
+    return tmp_path / "lora"
+
+
+@pytest.fixture
+def texts(tmp_path) -> Path:
+    path = tmp_path / "texts.txt"
+    path.write_text("\n\n".join(f"text number {i}" for i in range(40)))
+    return path
+
+
+def test_a_method_gets_options_hosts_and_texts(call, soft, lora, texts, tiny_continuation):
+    receiver, out = tiny_continuation("t5"), lora.parent / "out"
+    asked = ("port", lora, "--to", receiver, "--method", soft, "--out", out, "--json")
+    code, text, error = call(*asked, "--text", texts, "--texts", 20, "--set", "scale=0.25")
+    assert code == 0, error
+    found = json.loads(text)
+    assert found["options"] == {"scale": 0.25, "layers": "proportional"}
+    assert found["texts"] == {"count": 20, "source": "texts.txt"}
+    assert found["seconds"] > 0
+    before, after = load_module(lora), load_module(out)
+    assert all(tensor.equal(before.tensors[n] / 4) for n, tensor in after.tensors.items())
+    assert after.record.port["receiver"] == str(receiver)
+    card = (out / "README.md").read_text()
+    assert 'by `soft`, seed 0, options `{"scale": 0.25, "layers": "proportional"}`.' in card
+    assert "It looked at 20 texts of `texts.txt`, without labels." in card
+
+
+def test_the_way_of_pairing_layers_is_an_option_of_the_method(call, soft, lora, texts, tiny_host):
+    asked = ("port", lora, "--to", tiny_host("t5"), "--out", lora.parent / "out", "--text", texts)
+    code, text, error = call(*asked, "--method", soft, "--layers", "every", "--json")
+    assert code == 0, error
+    assert json.loads(text)["options"]["layers"] == "every"
+    shutil.rmtree(lora.parent / "out")
+    code, _, error = call(*asked, "--method", "gaussian", "--layers", "every")
+    assert (code, "port by gaussian: option 'layers': no such option" in error) == (2, True)
+
+
+def test_the_texts_of_the_task_are_taken_where_none_are_named(
+    call, soft, lora, tiny_host, tiny_task
+):
+    asked = ("port", lora, "--to", tiny_host("t5"), "--method", soft, "--out", lora.parent / "out")
+    code, text, error = call(*asked, "--task", tiny_task, "--label-words", "bad,good", "--json")
+    assert code == 0, error
+    # Of the 96 training texts, one stands there twice.
+    assert json.loads(text)["texts"] == {"count": 95, "source": "opinions"}
+    assert json.loads(text)["trained"] is None
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ((), "port by soft needs unlabelled texts: give a file or folder with --text"),
+        (("--text", "few.txt"), "few.txt has 1 different texts; at least 16 are needed"),
+        (("--text", "none.txt"), "none.txt does not exist"),
+        (("--text", "few.txt", "--texts", "4"), "4 texts are too few"),
+        (("--set", "scal=1"), "option 'scal': no such option. Did you mean 'scale'?"),
+        (("--set", "scale"), "--set 'scale': expected KEY=VALUE"),
+        (("--steps", "3"), "--steps 3 needs a --task"),
+    ],
+)
+def test_what_cannot_be_done_is_said_and_nothing_written(
+    more, message, call, soft, lora, tiny_host, monkeypatch
+):
+    monkeypatch.chdir(lora.parent)
+    Path("few.txt").write_text("one text")
+    before = sorted(os.listdir())
+    asked = ("port", lora, "--to", tiny_host("t5"), "--method", soft, "--out", "out")
+    code, _, error = call(*asked, *more)
+    assert code == 2
+    assert message in error
+    assert sorted(os.listdir()) == before
+
+
+def test_another_host_than_the_module_s_own_is_refused(
+    call, soft, lora, texts, tiny_host, tiny_continuation
+):
+    asked = ("port", lora, "--to", tiny_host("t5"), "--method", soft, "--text", texts)
+    other = tiny_continuation("t5")
+    code, _, error = call(*asked, "--out", lora.parent / "out", "--from-host", other)
+    assert code == 2
+    assert f"{other} is not the host that the module is made for: its weights are" in error
+    code, _, error = call(*asked, "--out", lora.parent / "out", "--from-host", "/nowhere")
+    assert code == 2
+    assert "the module's own host is needed: host '/nowhere' is not a folder" in error
+    assert not (lora.parent / "out").exists()
+
+
+def test_a_module_that_does_not_say_its_host_s_weights_is_believed_with_a_notice(
+    call, soft, from_peft, texts, tiny_host
+):
+    host = tiny_host("llama")
+    asked = ("port", from_peft, "--to", host, "--method", soft, "--text", texts)
+    code, _, error = call(*asked, "--out", from_peft.parent / "out")
+    assert code == 0, error
+    assert f"notice: the module's files do not say its host's weights; {host} is taken" in error
+
+
+def test_a_copy_needs_no_originating_host(call, lora, tiny_continuation):
+    into = ("--to", tiny_continuation("t5"), "--out", lora.parent / "out")
+    code, _, error = call("port", lora, *into, "--from-host", "/nowhere")
+    assert code == 0, error
+
+
+def test_a_port_can_be_trained_on(call, lora, tiny_continuation, tiny_task):
+    receiver, out = tiny_continuation("t5"), lora.parent / "out"
+    asked = ("port", lora, "--to", receiver, "--out", out, "--task", tiny_task, "--seed", 2)
+    more = ("--label-words", "bad,good", "--learning-rate", 0.02, "--limit-train", 32)
+    code, text, error = call(*asked, *more, "--steps", 3, "--json")
+    assert code == 0, error
+    found = json.loads(text)
+    assert found["trained"]["steps"] == 3
+    assert found["trained"]["learning_rate"] == 0.02
+    assert found["validation"]["n_test"] == 32
+    after = load_module(out)
+    assert not same(load_module(lora), after)
+    assert after.record.port["trained"] == found["trained"]
+    assert after.record.training == load_module(lora).record.training
+    assert after.record.task["limits"] == {"train": 32}
+    card = (out / "README.md").read_text()
+    assert "Then trained on `opinions`: seed 2, steps 3, learning_rate 0.02, batch_size 16" in card
+    assert f"| ported, 3 steps, validation split | {receiver} | opinions | " in card
+
+
+def test_training_gives_a_head_to_an_encoder_s_module_that_has_none(
+    call, tiny_host, tiny_task, tmp_path
+):
+    host = tiny_host("bert")
+    formats.save(made(host_in(host), "lora", classes=0), tmp_path / "m", "peft")
+    asked = ("port", tmp_path / "m", "--to", host, "--task", tiny_task, "--out", tmp_path / "out")
+    code, _, error = call(*asked, "--steps", 2)
+    assert code == 0, error
+    ported = load_module(tmp_path / "out")
+    assert ported.tensors["head.weight"].shape == (2, 32)
+    code, text, error = call(
+        "test", tmp_path / "out", "--host", host, "--task", tiny_task, "--json"
+    )
+    assert code == 0, error
+    assert json.loads(text)["n_test"] == 48
+
+
+def test_a_task_of_other_classes_is_refused(call, lora, tiny_host, tmp_path):
+    folder = tmp_path / "three"
+    folder.mkdir()
+    for split in ("train", "validation", "test"):
+        rows = "".join(f"some {i} text,{i % 3}\n" for i in range(24))
+        (folder / f"{split}.csv").write_text(f"text,label\n{rows}")
+    asked = ("port", lora, "--to", tiny_host("t5"), "--out", tmp_path / "out", "--steps", 2)
+    code, _, error = call(*asked, "--task", folder, "--label-words", "a,b,c")
+    assert code == 2
+    assert "has 3 classes and the module was trained for 2" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_account_says_what_became_of_every_tensor(call, lora, tiny_continuation):
+    out = lora.parent / "out"
+    code, text, _ = call("port", lora, "--to", tiny_continuation("t5"), "--out", out)
+    assert code == 0
+    assert "by copy, " in text
+    assert "each one in" in text
+    assert len(read_json(out / "account.json")["tensors"]) == len(load_module(lora).tensors)
