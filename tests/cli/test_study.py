@@ -112,6 +112,14 @@ def test_a_report_is_written_again_and_summed_up_in_json(done):
     assert found["runs"] == {"done": 16, "failed": 0, "not_run": 0}
 
 
+def test_figures_are_written_where_they_are_asked_for(done):
+    folder, _ = done
+    assert not list(folder.glob("*.png"))
+    found = json.loads(call("report", folder, "--figures", "--json").stdout)
+    assert sorted(found["figures"]) == sorted(map(str, folder.glob("*.png")))
+    assert {Path(path).name for path in found["figures"]} >= {"heat-continuation.png"}
+
+
 def test_a_report_knows_which_host_continues_which(done):
     from peftport.cli.results import read_results
 

@@ -178,16 +178,26 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def report(folder: Folder, as_json: AsJson = False) -> None:
+def report(
+    folder: Folder,
+    figures: Annotated[
+        bool, typer.Option("--figures", help="Also write the page's figures as PNG files.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Write a study's report: a page that needs no network, tables in Markdown and LaTeX."""
-    page, analysis = _write_report(folder)
-    if as_json:
-        from peftport.reports import summary
+    from peftport.reports import summary, write_png
 
-        show({"report": str(page), **summary(analysis)}, "", as_json)
+    page, analysis = _write_report(folder)
+    written = write_png(analysis, folder) if figures else []
+    if as_json:
+        drawn = {"figures": [str(path) for path in written]} if figures else {}
+        show({"report": str(page), **drawn, **summary(analysis)}, "", as_json)
     else:
         _print_tables(analysis)
         print(f"Report: {page}")
+        if written:
+            print(f"Figures: {', '.join(path.name for path in written)}")
 
 
 @app.command()
