@@ -32,6 +32,7 @@ def work(number: int = 0, **orders: Any) -> Work:
         limit_train=None,
         split="test",
         limit_test=None,
+        texts=None,
         budgets=(0, 5),
         starts=(),
         tests={0: (0,), 5: (0,)},

@@ -92,7 +92,7 @@ class Bench:
     def __init__(self, folder, made=None) -> None:
         self.plan = Plan(made or spec())
         self.facts = Facts(HOSTS, TASKS, {"lora": {}, "adapter": {}})
-        self.identity = Identity(self.plan, *self.facts.marks(), self.facts.techniques)
+        self.identity = Identity(self.plan, *self.facts.marks())
         self.folder = folder
         create(folder, {"name": "tiny"}, {}, {}).close()
 

@@ -11,9 +11,12 @@ from safetensors.torch import load
 from peftport.errors import BadInput
 from peftport.modules import Module, Record, expected_shapes
 from peftport.studies.execute import execute
-from peftport.studies.resolve import resolve
-from peftport.studies.work import Kept, PackReading, Start, Work
+from peftport.studies.resolve import resolve, texts_at
+from peftport.studies.work import Kept, PackReading, Start, Texts, Work
+from port_methods import soft
 from study_specs import tiny_spec
+
+__all__ = ["soft"]
 
 FAMILIES = {"encoder-decoder": "t5", "encoder": "bert", "decoder": "qwen2"}
 
@@ -39,6 +42,7 @@ def work(tiny_host, tiny_continuation, tiny_task, request):
         limit_train=None,
         split="test",
         limit_test=None,
+        texts=None,
         budgets=(0, 4, 8),
         starts=tuple(Start("scratch", seed, 0.01) for seed in (0, 1, 2)),
         tests={0: (0, 1, 2), 4: (0, 1, 2), 8: (0, 1)},
@@ -102,6 +106,23 @@ def test_a_copy_at_budget_0_is_the_donor(work):
     assert ported[0].lanes[0].metrics["log_loss"] == pytest.approx(
         trained[8].lanes[0].metrics["log_loss"], abs=1e-5
     )
+
+
+def test_a_port_method_is_given_both_hosts_and_texts(work, soft, tmp_path):
+    kept = donors(work)[0]
+    (tmp_path / "some.txt").write_text("\n\n".join(f"text number {i}" for i in range(20)))
+    place = str(tmp_path / "some.txt")
+    texts = Texts(place, 18, texts_at(place, 18)[1])
+    starts = (Start("ported", 0, 0.01, soft, kept, origin=work.host),)
+    pack = replace(work, starts=starts, tests={b: (0,) for b in work.budgets}, keeps={8: (0,)})
+    found = run(replace(pack, texts=texts))[8].lanes[0]
+    told = Record.model_validate_json(found.module.record)
+    assert found.metrics["n_test"] == 48
+    assert told.host.name == "b"
+    failed = run(replace(pack, texts=None))[0].lanes[0]
+    assert "needs unlabelled texts" in failed.error
+    changed = run(replace(pack, texts=replace(texts, mark="another")))[0].lanes[0]
+    assert "texts are no longer what they were" in changed.error
 
 
 def test_a_sample_differs_by_its_seed_and_from_the_copy(work):

@@ -19,8 +19,8 @@ TASKS = {"films": "rows of films"}
 CONFIGS = {"lora": {"rank": 8}, "adapter": {"width": 4}}
 
 
-def identity(made=None, hosts=HOSTS, tasks=TASKS, configs=CONFIGS) -> Identity:
-    return Identity(Plan(made or spec()), hosts, tasks, configs)
+def identity(made=None, hosts=HOSTS, tasks=TASKS, configs=CONFIGS, texts=None) -> Identity:
+    return Identity(Plan(made or spec()), hosts, tasks, configs, texts or {})
 
 
 def ids(made=None, **facts) -> dict[tuple, str]:
@@ -99,6 +99,15 @@ def test_another_limit_of_test_rows_changes_every_id():
 def test_the_split_is_part_of_an_id_where_it_is_not_the_test():
     assert ids(spec(split="test")) == ids()
     assert not set(ids(spec(split="validation")).values()) & set(ids().values())
+
+
+def test_texts_are_part_of_the_ids_of_ports_that_look_at_them_and_of_no_others():
+    made = spec(methods=["copy", "looking"])
+    plain, seen, others = (
+        ids(made, texts=texts) for texts in ({}, {"looking": "some"}, {"looking": "others"})
+    )
+    for row in plain:
+        assert len({plain[row], seen[row], others[row]}) == (3 if row[2] == "looking" else 1)
 
 
 def test_a_donor_is_the_same_wherever_runs_are_tested():

@@ -60,7 +60,7 @@ def begun(tmp_path):
     """A study of which some rows are done and one has failed."""
     made = spec()
     plan = Plan(made)
-    names = Identity(plan, *FACTS.marks(), FACTS.techniques)
+    names = Identity(plan, *FACTS.marks())
     with create(tmp_path, made.model_dump(mode="json"), {}, {}) as store:
         figures = dict.fromkeys(METRICS, 0.5)
         rows = []

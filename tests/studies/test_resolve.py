@@ -9,7 +9,10 @@ import pytest
 
 from peftport.errors import BadInput
 from peftport.studies.resolve import class_bytes, resolve
+from port_methods import soft
 from study_specs import spec, tiny_spec
+
+__all__ = ["soft"]
 
 PAIR = {"origin": "a", "receiver": "b", "relation": "continuation"}
 
@@ -25,7 +28,7 @@ def made(tiny_host, tiny_continuation, tiny_task):
 
 def test_hosts_and_tasks_get_fingerprints_and_techniques_their_defaults(made, tiny_task):
     facts = resolve(made(techniques={"lora": {"rank": 4}, "adapter": {}}), fetch=True)
-    hosts, tasks = facts.marks()
+    hosts, tasks, *_ = facts.marks()
     assert set(hosts) == {"a", "b"}
     assert len({*hosts.values()}) == 2
     assert all(len(mark) == 64 for mark in (*hosts.values(), *tasks.values()))
@@ -47,7 +50,7 @@ def test_what_is_on_the_hub_is_left_unknown_by_a_plan():
     hosts = {"a": "google/t5-v1_1-base", "b": "google/flan-t5-base"}
     facts = resolve(spec(pairs=[PAIR], hosts=hosts, tasks={"films": "sst2"}), fetch=False)
     assert set(facts.unknown) == {"a", "b", "films"}
-    assert facts.marks() == ({"a": "name:a", "b": "name:b"}, {"films": "name:films"})
+    assert facts.marks()[:2] == ({"a": "name:a", "b": "name:b"}, {"films": "name:films"})
 
 
 def test_classes_are_kept_in_the_smallest_type_that_holds_them():
@@ -117,6 +120,19 @@ def test_true_classes_are_those_of_the_split_that_is_tested(made):
     facts = resolve(made(split="validation"), fetch=True)
     assert len(facts.gold["films"]) == 32
     assert len(resolve(made(split="validation", limit_test=7), fetch=True).gold["films"]) == 7
+
+
+def test_texts_are_known_by_their_hash_where_a_port_method_looks_at_them(made, soft, tmp_path):
+    texts = tmp_path / "some.txt"
+    texts.write_text("\n\n".join(f"text number {i}" for i in range(20)))
+    asked = {"techniques": {"lora": {}}, "methods": [soft], "texts": str(texts)}
+    facts = resolve(made(**asked), fetch=True)
+    assert (facts.looking, facts.texts.count) == ((soft,), 1000)
+    assert facts.marks()[3] == {soft: facts.texts.mark}
+    texts.write_text(texts.read_text() + "!")
+    assert resolve(made(**asked), fetch=True).texts.mark != facts.texts.mark
+    assert resolve(made(texts=str(texts)), fetch=True).texts is None
+    assert "soft needs unlabelled texts" in refused(made(**{**asked, "texts": None}))
 
 
 def recorded(folder, origin: str, steps: int) -> None:

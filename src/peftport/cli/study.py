@@ -54,7 +54,7 @@ def plan(
 
     loaded = load_spec(spec, settings or ())
     planned, facts = Plan(loaded), resolve(loaded, fetch=False)
-    Identity(planned, *facts.marks(), facts.techniques).check_unique()
+    Identity(planned, *facts.marks()).check_unique()
     found = outline(planned, facts)
     if measure:
         found["estimate"] = _estimate(planned, facts)

@@ -178,6 +178,7 @@ class Driver:
             limit_train=spec.limit_train,
             split=spec.split,
             limit_test=spec.limit_test,
+            texts=self._facts.texts,
             budgets=tuple(job.budgets),
             starts=tuple(self._lane(trajectory) for trajectory in job.pack.lanes),
             tests={budget: tuple(lanes) for budget, lanes in tests.items()},
@@ -194,7 +195,8 @@ class Driver:
                 f"its donor failed ({arm.technique} on {arm.origin}, task {arm.origin_task}, seed "
                 f"{trajectory.seed}): {error}"
             )
-        return Start(arm.kind, trajectory.seed, arm.learning_rate, arm.how, kept, error)
+        origin = self._facts.hosts[arm.origin]["location"]
+        return Start(arm.kind, trajectory.seed, arm.learning_rate, arm.how, kept, error, origin)
 
     def _state(self) -> State:
         return State(

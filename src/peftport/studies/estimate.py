@@ -40,7 +40,7 @@ def _pack_seconds(pack: Pack, plan: Plan, facts: Facts, measured: Measurement) -
 
 def disk(plan: Plan, facts: Facts) -> int:
     """Bytes of the store when the study is done."""
-    identity = Identity(plan, *facts.marks(), facts.techniques)
+    identity = Identity(plan, *facts.marks())
     return sum(_arm_bytes(arm, plan, facts, identity) for arm in plan.arms) * len(plan.spec.seeds)
 
 

@@ -18,8 +18,9 @@ from peftport.errors import BadInput, PeftportError, RunFailed
 from peftport.hosts.host import Host, load_host
 from peftport.modules import HostName, Module, Record
 from peftport.porting import port
-from peftport.studies.resolve import class_bytes, load_limited
-from peftport.studies.work import Kept, LaneResult, PackReading, Start, Work
+from peftport.porting.means import Means, Side, side
+from peftport.studies.resolve import class_bytes, load_limited, needs, texts_at
+from peftport.studies.work import Kept, LaneResult, PackReading, Start, Texts, Work
 from peftport.tasks import Encoded, Task, encode
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, stack_lanes, take_lane
@@ -140,7 +141,26 @@ class _Trained:
             return fresh(self.technique, self.config, host.geometry, classes, start.seed)
         donor = Module(Record.model_validate_json(start.donor.record), load(start.donor.tensors))
         name = HostName(name=host.name, fingerprint=host.fingerprint)
-        return port(donor, host.geometry, name, start.how, seed=start.seed).module.tensors
+        means = self._means(start, donor)
+        ported = port(donor, host.geometry, name, start.how, seed=start.seed, means=means).module
+        if (ported.technique, ported.config) != (self.technique.name, self.config):
+            raise RunFailed(
+                f"{start.how} makes another kind of module ({ported.technique}), which a study "
+                "cannot train beside the others"
+            )
+        return ported.tensors
+
+    def _means(self, start: Start, donor: Module) -> Means | None:
+        """Both hosts, and texts, for a port method that needs them."""
+        wanted = needs(start.how)
+        if not wanted:
+            return None
+        texts = _load_texts(self.work.texts) if "texts" in wanted and self.work.texts else ()
+        return Means(
+            _side(donor.record.host.name, start.origin),
+            _side(self.work.host_name, self.work.host),
+            texts,
+        )
 
     def _test(self, parameters: Parameters, wanted: Sequence[int]) -> dict[int, Evaluation | None]:
         """Test the wanted lanes, whether they live or not: which lanes are tested together is
@@ -229,6 +249,19 @@ def _tested(lane: int, evaluation: Evaluation | None, classes: int, seconds: flo
 @lru_cache(maxsize=2)
 def _load_host(location: str) -> Host:
     return load_host(location, device="cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _side(name: str, location: str) -> Side:
+    """A host of a port, which a worker loads once."""
+    return replace(side(location), name=name, load=lambda: _load_host(location))
+
+
+@lru_cache(maxsize=2)
+def _load_texts(texts: Texts) -> tuple[str, ...]:
+    found, mark = texts_at(texts.location, texts.count)
+    if mark != texts.mark:
+        raise BadInput("the texts are no longer what they were when the study was planned.")
+    return found
 
 
 @lru_cache(maxsize=8)

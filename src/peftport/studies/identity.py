@@ -28,6 +28,7 @@ class Identity:
         plan: the study.
         hosts, tasks: label -> fingerprint.
         configs: technique -> its configuration with every default filled in.
+        texts: port method -> the hash of the texts that it looks at.
     """
 
     def __init__(
@@ -36,9 +37,10 @@ class Identity:
         hosts: Mapping[str, str],
         tasks: Mapping[str, str],
         configs: Mapping[str, Mapping[str, Any]],
+        texts: Mapping[str, str],
     ) -> None:
         self._plan = plan
-        self._hosts, self._tasks, self._configs = hosts, tasks, configs
+        self._hosts, self._tasks, self._configs, self._texts = hosts, tasks, configs, texts
         self._shared: dict[int, _Shared] = {}
 
     def run(self, run: Run) -> tuple[str, str]:
@@ -96,6 +98,8 @@ class Identity:
                 "donor_steps": spec.donor_steps,
                 "donor_learning_rate": spec.learning_rate(arm.technique, "donor"),
             }
+            if arm.how in self._texts:
+                found["texts"] = self._texts[arm.how]
         return found
 
 

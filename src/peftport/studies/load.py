@@ -140,13 +140,14 @@ def _override(data: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _located(spec: Spec) -> Spec:
-    """Give every host and task of the study its place, and make paths independent of the current
-    folder, so that a study can be continued from anywhere."""
+    """Give every host and task of the study, and its texts, their place, and make paths
+    independent of the current folder, so that a study can be continued from anywhere."""
     hosts, tasks = spec.hosts_used(), spec.tasks_used()
     return spec.model_copy(
         update={
             "hosts": {label: _place(location) for label, location in hosts.items()},
             "tasks": {label: _place(location) for label, location in tasks.items()},
+            "texts": _place(spec.texts) if spec.texts else None,
         }
     )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ from peftport.hosts.lab import RECORD
 from peftport.hosts.source import find_host
 from peftport.registry import did_you_mean
 from peftport.studies.spec import Pair, Spec
+from peftport.studies.work import Texts
 
 if TYPE_CHECKING:
     from peftport.tasks import Task
@@ -29,6 +32,8 @@ class Facts:
             that it continues, and `continued`, by how much, where that is known.
         tasks: label -> location and what `Task.record` says.
         techniques: name -> configuration with every default filled in.
+        texts: where the texts of port methods lie, with their hash; None where no method asks.
+        looking: the port methods of the study that look at texts.
         gold: task label -> class of every test example, as bytes.
         unknown: label -> why it has no fingerprint yet; empty once a study runs.
     """
@@ -36,14 +41,19 @@ class Facts:
     hosts: dict[str, dict[str, Any]]
     tasks: dict[str, dict[str, Any]]
     techniques: dict[str, dict[str, Any]]
+    texts: Texts | None = None
+    looking: tuple[str, ...] = ()
     gold: dict[str, bytes] = field(default_factory=dict, repr=False)
     unknown: dict[str, str] = field(default_factory=dict)
 
-    def marks(self) -> tuple[dict[str, str], dict[str, str]]:
-        """Fingerprints of hosts and of tasks by label; what is unknown stands for itself."""
+    def marks(self) -> tuple[dict[str, str], dict[str, str], dict[str, Any], dict[str, str]]:
+        """What names of runs rest on: fingerprints of hosts and of tasks by label (what is unknown
+        stands for itself), configurations of techniques, and the texts' hash by port method."""
         return (
             {label: h.get("fingerprint", f"name:{label}") for label, h in self.hosts.items()},
             {label: t.get("fingerprint", f"name:{label}") for label, t in self.tasks.items()},
+            self.techniques,
+            {how: self.texts.mark for how in self.looking if self.texts},
         )
 
     def record(self) -> dict[str, Any]:
@@ -54,6 +64,7 @@ class Facts:
             "hosts": self.hosts,
             "tasks": self.tasks,
             "techniques": self.techniques,
+            "texts": self.texts.mark if self.texts else None,
             "versions": versions(),
         }
 
@@ -78,8 +89,27 @@ def resolve(spec: Spec, *, fetch: bool) -> Facts:
         facts.tasks[label], gold = _task(spec, label, location, fetch, facts.unknown)
         if gold is not None:
             facts.gold[label] = gold
+    looking = _looking(spec)
+    texts = _texts(spec, looking, fetch, facts.unknown) if looking else None
+    facts = replace(facts, texts=texts, looking=looking)
     _check_combinations(spec, facts)
     return facts
+
+
+def needs(how: str) -> frozenset[str]:
+    """What a port method or a sampling uses beside the module: "weights", "texts"."""
+    from peftport.porting import port_method
+
+    method = port_method(how)
+    return method.requires(method.Options())
+
+
+def texts_at(location: str, count: int) -> tuple[tuple[str, ...], str]:
+    """The texts for port methods and their hash; BadInput when there are none."""
+    from peftport.porting.texts import calibration_texts
+
+    texts = calibration_texts(location, count)
+    return texts, hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 
 def load_limited(
@@ -172,6 +202,27 @@ def _task(
     task = load_limited(location, spec.limit_train, spec.split, spec.limit_test)
     gold = class_bytes(task.classes, task.split(spec.split).labels)
     return {"location": location, **task.record()}, gold
+
+
+def _looking(spec: Spec) -> tuple[str, ...]:
+    """The port methods and samplings of the study that look at texts."""
+    used = dict.fromkeys(how for pair in spec.pairs for _, how in spec.ways(pair))
+    return tuple(how for how in used if "texts" in needs(how))
+
+
+def _texts(
+    spec: Spec, looking: tuple[str, ...], fetch: bool, unknown: dict[str, str]
+) -> Texts | None:
+    if spec.texts is None:
+        raise BadInput(
+            f"methods: {', '.join(looking)} needs unlabelled texts. Say under 'texts' where they "
+            "are: a file, a folder or a task such as lab:films."
+        )
+    if _on_hub(spec.texts) and not fetch:
+        unknown["texts"] = "on the hub; looked up when the study runs"
+        return None
+    _, mark = texts_at(spec.texts, spec.texts_count)
+    return Texts(spec.texts, spec.texts_count, mark)
 
 
 def _on_hub(location: str) -> bool:

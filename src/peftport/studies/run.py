@@ -68,7 +68,7 @@ def run_study(
     try:
         plan = Plan(spec)
         facts = resolve(spec, fetch=True)
-        identity = Identity(plan, *facts.marks(), facts.techniques)
+        identity = Identity(plan, *facts.marks())
         identity.check_unique()
         _make_folder(folder)
         with _interrupts() as interrupted, driver_lock(folder), _open(folder, spec, facts) as store:
@@ -138,7 +138,7 @@ def _open(folder: Path, spec: Spec, facts: Facts) -> Store:
 
 def _refuse_another(folder: Path, store: Store, spec: Spec, facts: Facts) -> None:
     """A study goes on as it was begun: same specification, hosts and rows, wherever they lie."""
-    apart = ("about", "hosts", "tasks", "continued")
+    apart = ("about", "hosts", "tasks", "continued", "texts")
     # Read again, so that keys which are new since it was begun have their defaults.
     begun = parse_spec(store.spec, str(folder)).model_dump(mode="json")
     now = spec.model_dump(mode="json")
@@ -156,6 +156,11 @@ def _refuse_another(folder: Path, store: Store, spec: Spec, facts: Facts) -> Non
                     f"{kind[:-1]} {label} has changed since study {folder} was begun. Put the "
                     "former one back, or begin anew with another --out."
                 )
+    if store.facts.get("texts") != facts.record()["texts"]:
+        raise BadInput(
+            f"the texts have changed since study {folder} was begun. Put the former ones back, or "
+            "begin anew with another --out."
+        )
     if store.facts["techniques"] != facts.techniques:
         raise BadInput(
             f"the techniques' defaults have changed since study {folder} was begun; begin anew "

@@ -95,6 +95,8 @@ class Spec(_Strict):
         continued: host -> which one it continues, where the host's own record does not tell.
         pairs, settings: of hosts and of tasks; every pair is run in every setting.
         methods, controls: port methods of `ported` runs, samplings of `sampled` runs.
+        texts: unlabelled, for port methods that look at them: a file, a folder or a task's name;
+            `texts_count` of them are drawn.
         budgets: training steps on the receiving host at which a run is tested.
         seeds: the seeds of every run; a number n stands for 0 to n-1.
         donor_steps, native_steps: length of a donor's training and of native training.
@@ -121,6 +123,8 @@ class Spec(_Strict):
     )
     methods: tuple[str, ...] = ("copy",)
     controls: tuple[str, ...] = ("gaussian",)
+    texts: str | None = None
+    texts_count: Positive = 1000
     budgets: Annotated[tuple[NotNegative, ...], Field(min_length=1)]
     seeds: Annotated[tuple[NotNegative, ...], Field(min_length=1)]
     donor_steps: Positive | None = None

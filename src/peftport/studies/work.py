@@ -16,9 +16,21 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Texts:
+    """Unlabelled texts for port methods: `count` of those at `location`, with the hash `mark`."""
+
+    location: str
+    count: int
+    mark: str
+
+
+@dataclass(frozen=True)
 class Start:
     """How one lane starts: from `donor` for the kinds "ported" and "sampled", or, when there is
-    none because it failed, not at all: `error` says why."""
+    none because it failed, not at all: `error` says why.
+
+    origin: where the donor's host lies.
+    """
 
     kind: str
     seed: int
@@ -26,6 +38,7 @@ class Start:
     how: str = ""
     donor: Kept | None = None
     error: str = ""
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,7 @@ class Work:
         number: the pack's.
         host, task: where they lie; `host_name` and `task_name` are the study's names for them.
         host_mark, task_mark: the fingerprints that the study was planned with.
+        texts: for port methods, where the study has some.
         starts: the lanes.
         split: where lanes are tested; `limit_test` limits its rows.
         tests: budget -> the lanes that are tested there.
@@ -57,6 +71,7 @@ class Work:
     split: str
     limit_test: int | None
     budgets: tuple[int, ...]
+    texts: Texts | None
     starts: tuple[Start, ...]
     tests: Mapping[int, tuple[int, ...]]
     keeps: Mapping[int, tuple[int, ...]]
