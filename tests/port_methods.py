@@ -1,18 +1,19 @@
-"""A port method for tests of the seam: it scales a LoRA module, and needs both hosts and texts."""
+"""Port methods for tests of what is around them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import os
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
+import torch
 from pydantic import Field
 
-from peftport.porting import METHODS, Account
-from peftport.porting.base import Made, MethodOptions, PortMethod, Request, matched
+from peftport.porting import METHODS, Account, Entry
+from peftport.porting.base import Made, MethodOptions, PortMethod, Request
+from peftport.porting.copy import Copy
 
 if TYPE_CHECKING:
-    import torch
-
     from peftport.porting.means import Means
     from peftport.techniques.base import Parameters
 
@@ -22,10 +23,11 @@ class SoftOptions(MethodOptions):
 
     scale: float = Field(0.5, gt=0, description="What every tensor is multiplied with.")
     layers: Literal["proportional", "every", "cka"] = "proportional"
+    steps: int = Field(0, ge=0, description="Steps that it says it trained.")
 
 
 class Soft(PortMethod):
-    """Multiplies every tensor of a LoRA module with a number."""
+    """Multiplies every tensor of a LoRA module with a number; cuts or pads it for other widths."""
 
     name = "soft"
     about = "Every tensor times a number, for tests."
@@ -36,8 +38,20 @@ class Soft(PortMethod):
     Options = SoftOptions
 
     def account(self, request: Request) -> Account:
-        """Copied where name and shape agree."""
-        return matched(request, self.name)
+        """Mapped where the donor has a tensor of this name."""
+        return Account(
+            self.name,
+            tuple(
+                Entry(name, name, "mapped", shape)
+                if name in request.shapes
+                else Entry(None, name, "initialised", shape, why="a layer more")
+                for name, shape in request.wanted.items()
+            ),
+        )
+
+    def problem(self, account: Account) -> str | None:
+        """Further layers do not matter."""
+        return None
 
     def port(
         self,
@@ -48,9 +62,47 @@ class Soft(PortMethod):
     ) -> Made:
         """The donor's tensors, scaled; it tells which host it was given."""
         assert means is not None
-        tensors = {name: donor[name] * request.options.scale for name in request.wanted}
-        found = {"receiver": means.receiver.name}
+        tensors = {}
+        for name, shape in request.wanted.items():
+            tensors[name] = torch.zeros(shape)
+            if name in donor:
+                inside = tuple(map(slice, map(min, zip(shape, donor[name].shape, strict=True))))
+                tensors[name][inside] = donor[name][inside] * request.options.scale
+        found: dict[str, Any] = {"receiver": means.receiver.name, "steps": request.options.steps}
         return Made(tensors, self.account(request), details=found)
+
+
+class Hungry(Copy):
+    """Copies, and takes 200 MB for a moment."""
+
+    name = "hungry"
+
+    def port(
+        self,
+        request: Request,
+        donor: Parameters,
+        generator: torch.Generator,
+        means: Means | None = None,
+    ) -> Made:
+        """A copy."""
+        assert torch.ones(50_000_000).sum()
+        return super().port(request, donor, generator, means)
+
+
+class Dying(Copy):
+    """Ends its process."""
+
+    name = "dying"
+
+    def port(
+        self,
+        request: Request,
+        donor: Parameters,
+        generator: torch.Generator,
+        means: Means | None = None,
+    ) -> Made:
+        """Nothing comes of it."""
+        os._exit(9)
 
 
 @pytest.fixture
@@ -58,3 +110,10 @@ def soft(monkeypatch: pytest.MonkeyPatch) -> str:
     """The method `soft`, registered for one test."""
     monkeypatch.setitem(METHODS._places, "soft", "port_methods:Soft")
     return "soft"
+
+
+@pytest.fixture
+def extreme(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The methods `hungry` and `dying`, registered for one test."""
+    monkeypatch.setitem(METHODS._places, "hungry", "port_methods:Hungry")
+    monkeypatch.setitem(METHODS._places, "dying", "port_methods:Dying")

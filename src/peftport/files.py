@@ -72,14 +72,22 @@ def read_json(path: Path) -> Any:
 
 def read_yaml(path: Path) -> Any:
     """Read a YAML file; BadInput names the file and the place of the error."""
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        raise BadInput(f"{path} does not exist.") from None
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is not valid YAML: {error}.") from error
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Read YAML; BadInput says `where` it stands and the place of the error."""
     import yaml
 
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadInput(f"{path} does not exist.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} is not valid YAML: {error}.") from error
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise BadInput(f"{where} is not valid YAML: {error}.") from error
 
 
 def write_json(path: Path, value: Any) -> None:

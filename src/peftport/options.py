@@ -3,12 +3,13 @@ gave."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from peftport.errors import BadInput
+from peftport.files import parse_yaml
 from peftport.registry import did_you_mean
 
 
@@ -46,6 +47,24 @@ def chosen(kind: type[Kind], given: Mapping[str, Any], of: str) -> Kind:
         raise BadInput(
             f"{of}: option {option!r}: no such option.{did_you_mean(option, known)} {listed}"
         ) from error
+
+
+def parsed(pairs: Iterable[str], where: str) -> dict[str, Any]:
+    """Read options that are written as KEY=VALUE, values as in YAML.
+
+    Args:
+        where: they stand, for messages: "--set".
+
+    Raises:
+        BadInput: names one that is not of this form.
+    """
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise BadInput(f"{where} {pair!r}: expected KEY=VALUE, such as rank=16.")
+        options[key] = parse_yaml(value, f"{where} {pair!r}")
+    return options
 
 
 def described(kind: type[Options]) -> list[dict[str, Any]]:

@@ -39,6 +39,10 @@ class Registry:
         """Register `name`; the way in which another package adds a technique or a method."""
         self._places[name] = place
 
+    def place(self, name: str) -> str:
+        """Where `name` is defined, "module:attribute"; BadInput when it is not known."""
+        return self._places[self.require(name)]
+
     def require(self, name: str) -> str:
         """Return `name`, or raise BadInput that lists what is known."""
         if name not in self._places:
@@ -50,5 +54,5 @@ class Registry:
 
     def get(self, name: str) -> Any:
         """Import and return what `name` stands for; BadInput when the name is not known."""
-        module, attribute = self._places[self.require(name)].split(":")
+        module, attribute = self.place(name).split(":")
         return getattr(importlib.import_module(module), attribute)

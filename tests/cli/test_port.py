@@ -38,14 +38,14 @@ def test_a_method_gets_options_hosts_and_texts(call, soft, lora, texts, tiny_con
     code, text, error = call(*asked, "--text", texts, "--texts", 20, "--set", "scale=0.25")
     assert code == 0, error
     found = json.loads(text)
-    assert found["options"] == {"scale": 0.25, "layers": "proportional"}
+    assert found["options"] == {"scale": 0.25, "layers": "proportional", "steps": 0}
     assert found["texts"] == {"count": 20, "source": "texts.txt"}
     assert found["seconds"] > 0
     before, after = load_module(lora), load_module(out)
     assert all(tensor.equal(before.tensors[n] / 4) for n, tensor in after.tensors.items())
     assert after.record.port["receiver"] == str(receiver)
     card = (out / "README.md").read_text()
-    assert 'by `soft`, seed 0, options `{"scale": 0.25, "layers": "proportional"}`.' in card
+    assert 'by `soft`, seed 0, options `{"scale": 0.25, "layers": "proportional", ' in card
     assert "It looked at 20 texts of `texts.txt`, without labels." in card
 
 

@@ -12,6 +12,7 @@ from peftport.modules import HostName, Module
 from peftport.porting import judge, judge_all, port, port_method
 from peftport.porting.base import Request
 from peftport.porting.means import Means, side
+from peftport.porting.methods import way
 from port_methods import soft
 from tiny_runs import host_in
 
@@ -39,7 +40,11 @@ def test_a_method_reads_its_options_from_the_request(soft, lora, means):
     ported = port(lora, lora.geometry, HERE, soft, options={"scale": 3}, means=means)
     name = next(iter(lora.tensors))
     assert ported.module.tensors[name].equal(3 * lora.tensors[name])
-    assert ported.module.record.port["options"] == {"scale": 3.0, "layers": "proportional"}
+    assert ported.module.record.port["options"] == {
+        "scale": 3.0,
+        "layers": "proportional",
+        "steps": 0,
+    }
     assert ported.module.record.port["texts"] == {"count": 16, "source": "16 lines"}
     assert ported.module.record.port["receiver"] == means.receiver.name
 
@@ -99,3 +104,25 @@ def test_a_method_without_what_it_needs_says_so(soft, lora, means):
         port(lora, lora.geometry, HERE, soft)
     with pytest.raises(BadInput, match=r"needs unlabelled texts: .*--text"):
         port(lora, lora.geometry, HERE, soft, means=replace(means, texts=()))
+
+
+def test_a_method_is_written_with_its_options(soft):
+    found = way("soft:scale=2:layers=every")
+    assert (found.name, found.options) == ("soft", {"scale": 2, "layers": "every"})
+    assert found.settings.steps == 0
+    assert found.requires == {"weights", "texts"}
+    assert way("copy").options == {}
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("sof", "unknown port method 'sof'. Did you mean 'soft'"),
+        ("soft:scale", "method soft:scale: 'scale': expected KEY=VALUE"),
+        ("soft:scal=1", "port by soft: option 'scal': no such option"),
+        ("soft:scale=[", "method soft:scale=.: 'scale=.' is not valid YAML"),
+    ],
+)
+def test_a_method_that_is_written_wrong_is_refused(soft, written, message):
+    with pytest.raises(BadInput, match=message):
+        way(written)

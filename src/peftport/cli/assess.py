@@ -1,7 +1,9 @@
-"""`peftport assess`: what survives of one module on one host, beside its controls."""
+"""`peftport assess`: what survives of modules on one host, by one method or several, beside their
+controls."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,27 +13,51 @@ from peftport.cli.arguments import (
     Device,
     LabelWords,
     LimitTest,
-    ModuleFolder,
     TaskName,
     ToHost,
+    device_named,
     load_on,
 )
+from peftport.cli.assessment import assessment_text, record_of
+from peftport.cli.means import TEXTS, Asked, TextColumn, TextCount, TextSource, means_for
 from peftport.cli.modules import FromHost, NoPickle, made_for, with_task
 from peftport.cli.output import AsJson, parse_numbers, say, show
+from peftport.errors import BadInput
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
-    from peftport.modules import Record
+    from peftport.modules import Module, Record
+
+SEEDS = 3
 
 
 def assess(
-    module: ModuleFolder,
+    modules: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="MODULE...",
+            help="A module's folder; or several of one kind, each of which then takes a seed.",
+        ),
+    ],
     to: ToHost,
     task: TaskName,
+    methods: Annotated[
+        str,
+        typer.Option(
+            help="Port methods, joined by commas; with options as in distill:steps=100. See "
+            "`peftport methods`."
+        ),
+    ] = "copy",
+    text: TextSource = None,
+    texts: TextCount = TEXTS,
+    text_column: TextColumn = None,
     budgets: Annotated[
         str, typer.Option(help="Training steps on the receiving host, joined by commas.")
     ] = "0,10,100",
-    seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many: 3 if not given; of several modules, one for each."),
+    ] = None,
     native_steps: Annotated[
         int | None,
         typer.Option(min=1, help="Steps of a native module; the module's own if not given."),
@@ -54,40 +80,97 @@ def assess(
     no_pickle: NoPickle = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what survives of MODULE on a host: bare host, copy, samplings, scratch, native."""
+    """Show what survives of MODULE on a host: bare host, samplings, scratch, ports, native."""
     import pandas as pd
 
-    from peftport.modules import load_module
+    from peftport.porting.methods import way
     from peftport.reports.results import Results
+    from peftport.studies import ports
     from peftport.studies.assess import Assessment
     from peftport.training import Settings
 
-    donor = load_module(module, from_host=from_host, pickles=not no_pickle)
+    ways = [way(written.strip()) for written in methods.split(",") if written.strip()]
+    _require_ports(ways)
     steps = parse_numbers(budgets, "--budgets", int)
-    trained = donor.record.training
+    donors = _donors(modules, from_host, not no_pickle)
+    numbers = _seeds(donors, seeds)
+    trained = donors[0].record.training
+    ports.warm()
     host = load_on(to, device)
-    donor, data = with_task(donor, task, label_words, limit_test)
+    told = [with_task(donor, task, label_words, limit_test) for donor in donors]
+    donors, data = [donor for donor, _ in told], told[0][1]
+    needs = frozenset[Any]().union(*(each.requires for each in ways))
+    asked = Asked(text, texts, text_column)
+    means = means_for(needs, donors[0].record, to, device_named(device), asked, 0, data)
     rates = (
         parse_numbers(learning_rates, "--learning-rates", float)
         if learning_rates
         else [trained.get("learning_rate", 3e-3)]
     )
     assessment = Assessment(
-        donor,
-        host,
-        data,
-        relation or relation_of(donor.record, host),
-        steps,
-        range(seeds),
-        native_steps or max(trained.get("steps", 0), *steps, 1),
-        rates,
-        Settings(batch_size=trained.get("batch_size", 16)),
+        modules=[donors[place % len(donors)] for place in range(len(numbers))],
+        host=host,
+        task=data,
+        relation=relation or relation_of(donors[0].record, host),
+        budgets=steps,
+        seeds=numbers,
+        native_steps=native_steps or max(trained.get("steps", 0), *steps, 1),
+        rates=rates,
+        settings=Settings(batch_size=trained.get("batch_size", 16)),
+        ways=ways,
+        texts=means.texts if means else (),
+        source=means.source if means else "",
+        progress=say,
     )
-    say(f"{donor.technique}, {seeds} seeds, budgets {budgets}, tested on {data.name} ...")
-    found, chosen = assessment.run()
+    found = assessment.run()
     results = Results(pd.DataFrame(found.rows), found.predictions, found.gold, {"study": "assess"})
-    record = _record(results, donor.record, assessment, chosen)
-    show(record, _text(record), as_json)
+    record = record_of(results, assessment, found, len(donors))
+    show(record, assessment_text(record), as_json)
+
+
+def _require_ports(ways: Sequence[Any]) -> None:
+    """Raise BadInput unless there are methods, each once, and no control among them."""
+    written = [each.written for each in ways]
+    if not written or len(set(written)) < len(written):
+        raise BadInput(f"--methods {','.join(written)!r}: expected methods, each of them once.")
+    for each in ways:
+        if each.method.control:
+            raise BadInput(
+                f"--methods: {each.name} is a control; controls stand beside every port anyway."
+            )
+
+
+def _donors(folders: Sequence[Path], from_host: str | None, pickles: bool) -> list[Module]:
+    """Load modules; BadInput names the first that is of another kind than the one before it."""
+    from peftport.modules import load_module
+
+    donors = [load_module(folder, from_host=from_host, pickles=pickles) for folder in folders]
+    kinds = [_kind(donor.record) for donor in donors]
+    for folder, kind in zip(folders[1:], kinds[1:], strict=True):
+        for what, here in kind.items():
+            if here != kinds[0][what]:
+                raise BadInput(
+                    f"{folder} and {folders[0]} are assessed together and differ in their {what}: "
+                    f"{here} and {kinds[0][what]}. Assess them one by one."
+                )
+    return donors
+
+
+def _kind(record: Record) -> dict[str, Any]:
+    """What modules that stand in one table must share."""
+    return {
+        "technique": record.technique,
+        "configuration": record.config,
+        "host": record.host.fingerprint or record.host.name,
+        "task": record.task["name"],
+        "labels": record.task["labels"],
+    }
+
+
+def _seeds(donors: Sequence[Module], asked: int | None) -> range:
+    if len(donors) > 1 and asked not in (None, len(donors)):
+        raise BadInput(f"--seeds {asked}: each of the {len(donors)} modules has one seed.")
+    return range(len(donors) if len(donors) > 1 else asked or SEEDS)
 
 
 def relation_of(record: Record, host: Host) -> str:
@@ -105,95 +188,3 @@ def relation_of(record: Record, host: Host) -> str:
     if (made.get("from") or {}).get("fingerprint") == record.host.fingerprint:
         return "continuation"
     return "unstated"
-
-
-def _record(results: Any, record: Record, assessment: Any, rates: dict[str, float]) -> Any:
-    """Everything that was found, JSON-ready."""
-    from peftport.reports.comparisons import analyse
-    from peftport.reports.verdict import verdict
-
-    analysis = analyse(results)
-    (cell,) = results.cells
-    points = [analysis.point(cell, budget) for budget in results.budgets]
-    return {
-        "technique": record.technique,
-        "origin": record.host.name,
-        "receiver": assessment.host.name,
-        "relation": assessment.relation,
-        "task": assessment.task.name,
-        "n_test": len(next(iter(results.gold.values()))),
-        "seeds": len(assessment.seeds),
-        "native_steps": assessment.native_steps,
-        "learning_rates": rates,
-        "budgets": [
-            {
-                "budget": point.budget,
-                "accuracy": {n: _estimate(e) for n, e in _named(results, point.means).items()},
-                "auroc": {
-                    name: analysis.measure(cell, condition, point.budget, "auroc")
-                    for name, condition in zip(
-                        _named(results, point.means), point.means, strict=True
-                    )
-                },
-                "ported_minus": {n: _estimate(e) for n, e in _named(results, point.leads).items()},
-                "recovery": _estimate(point.recovery.ratio) if point.recovery else None,
-                "recovery_note": point.recovery.reason if point.recovery else "",
-            }
-            for point in points
-        ],
-        "head_alone_accuracy": assessment.head_alone(),
-        "failures": results.failed["error"].tolist(),
-        "verdict": verdict(analysis),
-    }
-
-
-def _named(results: Any, by_condition: Any) -> dict[str, Any]:
-    """Conditions by the names of this command: samplings by their own, the port as `copy`."""
-    first = results.controls[0] if results.controls else "sampled"
-    names = {"sampled": first, "ported": "copy"}
-    return {names.get(condition, condition): found for condition, found in by_condition.items()}
-
-
-def _estimate(found: Any) -> dict[str, float | None] | None:
-    from math import isnan
-
-    if found is None or isnan(found.value):
-        return None
-    low, high = (None if isnan(end) else end for end in (found.low, found.high))
-    return {"mean": found.value, "low": low, "high": high}
-
-
-_ROWS = ("host", "gaussian", "permuted", "spectrum", "scratch", "copy", "native")
-
-
-def _text(record: dict[str, Any]) -> str:
-    budgets = record["budgets"]
-    head = [f"{each['budget']} steps".rjust(22) for each in budgets]
-    lines = [
-        f"{record['technique']} from {record['origin']} to {record['receiver']} "
-        f"({record['relation']}), {record['task']}: accuracy on {record['n_test']} texts, "
-        f"{record['seeds']} seeds, 95 % interval",
-        "",
-        f"{'':<10}" + "".join(head),
-    ]
-    for name in _ROWS:
-        cells = [_cell(each["accuracy"].get(name)) for each in budgets]
-        if any(cell.strip() for cell in cells):
-            lines.append(f"{name:<10}" + "".join(cells))
-    lines.append(f"{'recovery':<10}" + "".join(_cell(each["recovery"]) for each in budgets))
-    notes = sorted({each["recovery_note"] for each in budgets} - {""})
-    lines += [f"  no recovery: {note}" for note in notes]
-    lines.append(f"  native: {record['native_steps']} steps; bare host: no training")
-    if record["head_alone_accuracy"] is not None:
-        alone = record["head_alone_accuracy"]
-        lines.append(f"  the module's head alone, without the rest: {alone:.3f}")
-    return "\n".join([*lines, "", record["verdict"]])
-
-
-def _cell(found: dict[str, float | None] | None) -> str:
-    if found is None:
-        return f"{'-':>22}"
-    if found["low"] is None:
-        return f"{found['mean']:>22.3f}"
-    interval = f"({found['low']:.2f} to {found['high']:.2f})"
-    return f"{found['mean']:.3f} {interval}".rjust(22)

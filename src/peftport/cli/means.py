@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from peftport.cli.output import parse_options
-
 if TYPE_CHECKING:
     from peftport.modules import Record
     from peftport.porting.base import Need
@@ -48,7 +46,9 @@ TEXTS = 1000
 
 def options_of(settings: list[str] | None, layers: str | None) -> dict[str, Any]:
     """A method's options from --set and --layers, which is short for --set layers=..."""
-    return parse_options(settings, "--set") | ({"layers": layers} if layers else {})
+    from peftport.options import parsed
+
+    return parsed(settings or (), "--set") | ({"layers": layers} if layers else {})
 
 
 @dataclass(frozen=True)

@@ -33,23 +33,6 @@ def log_to_stderr() -> None:
     logger.setLevel(logging.INFO)
 
 
-def parse_options(given: list[str] | None, option: str) -> dict[str, Any]:
-    """Read the KEY=VALUE pairs of an option, values as YAML; BadInput names one that is not of
-    this form."""
-    import yaml
-
-    options: dict[str, Any] = {}
-    for item in given or []:
-        key, equals, value = item.partition("=")
-        if not equals or not key:
-            raise BadInput(f"{option} {item!r}: expected KEY=VALUE, such as rank=16.")
-        try:
-            options[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise BadInput(f"{option} {item!r}: the value cannot be read: {error}") from error
-    return options
-
-
 def parse_numbers(text: str, option: str, kind: type[int] | type[float]) -> list[Any]:
     """Read a comma-separated list of numbers; BadInput names the option."""
     try:

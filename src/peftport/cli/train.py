@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from peftport.cli.arguments import Device, HostName, LabelWords, TaskName, load_on, words_of
-from peftport.cli.output import AsJson, figures_text, parse_options, say, show
+from peftport.cli.output import AsJson, figures_text, say, show
 
 
 def train(
@@ -37,13 +37,14 @@ def train(
 ) -> None:
     """Train a module on a host for a task and save it."""
     from peftport.files import refuse_existing
+    from peftport.options import parsed
     from peftport.tasks import load_task
     from peftport.techniques import technique as find_technique
     from peftport.training import Settings
     from peftport.training.module import train_module
 
     refuse_existing(out)
-    options = parse_options(option, "--option")
+    options = parsed(option or (), "--option")
     find_technique(technique).configure(options)
     data = load_task(task, label_words=words_of(label_words), limit_train=limit_train)
     loaded = load_on(host, device)

@@ -79,7 +79,9 @@ class Made:
     tensors: the ported module's, without lane axis. account: what became of every tensor.
     record: fields of the module's record that are no longer the donor's, as `technique` and
         `config` of a module that was made anew.
-    details: what the method found out on the way (scales, how well its maps fit), for the record.
+    details: what the method found out on the way (scales, how well its maps fit), for the record;
+        `steps` where it trained on the receiving host, beside which a module from scratch is set
+        that was trained for as many.
     """
 
     tensors: Parameters = field(repr=False)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
 from peftport.modules import Record
+from peftport.options import parsed
 from peftport.porting.account import Account
 from peftport.porting.base import Need, PortMethod, Request
 from peftport.registry import Registry
@@ -46,6 +49,40 @@ def port_method(name: str) -> PortMethod:
     return made
 
 
+@dataclass(frozen=True)
+class Way:
+    """A method with options, as it is written in a list: "distill", or "distill:steps=100:rank=4".
+
+    name: the method's. options: those that are written, by name; `settings` has every one.
+    """
+
+    written: str
+    name: str
+    options: Mapping[str, Any]
+    settings: Any
+
+    @property
+    def method(self) -> PortMethod:
+        """The method itself."""
+        return port_method(self.name)
+
+    @property
+    def requires(self) -> frozenset[Need]:
+        """What the method needs with these options."""
+        return self.method.requires(self.settings)
+
+
+def way(written: str) -> Way:
+    """Read a method with its options, values as in YAML.
+
+    Raises:
+        BadInput: there is no such method, or it has no such options.
+    """
+    name, *pairs = written.split(":")
+    method, options = port_method(name), parsed(pairs, f"method {written}:")
+    return Way(written, name, options, method.configure(options))
+
+
 def judge(method: PortMethod, request: Request) -> Verdict:
     """Whether a method could do what is requested of it (`PortMethod.request`)."""
     requires = method.requires(request.options)
@@ -66,3 +103,10 @@ def judge_all(donor: Record, shapes: Shapes, receiver: Geometry) -> list[Verdict
         for method in methods
         if not method.control
     ]
+
+
+def others(request: Request) -> str:
+    """A sentence for a message: the methods that could do what one was refused."""
+    verdicts = judge_all(request.donor, request.shapes, request.receiver)
+    names = [verdict.method for verdict in verdicts if verdict.problem is None]
+    return f"Methods that can: {', '.join(names)}." if names else "No other method can."

@@ -13,7 +13,7 @@ from peftport.hosts.geometry import Geometry
 from peftport.modules import HostName, Module, versions
 from peftport.porting.account import Account
 from peftport.porting.base import PortMethod, Request
-from peftport.porting.methods import judge, judge_all, port_method
+from peftport.porting.methods import judge, others, port_method
 
 if TYPE_CHECKING:
     from peftport.porting.means import Means
@@ -89,12 +89,7 @@ def _require_applies(method: PortMethod, request: Request, allow_partial: bool) 
     found = judge(method, request)
     if found.problem is None or (found.account is not None and allow_partial):
         return
-    others = [
-        verdict.method
-        for verdict in judge_all(request.donor, request.shapes, request.receiver)
-        if verdict.problem is None and verdict.method != method.name
-    ]
-    hint = f"Methods that can: {', '.join(others)}." if others else "No other method can."
+    hint = others(request)
     if found.account is not None:
         hint += " With --allow-partial it goes on with what is left."
     raise BadInput(f"port by {method.name}: {found.problem}. {hint}")

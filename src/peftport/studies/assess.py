@@ -1,80 +1,78 @@
-"""Assess one module on one host: the port, its controls and a native module, as a study's rows.
+"""Assess modules on a host: their ports by one method or several, the controls and native modules,
+as a study's rows.
 
-Two passes of the host do everything: scratch modules of all seeds, which trained in full are the
-native ones, and the copy with its three samplings, all seeds side by side as lanes.
+Scratch modules of all seeds, which trained in full are the native ones, are one pass of the host;
+the ports and samplings of all seeds are another, side by side as lanes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from peftport.errors import BadInput
+from peftport.errors import BadInput, RunFailed
 from peftport.modules import HostName, Module
-from peftport.porting import SAMPLINGS, port
-from peftport.tasks import encode
+from peftport.porting import SAMPLINGS, judge, port
+from peftport.porting.methods import Way, others
+from peftport.studies.ports import Job, Taken, port_apart
+from peftport.studies.trial import Found, Lane, Trial
 from peftport.techniques import technique
-from peftport.techniques.base import Parameters, stack_lanes
-from peftport.techniques.head import WEIGHT, initial_head
-from peftport.training import Evaluation, Readout, Settings, evaluate, readout_of, trajectory
+from peftport.techniques.base import Parameters
+from peftport.techniques.head import WEIGHT
+from peftport.training import Settings
 from peftport.training.module import fresh
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
-    from peftport.tasks import Encoded, Task
+    from peftport.tasks import Task
 
 
 @dataclass(frozen=True)
-class Lane:
-    """One row's condition, and where it starts."""
+class Cost:
+    """What ports by one method took, a figure for each: seconds, bytes of memory, and the training
+    steps that the method itself took on the receiving host."""
 
-    condition: str
-    how: str
-    seed: int
-    start: Parameters
-
-
-@dataclass(frozen=True)
-class Found:
-    """One tested module: an evaluation, or why there is none."""
-
-    lane: Lane
-    budget: int
-    evaluation: Evaluation | None
-    seconds: float
-    error: str = ""
+    seconds: tuple[float, ...]
+    memory: tuple[float, ...]
+    steps: int = 0
 
 
 @dataclass(frozen=True)
-class Rows:
+class Outcome:
     """What was found, as a study exports it.
 
     rows: one mapping a run, with a study's columns. predictions: run id -> predicted classes,
-    (n_test,). gold: task -> true classes, (n_test,).
+    (n_test,). gold: task -> true classes, (n_test,). rates: the learning rate of each condition.
+    costs: of each method. refused: methods that cannot port these modules there -> why.
     """
 
     rows: list[dict[str, Any]]
     predictions: dict[str, np.ndarray]
     gold: dict[str, np.ndarray]
+    rates: dict[str, float]
+    costs: dict[str, Cost]
+    refused: dict[str, str]
 
 
 @dataclass
 class Assessment:
     """What is to be assessed.
 
+    modules: one for each of `seeds`, all of one technique and configuration, made for one host.
     budgets: steps of training on the receiving host at which everything is tested.
-    seeds: of the order of the data, of what controls draw, and of native modules.
+    seeds: of the order of the data, of what methods and controls draw, and of native modules.
     native_steps: how long a native module trains.
     rates: candidate learning rates; with more than one, each condition takes the one that is best
         on the validation split.
+    ways: the port methods. texts, source: without labels, for methods that look at them.
+    progress: told what is done next.
     """
 
-    module: Module
+    modules: Sequence[Module]
     host: Host
     task: Task
     relation: str
@@ -83,158 +81,170 @@ class Assessment:
     native_steps: int
     rates: Sequence[float]
     settings: Settings
+    ways: Sequence[Way]
+    texts: tuple[str, ...] = ()
+    source: str = ""
+    progress: Callable[[str], None] = lambda text: None
 
     def __post_init__(self) -> None:
-        self.technique = technique(self.module.technique)
-        self.readout: Readout = readout_of(self.host, self.task)
-        if self.readout.classes != self.module.classes:
+        self.module = self.modules[0]
+        self.trial = Trial(self.host, self.task, self.settings)
+        classes = self.trial.readout.classes
+        if classes != self.module.classes:
             raise BadInput(
-                f"task {self.task.name} has {self.readout.classes} classes and the module was "
+                f"task {self.task.name} has {classes} classes and the module was "
                 f"trained for {self.module.classes}."
             )
 
-    def run(self) -> tuple[Rows, dict[str, float]]:
-        """Train and test everything.
-
-        Returns:
-            The rows with predictions, and the learning rate of each condition.
+    def run(self) -> Outcome:
+        """Port, train and test everything.
 
         Raises:
-            BadInput: the module cannot be copied to the host; the message says why.
+            BadInput: no method can port the modules to the host; the message says why.
         """
-        ported, fresh_lanes = self._ported_lanes(), self._scratch_lanes()
-        rates = self._choose(ported + fresh_lanes)
+        ways, refused = self._applying()
+        taken = {way.written: [self._port(way, i) for i in range(len(self.seeds))] for way in ways}
+        costs = {written: _cost(ports) for written, ports in taken.items()}
+        ported = [
+            self._lane("ported", written, place, result)
+            for written, ports in taken.items()
+            for place, result in enumerate(ports)
+        ]
+        sampled, scratch = list(self._sampled(taken)), self._scratch()
+        rates = self._choose(ported + sampled + scratch)
         found = [
-            *self._bare(),
-            *self._train(ported, self.budgets, rates),
-            *self._native(fresh_lanes, rates),
+            *self.trial.bare(self.seeds, self.module.record.head),
+            *self.trial.train(ported + sampled, self.budgets, rates),
+            *self._native(scratch, rates, [cost.steps for cost in costs.values()]),
         ]
-        return self._collect(found), rates
+        return self._collect(found, rates, costs, refused)
 
-    @cached_property
-    def _train_split(self) -> Encoded:
-        return self._encoded("train")
-
-    def _encoded(self, split: str) -> Encoded:
-        return encode(self.host.tokenizer, self.task, split, self.host.geometry.kind)
-
-    @cached_property
-    def _test_split(self) -> Encoded:
-        return self._encoded("test")
-
-    def _ported_lanes(self) -> list[Lane]:
-        name = HostName(name=self.host.name, fingerprint=self.host.fingerprint)
-
-        def made(how: str, seed: int) -> Parameters:
-            ported = port(self.module, self.host.geometry, name, how, seed=seed)
-            return ported.module.tensors
-
-        lanes = [Lane("ported", "copy", seed, made("copy", seed)) for seed in self.seeds]
-        return lanes + [
-            Lane("sampled", how, seed, made(how, seed)) for how in SAMPLINGS for seed in self.seeds
-        ]
-
-    def _scratch_lanes(self) -> list[Lane]:
-        geometry, config = self.host.geometry, self.module.config
-        classes, pooling = self.module.classes, self.module.record.head
-        return [
-            Lane(
-                "scratch",
-                "",
-                seed,
-                fresh(self.technique, config, geometry, classes, seed, pooling),
+    def _applying(self) -> tuple[list[Way], dict[str, str]]:
+        """The ways that can port the module here, and why the others cannot."""
+        shapes = {name: tuple(tensor.shape) for name, tensor in self.module.tensors.items()}
+        refused = {}
+        for each in self.ways:
+            request = each.method.request(
+                self.module.record, shapes, self.host.geometry, each.options
             )
-            for seed in self.seeds
-        ]
+            problem = judge(each.method, request).problem
+            if problem:
+                refused[each.written] = problem
+        if len(refused) == len(self.ways):
+            told = "; ".join(f"port by {written}: {why}" for written, why in refused.items())
+            raise BadInput(f"{told}. {others(request)}")
+        return [each for each in self.ways if each.written not in refused], refused
+
+    def _port(self, each: Way, place: int) -> Taken | RunFailed:
+        self.progress(f"port by {each.written}, {place + 1} of {len(self.seeds)}")
+        try:
+            return port_apart(
+                Job(
+                    self.modules[place],
+                    self.host.name,
+                    each.name,
+                    each.options,
+                    self.seeds[place],
+                    self.texts if "texts" in each.requires else (),
+                    self.source,
+                    str(self.host.device),
+                )
+            )
+        except RunFailed as error:
+            return error
+
+    def _lane(self, condition: str, how: str, place: int, result: Taken | RunFailed) -> Lane:
+        if isinstance(result, RunFailed):
+            return Lane(condition, how, self.seeds[place], error=str(result))
+        made = result.module
+        return Lane(condition, how, self.seeds[place], made.technique, made.config, made.tensors)
+
+    def _sampled(self, taken: Mapping[str, Sequence[Taken | RunFailed]]) -> Iterator[Lane]:
+        """Samples of the modules, or of the first method's ports where those do not fit."""
+        name = HostName(name=self.host.name, fingerprint=self.host.fingerprint)
+        first = next(iter(taken.values()))
+        for how in SAMPLINGS:
+            for place, seed in enumerate(self.seeds):
+                model: Module | RunFailed = self.modules[place]
+                if not self._fits:
+                    result = first[place]
+                    model = result if isinstance(result, RunFailed) else result.module
+                if isinstance(model, RunFailed):
+                    yield Lane("sampled", how, seed, error=str(model))
+                    continue
+                made = port(model, self.host.geometry, name, how, seed=seed).module
+                yield Lane("sampled", how, seed, made.technique, made.config, made.tensors)
+
+    @cached_property
+    def _fits(self) -> bool:
+        """Whether the modules' tensors are those that they would have on the receiving host."""
+        shapes = {name: tuple(tensor.shape) for name, tensor in self.module.tensors.items()}
+        wanted = {name: tuple(t.shape) for name, t in self._fresh(0).items()}
+        return shapes == wanted
+
+    def _fresh(self, seed: int) -> Parameters:
+        made, record = technique(self.module.technique), self.module.record
+        geometry, classes = self.host.geometry, self.module.classes
+        return fresh(made, self.module.config, geometry, classes, seed, record.head)
+
+    def _scratch(self) -> list[Lane]:
+        name, config = self.module.technique, self.module.config
+        return [Lane("scratch", "", seed, name, config, self._fresh(seed)) for seed in self.seeds]
 
     def _choose(self, lanes: list[Lane]) -> dict[str, float]:
         """The learning rate of each condition, by mean validation accuracy at the last budget."""
-        conditions = list(dict.fromkeys(_name(lane) for lane in lanes))
+        conditions = list(dict.fromkeys(lane.name for lane in lanes))
         if len(self.rates) == 1 or not max(self.budgets):
             return dict.fromkeys(conditions, self.rates[0])
-        split, last = self._encoded("validation"), max(self.budgets)
+        split, last = self.trial.encoded("validation"), max(self.budgets)
         score: dict[tuple[str, float], list[float]] = {}
         for rate in self.rates:
-            for group in _alike(lanes):
-                for tested in self._train(group, [last], dict.fromkeys(conditions, rate), split):
-                    accuracy = tested.evaluation.accuracy if tested.evaluation else 0.0
-                    score.setdefault((_name(tested.lane), rate), []).append(accuracy)
+            rates = dict.fromkeys(conditions, rate)
+            for tested in self.trial.train(lanes, [last], rates, split):
+                accuracy = tested.evaluation.accuracy if tested.evaluation else 0.0
+                score.setdefault((tested.lane.name, rate), []).append(accuracy)
         return {
             condition: max(self.rates, key=lambda rate: float(np.mean(score[condition, rate])))
             for condition in conditions
         }
 
-    def _train(
-        self,
-        lanes: list[Lane],
-        budgets: Sequence[int],
-        rates: dict[str, float],
-        split: Encoded | None = None,
+    def _native(
+        self, lanes: list[Lane], rates: dict[str, float], more: Sequence[int]
     ) -> Iterator[Found]:
-        for reading in trajectory(
-            self.host,
-            self.technique,
-            self.module.config,
-            stack_lanes([lane.start for lane in lanes]),
-            self._train_split,
-            self.readout,
-            settings=self.settings,
-            budgets=budgets,
-            learning_rates=[rates[_name(lane)] for lane in lanes],
-            seeds=[lane.seed for lane in lanes],
-        ):
-            tested = evaluate(
-                self.host,
-                self.technique,
-                self.module.config,
-                reading.parameters,
-                split or self._test_split,
-                self.readout,
-            )
-            seconds = reading.seconds / len(lanes)
-            for lane, evaluation, failure in zip(lanes, tested, reading.failures, strict=True):
-                error = failure or ("" if evaluation else "its scores are not finite")
-                yield Found(lane, reading.budget, None if error else evaluation, seconds, error)
-
-    def _native(self, lanes: list[Lane], rates: dict[str, float]) -> Iterator[Found]:
-        """Scratch modules at the budgets; at the end of their trajectory they are native ones."""
-        for tested in self._train(lanes, [*self.budgets, self.native_steps], rates):
-            if tested.budget in self.budgets:
+        """Scratch modules at the budgets and after as many steps as methods took themselves; at
+        `native_steps` of the same trajectory they are native ones."""
+        scratch = {*self.budgets, *(steps for steps in more if steps)}
+        for tested in self.trial.train(lanes, sorted({*scratch, self.native_steps}), rates):
+            if tested.budget in scratch:
                 yield tested
             if tested.budget == self.native_steps:
-                lane = Lane("native", "", tested.lane.seed, {})
+                lane = Lane("native", "", tested.lane.seed)
                 yield Found(lane, tested.budget, tested.evaluation, tested.seconds, tested.error)
 
-    def _bare(self) -> Iterator[Found]:
-        """The host without a module; an encoder's head is then a fresh one of each seed."""
-        geometry, classes = self.host.geometry, self.module.classes
-        for seed in self.seeds:
-            generator = torch.Generator().manual_seed(seed)
-            head = initial_head(geometry, classes, generator, self.module.record.head)
-            (tested,) = self._without_module(head)
-            error = "" if tested else "its scores are not finite"
-            yield Found(Lane("host", "", seed, {}), 0, tested, 0.0, error)
-
     def head_alone(self) -> float | None:
-        """Accuracy of the host with the module's head and nothing else; None without a head."""
-        if WEIGHT not in self.module.tensors:
-            return None
+        """Accuracy of the host with the module's head and nothing else; None where it has none, or
+        one for another width."""
         head = {n: t for n, t in self.module.tensors.items() if n.startswith("head.")}
-        (tested,) = self._without_module(head)
+        if WEIGHT not in head or head[WEIGHT].shape[-1] != self.host.geometry.width:
+            return None
+        tested = self.trial.without_module(head)
         return None if tested is None else tested.accuracy
 
-    def _without_module(self, head: Parameters) -> list[Evaluation | None]:
-        lanes = stack_lanes([head])
-        return evaluate(self.host, None, None, lanes, self._test_split, self.readout)
-
-    def _collect(self, found: Sequence[Found]) -> Rows:
+    def _collect(
+        self,
+        found: Sequence[Found],
+        rates: dict[str, float],
+        costs: dict[str, Cost],
+        refused: dict[str, str],
+    ) -> Outcome:
         rows, predictions = [], {}
         for number, each in enumerate(found):
             run_id = f"assess-{number}"
             rows.append(self._row(run_id, each))
             if each.evaluation is not None:
                 predictions[run_id] = each.evaluation.predictions
-        return Rows(rows, predictions, {self.task.name: np.asarray(self._test_split.labels)})
+        gold = {self.task.name: np.asarray(self.trial.encoded("test").labels)}
+        return Outcome(rows, predictions, gold, rates, costs, refused)
 
     def _row(self, run_id: str, found: Found) -> dict[str, Any]:
         record, lane = self.module.record, found.lane
@@ -260,14 +270,7 @@ class Assessment:
         }
 
 
-def _name(lane: Lane) -> str:
-    """What learning rates are chosen for."""
-    return lane.how if lane.condition == "sampled" else lane.condition
-
-
-def _alike(lanes: list[Lane]) -> list[list[Lane]]:
-    """Lanes with tensors of equal shapes, so that they can train side by side."""
-    groups: dict[tuple[tuple[str, torch.Size], ...], list[Lane]] = {}
-    for lane in lanes:
-        groups.setdefault(tuple((n, t.shape) for n, t in lane.start.items()), []).append(lane)
-    return list(groups.values())
+def _cost(ports: Sequence[Taken | RunFailed]) -> Cost:
+    done = [each for each in ports if isinstance(each, Taken)]
+    steps = max((int((each.module.record.port or {}).get("steps", 0)) for each in done), default=0)
+    return Cost(tuple(each.seconds for each in done), tuple(each.memory for each in done), steps)

@@ -1,0 +1,198 @@
+"""What `peftport assess` found: as one object, and as the tables that are printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import isnan
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from peftport.reports.comparisons import Analysis
+    from peftport.reports.results import Cell, Results
+    from peftport.studies.assess import Assessment, Outcome
+
+Cells = Mapping[str, "Cell"]
+Figure = Mapping[str, "float | None"] | None
+
+
+def record_of(
+    results: Results, assessment: Assessment, outcome: Outcome, modules: int
+) -> dict[str, Any]:
+    """Everything that was found, JSON-ready; figures are means with their 95 % intervals."""
+    from peftport.reports.comparisons import analyse
+    from peftport.reports.verdict import verdict
+
+    analysis = analyse(results)
+    order = {each.written: place for place, each in enumerate(assessment.ways)}
+    cells = {cell.method: cell for cell in sorted(results.cells, key=lambda c: order[c.method])}
+    some = next(iter(cells.values()))
+    return {
+        "technique": some.technique,
+        "origin": some.origin,
+        "receiver": some.receiver,
+        "relation": some.relation,
+        "task": some.task,
+        "n_test": len(next(iter(results.gold.values()))),
+        "modules": modules,
+        "seeds": len(assessment.seeds),
+        "native_steps": assessment.native_steps,
+        "learning_rates": outcome.rates,
+        "texts": {"count": len(assessment.texts), "source": assessment.source},
+        "methods": {name: _method(analysis, cell, outcome) for name, cell in cells.items()},
+        "refused": outcome.refused,
+        "budgets": [_budget(analysis, cells, budget) for budget in results.budgets],
+        "head_alone_accuracy": assessment.head_alone(),
+        "failures": results.failed["error"].tolist(),
+        "verdicts": {name: verdict(analysis, name) for name in cells},
+    }
+
+
+def _method(analysis: Analysis, cell: Cell, outcome: Outcome) -> dict[str, Any]:
+    """What a method's ports took, in the mean, and where a module from scratch is after as many
+    steps as the method itself trains."""
+    from peftport.reports.statistics import estimate
+
+    cost, scratch = outcome.costs[cell.method], None
+    series = analysis.results.series(cell, "scratch", cost.steps) if cost.steps else None
+    if series is not None:
+        accuracy = _estimate(estimate(series).within(0, 1))
+        auroc = analysis.measure(cell, "scratch", cost.steps, "auroc")
+        scratch = {"accuracy": accuracy, "auroc": auroc}
+    return {
+        "seconds": fmean(cost.seconds) if cost.seconds else None,
+        "peak_memory_bytes": fmean(cost.memory) if cost.memory else None,
+        "steps": cost.steps,
+        "scratch_after_as_many_steps": scratch,
+    }
+
+
+def _budget(analysis: Analysis, cells: Cells, budget: int) -> dict[str, Any]:
+    """One budget: accuracy and AUROC by name, and of each port its leads and its recovery."""
+    accuracy: dict[str, Figure] = {}
+    auroc: dict[str, float | None] = {}
+    ports: dict[str, dict[str, Any]] = {}
+    for name, cell in cells.items():
+        point = analysis.point(cell, budget)
+        for condition, found in point.means.items():
+            label = _label(analysis.results, condition, name)
+            accuracy[label] = _estimate(found)
+            auroc[label] = analysis.measure(cell, condition, budget, "auroc")
+        leads = {_label(analysis.results, c, name): _estimate(e) for c, e in point.leads.items()}
+        kept = point.recovery
+        ports[name] = {
+            "minus": leads,
+            "recovery": _estimate(kept.ratio) if kept else None,
+            "recovery_note": kept.reason if kept else "",
+        }
+    return {"budget": budget, "accuracy": accuracy, "auroc": auroc, "ports": ports}
+
+
+def _label(results: Results, condition: str, method: str) -> str:
+    """Samplings and ports go by their own names."""
+    sampling = results.controls[0] if results.controls else "sampled"
+    return {"sampled": sampling, "ported": method}.get(condition, condition)
+
+
+def _estimate(found: Any) -> dict[str, float | None] | None:
+    if found is None or isnan(found.value):
+        return None
+    low, high = (None if isnan(end) else end for end in (found.low, found.high))
+    return {"mean": found.value, "low": low, "high": high}
+
+
+def assessment_text(record: Mapping[str, Any]) -> str:
+    """The tables: accuracy, recovery, AUROC, and what the ports took."""
+    methods = list(record["methods"])
+    runs = f"{record['seeds']} seeds"
+    if record["modules"] > 1:
+        runs = f"{record['modules']} modules, a seed each"
+    known = record["budgets"][0]["accuracy"]
+    rows = [name for name in ("host", *_SAMPLINGS, "scratch", *methods, "native") if name in known]
+    lines = [
+        f"{record['technique']} from {record['origin']} to {record['receiver']} "
+        f"({record['relation']}), {record['task']}: {record['n_test']} test texts, {runs}, 95 % "
+        "intervals",
+        "",
+        *_table(record, "accuracy", rows, lambda each, name: each["accuracy"].get(name)),
+        f"native: {record['native_steps']} steps; host: no module",
+        "",
+        *_table(record, "recovery", methods, lambda each, name: each["ports"][name]["recovery"]),
+        *_notes(record),
+        "",
+        *_table(record, "AUROC", rows, lambda each, name: _alone(each["auroc"].get(name))),
+        "",
+        *_costs(record),
+    ]
+    if record["head_alone_accuracy"] is not None:
+        alone = record["head_alone_accuracy"]
+        lines.append(f"the module's head alone, without the rest: accuracy {alone:.3f}")
+    lines += [f"{name} cannot: {why}" for name, why in record["refused"].items()]
+    return "\n".join([*lines, "", *record["verdicts"].values()])
+
+
+_SAMPLINGS = ("gaussian", "permuted", "spectrum")
+
+
+def _table(
+    record: Mapping[str, Any],
+    title: str,
+    rows: Sequence[str],
+    read: Callable[[Mapping[str, Any], str], Figure],
+) -> list[str]:
+    """A line for every row that has a figure, a column for every budget."""
+    wide = _width(record)
+    head = "".join(f"{each['budget']} steps".rjust(22) for each in record["budgets"])
+    lines = [f"{title:<{wide}}{head}"]
+    for name in rows:
+        found = [read(each, name) for each in record["budgets"]]
+        if any(figure is not None for figure in found):
+            lines.append(f"{name:<{wide}}" + "".join(map(_cell, found)))
+    return lines if len(lines) > 1 else []
+
+
+def _notes(record: Mapping[str, Any]) -> list[str]:
+    """Why there is no recovery where there is none."""
+    notes = {port["recovery_note"] for each in record["budgets"] for port in each["ports"].values()}
+    return [f"no recovery: {note}" for note in sorted(notes - {""})]
+
+
+def _costs(record: Mapping[str, Any]) -> list[str]:
+    """What one port took, with the training that a method does itself."""
+    wide = _width(record)
+    lines = [f"{'a port takes':<{wide}}{'seconds':>12}{'peak memory':>14}"]
+    for name, cost in record["methods"].items():
+        if cost["seconds"] is None:
+            continue
+        line = f"{name:<{wide}}{cost['seconds']:>12.1f}{_bytes(cost['peak_memory_bytes']):>14}"
+        scratch = cost["scratch_after_as_many_steps"]
+        if scratch:
+            line += f"   {cost['steps']} steps; scratch after as many: "
+            line += _cell(scratch["accuracy"]).strip()
+        lines.append(line)
+    texts = record["texts"]
+    if texts["count"]:
+        lines.append(
+            f"methods that look at texts: {texts['count']} of {texts['source']}, unlabelled"
+        )
+    return lines
+
+
+def _width(record: Mapping[str, Any]) -> int:
+    return max(map(len, ("a port takes", *record["methods"]))) + 1
+
+
+def _bytes(number: float) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
+
+
+def _alone(mean: float | None) -> Figure:
+    return None if mean is None else {"mean": mean, "low": None, "high": None}
+
+
+def _cell(found: Figure) -> str:
+    if found is None:
+        return f"{'-':>22}"
+    if found["low"] is None:
+        return f"{found['mean']:>22.3f}"
+    return f"{found['mean']:.3f} ({found['low']:.2f} to {found['high']:.2f})".rjust(22)

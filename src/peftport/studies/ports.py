@@ -1,0 +1,160 @@
+"""Ports in processes of their own, so that what each takes can be measured.
+
+Memory is what the process's resident memory rose by at its highest, from before any host is loaded
+until the module is made, and on a GPU what was allocated there too. The libraries, which are
+imported before, do not count; hosts do. Time is that of the same stretch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import multiprocessing
+import resource
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+
+from peftport.errors import PeftportError, RunFailed
+from peftport.hosts.fingerprint import fingerprint
+from peftport.modules import HostName, Module, Record
+from peftport.porting import METHODS, port, port_method
+from peftport.porting.means import Means, origin_side, side
+
+# What hosts need and import when they are first used: it is not to count as a port's.
+for _name in ("transformers.generation.utils", "transformers.models.auto.tokenization_auto"):
+    importlib.import_module(_name)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One port, as a process of its own needs it.
+
+    donor: the module. receiver: the receiving host's name. method, options, seed: as for `port`.
+    texts, source: as in `Means`.
+    """
+
+    donor: Module
+    receiver: str
+    method: str
+    options: Mapping[str, Any]
+    seed: int
+    texts: tuple[str, ...] = ()
+    source: str = ""
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A ported module, the seconds that the port took and its bytes of memory."""
+
+    module: Module
+    seconds: float
+    memory: float
+
+
+def warm() -> None:
+    """Begin to import what the processes need, while something else is done."""
+    if _context().get_start_method() == "forkserver":
+        from multiprocessing import forkserver
+
+        forkserver.ensure_running()
+
+
+def port_apart(job: Job) -> Taken:
+    """Port in a process of its own.
+
+    Raises:
+        BadInput: as `port` does.
+        RunFailed: the process ended, for instance because it ran out of memory.
+    """
+    context = _context()
+    ours, theirs = context.Pipe(duplex=False)
+    order = (_packed(job), METHODS.place(job.method), torch.get_num_threads())
+    process = context.Process(target=_work, args=(theirs, *order), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        answer = ours.recv()
+    except EOFError:
+        process.join()
+        raise RunFailed(
+            f"port by {job.method}: its process ended ({process.exitcode}), perhaps for want of "
+            "memory."
+        ) from None
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+    if isinstance(answer, PeftportError):
+        raise answer
+    record, tensors, seconds, memory = answer
+    return Taken(Module(Record.model_validate_json(record), load(tensors)), seconds, memory)
+
+
+def _context() -> Any:
+    """A fork server where there is one: torch is imported once."""
+    known = multiprocessing.get_all_start_methods()
+    context: Any = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")
+    if "forkserver" in known:
+        context.set_forkserver_preload([__name__])
+    return context
+
+
+def _packed(job: Job) -> tuple[Any, ...]:
+    """A job as plain bytes and words: torch would share tensors' memory between processes."""
+    rest = (job.receiver, job.method, job.options, job.seed, job.texts, job.source, job.device)
+    return (job.donor.record.model_dump_json(), save(job.donor.tensors), *rest)
+
+
+def _work(pipe: Connection, packed: tuple[Any, ...], place: str, threads: int) -> None:
+    """The life of a process: one port, and its answer or its error."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever waits for it decides
+    logging.getLogger("peftport").setLevel(logging.ERROR)  # it has given its notices
+    torch.set_num_threads(threads)
+    record, tensors, *rest = packed
+    job = Job(Module(Record.model_validate_json(record), load(tensors)), *rest)
+    METHODS.add(job.method, place)
+    try:
+        pipe.send(_measured(job))
+    except PeftportError as error:
+        pipe.send(error)
+    except Exception as error:
+        pipe.send(RunFailed(f"port by {job.method}: {type(error).__name__}: {error}"))
+
+
+def _measured(job: Job) -> tuple[str, bytes, float, float]:
+    method, receiver = port_method(job.method), side(job.receiver, job.device)
+    means = None
+    if method.requires(method.configure(job.options)):
+        origin = origin_side(job.donor.record.host, job.device)
+        means = Means(origin, receiver, job.texts, job.source)
+    name = HostName(name=job.receiver, fingerprint=fingerprint(receiver.folder))
+    before, begun = _peak(), time.perf_counter()
+    ported = port(
+        job.donor,
+        receiver.geometry,
+        name,
+        job.method,
+        options=job.options,
+        seed=job.seed,
+        means=means,
+    )
+    seconds, memory = time.perf_counter() - begun, _peak() - before
+    module = ported.module
+    tensors = {n: tensor.cpu().contiguous() for n, tensor in module.tensors.items()}
+    return module.record.model_dump_json(), save(tensors), seconds, memory
+
+
+def _peak() -> float:
+    """Bytes at their highest so far: resident memory, and what a GPU was asked for."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    resident = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return resident + (torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else 0)

@@ -1,0 +1,116 @@
+"""`peftport assess`: ports by several methods and of several modules, beside their controls."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from modules.formats.modules import made
+from peftport.modules import formats
+from port_methods import extreme, soft
+from tiny_runs import host_in
+
+__all__ = ["extreme", "soft"]
+
+FEW = ("--budgets", "0,2", "--native-steps", 4, "--label-words", "terrible,great")
+
+
+@pytest.fixture
+def donors(tiny_host, tmp_path) -> list[Path]:
+    """Three modules of one kind that differ in their tensors."""
+    folders = [tmp_path / f"donor-{seed}" for seed in range(3)]
+    for seed, folder in enumerate(folders):
+        formats.save(made(host_in(tiny_host("t5")), "lora", seed=seed), folder)
+    return folders
+
+
+@pytest.fixture
+def assess(call, tiny_continuation, tiny_task):
+    """A function that assesses on the tiny continuation and gives what was found."""
+
+    def found(*arguments: object, **asked: object) -> dict:
+        receiver = asked.get("to", tiny_continuation("t5"))
+        code, text, error = call(
+            "assess", *arguments, "--to", receiver, "--task", tiny_task, *FEW, "--json"
+        )
+        assert code == 0, error
+        return json.loads(text)
+
+    return found
+
+
+def test_methods_stand_beside_each_other_and_their_controls(assess, soft, donors):
+    methods = "copy,soft,soft:scale=1:steps=3"
+    found = assess(*donors, "--methods", methods)
+    assert (found["modules"], found["seeds"]) == (3, 3)
+    at_start, later = found["budgets"]
+    names = {"host", "gaussian", "permuted", "spectrum", "scratch", "native"}
+    assert set(at_start["accuracy"]) == names | set(methods.split(","))
+    assert at_start["accuracy"]["copy"] == at_start["accuracy"]["soft:scale=1:steps=3"]
+    assert set(later["ports"]["soft"]["minus"]) == names - {"native"}
+    assert found["texts"] == {"count": 95, "source": "opinions"}
+    assert set(found["verdicts"]) == set(methods.split(","))
+    assert found["refused"] == {}
+    assert found["failures"] == []
+
+
+def test_a_module_from_scratch_has_as_many_steps_as_a_method_that_trains(assess, soft, donors):
+    cost = assess(*donors, "--methods", "soft,soft:steps=3")["methods"]
+    assert cost["soft"]["scratch_after_as_many_steps"] is None
+    assert cost["soft:steps=3"]["steps"] == 3
+    assert 0 <= cost["soft:steps=3"]["scratch_after_as_many_steps"]["accuracy"]["mean"] <= 1
+    for each in cost.values():
+        assert each["seconds"] > 0
+        assert each["peak_memory_bytes"] >= 0
+
+
+def test_a_method_that_cannot_is_told_beside_those_that_can(call, soft, tiny_task, tmp_path):
+    asked = ("train", "--host", "lab:small", "--task", "lab:books", "--technique", "lora")
+    code, _, error = call(*asked, "--steps", 2, "--limit-train", 32, "--out", tmp_path / "m")
+    assert code == 0, error
+    asked = ("assess", tmp_path / "m", "--to", "lab:large", "--task", "lab:books", "--seeds", 2)
+    more = ("--limit-test", 40, "--budgets", "0", "--native-steps", 2)
+    code, text, error = call(*asked, *more, "--methods", "copy,soft", "--texts", 20)
+    assert code == 0, error
+    assert "copy cannot: nothing of the module can be carried over" in text
+    assert "gaussian  " in text, "samples are drawn from the ported modules"
+    assert "a port takes " in text
+    assert "methods that look at texts: 20 of lab:books, unlabelled" in text
+    code, _, error = call(*asked, *more)
+    assert code == 2
+    assert "port by copy: nothing of the module can be carried over" in error
+    assert "Methods that can: soft" in error
+
+
+def test_a_port_that_fails_is_a_row_and_not_the_end(assess, extreme, donors):
+    found = assess(*donors, "--methods", "copy,dying")
+    assert "its process ended (9)" in found["failures"][0]
+    assert found["budgets"][0]["accuracy"]["dying"] is None
+    assert found["verdicts"]["dying"].startswith("Not known: no ported run is done")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--methods", "copy,copy"), "expected methods, each of them once"),
+        (("--methods", ","), "expected methods, each of them once"),
+        (("--methods", "gaussian"), "gaussian is a control"),
+        (("--methods", "copie"), "unknown port method 'copie'. Did you mean 'copy'"),
+        (("--seeds", "2"), "--seeds 2: each of the 3 modules has one seed"),
+    ],
+)
+def test_what_cannot_be_asked_is_said(more, message, call, donors, tiny_host, tiny_task):
+    code, _, error = call("assess", *donors, "--to", tiny_host("t5"), "--task", tiny_task, *more)
+    assert code == 2
+    assert message in error
+
+
+def test_modules_of_different_kinds_are_not_assessed_together(call, donors, tiny_host, tiny_task):
+    other = donors[0].parent / "other"
+    formats.save(made(host_in(tiny_host("t5")), "lora", rank=2), other)
+    asked = ("assess", donors[0], other, "--to", tiny_host("t5"), "--task", tiny_task)
+    code, _, error = call(*asked)
+    assert code == 2
+    assert f"{other} and {donors[0]} are assessed together and differ in their conf" in error
