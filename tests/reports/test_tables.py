@@ -11,6 +11,7 @@ from rich.console import Console
 from peftport.reports.comparisons import analyse
 from peftport.reports.tables import (
     accuracy_grids,
+    average_grids,
     latex,
     markdown,
     missing_rows,
@@ -49,6 +50,22 @@ def test_a_table_says_what_the_rows_say() -> None:
     assert row[grid.head.index("ported")].startswith(f"{rows['accuracy'].mean():.2f} (")
 
 
+def test_averages_by_technique_stand_beside_their_controls_one_table_a_relation() -> None:
+    analysis = analyse(Synthetic().results())
+    grids = list(average_grids(analysis))
+    assert [grid.title.split(",")[0] for grid in grids] == ["Continuations", "Independent hosts"]
+    for grid in grids:
+        assert grid.head[2:] == (
+            "bare host", "sampled", "from scratch", "ported", "native", "recovery",
+            "ported over sampled", "ported over from scratch",
+        )  # fmt: skip
+        assert all(re.search(r", p.[=<].0\.|, p.=.1", c) for row in grid.rows for c in row[-2:])
+    pool = analysis.pool("continuation", "copy", 10, "technique", "lora")
+    row = next(row for row in grids[0].rows if row[:2] == ("lora", "10"))
+    assert row[5].startswith(f"{pool.means['ported'].value:.2f} (")
+    assert f"## {grids[0].title}" in markdown(analysis)
+
+
 def test_a_terminal_of_80_columns_shows_whole_figures() -> None:
     text = printed(Synthetic(techniques=("adapter", "compacter"), budgets=(0, 10, 30, 100)))
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
@@ -83,8 +100,8 @@ def test_markdown_has_answers_and_well_formed_tables() -> None:
     text = markdown(Synthetic(pairs=(("a|b", "c", "continuation"),)).results())
     assert "**Continuations: Yes, by 0.3" in text
     lines = [line for line in text.splitlines() if line.startswith("| ")]
-    assert len(lines) == 2 + 2 * 3
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {9}
+    assert len(lines) == 2 * (2 + 2 * 3)
+    assert [len(re.findall(r"(?<!\\)\|", line)) for line in lines] == [11] * 8 + [9] * 8
 
 
 def test_latex_is_escaped_and_balanced() -> None:

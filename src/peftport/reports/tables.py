@@ -22,7 +22,9 @@ from peftport.reports.wording import (
     kind_of,
     name_of,
     number,
+    p_text,
     recovery_text,
+    relation_name,
     sentence,
     with_span,
 )
@@ -67,6 +69,34 @@ def accuracy_grids(analysis: Analysis, short: bool = False) -> Iterator[Grid]:
             head,
             tuple(row(point, names) for point in points),
         )
+
+
+def average_grids(analysis: Analysis) -> Iterator[Grid]:
+    """One table for every relation of hosts: technique and budget, averaged over pairs and
+    settings, against conditions, with the ported modules' leads over their controls."""
+    names = columns(analysis)
+    leads = [name for name in analysis.controls if name != "host"]
+    head = ("technique", "steps", *(name_of(name) for name in names), "recovery")
+    head += tuple(f"ported over {name_of(name)}" for name in leads)
+    pools = [pool for pool in analysis.pools if pool.by == "technique"]
+    for (relation, method), members in groupby(pools, key=lambda p: (p.relation, p.method)):
+        how = f", method {method}" if len(analysis.results.methods) > 1 else ""
+        rows = tuple(
+            (
+                pool.name,
+                str(pool.budget),
+                *(with_span(pool.means.get(name)) for name in names),
+                recovery_text(pool.recovery),
+                *(_lead(pool.leads.get(name)) for name in leads),
+            )
+            for pool in members
+        )
+        yield Grid(f"{sentence(relation_name(relation))}{how}, all pairs and settings", head, rows)
+
+
+def _lead(found: Estimate | None) -> str:
+    """A lead with its interval and its p-value adjusted over the family."""
+    return NONE if found is None else f"{with_span(found, sign=True)}, {p_text(found.adjusted)}"
 
 
 def _row(point: Point, names: Sequence[str]) -> tuple[str, ...]:
@@ -166,7 +196,8 @@ def markdown(results: Results | Analysis) -> str:
         lines = [f"- {fading.setting}: {fading.sentence}" for fading in faded]
         parts += ["## Further pretraining of the receiving host", "\n".join(lines)]
     parts.append(interval_note(analysis))
-    parts += [f"## {grid.title}\n\n{_markdown_grid(grid)}" for grid in accuracy_grids(analysis)]
+    grids = (*average_grids(analysis), *accuracy_grids(analysis))
+    parts += [f"## {grid.title}\n\n{_markdown_grid(grid)}" for grid in grids]
     return "\n\n".join(parts) + "\n"
 
 
