@@ -117,3 +117,32 @@ def extreme(monkeypatch: pytest.MonkeyPatch) -> None:
     """The methods `hungry` and `dying`, registered for one test."""
     monkeypatch.setitem(METHODS._places, "hungry", "port_methods:Hungry")
     monkeypatch.setitem(METHODS._places, "dying", "port_methods:Dying")
+
+
+class Turned(Copy):
+    """Makes a LoRA module of another rank: what it makes is not what the study planned."""
+
+    name = "turned"
+    about = "A module of rank 2, for tests."
+
+    def port(
+        self,
+        request: Request,
+        donor: Parameters,
+        generator: torch.Generator,
+        means: Means | None = None,
+    ) -> Made:
+        """The first two ranks of every tensor."""
+        tensors = {
+            name: tensor[:2] if name.endswith("lora_A") else tensor[:, :2]
+            for name, tensor in donor.items()
+        }
+        config = {**request.donor.config, "rank": 2}
+        return Made(tensors, self.account(request), record={"config": config})
+
+
+@pytest.fixture
+def turned(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The method `turned`, registered for one test."""
+    monkeypatch.setitem(METHODS._places, "turned", "port_methods:Turned")
+    return "turned"

@@ -13,10 +13,10 @@ from peftport.modules import Module, Record, expected_shapes
 from peftport.studies.execute import execute
 from peftport.studies.resolve import resolve, texts_at
 from peftport.studies.work import Kept, PackReading, Start, Texts, Work
-from port_methods import soft
+from port_methods import soft, turned
 from study_specs import tiny_spec
 
-__all__ = ["soft"]
+__all__ = ["soft", "turned"]
 
 FAMILIES = {"encoder-decoder": "t5", "encoder": "bert", "decoder": "qwen2"}
 
@@ -113,7 +113,7 @@ def test_a_port_method_is_given_both_hosts_and_texts(work, soft, tmp_path):
     (tmp_path / "some.txt").write_text("\n\n".join(f"text number {i}" for i in range(20)))
     place = str(tmp_path / "some.txt")
     texts = Texts(place, 18, texts_at(place, 18)[1])
-    starts = (Start("ported", 0, 0.01, soft, kept, origin=work.host),)
+    starts = (Start("ported", 0, 0.01, f"{soft}:scale=2", kept, origin=work.host),)
     pack = replace(work, starts=starts, tests={b: (0,) for b in work.budgets}, keeps={8: (0,)})
     found = run(replace(pack, texts=texts))[8].lanes[0]
     told = Record.model_validate_json(found.module.record)
@@ -123,6 +123,27 @@ def test_a_port_method_is_given_both_hosts_and_texts(work, soft, tmp_path):
     assert "needs unlabelled texts" in failed.error
     changed = run(replace(pack, texts=replace(texts, mark="another")))[0].lanes[0]
     assert "texts are no longer what they were" in changed.error
+
+
+def test_a_port_may_make_another_kind_of_module_than_those_beside_it(work, turned):
+    kept = donors(work)[0]
+    starts = tuple(
+        Start(kind, seed, 0.01, how, kept)
+        for kind, how, seed in (
+            ("ported", "copy", 0),
+            ("ported", turned, 0),
+            ("sampled", "gaussian", 0),
+            ("ported", turned, 1),
+        )
+    )
+    pack = replace(work, starts=starts, tests={b: (0, 1, 2, 3) for b in work.budgets})
+    found = run(replace(pack, keeps={8: (0, 1)}))
+    for reading in found.values():
+        assert [r.lane for r in reading.lanes if r.metrics] == [0, 1, 2, 3]
+    alone = run(replace(pack, starts=starts[1:2], tests={8: (0,)}, budgets=(8,), keeps={}))
+    assert found[8].lanes[1].predictions == alone[8].lanes[0].predictions
+    copied, other = (Record.model_validate_json(r.module.record) for r in found[8].lanes[:2])
+    assert (copied.config["rank"], other.config["rank"]) == (8, 2)
 
 
 def test_a_sample_differs_by_its_seed_and_from_the_copy(work):

@@ -6,27 +6,32 @@ Runs in workers. Hosts are loaded once per worker, and texts tokenised once per 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import save
 
 from peftport.errors import BadInput, PeftportError, RunFailed
-from peftport.hosts.host import Host, load_host
-from peftport.modules import HostName, Module, Record
-from peftport.porting import port
-from peftport.porting.means import Means, Side, side
-from peftport.studies.resolve import class_bytes, load_limited, needs, texts_at
-from peftport.studies.work import Kept, LaneResult, PackReading, Start, Texts, Work
+from peftport.studies.resolve import class_bytes, load_limited
+from peftport.studies.starts import load_once, start_of
+from peftport.studies.work import Kept, LaneResult, PackReading, Work
 from peftport.tasks import Encoded, Task, encode
 from peftport.techniques import technique
-from peftport.techniques.base import Parameters, stack_lanes, take_lane
+from peftport.techniques.base import Parameters, Technique, stack_lanes, take_lane
 from peftport.techniques.head import initial_head
-from peftport.training import Evaluation, Readout, Settings, evaluate, readout_of, trajectory
-from peftport.training.module import as_module, fresh
+from peftport.training import (
+    Evaluation,
+    Reading,
+    Readout,
+    Settings,
+    evaluate,
+    readout_of,
+    trajectory,
+)
+from peftport.training.module import as_module
 
 # Every pack needs these, which are slow to import and otherwise imported when first used: here a
 # fork server imports them once for all workers.
@@ -52,7 +57,7 @@ def execute(work: Work, threads: int) -> Iterator[PackReading]:
     torch.set_num_threads(threads)
     place = _Place(work)
     if work.technique:
-        yield from _Trained(work, place).readings()
+        yield from _trained(work, place)
     else:
         yield _bare_host(work, place)
 
@@ -61,7 +66,7 @@ class _Place:
     """The host and the task of a pack, as they were when the study was planned."""
 
     def __init__(self, work: Work) -> None:
-        self.host = _load_host(work.host)
+        self.host = load_once(work.host)
         self.task, self.record = _load_task(
             work.task, work.limit_train, work.split, work.limit_test
         )
@@ -78,38 +83,60 @@ class _Place:
         return _encode(self, split)
 
 
-class _Trained:
-    """The lanes of a pack that has modules."""
+def _trained(work: Work, place: _Place) -> Iterator[PackReading]:
+    """Train the lanes of a pack that has modules, and give at every budget what is wanted."""
+    kinds, errors = _kinds(work, place)
+    for budget, *found in zip(work.budgets, *(kind.readings() for kind in kinds), strict=True):
+        results = {lane: LaneResult(lane, error=why) for lane, why in errors.items()}
+        for part in found:
+            results |= part
+        lanes = sorted({*work.tests.get(budget, ()), *work.keeps.get(budget, ())})
+        yield PackReading(work.number, budget, tuple(results[lane] for lane in lanes))
 
-    def __init__(self, work: Work, place: _Place) -> None:
-        self.work, self.place = work, place
-        self.technique = technique(work.technique)
-        self.config = self._config()
-        self.errors: dict[int, str] = {}
-        self.lanes: list[int] = []
-        starts = []
-        for lane, start in enumerate(work.starts):
-            try:
-                if start.error:
-                    raise RunFailed(start.error)
-                starts.append(self._start(start))
-                self.lanes.append(lane)
-            except PeftportError as error:
-                self.errors[lane] = str(error)
-        self.start: Parameters = stack_lanes(starts) if starts else {}
 
-    def readings(self) -> Iterator[PackReading]:
-        """Train, and give at every budget what is wanted there."""
-        if not self.lanes:
-            for budget in self.work.budgets:
-                yield self._reading(budget, {}, {})
-            return
-        starts = [self.work.starts[lane] for lane in self.lanes]
+def _kinds(work: Work, place: _Place) -> tuple[list[_Kind], dict[int, str]]:
+    """The lanes with their modules, and why others have none."""
+    planned, classes = technique(work.technique), place.readout.classes
+    kinds: list[_Kind] = []
+    errors: dict[int, str] = {}
+    for lane, start in enumerate(work.starts):
+        try:
+            if start.error:
+                raise RunFailed(start.error)
+            name, config, tensors = start_of(work, start, place.host, planned, classes)
+        except PeftportError as error:
+            errors[lane] = str(error)
+            continue
+        alike = (kind for kind in kinds if (kind.technique.name, kind.config) == (name, config))
+        kind = next(alike, None)
+        if kind is None:
+            kind = _Kind(work, place, technique(name), config)
+            kinds.append(kind)
+        kind.starts[lane] = tensors
+    return kinds, errors
+
+
+@dataclass
+class _Kind:
+    """Lanes whose modules are of one technique and configuration: they train side by side.
+
+    starts: lane -> its module's tensors before training, without lane axis.
+    """
+
+    work: Work
+    place: _Place
+    technique: Technique
+    config: Any
+    starts: dict[int, Parameters] = field(default_factory=dict)
+
+    def readings(self) -> Iterator[dict[int, LaneResult]]:
+        """Train, and give for every budget what is wanted of each lane."""
+        starts = [self.work.starts[lane] for lane in self.starts]
         for reading in trajectory(
             self.place.host,
             self.technique,
             self.config,
-            self.start,
+            stack_lanes(list(self.starts.values())),
             self.place.encoded("train"),
             self.place.readout,
             settings=Settings(**self.work.training),
@@ -117,58 +144,34 @@ class _Trained:
             learning_rates=[start.learning_rate for start in starts],
             seeds=[start.seed for start in starts],
         ):
-            for lane, failure in zip(self.lanes, reading.failures, strict=True):
-                if failure:
-                    self.errors[lane] = failure
-            tested = self._test(reading.parameters, self.work.tests.get(reading.budget, ()))
-            seconds = reading.seconds / len(self.lanes)
-            results = {
-                lane: _tested(lane, evaluation, self.place.readout.classes, seconds)
-                for lane, evaluation in tested.items()
-            }
-            yield self._reading(reading.budget, results, reading.parameters)
+            yield self._results(reading)
 
-    def _config(self) -> Any:
-        """As planned, but a module that was ported is without what only training needed."""
-        config = self.technique.configure(self.work.options)
-        if any(start.donor for start in self.work.starts):
-            config, _ = self.technique.fold(config, self.place.host.geometry, {})
-        return config
+    def _results(self, reading: Reading) -> dict[int, LaneResult]:
+        """Test and keep what is wanted, and say of a lane that died why."""
+        budget, classes = reading.budget, self.place.readout.classes
+        seconds = reading.seconds / len(self.starts)
+        results = {
+            lane: _tested(lane, evaluation, classes, seconds)
+            for lane, evaluation in self._test(reading).items()
+        }
+        for place, lane in enumerate(self.starts):
+            failure = reading.failures[place]
+            if failure:
+                results[lane] = LaneResult(lane, error=failure)
+            elif lane in self.work.keeps.get(budget, ()):
+                kept = self._keep(lane, budget, take_lane(reading.parameters, place))
+                results[lane] = replace(results.get(lane, LaneResult(lane)), module=kept)
+        return results
 
-    def _start(self, start: Start) -> Parameters:
-        host, classes = self.place.host, self.place.readout.classes
-        if start.donor is None:
-            return fresh(self.technique, self.config, host.geometry, classes, start.seed)
-        donor = Module(Record.model_validate_json(start.donor.record), load(start.donor.tensors))
-        name = HostName(name=host.name, fingerprint=host.fingerprint)
-        means = self._means(start, donor)
-        ported = port(donor, host.geometry, name, start.how, seed=start.seed, means=means).module
-        if (ported.technique, ported.config) != (self.technique.name, self.config):
-            raise RunFailed(
-                f"{start.how} makes another kind of module ({ported.technique}), which a study "
-                "cannot train beside the others"
-            )
-        return ported.tensors
-
-    def _means(self, start: Start, donor: Module) -> Means | None:
-        """Both hosts, and texts, for a port method that needs them."""
-        wanted = needs(start.how)
-        if not wanted:
-            return None
-        texts = _load_texts(self.work.texts) if "texts" in wanted and self.work.texts else ()
-        return Means(
-            _side(donor.record.host.name, start.origin),
-            _side(self.work.host_name, self.work.host),
-            texts,
-        )
-
-    def _test(self, parameters: Parameters, wanted: Sequence[int]) -> dict[int, Evaluation | None]:
+    def _test(self, reading: Reading) -> dict[int, Evaluation | None]:
         """Test the wanted lanes, whether they live or not: which lanes are tested together is
         decided by the plan alone."""
-        places = [self.lanes.index(lane) for lane in wanted if lane in self.lanes]
+        wanted = self.work.tests.get(reading.budget, ())
+        places = [place for place, lane in enumerate(self.starts) if lane in wanted]
         if not places:
             return {}
-        if len(places) < len(self.lanes):
+        parameters = reading.parameters
+        if len(places) < len(self.starts):
             parameters = {name: tensor[places] for name, tensor in parameters.items()}
         found = evaluate(
             self.place.host,
@@ -178,30 +181,8 @@ class _Trained:
             self.place.encoded(self.work.split),
             self.place.readout,
         )
-        return dict(zip((self.lanes[place] for place in places), found, strict=True))
-
-    def _reading(
-        self, budget: int, results: dict[int, LaneResult], parameters: Parameters
-    ) -> PackReading:
-        """Join what was tested with what is kept and with what failed."""
-        keeps = self.work.keeps.get(budget, ())
-        lanes = []
-        for lane in sorted({*self.work.tests.get(budget, ()), *keeps}):
-            if lane in self.errors:
-                lanes.append(LaneResult(lane, error=self.errors[lane]))
-                continue
-            result = results.get(lane, LaneResult(lane))
-            if lane in keeps:
-                tensors = take_lane(parameters, self.lanes.index(lane))
-                result = LaneResult(
-                    lane,
-                    result.metrics,
-                    result.predictions,
-                    self._keep(lane, budget, tensors),
-                    result.error,
-                )
-            lanes.append(result)
-        return PackReading(self.work.number, budget, tuple(lanes))
+        lanes = list(self.starts)
+        return dict(zip((lanes[place] for place in places), found, strict=True))
 
     def _keep(self, lane: int, budget: int, tensors: Parameters) -> Kept:
         """A lane's module as a donor, under the study's name for its host."""
@@ -244,24 +225,6 @@ def _tested(lane: int, evaluation: Evaluation | None, classes: int, seconds: flo
         return LaneResult(lane, error=_NOT_FINITE)
     metrics = {**evaluation.figures(), "train_seconds": seconds}
     return LaneResult(lane, metrics, class_bytes(classes, evaluation.predictions.tolist()))
-
-
-@lru_cache(maxsize=2)
-def _load_host(location: str) -> Host:
-    return load_host(location, device="cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _side(name: str, location: str) -> Side:
-    """A host of a port, which a worker loads once."""
-    return replace(side(location), name=name, load=lambda: _load_host(location))
-
-
-@lru_cache(maxsize=2)
-def _load_texts(texts: Texts) -> tuple[str, ...]:
-    found, mark = texts_at(texts.location, texts.count)
-    if mark != texts.mark:
-        raise BadInput("the texts are no longer what they were when the study was planned.")
-    return found
 
 
 @lru_cache(maxsize=8)

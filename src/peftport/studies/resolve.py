@@ -96,14 +96,6 @@ def resolve(spec: Spec, *, fetch: bool) -> Facts:
     return facts
 
 
-def needs(how: str) -> frozenset[str]:
-    """What a port method or a sampling uses beside the module: "weights", "texts"."""
-    from peftport.porting import port_method
-
-    method = port_method(how)
-    return method.requires(method.Options())
-
-
 def texts_at(location: str, count: int) -> tuple[tuple[str, ...], str]:
     """The texts for port methods and their hash; BadInput when there are none."""
     from peftport.porting.texts import calibration_texts
@@ -132,11 +124,12 @@ def class_bytes(classes: int, values: Sequence[int]) -> bytes:
 
 
 def _check_names(spec: Spec) -> None:
-    from peftport.porting import SAMPLINGS, port_method
+    from peftport.porting import SAMPLINGS
+    from peftport.porting.methods import way
 
     used = dict.fromkeys(way for pair in spec.pairs for way in spec.ways(pair))
     for kind, name in used:
-        if kind == "ported" and port_method(name).control:
+        if kind == "ported" and way(name).method.control:
             raise BadInput(f"methods: {name!r} is a control, not a port method.")
         if kind == "sampled" and name not in SAMPLINGS:
             raise BadInput(
@@ -206,8 +199,10 @@ def _task(
 
 def _looking(spec: Spec) -> tuple[str, ...]:
     """The port methods and samplings of the study that look at texts."""
+    from peftport.porting.methods import way
+
     used = dict.fromkeys(how for pair in spec.pairs for _, how in spec.ways(pair))
-    return tuple(how for how in used if "texts" in needs(how))
+    return tuple(how for how in used if "texts" in way(how).requires)
 
 
 def _texts(
@@ -286,12 +281,12 @@ def _check_port(
     options: Mapping[str, Any],
     pair: Pair,
     hosts: Mapping[str, Mapping[str, Any]],
-    way: str,
+    how: str,
 ) -> None:
     from peftport.hosts.geometry import geometry_from_record
     from peftport.modules import HostName, Record
     from peftport.modules.module import expected_shapes
-    from peftport.porting import judge, port_method
+    from peftport.porting.methods import judge, way
     from peftport.techniques import technique
 
     origin, receiver = (
@@ -308,10 +303,12 @@ def _check_port(
         task={"labels": [0, 1]},
         seed=0,
     )
-    method = port_method(way)
-    problem = judge(method, method.request(record, expected_shapes(record), receiver)).problem
+    wanted = way(how)
+    shapes = expected_shapes(record)
+    request = wanted.method.request(record, shapes, receiver, wanted.options)
+    problem = judge(wanted.method, request).problem
     if problem:
         raise BadInput(
-            f"pair {pair.origin} -> {pair.receiver}: {name} cannot be ported by {way}: {problem}. "
+            f"pair {pair.origin} -> {pair.receiver}: {name} cannot be ported by {how}: {problem}. "
             "Take the pair, the technique or the method out of the study."
         )

@@ -1,0 +1,82 @@
+"""How the lanes of a pack start: fresh modules, and donors ported to the pack's host."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from safetensors.torch import load
+
+from peftport.errors import BadInput
+from peftport.hosts.host import Host, load_host
+from peftport.modules import HostName, Module, Record
+from peftport.porting import port
+from peftport.porting.means import Means, Side, side
+from peftport.porting.methods import way
+from peftport.studies.resolve import texts_at
+from peftport.studies.work import Kept, Start, Texts, Work
+from peftport.techniques.base import Parameters, Technique
+from peftport.training.module import fresh
+
+
+def start_of(
+    work: Work, start: Start, host: Host, planned: Technique, classes: int
+) -> tuple[str, Any, Parameters]:
+    """What a lane starts from: technique, configuration and tensors without lane axis.
+
+    A port may make a module of another kind than the donor's.
+
+    Raises:
+        PeftportError: the donor cannot be ported.
+    """
+    if start.donor is None:
+        config = planned.configure(work.options)
+        return planned.name, config, fresh(planned, config, host.geometry, classes, start.seed)
+    module = _ported(work, start, start.donor, host)
+    return module.technique, module.config, module.tensors
+
+
+def _ported(work: Work, start: Start, kept: Kept, host: Host) -> Module:
+    donor = Module(Record.model_validate_json(kept.record), load(kept.tensors))
+    name = HostName(name=host.name, fingerprint=host.fingerprint)
+    asked = way(start.how)
+    means = _means(work, start, donor) if asked.requires else None
+    return port(
+        donor,
+        host.geometry,
+        name,
+        asked.name,
+        options=asked.options,
+        seed=start.seed,
+        means=means,
+    ).module
+
+
+def _means(work: Work, start: Start, donor: Module) -> Means:
+    """Both hosts, and the study's texts, for a port method that needs any of them."""
+    origin = _side(donor.record.host.name, start.origin)
+    receiver = _side(work.host_name, work.host)
+    if work.texts is None:
+        return Means(origin, receiver)
+    return Means(origin, receiver, _load_texts(work.texts), work.texts.location)
+
+
+def _side(name: str, location: str) -> Side:
+    """A host of a port, which a worker loads once."""
+    return replace(side(location), name=name, load=lambda: load_once(location))
+
+
+@lru_cache(maxsize=2)
+def load_once(location: str) -> Host:
+    """The host at `location`, on the GPU where there is one; the last two are kept."""
+    return load_host(location, device="cuda" if torch.cuda.is_available() else "cpu")
+
+
+@lru_cache(maxsize=2)
+def _load_texts(texts: Texts) -> tuple[str, ...]:
+    found, mark = texts_at(texts.location, texts.count)
+    if mark != texts.mark:
+        raise BadInput("the texts are no longer what they were when the study was planned.")
+    return found
