@@ -125,6 +125,18 @@ def test_a_port_method_is_given_both_hosts_and_texts(work, soft, tmp_path):
     assert "texts are no longer what they were" in changed.error
 
 
+def test_a_sample_may_be_of_what_a_port_method_makes(work, turned):
+    kept = donors(work)[0]
+    how = f"gaussian of {turned}"
+    starts = (Start("ported", 0, 0.01, turned, kept), Start("sampled", 0, 0.01, how, kept))
+    pack = replace(work, starts=starts, budgets=(0,), tests={0: (0, 1)}, keeps={0: (0, 1)})
+    ported, sampled = (r.module for r in run(pack)[0].lanes)
+    assert Record.model_validate_json(sampled.record).config["rank"] == 2
+    made, drawn = load(ported.tensors), load(sampled.tensors)
+    assert {n: t.shape for n, t in made.items()} == {n: t.shape for n, t in drawn.items()}
+    assert not all(made[name].equal(drawn[name]) for name in made)
+
+
 def test_a_port_may_make_another_kind_of_module_than_those_beside_it(work, turned):
     kept = donors(work)[0]
     starts = tuple(

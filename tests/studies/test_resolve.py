@@ -70,6 +70,7 @@ def test_names_that_stand_for_nothing_are_refused(made, tmp_path):
     assert "'gaussian' is a control" in refused(made(methods=["gaussian"]))
     assert "'copi'" in refused(made(pairs=[{**PAIR, "methods": ["copi"]}]))
     message = refused(made(controls=["gausian"]))
+    assert "controls: 'spectrum' is a control" in refused(made(controls=["gaussian of spectrum"]))
     assert "unknown sampling 'gausian'. Did you mean 'gaussian'?" in message
     assert "option 'rnk'" in refused(made(techniques={"lora": {"rnk": 1}, "adapter": {}}))
     nothing = str(tmp_path / "nothing")

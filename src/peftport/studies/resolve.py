@@ -124,18 +124,26 @@ def class_bytes(classes: int, values: Sequence[int]) -> bytes:
 
 
 def _check_names(spec: Spec) -> None:
+    used = dict.fromkeys(way for pair in spec.pairs for way in spec.ways(pair))
+    for kind, how in used:
+        _check_way(kind, how)
+
+
+def _check_way(kind: str, how: str) -> None:
+    """A port is by a method; a sample is by a sampling, of the donor or of what a port made."""
     from peftport.porting import SAMPLINGS
     from peftport.porting.methods import way
+    from peftport.studies.ways import OF
 
-    used = dict.fromkeys(way for pair in spec.pairs for way in spec.ways(pair))
-    for kind, name in used:
-        if kind == "ported" and way(name).method.control:
-            raise BadInput(f"methods: {name!r} is a control, not a port method.")
-        if kind == "sampled" and name not in SAMPLINGS:
-            raise BadInput(
-                f"controls: unknown sampling {name!r}.{did_you_mean(name, SAMPLINGS)} "
-                f"Known: {', '.join(SAMPLINGS)}."
-            )
+    sampling, _, method = how.partition(OF) if kind == "sampled" else ("", "", how)
+    if kind == "sampled" and sampling not in SAMPLINGS:
+        raise BadInput(
+            f"controls: unknown sampling {sampling!r}.{did_you_mean(sampling, SAMPLINGS)} "
+            f"Known: {', '.join(SAMPLINGS)}."
+        )
+    if method and way(method).method.control:
+        key = "methods" if kind == "ported" else "controls"
+        raise BadInput(f"{key}: {method!r} is a control, not a port method.")
 
 
 def _configurations(spec: Spec) -> dict[str, dict[str, Any]]:
@@ -199,10 +207,10 @@ def _task(
 
 def _looking(spec: Spec) -> tuple[str, ...]:
     """The port methods and samplings of the study that look at texts."""
-    from peftport.porting.methods import way
+    from peftport.studies.ways import ways
 
     used = dict.fromkeys(how for pair in spec.pairs for _, how in spec.ways(pair))
-    return tuple(how for how in used if "texts" in way(how).requires)
+    return tuple(how for how in used if any("texts" in way.requires for way in ways(how)))
 
 
 def _texts(
@@ -286,7 +294,8 @@ def _check_port(
     from peftport.hosts.geometry import geometry_from_record
     from peftport.modules import HostName, Record
     from peftport.modules.module import expected_shapes
-    from peftport.porting.methods import judge, way
+    from peftport.porting.methods import judge
+    from peftport.studies.ways import ways
     from peftport.techniques import technique
 
     origin, receiver = (
@@ -303,7 +312,7 @@ def _check_port(
         task={"labels": [0, 1]},
         seed=0,
     )
-    wanted = way(how)
+    wanted = ways(how)[0]  # what is sampled afterwards fits
     shapes = expected_shapes(record)
     request = wanted.method.request(record, shapes, receiver, wanted.options)
     problem = judge(wanted.method, request).problem

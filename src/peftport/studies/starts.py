@@ -14,8 +14,8 @@ from peftport.hosts.host import Host, load_host
 from peftport.modules import HostName, Module, Record
 from peftport.porting import port
 from peftport.porting.means import Means, Side, side
-from peftport.porting.methods import way
 from peftport.studies.resolve import texts_at
+from peftport.studies.ways import ways
 from peftport.studies.work import Kept, Start, Texts, Work
 from peftport.techniques.base import Parameters, Technique
 from peftport.training.module import fresh
@@ -39,19 +39,20 @@ def start_of(
 
 
 def _ported(work: Work, start: Start, kept: Kept, host: Host) -> Module:
-    donor = Module(Record.model_validate_json(kept.record), load(kept.tensors))
+    module = Module(Record.model_validate_json(kept.record), load(kept.tensors))
     name = HostName(name=host.name, fingerprint=host.fingerprint)
-    asked = way(start.how)
-    means = _means(work, start, donor) if asked.requires else None
-    return port(
-        donor,
-        host.geometry,
-        name,
-        asked.name,
-        options=asked.options,
-        seed=start.seed,
-        means=means,
-    ).module
+    for way in ways(start.how):
+        means = _means(work, start, module) if way.requires else None
+        module = port(
+            module,
+            host.geometry,
+            name,
+            way.name,
+            options=way.options,
+            seed=start.seed,
+            means=means,
+        ).module
+    return module
 
 
 def _means(work: Work, start: Start, donor: Module) -> Means:

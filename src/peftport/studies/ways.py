@@ -1,0 +1,20 @@
+"""How modules of a study are received: port methods, samplings, and samplings of ports."""
+
+from __future__ import annotations
+
+from peftport.porting.methods import Way, way
+
+OF = " of "
+
+
+def ways(how: str) -> tuple[Way, ...]:
+    """The ports that `how` stands for, in their order.
+
+    `copy` and `procrustes:layers=cka` are one; `gaussian of procrustes` ports by procrustes, and
+    samples what that made on the receiving host: the control where a donor's own tensors do not
+    fit there.
+
+    Raises:
+        BadInput: a method is unknown, or has no such option.
+    """
+    return tuple(way(written) for written in reversed(how.split(OF)))
