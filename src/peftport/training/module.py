@@ -13,7 +13,7 @@ from peftport.hosts.geometry import Geometry
 from peftport.modules import HostName, Module, Record, versions
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Technique, stack_lanes, take_lane
-from peftport.techniques.head import WEIGHT, Pooling, initial_head
+from peftport.techniques.head import Pooling, initial_head
 from peftport.training.evaluate import evaluate_one
 from peftport.training.metrics import Evaluation
 from peftport.training.readout import Readout, readout_of
@@ -141,10 +141,8 @@ def train_further(
             f"task {task.name} has {readout.classes} classes and the module was trained for "
             f"{module.classes}."
         )
-    start = dict(module.tensors)
-    if WEIGHT not in start:
-        generator = torch.Generator().manual_seed(seed)
-        start |= initial_head(host.geometry, readout.classes, generator, record.head)
+    head = torch.Generator().manual_seed(seed)
+    start = initial_head(host.geometry, readout.classes, head, record.head) | module.tensors
     usual = record.training.get("learning_rate", made.learning_rate)
     rate = usual if learning_rate is None else learning_rate
     course = _Course(host, task, readout, steps, seed, rate, settings, progress)
