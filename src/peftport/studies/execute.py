@@ -20,7 +20,7 @@ from peftport.studies.starts import load_once, start_of
 from peftport.studies.work import Kept, LaneResult, PackReading, Work
 from peftport.tasks import Encoded, Task, encode
 from peftport.techniques import technique
-from peftport.techniques.base import Parameters, Technique, stack_lanes, take_lane
+from peftport.techniques.base import Parameters, Technique, kind_of, stack_lanes, take_lane
 from peftport.techniques.head import initial_head
 from peftport.training import (
     Evaluation,
@@ -97,7 +97,7 @@ def _trained(work: Work, place: _Place) -> Iterator[PackReading]:
 def _kinds(work: Work, place: _Place) -> tuple[list[_Kind], dict[int, str]]:
     """The lanes with their modules, and why others have none."""
     planned, classes = technique(work.technique), place.readout.classes
-    kinds: list[_Kind] = []
+    kinds: dict[str, _Kind] = {}
     errors: dict[int, str] = {}
     for lane, start in enumerate(work.starts):
         try:
@@ -107,18 +107,14 @@ def _kinds(work: Work, place: _Place) -> tuple[list[_Kind], dict[int, str]]:
         except PeftportError as error:
             errors[lane] = str(error)
             continue
-        alike = (kind for kind in kinds if (kind.technique.name, kind.config) == (name, config))
-        kind = next(alike, None)
-        if kind is None:
-            kind = _Kind(work, place, technique(name), config)
-            kinds.append(kind)
-        kind.starts[lane] = tensors
-    return kinds, errors
+        key = kind_of(name, config, tensors)
+        kinds.setdefault(key, _Kind(work, place, technique(name), config)).starts[lane] = tensors
+    return list(kinds.values()), errors
 
 
 @dataclass
 class _Kind:
-    """Lanes whose modules are of one technique and configuration: they train side by side.
+    """Lanes whose modules are of one technique, configuration and shape: they train side by side.
 
     starts: lane -> its module's tensors before training, without lane axis.
     """

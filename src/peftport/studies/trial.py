@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +11,7 @@ import torch
 
 from peftport.tasks import encode
 from peftport.techniques import technique
-from peftport.techniques.base import Parameters, stack_lanes
+from peftport.techniques.base import Parameters, kind_of, stack_lanes
 from peftport.techniques.head import Pooling, initial_head
 from peftport.training import Evaluation, Readout, Settings, evaluate, readout_of, trajectory
 
@@ -133,8 +132,6 @@ def _alike(lanes: list[Lane]) -> Iterator[list[Lane]]:
     """Lanes of equal technique, configuration and shapes, which can train side by side."""
     groups: dict[str, list[Lane]] = {}
     for lane in lanes:
-        shapes = {name: list(tensor.shape) for name, tensor in lane.start.items()}
-        key = json.dumps([lane.technique, lane.config.model_dump(mode="json"), shapes])
-        groups.setdefault(key, []).append(lane)
+        groups.setdefault(kind_of(lane.technique, lane.config, lane.start), []).append(lane)
     for group in groups.values():
         yield from (group[at : at + _MOST] for at in range(0, len(group), _MOST))

@@ -8,6 +8,7 @@ host: its rows are then lane-major, (lanes * batch, tokens, width).
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -97,6 +98,12 @@ def lanes_of(parameters: Parameters) -> int:
 def stack_lanes(modules: list[Parameters]) -> Parameters:
     """Put modules of equal shapes side by side: a leading lane axis."""
     return {name: torch.stack([module[name] for module in modules]) for name in modules[0]}
+
+
+def kind_of(technique: str, config: Configuration, module: Parameters) -> str:
+    """What modules must have in common to be stacked: technique, configuration, tensors' shapes."""
+    shapes = {name: list(tensor.shape) for name, tensor in sorted(module.items())}
+    return json.dumps([technique, config.model_dump(mode="json"), shapes])
 
 
 def take_lane(parameters: Parameters, lane: int) -> Parameters:
