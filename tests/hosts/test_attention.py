@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers.integrations.sdpa_attention import create_position_bias_mask
 
 from peftport.hosts.attention import Prefix, attention, set_prefix
 from techniques.references import batch, our_answer
@@ -121,6 +122,35 @@ def test_without_a_bias_of_its_own_a_prefix_stands_at_no_distance(mask):
     found, _ = attention(layer, query, key, value, given, position_bias=bias)
     expected = by_hand(query, *with_prefix(prefix, key, value), added)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("prefixed", [False, True])
+def test_layers_that_share_bias_and_mask_share_what_is_made_of_them(prefixed, monkeypatch):
+    seed = generator()
+    query, key, value = inputs(HEADS, seed)
+    bias = torch.randn(1, HEADS, QUERIES, QUERIES, generator=seed)
+    layers = [Layer(False, 1), Layer(False, 1)]
+    made = []
+
+    def counted(*args):
+        made.append(create_position_bias_mask(*args))
+        return made[-1]
+
+    monkeypatch.setattr("peftport.hosts.attention.create_position_bias_mask", counted)
+    for layer in layers:
+        set_prefix(layer, prefix_of(2, HEADS, seed) if prefixed else None)
+        attention(layer, query, key, value, padding(), position_bias=bias)
+    assert len(made) == 2  # each had a mask of its own
+    mask, before = padding(), []
+    for layer in layers:
+        before.append(attention(layer, query, key, value, mask, position_bias=bias)[0])
+    assert len(made) == 3
+    set_prefix(layers[0], prefix_of(1, HEADS, generator()))
+    attention(layers[0], query, key, value, mask, position_bias=bias)
+    set_prefix(layers[0], None)
+    bare, _ = attention(layers[0], query, key, value, mask, position_bias=bias)
+    fresh, _ = attention(layers[0], query, key, value, mask, position_bias=bias.clone())
+    assert torch.equal(bare, fresh)
 
 
 @pytest.mark.parametrize("stack", ["encoder", "decoder"])

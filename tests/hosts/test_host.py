@@ -148,6 +148,37 @@ def test_the_shapes_are_rows_by_vocabulary_and_rows_by_tokens_by_width(tiny_host
     assert bert.token_states(**inputs).shape == (*inputs["input_ids"].shape, 32)
 
 
+@pytest.mark.parametrize("family", [f for f in FAMILIES if KINDS[f] != "encoder"])
+def test_logits_may_be_asked_for_a_few_tokens_only(family, tiny_host):
+    host = host_in(tiny_host(family))
+    inputs = batch(host.tokenizer)
+    every, few = our_answer(host, inputs), host.next_token_logits(**inputs, vocabulary=[5, 3])
+    torch.testing.assert_close(few, every[:, [5, 3]], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", DECODERS)
+def test_a_decoders_last_layer_computes_only_the_token_that_is_read(family, tiny_host):
+    host = host_in(tiny_host(family))
+    inputs = batch(host.tokenizer)
+    rows, tokens = inputs["input_ids"].shape
+    seen = []
+
+    def note(layer: int):
+        module = host.model.get_submodule(host.geometry.linears[f"decoder.{layer}.ffn.down"].path)
+        return module.register_forward_hook(lambda _, given, out: seen.append(given[0].shape[:2]))
+
+    notes = [note(layer) for layer in range(host.geometry.stacks["decoder"])]
+    host.next_token_logits(**inputs, vocabulary=[5, 3])
+    *below, last = seen
+    assert last == (rows, 1)
+    assert set(below) == {(rows, tokens)}
+    seen.clear()
+    host.next_token_logits(**inputs)
+    assert set(seen) == {(rows, tokens)}
+    for each in notes:
+        each.remove()
+
+
 # Positions
 
 

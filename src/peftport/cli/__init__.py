@@ -8,6 +8,7 @@ import typer
 
 from peftport.cli import assess, check, hosts, methods, port, study, test, train
 from peftport.errors import PeftportError
+from peftport.memory import keep_freed_memory
 
 app = typer.Typer(
     name="peftport",
@@ -33,6 +34,7 @@ def main() -> None:
     from peftport.cli.output import log_to_stderr
 
     log_to_stderr()
+    keep_freed_memory()
     try:
         app()
     except PeftportError as error:

@@ -14,11 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.integrations.sdpa_attention import (
+    create_position_bias_mask,
+    sdpa_attention_forward,
+)
 from transformers.masking_utils import sdpa_mask
 
 NAME = "peftport"
 _SLOT = "_peftport_prefix"
+_MADE = "_peftport_biased"
 
 
 @dataclass
@@ -68,25 +72,56 @@ def attention(
     attention_mask: boolean (True attends) or additive, (rows, 1, queries, tokens).
     """
     prefix: Prefix | None = getattr(module, _SLOT, None)
+    causal = query.shape[2] > 1 and getattr(module, "is_causal", False)
+    if position_bias is not None:
+        attention_mask = _biased(position_bias, attention_mask, prefix, causal, query, key)
+    elif prefix is not None:
+        attention_mask = _widened(attention_mask, prefix, causal, query, key)
     if prefix is not None:
-        queries, tokens = query.shape[2], key.shape[2]
-        if attention_mask is None and queries > 1 and getattr(module, "is_causal", False):
-            ones = torch.ones(queries, tokens, dtype=torch.bool, device=query.device)
-            attention_mask = ones.tril()[None, None]
-        if attention_mask is not None:
-            seen = 1.0 if attention_mask.dtype == torch.bool else 0.0
-            attention_mask = functional.pad(attention_mask, (prefix.length, 0), value=seen)
-        if position_bias is not None:
-            before = prefix.position_bias(queries)
-            if before is None:
-                position_bias = functional.pad(position_bias, (prefix.length, 0))
-            else:
-                position_bias = torch.cat([before, position_bias], dim=-1)
         key = torch.cat([_for_rows(prefix.keys, key), key], dim=2)
         value = torch.cat([_for_rows(prefix.values, value), value], dim=2)
-    if position_bias is not None:
-        kwargs["position_bias"] = position_bias
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+
+def _widened(
+    mask: Tensor | None, prefix: Prefix | None, causal: bool, query: Tensor, key: Tensor
+) -> Tensor | None:
+    """The mask with the columns of a prefix, which every token sees."""
+    if prefix is None:
+        return mask
+    if mask is None and causal:
+        ones = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device)
+        mask = ones.tril()[None, None]
+    if mask is None:
+        return None
+    seen = 1.0 if mask.dtype == torch.bool else 0.0
+    return functional.pad(mask, (prefix.length, 0), value=seen)
+
+
+def _biased(
+    bias: Tensor,
+    mask: Tensor | None,
+    prefix: Prefix | None,
+    causal: bool,
+    query: Tensor,
+    key: Tensor,
+) -> Tensor:
+    """Position bias and mask as one tensor that is added to the scores.
+
+    All layers of a T5 stack are given the same bias and mask: what the first layer makes of them is
+    kept with the bias, which lives as long as the pass does.
+    """
+    length = prefix.length if prefix else 0
+    made = getattr(bias, _MADE, None)
+    if made is None or made[0] is not mask or made[1] != length:
+        columns = functional.pad(bias, (length, 0))
+        if prefix is not None and (before := prefix.position_bias(query.shape[2])) is not None:
+            columns = torch.cat([before, bias], dim=-1)
+        wide = _widened(mask, prefix, causal, query, key)
+        added = create_position_bias_mask(columns, wide, causal and wide is None, query, key)
+        made = (mask, length, added)
+        setattr(bias, _MADE, made)
+    return made[2]
 
 
 def _for_rows(prefix: Tensor, like: Tensor) -> Tensor:

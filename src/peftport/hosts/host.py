@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from peftport.errors import BadInput
 from peftport.hosts import attention
@@ -18,7 +19,7 @@ from peftport.hosts.geometry import Geometry
 from peftport.hosts.source import find_host, geometry_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _AUTO_CLASSES = {
     "encoder-decoder": "AutoModelForSeq2SeqLM",
@@ -56,15 +57,20 @@ class Host:
         """Where the host's weights are."""
         return next(self.model.parameters()).device
 
-    def next_token_logits(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def next_token_logits(
+        self, input_ids: Tensor, attention_mask: Tensor, vocabulary: Sequence[int] | None = None
+    ) -> Tensor:
         """Logits of the token after the text (decoder) or of the first answer token (T5).
 
         Args:
             input_ids, attention_mask: (rows, tokens), padded on the right.
+            vocabulary: the tokens whose logits are wanted, and for which no more is computed than
+                they need; None is the whole vocabulary, with every token in every layer.
 
         Returns:
             (rows, vocabulary).
         """
+        chosen = slice(None) if vocabulary is None else list(vocabulary)
         if self.geometry.kind == "encoder-decoder":
             start = self.model.config.decoder_start_token_id
             first = input_ids.new_full((input_ids.shape[0], 1), start)
@@ -74,14 +80,16 @@ class Host:
                 decoder_input_ids=first,
                 use_cache=False,
             )
-            return out.logits[:, -1]  # (rows, vocabulary)
-        # A causal host never looks at padding on the right, so that no mask is needed.
-        states = self.model.base_model(
-            input_ids=input_ids, position_ids=self._positions(input_ids), use_cache=False
-        ).last_hidden_state  # (rows, tokens, width)
+            return out.logits[:, -1, chosen]  # (rows, vocabulary)
         last = attention_mask.sum(1) - 1
-        states = states[torch.arange(len(states), device=states.device), last]  # (rows, width)
-        return self.model.get_output_embeddings()(states)
+        # A causal host never looks at padding on the right, so that no mask is needed.
+        with nullcontext() if vocabulary is None else self._only_last(last):
+            states = self.model.base_model(
+                input_ids=input_ids, position_ids=self._positions(input_ids), use_cache=False
+            ).last_hidden_state  # (rows, tokens, width)
+        head = self.model.get_output_embeddings()
+        bias = None if head.bias is None else head.bias[chosen]
+        return functional.linear(_rows_at(states, last)[:, 0], head.weight[chosen], bias)
 
     def token_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """An encoder's last hidden states: (rows, tokens, width), from (rows, tokens) inputs."""
@@ -90,6 +98,23 @@ class Host:
             attention_mask=attention_mask,
             position_ids=self._positions(input_ids),
         ).last_hidden_state
+
+    @contextmanager
+    def _only_last(self, last: Tensor) -> Iterator[None]:
+        """Compute no more of a decoder's last layer than the token at `last`, (rows,), of each row.
+
+        Behind its attention a token's state depends on no other token. What enters the layer's
+        output and feed-forward layers is cut to one token; added to the residual stream, which
+        keeps all tokens, it is right there, and wrong at the others, which nobody reads.
+        """
+        layer = f"decoder.{self.geometry.stacks['decoder'] - 1}"
+        with ExitStack() as stack:
+            for role in ("self.o", "ffn.gate", "ffn.up"):
+                if linear := self.geometry.linears.get(f"{layer}.{role}"):
+                    module = self.model.get_submodule(linear.path)
+                    cut = module.register_forward_pre_hook(lambda _, x: (_rows_at(x[0], last),))
+                    stack.callback(cut.remove)
+            yield
 
     def require_room(self, tokens: int) -> None:
         """Raise BadInput when `tokens` and the prefix before them pass the host's positions."""
@@ -113,6 +138,12 @@ class Host:
         if self.geometry.positions == "after-padding":
             return int(self.model.config.pad_token_id) + 1
         return 0
+
+
+def _rows_at(states: Tensor, places: Tensor) -> Tensor:
+    """The state of one token of each row: (rows, tokens, width) -> (rows, 1, width)."""
+    rows = torch.arange(len(states), device=states.device)
+    return states[rows, places][:, None]
 
 
 def load_host(

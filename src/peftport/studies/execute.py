@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save
 
 from peftport.errors import BadInput, PeftportError, RunFailed
+from peftport.memory import keep_freed_memory
 from peftport.studies.resolve import class_bytes, load_limited
 from peftport.studies.starts import load_once, start_of
 from peftport.studies.work import Kept, LaneResult, PackReading, Work
@@ -55,6 +56,7 @@ def execute(work: Work, threads: int) -> Iterator[PackReading]:
         PeftportError: nothing of the pack can be done.
     """
     torch.set_num_threads(threads)
+    keep_freed_memory()
     place = _Place(work)
     if work.technique:
         yield from _trained(work, place)

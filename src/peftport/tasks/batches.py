@@ -97,7 +97,7 @@ class Encoded:
             yield self.batch(rows, buckets[bucket][1])
 
     def evaluation_batches(
-        self, tokens_per_batch: int = 8192, lanes: int = 1
+        self, tokens_per_batch: int = 2048, lanes: int = 1
     ) -> Iterator[tuple[Integers, Batch]]:
         """Yield every row once, longest first, as many at a time as fit into `tokens_per_batch`.
 

@@ -83,7 +83,7 @@ class Lora(Technique):
             def rewrite(inputs: Tensor, output: Tensor) -> Tensor:
                 low = torch.bmm(by_lane(inputs, lanes), down.mT)  # (lanes, batch*tokens, rank)
                 delta = torch.bmm(low, up.mT)  # (lanes, batch*tokens, outputs)
-                return output + config.scale * delta.view_as(output)
+                return torch.add(output, delta.view_as(output), alpha=config.scale)
 
             return rewrite
 

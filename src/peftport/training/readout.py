@@ -44,4 +44,4 @@ def class_logits(host: Host, batch: Any, parameters: Parameters, readout: Readou
     ids, mask = batch.input_ids.to(host.device), batch.attention_mask.to(host.device)
     if readout.label_tokens is None:
         return head_logits(host.token_states(ids, mask), mask, parameters)
-    return host.next_token_logits(ids, mask)[:, list(readout.label_tokens)]
+    return host.next_token_logits(ids, mask, readout.label_tokens)
