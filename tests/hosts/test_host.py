@@ -41,12 +41,6 @@ def test_a_host_is_frozen_and_in_evaluation(family, tiny_host):
     assert host.tokenizer.pad_token_id is not None
 
 
-def test_weights_can_be_loaded_in_another_type(tiny_host):
-    host = load_host(str(tiny_host("llama")), dtype=torch.bfloat16)
-    assert {p.dtype for p in host.model.parameters()} == {torch.bfloat16}
-    assert host.fingerprint == host_in(tiny_host("llama")).fingerprint
-
-
 @pytest.mark.parametrize("family", ONE_OF_EACH_KIND)
 def test_a_host_that_lacks_a_tensor_is_refused(family, tiny_host, tmp_path):
     folder = changed(tiny_host(family), tmp_path)

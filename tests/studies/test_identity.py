@@ -101,6 +101,15 @@ def test_the_split_is_part_of_an_id_where_it_is_not_the_test():
     assert not set(ids(spec(split="validation")).values()) & set(ids().values())
 
 
+def test_the_precision_is_part_of_an_id_where_it_is_not_full():
+    full, half = (
+        ids(spec(training={"learning_rates": RATES, "precision": precision}))
+        for precision in ("fp32", "bf16")
+    )
+    assert full == ids()
+    assert not set(half.values()) & set(full.values())
+
+
 def test_texts_are_part_of_the_ids_of_ports_that_look_at_them_and_of_no_others():
     made = spec(methods=["copy", "looking"])
     plain, seen, others = (

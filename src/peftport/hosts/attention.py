@@ -22,6 +22,7 @@ from transformers.masking_utils import sdpa_mask
 
 NAME = "peftport"
 _SLOT = "_peftport_prefix"
+_DTYPE = "_peftport_dtype"
 _MADE = "_peftport_biased"
 
 
@@ -57,6 +58,11 @@ def set_prefix(attention: nn.Module, prefix: Prefix | None) -> None:
     object.__setattr__(attention, _SLOT, prefix)
 
 
+def set_attention_dtype(attention: nn.Module, dtype: torch.dtype) -> None:
+    """Have `attention` compute in `dtype`; it takes and gives what it did before."""
+    object.__setattr__(attention, _DTYPE, dtype)
+
+
 def attention(
     module: nn.Module,
     query: Tensor,
@@ -72,6 +78,9 @@ def attention(
     attention_mask: boolean (True attends) or additive, (rows, 1, queries, tokens).
     """
     prefix: Prefix | None = getattr(module, _SLOT, None)
+    given = query.dtype
+    dtype = getattr(module, _DTYPE, given)
+    query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     causal = query.shape[2] > 1 and getattr(module, "is_causal", False)
     if position_bias is not None:
         attention_mask = _biased(position_bias, attention_mask, prefix, causal, query, key)
@@ -80,7 +89,10 @@ def attention(
     if prefix is not None:
         key = torch.cat([_for_rows(prefix.keys, key), key], dim=2)
         value = torch.cat([_for_rows(prefix.values, value), value], dim=2)
-    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    if attention_mask is not None and attention_mask.dtype != torch.bool:
+        attention_mask = attention_mask.to(dtype)
+    attended, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    return attended.to(given), None
 
 
 def _widened(

@@ -16,6 +16,7 @@ from peftport.errors import BadInput
 from peftport.hosts import attention
 from peftport.hosts.fingerprint import fingerprint, weight_files
 from peftport.hosts.geometry import Geometry
+from peftport.hosts.precision import Precision, lower_products
 from peftport.hosts.source import find_host, geometry_in
 
 if TYPE_CHECKING:
@@ -146,15 +147,13 @@ def _rows_at(states: Tensor, places: Tensor) -> Tensor:
     return states[rows, places][:, None]
 
 
-def load_host(
-    name: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-) -> Host:
+def load_host(name: str, device: str | torch.device = "cpu", precision: Precision = "fp32") -> Host:
     """Load and freeze a host from the lab, a folder or the hub.
 
     Args:
         name: `lab:NAME`, a folder, or a hub name, optionally `name@revision`.
         device: where its weights go.
-        dtype: type of its weights.
+        precision: of the products with its frozen weights.
 
     Raises:
         BadInput: the host cannot be found, is of an unknown family, lacks weights or a tokenizer,
@@ -164,10 +163,12 @@ def load_host(
     geometry = geometry_in(folder, name)
     weight_files(folder)  # refuses hosts without safetensors before anything large is read
     mark = fingerprint(folder)
-    model = _load_model(folder, geometry, name, dtype).to(device)
+    model = _load_model(folder, geometry, name).to(device)
     model.requires_grad_(False)
     model.eval()
     _check_insertion_points(model, geometry, name)
+    if precision == "bf16":
+        lower_products(model, geometry)
     return Host(name, folder, model, load_tokenizer(folder, name), geometry, mark)
 
 
@@ -190,7 +191,7 @@ def load_tokenizer(folder: Path, name: str) -> Any:
     return tokenizer
 
 
-def _load_model(folder: Path, geometry: Geometry, name: str, dtype: torch.dtype) -> Any:
+def _load_model(folder: Path, geometry: Geometry, name: str) -> Any:
     import transformers
 
     extra = {"add_pooling_layer": False} if geometry.kind == "encoder" else {}
@@ -198,7 +199,7 @@ def _load_model(folder: Path, geometry: Geometry, name: str, dtype: torch.dtype)
         try:
             model, info = getattr(transformers, _AUTO_CLASSES[geometry.kind]).from_pretrained(
                 folder,
-                dtype=dtype,
+                dtype=torch.float32,
                 attn_implementation=attention.NAME,
                 output_loading_info=True,
                 **extra,

@@ -174,7 +174,7 @@ class Driver:
             task_mark=task["fingerprint"],
             technique=arm.technique,
             options=self._facts.techniques.get(arm.technique, {}),
-            training=spec.training.model_dump(exclude={"learning_rates"}),
+            training=spec.training.settings(),
             limit_train=spec.limit_train,
             split=spec.split,
             limit_test=spec.limit_test,

@@ -68,7 +68,7 @@ class _Place:
     """The host and the task of a pack, as they were when the study was planned."""
 
     def __init__(self, work: Work) -> None:
-        self.host = load_once(work.host)
+        self.host = load_once(work.host, Settings(**work.training).precision)
         self.task, self.record = _load_task(
             work.task, work.limit_train, work.split, work.limit_test
         )

@@ -79,9 +79,9 @@ class Identity:
         }
         if spec.split != "test":
             found["split"] = spec.split
+        training = spec.training.settings()
         if arm.kind == "host":
-            return found
-        training = spec.training.model_dump(exclude={"learning_rates"})
+            return found | {key: training[key] for key in ("precision",) if key in training}
         found |= {
             "technique": arm.technique,
             "options": dict(self._configs[arm.technique]),

@@ -118,9 +118,10 @@ class _Bench:
     """A host with the tasks' first rows, on which techniques are tried."""
 
     def __init__(self, plan: Plan, location: str, tasks: Mapping[str, Task]) -> None:
-        self.host: Host = load_host(location, device=_device())
+        precision = plan.spec.training.precision
+        self.host: Host = load_host(location, _device(), precision)
         kind = self.host.geometry.kind
-        self.settings = Settings(**plan.spec.training.model_dump(exclude={"learning_rates"}))
+        self.settings = Settings(**plan.spec.training.settings())
         self.rows: dict[str, dict[str, Encoded]] = {
             label: {split: encode(self.host.tokenizer, task, split, kind) for split in _SPLITS}
             for label, task in tasks.items()

@@ -77,13 +77,23 @@ class Rates(_Strict):
 
 
 class Training(_Strict):
-    """How every module of the study is trained; learning rates are constant after warm-up."""
+    """How every module of the study is trained; learning rates are constant after warm-up.
+
+    precision: of the products with the hosts' frozen weights.
+    """
 
     batch_size: Positive = 16
     warmup: NotNegative = 5
     clip: Annotated[float, Field(gt=0)] = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    precision: Literal["fp32", "bf16"] = "fp32"
     learning_rates: dict[str, Rate | Rates]
+
+    def settings(self) -> dict[str, Any]:
+        """What training takes, without learning rates. A precision is only said where it is not
+        full: runs keep the names that they had before there was a choice."""
+        found = self.model_dump(exclude={"learning_rates"})
+        return {k: v for k, v in found.items() if (k, v) != ("precision", "fp32")}
 
 
 class Spec(_Strict):

@@ -11,6 +11,7 @@ from safetensors.torch import load
 
 from peftport.errors import BadInput
 from peftport.hosts.host import Host, load_host
+from peftport.hosts.precision import Precision
 from peftport.modules import HostName, Module, Record
 from peftport.porting import port
 from peftport.porting.means import Means, Side, side
@@ -69,10 +70,13 @@ def _side(name: str, location: str) -> Side:
     return replace(side(location), name=name, load=lambda: load_once(location))
 
 
-@lru_cache(maxsize=2)
-def load_once(location: str) -> Host:
-    """The host at `location`, on the GPU where there is one; the last two are kept."""
-    return load_host(location, device="cuda" if torch.cuda.is_available() else "cpu")
+@lru_cache(maxsize=3)
+def load_once(location: str, precision: Precision = "fp32") -> Host:
+    """The host at `location`, on the GPU where there is one.
+
+    The last three are kept: ports that look at weights take both hosts in full precision.
+    """
+    return load_host(location, "cuda" if torch.cuda.is_available() else "cpu", precision)
 
 
 @lru_cache(maxsize=2)

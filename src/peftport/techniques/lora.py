@@ -81,7 +81,8 @@ class Lora(Technique):
             lanes = lanes_of(parameters)
 
             def rewrite(inputs: Tensor, output: Tensor) -> Tensor:
-                low = torch.bmm(by_lane(inputs, lanes), down.mT)  # (lanes, batch*tokens, rank)
+                states = by_lane(inputs.to(down.dtype), lanes)  # (lanes, batch*tokens, inputs)
+                low = torch.bmm(states, down.mT)  # (lanes, batch*tokens, rank)
                 delta = torch.bmm(low, up.mT)  # (lanes, batch*tokens, outputs)
                 return torch.add(output, delta.view_as(output), alpha=config.scale)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,6 +26,8 @@ class Settings(BaseModel):
 
     warmup: steps over which the learning rate rises from 0; it is constant afterwards, so that
         every budget lies on the same trajectory.
+    precision: of the products with the host's frozen weights, in training and in testing; a host
+        is loaded with it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,6 +35,7 @@ class Settings(BaseModel):
     warmup: int = Field(default=5, ge=0)
     clip: float | None = Field(default=1.0, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
 
 
 @dataclass(frozen=True)
