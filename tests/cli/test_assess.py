@@ -77,7 +77,7 @@ def test_a_method_that_cannot_is_told_beside_those_that_can(call, soft, tiny_tas
     assert "copy cannot: nothing of the module can be carried over" in text
     assert "gaussian  " in text, "samples are drawn from the ported modules"
     assert "a port takes " in text
-    assert "methods that look at texts: 20 of lab:books, unlabelled" in text
+    assert "looked at, without labels: 20 texts of lab:books" in text
     code, _, error = call(*asked, *more)
     assert code == 2
     assert "port by copy: nothing of the module can be carried over" in error

@@ -35,7 +35,7 @@ def assess(
     modules: Annotated[
         list[Path],
         typer.Argument(
-            metavar="MODULE...",
+            metavar="MODULE",
             help="A module's folder; or several of one kind, each of which then takes a seed.",
         ),
     ],

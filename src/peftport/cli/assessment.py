@@ -172,9 +172,7 @@ def _costs(record: Mapping[str, Any]) -> list[str]:
         lines.append(line)
     texts = record["texts"]
     if texts["count"]:
-        lines.append(
-            f"methods that look at texts: {texts['count']} of {texts['source']}, unlabelled"
-        )
+        lines.append(f"looked at, without labels: {texts['count']} texts of {texts['source']}")
     return lines
 
 

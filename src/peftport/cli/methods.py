@@ -37,9 +37,9 @@ def _entry(name: str, made: PortMethod) -> dict[str, Any]:
 
 def _lines(each: dict[str, Any]) -> list[str]:
     """A control in one line; a method with all that there is to know."""
-    head = f"{each['name']:<12} {each['about']}"
+    head = _wrapped(f"{each['name']:<12} {each['about']}", first="", then=" " * 13)
     if each["control"]:
-        return [head]
+        return head
     needs = {"weights": "both hosts", "texts": "unlabelled texts"}
     told = {
         "limits": each["limits"],
@@ -52,9 +52,8 @@ def _lines(each: dict[str, Any]) -> list[str]:
         usual = "" if option["default"] is None else f", {option['default']} if not given"
         about = f": {option['about']}" if option["about"] else ""
         lines += _wrapped(f"--set {option['name']} ({option['type']}{usual}){about}")
-    return [head, *lines]
+    return [*head, *lines]
 
 
-def _wrapped(text: str) -> list[str]:
-    indent = " " * 13
-    return textwrap.wrap(text, 100, initial_indent=indent, subsequent_indent=f"{indent}  ")
+def _wrapped(text: str, first: str = " " * 13, then: str = " " * 15) -> list[str]:
+    return textwrap.wrap(text, 100, initial_indent=first, subsequent_indent=then)
