@@ -75,7 +75,7 @@ def test_a_method_that_cannot_is_told_beside_those_that_can(call, soft, tiny_tas
     code, text, error = call(*asked, *more, "--methods", "copy,soft", "--texts", 20)
     assert code == 0, error
     assert "copy cannot: nothing of the module can be carried over" in text
-    assert "gaussian  " in text, "samples are drawn from the ported modules"
+    assert "gaussian of soft   0." in text, "what does not fit is no control"
     assert "a port takes " in text
     assert "looked at, without labels: 20 texts of lab:books" in text
     code, _, error = call(*asked, *more)

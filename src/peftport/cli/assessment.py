@@ -40,6 +40,7 @@ def record_of(
         "learning_rates": outcome.rates,
         "texts": {"count": len(assessment.texts), "source": assessment.source},
         "methods": {name: _method(analysis, cell, outcome) for name, cell in cells.items()},
+        "controls": list(results.controls),
         "refused": outcome.refused,
         "budgets": [_budget(analysis, cells, budget) for budget in results.budgets],
         "head_alone_accuracy": assessment.head_alone(),
@@ -107,8 +108,7 @@ def assessment_text(record: Mapping[str, Any]) -> str:
     runs = f"{record['seeds']} seeds"
     if record["modules"] > 1:
         runs = f"{record['modules']} modules, a seed each"
-    known = record["budgets"][0]["accuracy"]
-    rows = [name for name in ("host", *_SAMPLINGS, "scratch", *methods, "native") if name in known]
+    rows = ["host", *record["controls"], "scratch", *methods, "native"]
     lines = [
         f"{record['technique']} from {record['origin']} to {record['receiver']} "
         f"({record['relation']}), {record['task']}: {record['n_test']} test texts, {runs}, 95 % "
@@ -129,9 +129,6 @@ def assessment_text(record: Mapping[str, Any]) -> str:
         lines.append(f"the module's head alone, without the rest: accuracy {alone:.3f}")
     lines += [f"{name} cannot: {why}" for name, why in record["refused"].items()]
     return "\n".join([*lines, "", *record["verdicts"].values()])
-
-
-_SAMPLINGS = ("gaussian", "permuted", "spectrum")
 
 
 def _table(
@@ -177,7 +174,7 @@ def _costs(record: Mapping[str, Any]) -> list[str]:
 
 
 def _width(record: Mapping[str, Any]) -> int:
-    return max(map(len, ("a port takes", *record["methods"]))) + 1
+    return max(map(len, ("a port takes", *record["methods"], *record["controls"]))) + 1
 
 
 def _bytes(number: float) -> str:

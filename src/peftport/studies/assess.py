@@ -20,6 +20,7 @@ from peftport.porting import SAMPLINGS, judge, port
 from peftport.porting.methods import Way, others
 from peftport.studies.ports import Job, Taken, port_apart
 from peftport.studies.trial import Found, Lane, Trial
+from peftport.studies.ways import OF
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters
 from peftport.techniques.head import WEIGHT
@@ -160,10 +161,12 @@ class Assessment:
         return Lane(condition, how, self.seeds[place], made.technique, made.config, made.tensors)
 
     def _sampled(self, taken: Mapping[str, Sequence[Taken | RunFailed]]) -> Iterator[Lane]:
-        """Samples of the modules, or of the first method's ports where those do not fit."""
+        """Samples of the modules, or of the first method's ports where those do not fit; named as
+        in a study."""
         name = HostName(name=self.host.name, fingerprint=self.host.fingerprint)
-        first = next(iter(taken.values()))
-        for how in SAMPLINGS:
+        method, first = next(iter(taken.items()))
+        for sampling in SAMPLINGS:
+            how = sampling if self._fits else f"{sampling}{OF}{method}"
             for place, seed in enumerate(self.seeds):
                 model: Module | RunFailed = self.modules[place]
                 if not self._fits:
@@ -172,7 +175,7 @@ class Assessment:
                 if isinstance(model, RunFailed):
                     yield Lane("sampled", how, seed, error=str(model))
                     continue
-                made = port(model, self.host.geometry, name, how, seed=seed).module
+                made = port(model, self.host.geometry, name, sampling, seed=seed).module
                 yield Lane("sampled", how, seed, made.technique, made.config, made.tensors)
 
     @cached_property
