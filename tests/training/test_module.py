@@ -111,6 +111,7 @@ def test_a_trained_module_is_the_trajectory_s_end_with_its_record_and_its_valida
         "warmup": 5,
         "clip": 1.0,
         "weight_decay": 0.0,
+        "precision": "fp32",
     }
     split = encoded(host, task, "validation")
     again = evaluate_one(
