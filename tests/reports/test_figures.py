@@ -20,6 +20,8 @@ def test_each_relation_has_its_figures(tmp_path: Path) -> None:
     for path in written:
         image = imread(path)
         assert image.shape[0] > 200 and image.shape[1] > 500
+        # Few colours, so that a study's figures fit into a repository.
+        assert len(np.unique(image.reshape(-1, image.shape[-1]), axis=0)) <= 64
         # Something besides words is drawn in colour, but leads of 0 are white.
         colourful = (np.ptp(image[..., :3], axis=2) > 0.1).mean() > 0.005
         assert colourful or path.name == "heat-independent.png"
