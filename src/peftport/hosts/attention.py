@@ -7,6 +7,8 @@ no cache object and works in encoders too.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +26,7 @@ NAME = "peftport"
 _SLOT = "_peftport_prefix"
 _DTYPE = "_peftport_dtype"
 _MADE = "_peftport_biased"
+_WATCHER = "_peftport_watcher"
 
 
 @dataclass
@@ -63,6 +66,54 @@ def set_attention_dtype(attention: nn.Module, dtype: torch.dtype) -> None:
     object.__setattr__(attention, _DTYPE, dtype)
 
 
+@dataclass(frozen=True)
+class Attended:
+    """What an attention works on, before any prefix is put to it.
+
+    query: (rows, heads, queries, head_dim), scaled, and rotated where the host rotates; key,
+    value: (rows, kv_heads, tokens, head_dim). scores: what is added to the scores, minus infinity
+    where a query must not look: (rows or 1, heads or 1, queries, tokens).
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    scores: Tensor
+
+
+@contextmanager
+def watch_attention(attention: nn.Module, see: Callable[[Attended], None]) -> Iterator[None]:
+    """Show `see` what `attention` works on whenever it runs."""
+    object.__setattr__(attention, _WATCHER, see)
+    try:
+        yield
+    finally:
+        object.__setattr__(attention, _WATCHER, None)
+
+
+def _attended(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    position_bias: Tensor | None,
+    scaling: float | None,
+) -> Attended:
+    queries, tokens = query.shape[2], key.shape[2]
+    scores = query.new_zeros(1, 1, queries, tokens)
+    if mask is None and queries > 1 and getattr(module, "is_causal", False):
+        mask = torch.ones(queries, tokens, dtype=torch.bool, device=query.device).tril()
+    if mask is not None and mask.dtype == torch.bool:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    elif mask is not None:
+        scores = scores + mask
+    if position_bias is not None:
+        scores = scores + position_bias
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return Attended(query * scale, key, value, scores)
+
+
 def attention(
     module: nn.Module,
     query: Tensor,
@@ -77,6 +128,10 @@ def attention(
     query: (rows, heads, queries, head_dim); key, value: (rows, kv_heads, tokens, head_dim);
     attention_mask: boolean (True attends) or additive, (rows, 1, queries, tokens).
     """
+    see: Callable[[Attended], None] | None = getattr(module, _WATCHER, None)
+    if see is not None:
+        scaling = kwargs.get("scaling")
+        see(_attended(module, query, key, value, attention_mask, position_bias, scaling))
     prefix: Prefix | None = getattr(module, _SLOT, None)
     given = query.dtype
     dtype = getattr(module, _DTYPE, given)

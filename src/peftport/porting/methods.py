@@ -19,6 +19,7 @@ METHODS = Registry(
     "port method",
     {
         "copy": "peftport.porting.copy:Copy",
+        "procrustes": "peftport.porting.procrustes:Procrustes",
         "scratch": "peftport.porting.controls:Scratch",
         "gaussian": "peftport.porting.controls:Gaussian",
         "permuted": "peftport.porting.controls:Permuted",

@@ -55,7 +55,7 @@ class AdapterConfig(Configuration):
     cross: bool = False
 
     @property
-    def nonlinearity(self) -> str:
+    def nonlinearity(self) -> Activation:
         """The activation in use."""
         return self.activation or ("swish" if self.variant == "houlsby" else "relu")
 

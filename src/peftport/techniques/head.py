@@ -5,6 +5,9 @@ the mean of the last hidden states over the text: peftport's own, and the same a
 token classifier's logits. One that pools by "first" reads the first token's state through
 `head.dense.weight` (width, width), `head.dense.bias` (width,) and tanh, as BERT's and RoBERTa's
 sequence classifiers do; such heads come with modules of other libraries.
+
+Hosts that are read by label words need no head. A module that was ported to one may still have a
+`head.bias` (classes,), pooling "words": it is added to the label words' scores.
 """
 
 from __future__ import annotations
@@ -19,14 +22,16 @@ from peftport.techniques.base import Parameters, Shapes, normal
 
 WEIGHT, BIAS = "head.weight", "head.bias"
 DENSE_WEIGHT, DENSE_BIAS = "head.dense.weight", "head.dense.bias"
-Pooling = Literal["mean", "first"]
+Pooling = Literal["mean", "first", "words"]
 
 
 def head_shapes(geometry: Geometry, classes: int, pooling: Pooling = "mean") -> Shapes:
-    """Shapes of the head that a host of this geometry needs: none unless it is an encoder, and
-    none for a module without classes."""
-    if geometry.kind != "encoder" or not classes:
+    """Shapes of the head that a module of a host of this geometry has: none without classes, and
+    but for a bias of label words none unless it is an encoder."""
+    if not classes:
         return {}
+    if geometry.kind != "encoder":
+        return {BIAS: (classes,)} if pooling == "words" else {}
     width = geometry.width
     dense = {DENSE_WEIGHT: (width, width), DENSE_BIAS: (width,)} if pooling == "first" else {}
     return {WEIGHT: (classes, width), BIAS: (classes,), **dense}
@@ -65,3 +70,11 @@ def head_logits(states: Tensor, attention_mask: Tensor, parameters: Parameters) 
         mean = (states * mask).sum(1) / mask.sum(1)  # (lanes * batch, width)
         pooled = mean.view(lanes, -1, width)  # (lanes, batch, width)
     return torch.baddbmm(bias[:, None], pooled, weight.mT).flatten(0, 1)
+
+
+def word_logits(logits: Tensor, parameters: Parameters) -> Tensor:
+    """Label words' logits with the module's bias, if it has one: (lanes * batch, classes)."""
+    if BIAS not in parameters:
+        return logits
+    bias = parameters[BIAS]  # (lanes, classes)
+    return (logits.view(len(bias), -1, bias.shape[1]) + bias[:, None]).flatten(0, 1)

@@ -9,7 +9,7 @@ away on saving.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -114,22 +114,31 @@ class PrefixTuning(Technique):
     @contextmanager
     def attach(self, host: Any, config: PrefixConfig, parameters: Parameters) -> Iterator[None]:
         """Put the prefixes before their attentions and shift the text's positions."""
-        from peftport.hosts.attention import Prefix, set_prefix
-
         points = chosen(config, host.geometry)
         config, parameters = self.fold(config, host.geometry, parameters)
-        with ExitStack() as stack:
-            for point, attention in points.items():
-                module = host.model.get_submodule(attention.path)
-                bias = host.model.get_submodule(attention.bias) if attention.bias else None
-                keys = _by_head(parameters[f"{point}.keys"], attention)
-                values = _by_head(parameters[f"{point}.values"], attention)
-                set_prefix(module, Prefix(keys, values, bias))
-                stack.callback(set_prefix, module, None)
-            if config.shift_positions:
-                host.position_shift = config.length
-                stack.callback(setattr, host, "position_shift", 0)
+        with prefixed(host, config, points, parameters):
             yield
+
+
+@contextmanager
+def prefixed(
+    host: Any, config: PrefixConfig, points: Mapping[str, Attention], parameters: Parameters
+) -> Iterator[None]:
+    """Put prefixes, with the lane axis, before some attentions and shift the text's positions."""
+    from peftport.hosts.attention import Prefix, set_prefix
+
+    with ExitStack() as stack:
+        for point, attention in points.items():
+            module = host.model.get_submodule(attention.path)
+            bias = host.model.get_submodule(attention.bias) if attention.bias else None
+            keys = _by_head(parameters[f"{point}.keys"], attention)
+            values = _by_head(parameters[f"{point}.values"], attention)
+            set_prefix(module, Prefix(keys, values, bias))
+            stack.callback(set_prefix, module, None)
+        if config.shift_positions:
+            host.position_shift = config.length
+            stack.callback(setattr, host, "position_shift", 0)
+        yield
 
 
 def chosen(config: PrefixConfig, geometry: Geometry) -> dict[str, Attention]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from peftport.techniques.base import Parameters
-from peftport.techniques.head import head_logits
+from peftport.techniques.head import head_logits, word_logits
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -32,11 +32,14 @@ def readout_of(host: Host, task: Task) -> Readout:
     return Readout(len(task.labels), tokens)
 
 
-def class_logits(host: Host, batch: Any, parameters: Parameters, readout: Readout) -> Tensor:
+def class_logits(
+    host: Host, batch: Any, parameters: Parameters, readout: Readout, whole: bool = False
+) -> Tensor:
     """Logits of the classes, with whatever module is attached to the host.
 
     Args:
         batch: rows lane-major, (lanes * batch, tokens).
+        whole: compute every token in every layer, for those who look on.
 
     Returns:
         (lanes * batch, classes).
@@ -44,4 +47,8 @@ def class_logits(host: Host, batch: Any, parameters: Parameters, readout: Readou
     ids, mask = batch.input_ids.to(host.device), batch.attention_mask.to(host.device)
     if readout.label_tokens is None:
         return head_logits(host.token_states(ids, mask), mask, parameters)
-    return host.next_token_logits(ids, mask, readout.label_tokens)
+    if whole:
+        logits = host.next_token_logits(ids, mask)[:, list(readout.label_tokens)]
+    else:
+        logits = host.next_token_logits(ids, mask, readout.label_tokens)
+    return word_logits(logits, parameters)

@@ -1,0 +1,199 @@
+"""What two hosts compute on the same tokens: inputs, outputs, gradients, and attention.
+
+A place of the host is named as everywhere: a linear layer ("encoder.0.self.q"), or a layer whose
+end is meant ("encoder.0"). Keys and values of an attention, as they are used, are outputs called
+"encoder.0.self.keys" and "encoder.0.self.values": (samples, kv_heads * head_dim).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from peftport.hosts.geometry import Geometry
+from peftport.porting.reading import Rows
+from peftport.training.readout import Readout, class_logits
+
+if TYPE_CHECKING:
+    from peftport.hosts.host import Host
+
+_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Activations at the kept places of all passes, by place in the host: (samples, width)."""
+
+    inputs: dict[str, Tensor] = field(repr=False)
+    outputs: dict[str, Tensor] = field(repr=False)
+
+
+def observe(
+    host: Host, passes: Sequence[Rows], inputs: Iterable[str], outputs: Iterable[str]
+) -> Observed:
+    """Run the bare host over all passes and keep what goes into and comes out of some places."""
+    kept: dict[tuple[str, str], list[Tensor]] = {("in", p): [] for p in inputs}
+    kept |= {("out", p): [] for p in outputs}
+    points = {point for _, point in kept}
+    for rows in passes:
+        for part in _parts(rows):
+
+            def see(point: str, given: Tensor, made: Tensor, part: Rows = part) -> None:
+                for side, states in (("in", given), ("out", made)):
+                    if (side, point) in kept:
+                        kept[side, point].append(_at(states, part, point))
+
+            with torch.no_grad(), _watched(host, points, see):
+                run(host, part)
+    found = {key: torch.cat(parts) for key, parts in kept.items()}
+    return Observed(
+        {point: t for (side, point), t in found.items() if side == "in"},
+        {point: t for (side, point), t in found.items() if side == "out"},
+    )
+
+
+def label_gradients(
+    host: Host,
+    rows: Rows,
+    points: Iterable[str],
+    readout: Readout,
+    head: dict[str, Tensor],
+) -> dict[str, Tensor]:
+    """Gradients of the classes' scores at the outputs of some places: (contrasts, samples, width).
+
+    Args:
+        rows: the pass that is read as the task is.
+        head: of an encoder, with the lane axis; empty for hosts that are read by label words.
+    """
+    points = set(points)
+    kept: dict[str, list[list[Tensor]]] = {point: [] for point in points}
+    contrasts = _contrasts(readout.classes)
+    for part in _parts(rows):
+        seen: dict[str, Tensor] = {}
+
+        def see(point: str, given: Tensor, made: Tensor, seen: dict[str, Tensor] = seen) -> None:
+            made.retain_grad()
+            seen[point] = made
+
+        with torch.enable_grad(), _watched(host, points, see, differentiable=True):
+            scores = class_logits(host, part, head, readout, whole=True)  # (rows, classes)
+        sums = (scores @ contrasts.mT.to(scores)).sum(0)  # (contrasts,)
+        for point in points:
+            kept[point].append([])
+        for index, total in enumerate(sums):
+            total.backward(retain_graph=index + 1 < len(sums))
+            for point, states in seen.items():
+                gradient = torch.zeros_like(states) if states.grad is None else states.grad
+                kept[point][-1].append(_at(gradient, part, point))
+                states.grad = None
+    return {p: torch.cat([torch.stack(each) for each in parts], 1) for p, parts in kept.items()}
+
+
+def run(host: Host, rows: Rows) -> None:
+    """Run the host over rows for what can be seen on the way."""
+    ids, mask = rows.input_ids.to(host.device), rows.attention_mask.to(host.device)
+    if rows.decoder_ids is not None:
+        decoder = rows.decoder_ids.to(host.device)
+        host.model(input_ids=ids, attention_mask=mask, decoder_input_ids=decoder, use_cache=False)
+    elif host.geometry.kind == "encoder":
+        host.token_states(ids, mask)
+    else:
+        host.next_token_logits(ids, mask)
+
+
+def stack_of(point: str) -> str:
+    """The stack whose tokens a place sees: cross-attention reads keys and values off the
+    encoder's."""
+    stack, _, role = (*point.split(".", 2), "")[:3]
+    return "encoder" if role in ("cross.k", "cross.v", "cross.keys", "cross.values") else stack
+
+
+def _parts(rows: Rows) -> Iterator[Rows]:
+    for start in range(0, len(rows.input_ids), _ROWS):
+        yield rows.part(start, start + _ROWS)
+
+
+def _at(states: Tensor, rows: Rows, point: str) -> Tensor:
+    """States (rows, tokens, width) at the kept places of the rows: (places, width), on the CPU."""
+    places = rows.places[stack_of(point)].to(states.device)
+    return states.detach().flatten(0, 1)[places].float().cpu()
+
+
+def _contrasts(classes: int, most: int = 8) -> Tensor:
+    """Differences of class scores that tell the classes apart: (contrasts, classes)."""
+    if classes == 2:
+        return torch.tensor([[-1.0, 1.0]])
+    if classes <= most:
+        return torch.eye(classes) - 1 / classes
+    generator = torch.Generator().manual_seed(classes)
+    signs = torch.randint(0, 2, (most, classes), generator=generator) * 2.0 - 1
+    return (signs - signs.mean(1, keepdim=True)) / classes**0.5
+
+
+See = Callable[[str, Tensor, Tensor], None]
+
+
+@contextmanager
+def _watched(
+    host: Host, points: Iterable[str], see: See, differentiable: bool = False
+) -> Iterator[None]:
+    """Show `see` (point, input, output) of every place as the host passes it.
+
+    differentiable: outputs from which no gradient would flow become leaves of the graph.
+    """
+
+    def hook(point: str) -> Callable[..., Any]:
+        def watch(_module: Any, given: Any, made: Any) -> Any:
+            states = made[0] if isinstance(made, tuple) else made
+            if differentiable and not states.requires_grad:
+                states = states.detach().requires_grad_()
+                made = (states, *made[1:]) if isinstance(made, tuple) else states
+            see(point, given[0], states)
+            return made
+
+        return watch
+
+    with ExitStack() as stack:
+        attentions = set()
+        for point in points:
+            if point.endswith((".keys", ".values")):
+                attentions.add(point.rpartition(".")[0])
+                continue
+            path = path_of(host.geometry, point)
+            handle = host.model.get_submodule(path).register_forward_hook(hook(point))
+            stack.callback(handle.remove)
+        stack.enter_context(_watched_attentions(host, attentions, set(points), see))
+        yield
+
+
+@contextmanager
+def _watched_attentions(
+    host: Host, attentions: Iterable[str], points: set[str], see: See
+) -> Iterator[None]:
+    from peftport.hosts.attention import Attended, watch_attention
+
+    def watcher(attention: str) -> Callable[[Attended], None]:
+        def watch(attended: Attended) -> None:
+            for what, states in (("keys", attended.key), ("values", attended.value)):
+                if f"{attention}.{what}" in points:
+                    flat = states.transpose(1, 2).flatten(2)  # (rows, tokens, kv_heads * head_dim)
+                    see(f"{attention}.{what}", flat, flat)
+
+        return watch
+
+    with ExitStack() as stack:
+        for attention in attentions:
+            module = host.model.get_submodule(host.geometry.attentions[attention].path)
+            stack.enter_context(watch_attention(module, watcher(attention)))
+        yield
+
+
+def path_of(geometry: Geometry, point: str) -> str:
+    """Module path of a linear layer or of a layer's end."""
+    found = geometry.linears.get(point) or geometry.blocks[point]
+    return found.path

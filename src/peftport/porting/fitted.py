@@ -1,0 +1,91 @@
+"""Maps between two hosts' spaces, fitted on what both were seen to compute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+from peftport.porting.activations import Observed
+from peftport.porting.maps import InputMap
+
+
+class Fit(Protocol):
+    """How a map is fitted on samples (samples, width) of the same tokens on both hosts."""
+
+    @property
+    def uses_gradients(self) -> bool:
+        """Whether `changes` wants the gradients of the label words' scores."""
+
+    def inputs(self, origin: Tensor, receiver: Tensor) -> InputMap:
+        """The map of what a module reads."""
+
+    def changes(
+        self, origin: Tensor, receiver: Tensor, gradients: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
+        """The map of what a module changes: (receiver, origin)."""
+
+
+@dataclass
+class FittedMaps:
+    """The maps of `peftport.porting.mapped.Maps`, each fitted when it is first asked for.
+
+    pairs: layer of the receiving host ("encoder.1") -> that of the originating one, or None.
+    gradients: place of the receiving host -> gradients at the outputs of both hosts.
+    """
+
+    fit: Fit
+    pairs: Mapping[str, str | None]
+    origin: Observed
+    receiver: Observed
+    gradients: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _inputs: dict[tuple[str, str], InputMap] = field(default_factory=dict)
+    _changes: dict[str, Tensor] = field(default_factory=dict)
+
+    def partner(self, point: str) -> str | None:
+        """The same place of the originating host; None where the layer has no partner."""
+        return partner_of(point, self.pairs)
+
+    def inputs(self, point: str) -> InputMap | None:
+        """Of what goes into a linear layer."""
+        return self._input("inputs", point)
+
+    def states(self, point: str) -> InputMap | None:
+        """Of what comes out of a place, where a module reads it."""
+        return self._input("outputs", point)
+
+    def changes(self, point: str) -> Tensor | None:
+        """Of a change of what comes out of a place: (receiver, origin)."""
+        partner = self.partner(point)
+        if partner is None:
+            return None
+        if point not in self._changes:
+            there, here = self.origin.outputs[partner], self.receiver.outputs[point]
+            self._changes[point] = self.fit.changes(there, here, self.gradients.get(point))
+        return self._changes[point]
+
+    def forward(self, point: str, states: Tensor) -> Tensor:
+        """States (..., origin) at an output's place, which has a partner, as states of the
+        receiving host."""
+        partner = self.partner(point)
+        assert partner is not None
+        back = self.fit.inputs(self.receiver.outputs[point], self.origin.outputs[partner])
+        return (states - back.centre) @ back.matrix.mT + back.mean
+
+    def _input(self, side: str, point: str) -> InputMap | None:
+        partner = self.partner(point)
+        if partner is None:
+            return None
+        if (side, point) not in self._inputs:
+            there, here = getattr(self.origin, side), getattr(self.receiver, side)
+            self._inputs[side, point] = self.fit.inputs(there[partner], here[point])
+        return self._inputs[side, point]
+
+
+def partner_of(point: str, pairs: Mapping[str, str | None]) -> str | None:
+    """The place of the originating host that is paired with one of the receiving host."""
+    stack, layer, *role = point.split(".", 2)
+    partner = pairs[f"{stack}.{layer}"]
+    return None if partner is None else ".".join([partner, *role])

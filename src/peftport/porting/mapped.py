@@ -1,0 +1,164 @@
+"""Rewrite modules through maps between two hosts' spaces, technique by technique.
+
+A map is anything that has the methods of `Maps`. Where a layer of the receiving host has no
+partner, the module changes nothing there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from peftport.errors import BadInput
+from peftport.hosts.geometry import Geometry
+from peftport.porting.maps import InputMap
+from peftport.techniques.adapter import AdapterConfig, bottleneck_of, places
+from peftport.techniques.base import Parameters
+from peftport.techniques.compacter import RULE, CompacterConfig, weight
+from peftport.techniques.head import BIAS, DENSE_BIAS, DENSE_WEIGHT, WEIGHT
+from peftport.techniques.lora import LoraConfig, targets
+from peftport.techniques.prefix import chosen
+
+
+class Maps(Protocol):
+    """Maps from the originating host's spaces, named by the receiving host's places."""
+
+    def inputs(self, point: str) -> InputMap | None:
+        """Of what goes into a linear layer; None where the layer has no partner."""
+
+    def states(self, point: str) -> InputMap | None:
+        """Of what comes out of a place, where a module reads it."""
+
+    def changes(self, point: str) -> Tensor | None:
+        """Of a change of what comes out of a place: (receiver, origin)."""
+
+    def partner(self, point: str) -> str | None:
+        """The same place of the originating host."""
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """The places whose inputs and whose outputs a module's port needs, on one host."""
+
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+
+
+def spaces(technique: str, config: Any, geometry: Geometry, head: bool) -> Spaces:
+    """What must be known of a host of this geometry to rewrite such a module.
+
+    `changes` are those outputs that a module changes. head: whether it has an encoder's head.
+    """
+    last = (last_block(geometry),) if geometry.kind == "encoder" and head else ()
+    if technique == "lora":
+        points = tuple(targets(config, geometry))
+        return Spaces(points, (*points, *last), points)
+    if technique == "prefix":
+        attentions = tuple(chosen(config, geometry))
+        outputs = tuple(f"{a}.o" for a in attentions)
+        spaces = tuple(f"{a}.{what}" for a in attentions for what in ("keys", "values"))
+        return Spaces((), (*spaces, *outputs, *last), outputs)
+    points = tuple(places(config.variant, config.cross, geometry).values())
+    return Spaces((), (*points, *last), points)
+
+
+def last_block(geometry: Geometry) -> str:
+    """The end of an encoder's last layer, which its head reads."""
+    return list(geometry.blocks)[-1]
+
+
+def map_lora(config: LoraConfig, donor: Parameters, geometry: Geometry, maps: Maps) -> Parameters:
+    """B A x -> (P B) (A M) x with the maps P of changes and M of inputs."""
+    made: Parameters = {}
+    for point, linear in targets(config, geometry).items():
+        partner, inputs, change = maps.partner(point), maps.inputs(point), maps.changes(point)
+        if partner is None or inputs is None or change is None:
+            made[f"{point}.lora_A"] = torch.zeros(config.rank, linear.inputs)
+            made[f"{point}.lora_B"] = torch.zeros(linear.outputs, config.rank)
+            continue
+        made[f"{point}.lora_A"] = donor[f"{partner}.lora_A"] @ inputs.linear()
+        made[f"{point}.lora_B"] = change @ donor[f"{partner}.lora_B"]
+    return made
+
+
+def map_adapter(
+    config: AdapterConfig, donor: Parameters, geometry: Geometry, maps: Maps, origin: Geometry
+) -> Parameters:
+    """U f(D x + a) + b -> (P U) f(D M x + a') + P b; an adapter keeps its bottleneck."""
+    there = places(config.variant, config.cross, origin)
+    back = {point: place for place, point in there.items()}
+    made: Parameters = {}
+    for place, point in places(config.variant, config.cross, geometry).items():
+        partner, states, change = maps.partner(point), maps.states(point), maps.changes(point)
+        if partner is None or states is None or change is None:
+            width, bottleneck = geometry.width, bottleneck_of(config.reduction, geometry)
+            made[f"{place}.down.weight"] = torch.zeros(bottleneck, width)
+            made[f"{place}.down.bias"] = torch.zeros(bottleneck)
+            made[f"{place}.up.weight"] = torch.zeros(width, bottleneck)
+            made[f"{place}.up.bias"] = torch.zeros(width)
+            continue
+        side = back[partner]
+        down = donor[f"{side}.down.weight"]
+        made[f"{place}.down.weight"] = states.weight(down)
+        made[f"{place}.down.bias"] = states.bias(down, donor[f"{side}.down.bias"])
+        made[f"{place}.up.weight"] = change @ donor[f"{side}.up.weight"]
+        made[f"{place}.up.bias"] = change @ donor[f"{side}.up.bias"]
+    return made
+
+
+def as_adapter(
+    config: AdapterConfig | CompacterConfig, origin: Geometry, geometry: Geometry
+) -> AdapterConfig:
+    """The configuration of an adapter on the receiving host that keeps the donor's bottleneck."""
+    bottleneck = bottleneck_of(config.reduction, origin)
+    if bottleneck > geometry.width:
+        raise BadInput(
+            f"the module's bottleneck of {bottleneck} is wider than the receiving host "
+            f"({geometry.width})."
+        )
+    activation = config.activation if isinstance(config, CompacterConfig) else config.nonlinearity
+    return AdapterConfig(
+        variant=config.variant,
+        reduction=_reduction(geometry.width, bottleneck),
+        activation=activation,
+        cross=config.cross,
+    )
+
+
+def _reduction(width: int, bottleneck: int) -> float:
+    """A reduction that gives the bottleneck, whichever way the division is rounded."""
+    exact = width / bottleneck
+    return exact if width // exact == bottleneck else width / (bottleneck + 0.5)
+
+
+def densified(config: CompacterConfig, donor: Parameters) -> Parameters:
+    """A compacter's tensors as those of the adapter that computes the same."""
+    lanes = {name: tensor[None] for name, tensor in donor.items()}
+    sides = {name.rpartition(".")[0] for name in donor if name.endswith(".left")}
+    made: Parameters = {n: t for n, t in donor.items() if n.endswith(".bias") and n != RULE}
+    for side in sides:
+        made[f"{side}.weight"] = weight(lanes, side)[0].mT.contiguous()
+    return made
+
+
+def head_of(donor: Parameters) -> Parameters:
+    """The tensors of a module's head."""
+    return {name: tensor for name, tensor in donor.items() if name.startswith("head.")}
+
+
+def map_head(donor: Parameters, geometry: Geometry, maps: Maps) -> Parameters:
+    """An encoder's head reads the receiving host's last states through their map; a bias of
+    label words stays."""
+    if WEIGHT not in donor:
+        return dict(donor)
+    states = maps.states(last_block(geometry))
+    assert states is not None
+    first = (DENSE_WEIGHT, DENSE_BIAS) if DENSE_WEIGHT in donor else (WEIGHT, BIAS)
+    made = dict(donor)
+    made[first[0]] = states.weight(donor[first[0]])
+    made[first[1]] = states.bias(donor[first[0]], donor[first[1]])
+    return made

@@ -1,0 +1,184 @@
+"""What the port methods that map activations share: options, account, and the way to a module."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from peftport.hosts.fingerprint import fingerprint
+from peftport.porting import mapped
+from peftport.porting.account import Account, Entry
+from peftport.porting.base import Made, MethodOptions, PortMethod, Request
+from peftport.porting.copy import Copy
+from peftport.porting.factor import factor
+from peftport.porting.fitted import Fit, partner_of
+from peftport.porting.layers import Pairs, pair_layers
+from peftport.porting.mapping import How, Mapped, PrefixFit, map_module
+from peftport.techniques import technique
+from peftport.techniques.base import Parameters, Shapes
+from peftport.techniques.compacter import RULE
+from peftport.techniques.head import head_shapes
+
+if TYPE_CHECKING:
+    from peftport.porting.means import Means
+
+
+class MappedOptions(MethodOptions):
+    """What every method that maps activations can be told."""
+
+    layers: Literal["proportional", "every", "cka"] = Field(
+        "proportional", description="how layers are paired where depths differ"
+    )
+    places: int = Field(4096, ge=64, description="tokens that each map is fitted on")
+    prior: bool = Field(
+        True, description="whether classes are to be as frequent as under the donor, on the texts"
+    )
+    prefix_steps: int = Field(200, ge=0, description="steps of the fit of each attention's prefix")
+    tolerance: float = Field(
+        0.01, ge=0, le=1, description="share of a compacter that factoring it again may lose"
+    )
+
+
+class MappedMethod(PortMethod):
+    """A method that fits maps between the two hosts' spaces and rewrites the module by them."""
+
+    needs = frozenset({"weights", "texts"})
+    techniques = frozenset({"adapter", "compacter", "lora", "prefix"})
+    Options: ClassVar[type[MethodOptions]] = MappedOptions
+
+    @abstractmethod
+    def fit(self, options: Any) -> Fit:
+        """How each map is fitted."""
+
+    def refusal(self, request: Request) -> str | None:
+        """Maps go between hosts of one kind."""
+        here, there = request.origin, request.receiver
+        if here.kind != there.kind:
+            return f"its maps go between hosts of one kind, not from {here.kind} to {there.kind}"
+        return super().refusal(request)
+
+    def account(self, request: Request) -> Account:
+        """Everything is mapped but layers without a partner, as far as shapes tell."""
+        how = request.options.layers
+        how = "proportional" if how == "cka" else how
+        pairs = pair_layers(how, request.origin.stacks, request.receiver.stacks)
+        name, config = request.donor.technique, request.config
+        if name in ("adapter", "compacter"):
+            name, config = "adapter", mapped.as_adapter(config, request.origin, request.receiver)
+        return mapped_account(self.name, request, pairs, _shapes(request, name, config))
+
+    def problem(self, account: Account) -> str | None:
+        """Layers are left out by the pairing that was asked for: only an empty port is none."""
+        return None if account.counts()["mapped"] else account.problem
+
+    def port(
+        self,
+        request: Request,
+        donor: Parameters,
+        generator: torch.Generator,
+        means: Means | None = None,
+    ) -> Made:
+        """Fit maps on both hosts and rewrite the donor; to its own host it is copied."""
+        assert means is not None
+        if fingerprint(means.origin.folder) == fingerprint(means.receiver.folder):
+            return Copy().port(request, donor, generator)
+        options = request.options
+        pairs = layer_pairs(options.layers, means, request)
+        how = How(
+            pairs,
+            self.fit(options),
+            options.places,
+            PrefixFit(options.prefix_steps, _PREFIX_RATE),
+            options.prior,
+        )
+        made = map_module(request, donor, means, how, generator)
+        if request.donor.technique == "compacter":
+            made = _factored(made, request, donor, options.tolerance)
+        shapes = {name: tuple(tensor.shape) for name, tensor in made.tensors.items()}
+        account = mapped_account(self.name, request, pairs, shapes)
+        record = {"technique": made.technique, "config": made.config.model_dump(mode="json")}
+        if request.receiver.kind != "encoder" and "head.bias" in made.tensors:
+            record["head"] = "words"
+        return Made(made.tensors, account, record, made.details)
+
+
+_PREFIX_RATE = 0.03
+
+
+def layer_pairs(how: str, means: Means, request: Request) -> Pairs:
+    """Layers of the receiving host and their partners; by CKA both hosts are run on the texts."""
+    if how != "cka" or request.origin.stacks == request.receiver.stacks:
+        how = "proportional" if how == "cka" else how
+        return pair_layers(how, request.origin.stacks, request.receiver.stacks)
+    from peftport.porting.similarity import layer_similarity
+
+    similarity = layer_similarity(means, request)
+    return pair_layers(how, request.origin.stacks, request.receiver.stacks, similarity)
+
+
+def mapped_account(method: str, request: Request, pairs: Pairs, shapes: Shapes) -> Account:
+    """What became of every tensor of a mapped module.
+
+    Args:
+        shapes: of the tensors that the receiving host's module has.
+    """
+    used: set[str] = set()
+    entries = []
+    for name, shape in shapes.items():
+        source = name if name.startswith("head.") else partner_of(name, pairs)
+        if source is None:
+            why = "no layer is paired with this one: it changes nothing"
+            entries.append(Entry(None, name, "initialised", shape, why=why))
+            continue
+        made_of = [n for n in request.shapes if n == source or _is_factor(n, source)]
+        if not made_of:
+            why = "so that classes are as frequent as the donor's on the texts"
+            entries.append(Entry(None, name, "initialised", shape, why=why))
+            continue
+        used.update(made_of)
+        why = "" if made_of == [source] else f"of {', '.join(made_of)}"
+        entries.append(Entry(made_of[0], name, "mapped", shape, scale=1.0, why=why))
+    for name, shape in request.shapes.items():
+        if name not in used and name != RULE:
+            why = "no layer of the receiving host is paired with this one"
+            entries.append(Entry(name, None, "dropped", shape, why=why))
+    return Account(method, tuple(entries))
+
+
+def _is_factor(name: str, weight: str) -> bool:
+    """Whether a compacter's tensor is a factor of an adapter's weight."""
+    return weight.endswith(".weight") and name in (
+        f"{weight.removesuffix('weight')}left",
+        f"{weight.removesuffix('weight')}right",
+    )
+
+
+def _shapes(request: Request, name: str, config: Any) -> Shapes:
+    body = technique(name).shapes(config, request.receiver)
+    return body | head_shapes(request.receiver, request.classes, request.donor.head)
+
+
+def _factored(made: Mapped, request: Request, donor: Parameters, tolerance: float) -> Mapped:
+    """The adapter as a compacter again, where that loses no more than the tolerance."""
+    config, geometry = request.config, request.receiver
+    weights = {n: t.mT for n, t in made.tensors.items() if n.endswith(".weight") and t.ndim == 2}
+    weights = {n: t for n, t in weights.items() if not n.startswith("head.")}
+    if any(side % config.n for weight in weights.values() for side in weight.shape):
+        return made
+    rule, factors, lost = factor(list(weights.values()), donor[RULE], config.rank)
+    details = {**made.details, "factoring_loses": round(lost, 4)}
+    if lost > tolerance:
+        return Mapped(made.technique, made.config, made.tensors, details)
+    tensors: dict[str, Tensor] = {n: t for n, t in made.tensors.items() if n not in weights}
+    for name, (left, right) in zip(weights, factors, strict=True):
+        side = name.removesuffix(".weight")
+        tensors[f"{side}.left"], tensors[f"{side}.right"] = left, right
+    again = config.model_copy(update={"reduction": made.config.reduction})
+    whole = technique("compacter").shapes(again, geometry)
+    ordered = {n: (rule if n == RULE else tensors[n]) for n in whole}
+    heads = {n: t for n, t in tensors.items() if n.startswith("head.")}
+    return Mapped("compacter", again, ordered | heads, details)

@@ -1,0 +1,237 @@
+"""How unlabelled texts are put before the two hosts of a port, and which of their tokens stand
+for the same characters.
+
+Every text is read as the donor's task reads it. On encoder-decoder hosts it is also cut in two:
+the encoder reads the first half and the decoder the second, because a task shows the decoder one
+token alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from peftport.errors import BadInput
+from peftport.tasks.task import MAX_TOKENS, TEMPLATES, Task
+
+WORDS = 64
+"""Longer texts are cut: a port needs many contexts and not long ones."""
+LEAST_TEXTS = 16
+
+Spans = list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Texts as the tokens of one host, padded on the right.
+
+    Attributes:
+        input_ids, attention_mask: (rows, tokens).
+        decoder_ids: (rows, answer tokens) of an encoder-decoder, else None.
+        places: stack -> places of the tokens that the other host has too, flat in
+            (rows * tokens), in the same order for both hosts: (places,).
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    decoder_ids: Tensor | None
+    places: Mapping[str, Tensor]
+
+    def part(self, start: int, end: int) -> Rows:
+        """The rows from `start` to `end`, with their places."""
+        places = {}
+        for stack, flat in self.places.items():
+            width = self._width(stack)
+            inside = (flat >= start * width) & (flat < end * width)
+            places[stack] = flat[inside] - start * width
+        decoder = None if self.decoder_ids is None else self.decoder_ids[start:end]
+        return Rows(self.input_ids[start:end], self.attention_mask[start:end], decoder, places)
+
+    def _width(self, stack: str) -> int:
+        of_decoder = stack == "decoder" and self.decoder_ids is not None
+        return (self.decoder_ids if of_decoder else self.input_ids).shape[1]  # type: ignore[union-attr]
+
+
+def task_of(record: Mapping[str, Any]) -> Task:
+    """The donor's task as it is read, without its data, from a module's record."""
+    words = record.get("label_words")
+    return Task(
+        name=str(record.get("name", "unknown")),
+        source="",
+        labels=tuple(record.get("labels", ())),
+        label_words=tuple(words) if words else None,
+        templates={**TEMPLATES, **(record.get("templates") or {})},
+        max_tokens=int(record.get("max_tokens") or MAX_TOKENS),
+        splits={},
+        limits={},
+    )
+
+
+def read_pair(
+    tokenizers: tuple[Any, Any],
+    starts: tuple[int | None, int | None],
+    task: Task,
+    kind: str,
+    texts: Sequence[str],
+    most: int,
+    generator: torch.Generator,
+) -> tuple[list[Rows], list[Rows]]:
+    """Texts as passes of the originating and of the receiving host.
+
+    Args:
+        tokenizers: of the two hosts, fast ones.
+        starts: the token with which each host's decoder starts; None where there is none.
+        kind: of both hosts.
+        most: places that are kept of each pass and stack, drawn by `generator`.
+
+    Returns:
+        For each host its passes: the texts as the task is read, and on encoder-decoders the
+        texts cut in two.
+
+    Raises:
+        BadInput: too few texts, or no token of one host ends where one of the other does.
+    """
+    texts = [" ".join(text.split()[:WORDS]) for text in texts]
+    written = [task.templates[kind].replace("{text}", text) for text in texts if text]
+    if len(written) < LEAST_TEXTS:
+        raise BadInput(
+            f"{len(written)} texts are too few to fit maps on: give {LEAST_TEXTS} or more, "
+            "better several hundred."
+        )
+    whole = [_Side(t, s, kind, task.max_tokens) for t, s in zip(tokenizers, starts, strict=True)]
+    passes = [_paired(whole, written, None, most, generator)]
+    if kind == "encoder-decoder":
+        halves = [_halves(text) for text in texts if len(text.split()) > 1]
+        first, second = [h for h, _ in halves], [h for _, h in halves]
+        passes.append(_paired(whole, first, second, most, generator))
+    return [origin for origin, _ in passes], [receiver for _, receiver in passes]
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One host's way to read: tokenizer, first token of the decoder, and limit."""
+
+    tokenizer: Any
+    start: int | None
+    kind: str
+    limit: int
+
+    def read(self, texts: list[str]) -> list[tuple[list[int], Spans]]:
+        """Ids and character spans of each text; special tokens have the span (0, 0)."""
+        found = self.tokenizer(
+            texts, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False
+        )
+        rows = []
+        for row, ids in enumerate(found["input_ids"]):
+            spans = found["offset_mapping"][row]
+            special = found["special_tokens_mask"][row]
+            end = len(ids)
+            # On a decoder the label word follows the template, and no special token does.
+            while self.kind == "decoder" and end and special[end - 1]:
+                end -= 1
+            marked = [
+                (0, 0) if s else (int(a), int(b)) for (a, b), s in zip(spans, special, strict=True)
+            ]
+            rows.append((list(ids[:end]), marked[:end]))
+        return rows
+
+    def answer(self, texts: list[str] | None, rows: int) -> list[tuple[list[int], Spans]]:
+        """What the decoder reads: its first token, and after it `texts` if there are any."""
+        assert self.start is not None
+        if texts is None:
+            return [([self.start], [(0, 0)])] * rows
+        found = self.tokenizer(
+            texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        return [
+            ([self.start, *ids], [(0, 0), *((int(a), int(b)) for a, b in spans)])
+            for ids, spans in zip(found["input_ids"], found["offset_mapping"], strict=True)
+        ]
+
+
+def _paired(
+    sides: list[_Side],
+    texts: list[str],
+    answers: list[str] | None,
+    most: int,
+    generator: torch.Generator,
+) -> tuple[Rows, Rows]:
+    """One pass of both hosts over the texts that fit into both."""
+    stack = "decoder" if sides[0].kind == "decoder" else "encoder"
+    streams = {stack: [side.read(texts) for side in sides]}
+    if sides[0].kind == "encoder-decoder":
+        streams["decoder"] = [side.answer(answers, len(texts)) for side in sides]
+    fits = [
+        row
+        for row in range(len(texts))
+        if all(
+            0 < len(read[row][0]) <= side.limit
+            for side, read in zip(sides, streams[stack], strict=True)
+        )
+    ]
+    streams = {s: [[read[r] for r in fits] for read in both] for s, both in streams.items()}
+    places = {s: _places(both, most, generator) for s, both in streams.items()}
+    made = []
+    for index, side in enumerate(sides):
+        pad = side.tokenizer.pad_token_id or 0
+        ids, mask = _padded([ids for ids, _ in streams[stack][index]], pad)
+        decoder = None
+        if stack == "encoder" and "decoder" in streams:
+            decoder, _ = _padded([ids for ids, _ in streams["decoder"][index]], pad)
+        made.append(Rows(ids, mask, decoder, {s: both[index] for s, both in places.items()}))
+    return made[0], made[1]
+
+
+def _places(
+    both: list[list[tuple[list[int], Spans]]], most: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Flat places of the tokens that end at the same character on both hosts, `most` of them."""
+    widths = [max((len(ids) for ids, _ in side), default=0) for side in both]
+    pairs = [
+        (row * widths[0] + i, row * widths[1] + j)
+        for row, (origin, receiver) in enumerate(zip(*both, strict=True))
+        for i, j in aligned(origin[1], receiver[1])
+    ]
+    if not pairs:
+        raise BadInput(
+            "the two hosts' tokenizers have nothing in common on these texts: no token of one "
+            "ends where a token of the other does."
+        )
+    chosen = torch.randperm(len(pairs), generator=generator)[:most].sort().values
+    flat = torch.tensor(pairs)[chosen]  # (places, 2)
+    return flat[:, 0], flat[:, 1]
+
+
+def aligned(origin: Spans, receiver: Spans) -> list[tuple[int, int]]:
+    """Pairs of tokens that end at the same character of one text.
+
+    Special tokens, of span (0, 0), are paired with each other at the text's beginning and end.
+    """
+    if origin == receiver:
+        return [(i, i) for i in range(len(origin))]
+    ends = {end: j for j, (_, end) in enumerate(receiver) if end}
+    pairs = [(i, ends[end]) for i, (_, end) in enumerate(origin) if end in ends]
+    if origin and receiver:
+        if origin[0] == receiver[0] == (0, 0):
+            pairs.insert(0, (0, 0))
+        if origin[-1] == receiver[-1] == (0, 0) and min(len(origin), len(receiver)) > 1:
+            pairs.append((len(origin) - 1, len(receiver) - 1))
+    return pairs
+
+
+def _halves(text: str) -> tuple[str, str]:
+    words = text.split()
+    middle = len(words) // 2
+    return " ".join(words[:middle]), " ".join(words[middle:])
+
+
+def _padded(rows: list[list[int]], pad: int) -> tuple[Tensor, Tensor]:
+    """(rows, tokens) of ids and of the mask that is 1 where there is a token."""
+    width = max(map(len, rows))
+    ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+    return ids, mask

@@ -1,0 +1,41 @@
+"""How like the layers of two hosts are, by what their residual streams hold on the same texts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from peftport.porting.activations import observe
+from peftport.porting.layers import linear_cka
+from peftport.porting.mapping import read_texts
+from peftport.porting.reading import task_of
+
+if TYPE_CHECKING:
+    from peftport.porting.base import Request
+    from peftport.porting.means import Means
+
+_PLACES = 2048
+
+
+def layer_similarity(means: Means, request: Request) -> dict[str, Tensor]:
+    """Linear CKA of every two layers, by stack: (receiver layers, origin layers)."""
+    generator = torch.Generator().manual_seed(0)
+    passes = read_texts(request, means, task_of(request.donor.task), _PLACES, generator)
+    seen = []
+    for side, rows in zip((means.origin, means.receiver), passes, strict=True):
+        seen.append(observe(side.load(), rows, (), side.geometry.blocks).outputs)
+    origin, receiver = seen
+    found = {}
+    for stack, layers in request.receiver.stacks.items():
+        found[stack] = torch.tensor(
+            [
+                [
+                    float(linear_cka(origin[f"{stack}.{j}"], receiver[f"{stack}.{i}"]))
+                    for j in range(request.origin.stacks[stack])
+                ]
+                for i in range(layers)
+            ]
+        )
+    return found

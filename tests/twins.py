@@ -1,0 +1,139 @@
+"""Twins of a tiny host: the same function by other weights, with a map between them that is known.
+
+`permuted` shuffles hidden units, heads and feed-forward neurons; `rotated` turns the residual
+stream, which RMSNorm allows once its weights are folded into what follows; `deeper` puts layers
+between that do nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from peftport.hosts.geometry import Geometry, geometry_of
+from tiny_hosts import build_model
+from tiny_tokenizers import build_tokenizer
+
+_READS_STREAM = ("q", "k", "v", "qkv", "up", "gate")
+
+
+def write_twin(how: str, family: str, folder: Path, seed: int = 0) -> Path:
+    """Write the twin of `tiny_hosts.write_host(family, ..., seed=seed)` into a folder."""
+    model = build_model(family, seed)
+    with torch.no_grad():
+        twin = _TWINS[how](model, geometry_of(model.config.to_dict(), family))
+    twin.save_pretrained(folder)
+    build_tokenizer(family).save_pretrained(folder)
+    return folder
+
+
+def permuted(model: Any, geometry: Geometry) -> Any:
+    """Shuffle hidden units, heads (of one stack alike) and the neurons of each layer, in place."""
+    draw = torch.Generator().manual_seed(7)
+    hidden = torch.randperm(geometry.width, generator=draw)
+    heads = {stack: _head_order(geometry, draw) for stack in geometry.stacks}
+    neurons = {block: torch.randperm(geometry.ffn, generator=draw) for block in geometry.blocks}
+    done = set()
+    for point, linear in geometry.linears.items():
+        stack, layer, role = point.split(".", 2)
+        query, key = heads[stack]
+        rows, columns = {
+            "q": (query, hidden),
+            "k": (key, hidden),
+            "v": (key, hidden),
+            "qkv": (torch.cat([query + i * geometry.width for i in range(3)]), hidden),
+            "o": (hidden, query),
+            "up": (neurons[f"{stack}.{layer}"], hidden),
+            "gate": (neurons[f"{stack}.{layer}"], hidden),
+            "down": (hidden, neurons[f"{stack}.{layer}"]),
+        }[role.split(".")[1]]
+        module = _within(model, geometry).get_submodule(linear.path)
+        weight = module.weight.mT if linear.transposed else module.weight
+        weight.copy_(weight[rows][:, columns].clone())
+        if getattr(module, "bias", None) is not None:
+            module.bias.copy_(module.bias[rows].clone())
+        done.add(id(module))
+    for name, tensor in model.named_parameters():
+        if id(model.get_submodule(name.rpartition(".")[0])) in done:
+            continue
+        if "relative_attention_bias" in name:
+            rows = heads[name.split(".")[0]][0]
+            tensor.copy_(tensor[:, rows[:: geometry.head_dim] // geometry.head_dim].clone())
+        elif tensor.shape[-1] == geometry.width:
+            tensor.copy_(tensor[..., hidden].clone())
+    return model
+
+
+def rotated(model: Any, geometry: Geometry) -> Any:
+    """Fold the norms' weights away and turn the residual stream, in place."""
+    draw = torch.Generator().manual_seed(8)
+    turn, _ = torch.linalg.qr(torch.randn(geometry.width, geometry.width, generator=draw))
+    before = {}
+    for point, linear in geometry.linears.items():
+        role = point.split(".")[3]
+        module = model.get_submodule(linear.path)
+        if role in _READS_STREAM:
+            norm = _norm_before(model, geometry, point)
+            before[id(norm)] = norm
+            module.weight.copy_((module.weight * norm.weight) @ turn)
+        else:
+            module.weight.copy_(turn.mT @ module.weight)
+    head, last = model.get_output_embeddings(), _last_norm(model, geometry)
+    head.weight.copy_((head.weight * last.weight) @ turn)
+    model.get_input_embeddings().weight.copy_(model.get_input_embeddings().weight @ turn)
+    for norm in (*before.values(), last):
+        norm.weight.fill_(1.0)
+    return model
+
+
+def deeper(model: Any, geometry: Geometry) -> Any:
+    """A decoder with an idle layer after each of its own."""
+    config = model.config
+    config.num_hidden_layers = 2 * config.num_hidden_layers
+    twin = type(model)(config).eval()
+    twin.load_state_dict(model.state_dict(), strict=False)
+    own = model.model.layers
+    for index, layer in enumerate(twin.model.layers):
+        layer.load_state_dict(own[index // 2].state_dict())
+        if index % 2:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+    return twin
+
+
+_TWINS = {"permuted": permuted, "rotated": rotated, "deeper": deeper}
+
+
+def _within(model: Any, geometry: Geometry) -> Any:
+    """The part of a model that its family's paths begin in: encoders are loaded without a head."""
+    return model.base_model if geometry.kind == "encoder" else model
+
+
+def _head_order(geometry: Geometry, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Orders of the queries' and of the keys' rows: groups of heads change places whole."""
+    order = torch.randperm(geometry.kv_heads, generator=draw)
+    group = geometry.heads // geometry.kv_heads
+    queries = (order[:, None] * group + torch.arange(group)).flatten()
+    size = torch.arange(geometry.head_dim)
+    return tuple((o[:, None] * geometry.head_dim + size).flatten() for o in (queries, order))  # type: ignore[return-value]
+
+
+def _norm_before(model: Any, geometry: Geometry, point: str) -> nn.Module:
+    """The norm whose output a layer reads."""
+    stack, layer, role = point.split(".", 2)
+    if geometry.family != "t5":
+        block = model.model.layers[int(layer)]
+        return block.input_layernorm if role.startswith("self") else block.post_attention_layernorm
+    if role in ("cross.k", "cross.v"):
+        return model.encoder.final_layer_norm
+    sublayers = model.get_submodule(stack).block[int(layer)].layer
+    return sublayers[
+        {"self": 0, "cross": 1, "ffn": len(sublayers) - 1}[role.split(".")[0]]
+    ].layer_norm
+
+
+def _last_norm(model: Any, geometry: Geometry) -> nn.Module:
+    return model.decoder.final_layer_norm if geometry.family == "t5" else model.model.norm
