@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,21 @@ from peftport.files import new_folder, read_json, write_atomic, write_json
 from peftport.modules.card import CARD, card
 from peftport.modules.formats.base import Folder, ForeignFormat, Format, as_module
 from peftport.modules.formats.provenance import KEPT, provenance, read_provenance
-from peftport.modules.module import ACCOUNT, FOREIGN_CONFIG, Module, is_foreign
+from peftport.modules.module import (
+    ACCOUNT,
+    FOREIGN_CONFIG,
+    Module,
+    is_foreign,
+    load_tensors,
+)
 from peftport.registry import Registry
+from peftport.techniques.head import BIAS
 
 __all__ = ["FORMATS", "OWN", "format_of", "read", "save"]
 
 OWN = "peftport"
+LABEL_BIAS = "peftport_label_bias.safetensors"
+_log = logging.getLogger(__name__)
 FORMATS = Registry(
     "format",
     {
@@ -52,7 +62,10 @@ def read(folder: Path, from_host: str | None, pickles: bool, data: bool = True) 
     made: ForeignFormat = FORMATS.get(_foreign_format(config, path))()
     kept = read_provenance(folder)
     source = Folder(folder, config, made.host_key, from_host, pickles, data, kept)
-    return as_module(source, made.read(source))
+    draft = made.read(source)
+    if kept is not None and kept.head == "words":
+        draft.tensors.update(load_tensors(folder / LABEL_BIAS, data))
+    return as_module(source, draft)
 
 
 def save(
@@ -69,11 +82,22 @@ def save(
         account: what a port did (`Account.record()`).
         figures: rows of what was measured, for the card; see `card`.
 
+    A bias of label words, which no other library has, is kept beside its files, with a notice.
+
     Raises:
         BadInput: the format cannot say what the module does, or `folder` exists already.
     """
     made: Format = FORMATS.get(name)()
-    files = made.files(module)
+    files, usage = made.files(module), made.usage(module)
+    if name != OWN and module.record.head == "words":
+        files.tensors[LABEL_BIAS] = {BIAS: module.tensors[BIAS]}
+        usage += f"\n# {_bias_told(module)}"
+        _log.warning(
+            "notice: %s has no bias of label words: it is in %s, and whoever loads the module "
+            "elsewhere adds it to their scores",
+            made.library,
+            LABEL_BIAS,
+        )
     with new_folder(folder) as temporary:
         for file, content in files.json.items():
             write_json(temporary / file, content)
@@ -85,8 +109,17 @@ def save(
             write_json(temporary / KEPT, provenance(temporary, written, module.record))
         if account is not None:
             write_json(temporary / ACCOUNT, account)
-        text = card(module, made.library, made.usage(module), account, figures)
+        text = card(module, made.library, usage, account, figures)
         write_atomic(temporary / CARD, text.encode())
+
+
+def _bias_told(module: Module) -> str:
+    """What users of another library have to add, in words."""
+    words = ", ".join(
+        map(str, module.record.task.get("label_words") or module.record.task["labels"])
+    )
+    numbers = ", ".join(f"{value:.4f}" for value in module.tensors[BIAS].tolist())
+    return f"then add {numbers} to the scores of the label words {words}"
 
 
 def _foreign_format(config: Any, path: Path) -> str:
