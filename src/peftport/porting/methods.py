@@ -20,6 +20,7 @@ METHODS = Registry(
     {
         "copy": "peftport.porting.copy:Copy",
         "procrustes": "peftport.porting.procrustes:Procrustes",
+        "distill": "peftport.porting.distill:Distill",
         "scratch": "peftport.porting.controls:Scratch",
         "gaussian": "peftport.porting.controls:Gaussian",
         "permuted": "peftport.porting.controls:Permuted",

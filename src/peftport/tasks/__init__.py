@@ -12,12 +12,21 @@ from peftport.tasks.task import Rows, Task, load_task
 from peftport.tasks.verbalizer import label_tokens
 
 if TYPE_CHECKING:
-    from peftport.tasks.batches import Batch, Encoded, encode
+    from peftport.tasks.batches import Batch, Encoded, encode, encode_texts
 
-__all__ = ["Batch", "Encoded", "Rows", "Task", "encode", "label_tokens", "load_task"]
+__all__ = [
+    "Batch",
+    "Encoded",
+    "Rows",
+    "Task",
+    "encode",
+    "encode_texts",
+    "label_tokens",
+    "load_task",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Batch", "Encoded", "encode"):
+    if name in ("Batch", "Encoded", "encode", "encode_texts"):
         return getattr(importlib.import_module("peftport.tasks.batches"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -31,8 +31,9 @@ _BUCKET_BATCHES = 4
 class Batch:
     """Rows padded on the right; `attention_mask` is 1 where there is a token.
 
-    Shapes: input_ids and attention_mask (rows, tokens), labels (rows,); all int64. With several
-    lanes the rows are lane-major: lane 0's rows first.
+    Shapes: input_ids and attention_mask (rows, tokens), labels (rows,); all int64. Labels may also
+    be probabilities (rows, classes), float32. With several lanes the rows are lane-major: lane 0's
+    rows first.
     """
 
     input_ids: Tensor
@@ -49,13 +50,14 @@ class Batch:
 class Encoded:
     """The tokenised rows of a split, one after the other in `tokens`.
 
-    Shapes: tokens (all tokens,) int32, offsets (rows + 1,) int64, labels (rows,) int64. Row i is
-    `tokens[offsets[i]:offsets[i + 1]]`. `pad` fills what `attention_mask` hides.
+    Shapes: tokens (all tokens,) int32, offsets (rows + 1,) int64, labels (rows,) int64, or
+    probabilities (rows, classes) float32. Row i is `tokens[offsets[i]:offsets[i + 1]]`. `pad` fills
+    what `attention_mask` hides.
     """
 
     tokens: Integers
     offsets: Integers
-    labels: Integers
+    labels: npt.NDArray[Any]
     pad: int
 
     def __len__(self) -> int:
@@ -77,7 +79,7 @@ class Encoded:
         return Batch(
             torch.from_numpy(ids.astype(np.int64)),
             torch.from_numpy(mask.astype(np.int64)),
-            torch.from_numpy(self.labels[rows].astype(np.int64)),
+            torch.from_numpy(self.labels[rows]),
         )
 
     def training_batches(
@@ -133,26 +135,44 @@ def encode(tokenizer: Any, task: Task, split: str, kind: str) -> Encoded:
         BadInput: a template that leaves no room for text, a row that gives no token, or a
             tokenizer that does not tell where its tokens stand in the text.
     """
+    rows = task.split(split)
+    return encode_texts(tokenizer, task, rows.texts, rows.labels, kind, split)
+
+
+def encode_texts(
+    tokenizer: Any,
+    task: Task,
+    texts: Sequence[str],
+    labels: npt.ArrayLike,
+    kind: str,
+    called: str = "unlabelled",
+) -> Encoded:
+    """Tokenise texts as the rows of a task; arguments and errors as `encode`.
+
+    Args:
+        labels: a class for each text, or probabilities (texts, classes).
+        called: what the texts are called in messages.
+    """
     if not tokenizer.is_fast:
         raise BadInput(
             f"the tokenizer {type(tokenizer).__name__} is not a fast one (no tokenizer.json), "
             "which peftport needs to cut long texts."
         )
-    rows = task.split(split)
     writer = _Writer(tokenizer, task, kind)
     pieces: list[npt.NDArray[np.int32]] = []
-    for start in range(0, len(rows), _CHUNK):
-        for ids in writer.rows(rows.texts[start : start + _CHUNK]):
+    for start in range(0, len(texts), _CHUNK):
+        for ids in writer.rows(list(texts[start : start + _CHUNK])):
             pieces.append(np.asarray(ids, dtype=np.int32))
     lengths = np.fromiter((len(piece) for piece in pieces), dtype=np.int64, count=len(pieces))
     if not lengths.all():
-        text = rows.texts[int(lengths.argmin())]
-        raise BadInput(f"task {task.name}: the {split} text {text!r} gives no token on this host.")
+        text = texts[int(lengths.argmin())]
+        raise BadInput(f"task {task.name}: the {called} text {text!r} gives no token on this host.")
     pad = tokenizer.pad_token_id
+    known = np.asarray(labels)
     return Encoded(
         tokens=np.concatenate(pieces),
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
-        labels=np.asarray(rows.labels, dtype=np.int64),
+        labels=known.astype(np.int64 if known.ndim == 1 else np.float32),
         pad=0 if pad is None else pad,
     )
 

@@ -1,0 +1,162 @@
+"""Distillation: a new module learns, on the receiving host, what the donor answers.
+
+The originating host with its module gives every unlabelled text the probabilities of its classes;
+a new module, of any technique, is trained on the receiving host to give the same (Hinton et al.
+2015, arXiv 1503.02531; for modules Trans-LoRA, arXiv 2405.17258, which makes its texts itself).
+Nothing of the donor's tensors is used, so the hosts may be as unlike as they like.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from peftport.errors import BadInput, RunFailed
+from peftport.porting.account import Account, Entry
+from peftport.porting.base import Made, MethodOptions, PortMethod, Request
+from peftport.porting.reading import task_of
+from peftport.tasks import Task, encode_texts
+from peftport.techniques import technique
+from peftport.techniques.base import Parameters, Technique, stack_lanes, take_lane
+from peftport.techniques.head import head_shapes
+from peftport.training import Settings, readout_of, scores, trajectory
+from peftport.training.module import fresh
+
+if TYPE_CHECKING:
+    from peftport.hosts.host import Host
+    from peftport.porting.means import Means
+
+
+class DistillOptions(MethodOptions):
+    """What learns, and for how long."""
+
+    technique: Literal["adapter", "compacter", "lora", "prefix"] | None = Field(
+        None, description="of the new module, with its defaults; the donor's own if not given"
+    )
+    steps: int = Field(100, ge=1, description="training steps")
+    batch_size: int = Field(16, ge=1, description="texts a step")
+    learning_rate: float | None = Field(None, gt=0, description="the technique's own if not given")
+
+
+class Distill(PortMethod):
+    """A new module, taught by the donor on unlabelled text."""
+
+    name = "distill"
+    about = (
+        "A new module of any technique learns from the donor's answers on unlabelled text. For "
+        "any two hosts."
+    )
+    limits = (
+        "It trains: minutes and not seconds. Texts of the task's domain are best. The new module "
+        "can be no better than the donor's answers."
+    )
+    source = "Hinton et al. 2015 (arXiv 1503.02531), Trans-LoRA (arXiv 2405.17258)"
+    needs = frozenset({"weights", "texts"})
+    Options = DistillOptions
+
+    def account(self, request: Request) -> Account:
+        """Every tensor is new."""
+        made, config = _student(request)
+        shapes = made.shapes(config, request.receiver)
+        shapes |= head_shapes(request.receiver, request.classes)
+        why = "learnt from the donor's answers"
+        entries = (Entry(None, name, "initialised", s, why=why) for name, s in shapes.items())
+        return Account(self.name, tuple(entries))
+
+    def problem(self, account: Account) -> str | None:
+        """A new module is always whole."""
+        return None
+
+    def port(
+        self,
+        request: Request,
+        donor: Parameters,
+        generator: torch.Generator,
+        means: Means | None = None,
+    ) -> Made:
+        """Label the texts on the originating host, train on the receiving one.
+
+        Raises:
+            BadInput: the donor has no classes, or the receiving host cannot tell their words apart.
+            RunFailed: the loss was not finite.
+        """
+        assert means is not None
+        task = task_of(request.donor.task)
+        if len(task.labels) < 2:
+            raise BadInput(
+                f"port by {self.name}: the module does not say which classes it tells apart; give "
+                "its --label-words."
+            )
+        answers = _answers(means.origin.load(), request, donor, task, means.texts)
+        made, config = _student(request)
+        seed = int(torch.randint(2**31, (1,), generator=generator))
+        host = means.receiver.load()
+        tensors, loss = _taught(
+            host, made, config, task, means.texts, answers, request.options, seed
+        )
+        config, tensors = made.fold(config, host.geometry, tensors)
+        record = {"technique": made.name, "config": config.model_dump(mode="json"), "head": "mean"}
+        details = {"seed_of_start": seed, "loss": round(loss, 4)}
+        return Made(tensors, self.account(request), record, details)
+
+
+def _student(request: Request) -> tuple[Technique, Any]:
+    """The new module's technique and configuration."""
+    wanted = request.options.technique
+    if wanted is None or wanted == request.donor.technique:
+        return technique(request.donor.technique), request.config
+    return technique(wanted), technique(wanted).configure({})
+
+
+def _answers(
+    host: Host, request: Request, donor: Parameters, task: Task, texts: tuple[str, ...]
+) -> Tensor:
+    """The donor's class probabilities of every text: (texts, classes)."""
+    kind = host.geometry.kind
+    encoded = encode_texts(host.tokenizer, task, texts, np.zeros(len(texts)), kind)
+    found = scores(
+        host,
+        technique(request.donor.technique),
+        request.config,
+        stack_lanes([donor]),
+        encoded,
+        readout_of(host, task),
+    )[0]
+    if not torch.isfinite(found).all():
+        raise RunFailed(f"the module's scores on {host.name} are not finite.")
+    return found.softmax(1)
+
+
+def _taught(
+    host: Host,
+    made: Technique,
+    config: Any,
+    task: Task,
+    texts: tuple[str, ...],
+    answers: Tensor,
+    options: DistillOptions,
+    seed: int,
+) -> tuple[Parameters, float]:
+    """The tensors of a new module after its training, and its last mean loss in nats."""
+    kind, readout = host.geometry.kind, readout_of(host, task)
+    encoded = encode_texts(host.tokenizer, task, texts, answers.numpy(), kind)
+    start = fresh(made, config, host.geometry, readout.classes, seed)
+    (reading,) = trajectory(
+        host,
+        made,
+        config,
+        stack_lanes([start]),
+        encoded,
+        readout,
+        settings=Settings(batch_size=options.batch_size),
+        budgets=[options.steps],
+        learning_rates=[options.learning_rate or made.learning_rate],
+        seeds=[seed],
+    )
+    if reading.failures[0]:
+        raise RunFailed(f"port by distill on {host.name}: {reading.failures[0]}.")
+    return take_lane(reading.parameters, 0), reading.losses[0]
