@@ -13,34 +13,6 @@ OTHER = (
     *("overall", "review", "sentiment", "text", "label", "okay", "positive", "negative"),
     *(".", ",", ":", "!"),
 )
-WORDS = ("terrible", "great")
-OTHER = [
-    "the",
-    "a",
-    "was",
-    "is",
-    "it",
-    "this",
-    "that",
-    "and",
-    "but",
-    "not",
-    "very",
-    "quite",
-    "so",
-    "overall",
-    "review",
-    "sentiment",
-    "text",
-    "label",
-    "okay",
-    "positive",
-    "negative",
-    ".",
-    ",",
-    ":",
-    "!",
-]
 WORDS = (*OTHER, *THINGS, *GOOD, *BAD, *LABEL_WORDS)
 
 CORPUS = [f"{first} {second}" for first in WORDS for second in WORDS]
