@@ -77,6 +77,7 @@ def test_a_method_that_cannot_is_told_beside_those_that_can(call, soft, tiny_tas
     assert "copy cannot: nothing of the module can be carried over" in text
     assert "gaussian of soft   0." in text, "what does not fit is no control"
     assert "a port takes " in text
+    assert "0 of 0 steps; testing 2 soft, 2 gaussian of soft, " in error
     assert "looked at, without labels: 20 texts of lab:books" in text
     code, _, error = call(*asked, *more)
     assert code == 2

@@ -86,11 +86,11 @@ def port(
         raise BadInput(f"--steps {steps} needs a --task to train on.")
     data = task_to_train(donor, task, label_words, limit_train) if task else None
     folder, on = find_host(to).files(), device_named(device)
-    name = HostName(name=to, fingerprint=fingerprint(folder))
+    name, geometry = HostName(name=to, fingerprint=fingerprint(folder)), geometry_in(folder, to)
     begun = time.perf_counter()
     ported = rewrite(
         donor,
-        geometry_in(folder, to),
+        geometry,
         name,
         method,
         options=options,

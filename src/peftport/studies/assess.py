@@ -89,7 +89,7 @@ class Assessment:
 
     def __post_init__(self) -> None:
         self.module = self.modules[0]
-        self.trial = Trial(self.host, self.task, self.settings)
+        self.trial = Trial(self.host, self.task, self.settings, self.progress)
         classes = self.trial.readout.classes
         if classes != self.module.classes:
             raise BadInput(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -54,11 +55,15 @@ class Found:
 
 @dataclass
 class Trial:
-    """A host and a task, with how everything is trained."""
+    """A host and a task, with how everything is trained.
+
+    progress: told what is done next.
+    """
 
     host: Host
     task: Task
     settings: Settings
+    progress: Callable[[str], None] = lambda text: None
 
     def __post_init__(self) -> None:
         self.readout: Readout = readout_of(self.host, self.task)
@@ -82,6 +87,8 @@ class Trial:
                 yield from (Found(lane, budget, None, 0.0, lane.error) for budget in budgets)
         for group in _alike([lane for lane in lanes if not lane.error]):
             made, config = technique(group[0].technique), group[0].config
+            named = Counter(lane.name for lane in group)
+            whom = ", ".join(f"{count} {name}" for name, count in named.items())
             for reading in trajectory(
                 self.host,
                 made,
@@ -94,6 +101,7 @@ class Trial:
                 learning_rates=[rates[lane.name] for lane in group],
                 seeds=[lane.seed for lane in group],
             ):
+                self.progress(f"{reading.budget} of {max(budgets)} steps; testing {whom}")
                 tested = evaluate(self.host, made, config, reading.parameters, split, self.readout)
                 seconds = reading.seconds / len(group)
                 for lane, evaluation, failure in zip(group, tested, reading.failures, strict=True):
