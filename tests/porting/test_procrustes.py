@@ -56,12 +56,14 @@ def calibration() -> tuple[str, ...]:
     return (*salad, *opinions(80, seed=9)[0])
 
 
-def ported(module: Module, origin: Host, receiver: Host, **options: Any) -> Module:
-    """The module by procrustes on the receiving host."""
+def ported(
+    module: Module, origin: Host, receiver: Host, method: str = "procrustes", **options: Any
+) -> Module:
+    """The module on the receiving host."""
     name = HostName(name=receiver.name, fingerprint=receiver.fingerprint)
     means = Means(side(origin.name), side(receiver.name), calibration())
     options = {"prefix_steps": 20, "places": 2048, **options}
-    return port(module, receiver.geometry, name, "procrustes", options=options, means=means).module
+    return port(module, receiver.geometry, name, method, options=options, means=means).module
 
 
 def missed(found: torch.Tensor, wanted: torch.Tensor, bare: torch.Tensor) -> float:
@@ -93,3 +95,40 @@ def test_a_twin_of_known_map_answers_as_the_originating_host_does(
     bare = answers(host, None, task) if host.geometry.kind != "encoder" else wanted * 0
     found = answers(other, ported(module, host, other), task)
     assert missed(found, wanted, bare) < 0.01
+
+
+@pytest.mark.parametrize("case", ("houlsby", "lora", "prefix"))
+def test_a_copy_to_such_a_twin_is_no_better_than_nothing(
+    case: str, tiny_host: Any, twin: Any, tiny_task: Path
+) -> None:
+    host, other = host_in(tiny_host("t5")), host_in(twin("permuted", "t5"))
+    task = task_in(tiny_task)
+    module = module_of(case, host, task)
+    copied = answers(other, module, task)
+    assert missed(copied, answers(host, module, task), answers(host, None, task)) > 0.5
+
+
+@pytest.mark.parametrize("case", ("houlsby", "lora", "prefix"))
+def test_layers_that_do_nothing_are_passed_over(
+    case: str, tiny_host: Any, twin: Any, tiny_task: Path
+) -> None:
+    host, other = host_in(tiny_host("llama")), host_in(twin("deeper", "llama"))
+    task = task_in(tiny_task)
+    module = module_of(case, host, task)
+    made = ported(module, host, other, layers="cka")
+    wanted, bare = answers(host, module, task), answers(host, None, task)
+    assert missed(answers(other, made, task), wanted, bare) < 0.01
+    if case == "prefix":
+        return
+    back = ported(made, other, host, layers="cka")
+    assert missed(answers(host, back, task), wanted, bare) < 0.01
+
+
+@pytest.mark.parametrize("family", ("t5", "bert", "llama"))
+def test_on_the_same_host_a_module_stays_bit_for_bit(
+    family: str, tiny_host: Any, tiny_task: Path
+) -> None:
+    host = host_in(tiny_host(family))
+    module = module_of("houlsby", host, task_in(tiny_task))
+    made = ported(module, host, host)
+    assert all(torch.equal(made.tensors[n], t) for n, t in module.tensors.items())

@@ -19,6 +19,9 @@ METHODS = Registry(
     "port method",
     {
         "copy": "peftport.porting.copy:Copy",
+        "subspace": "peftport.porting.subspace:Subspace",
+        "prolora": "peftport.porting.subspace:ProLora",
+        "correlation": "peftport.porting.correlation:Correlation",
         "procrustes": "peftport.porting.procrustes:Procrustes",
         "distill": "peftport.porting.distill:Distill",
         "scratch": "peftport.porting.controls:Scratch",

@@ -1,0 +1,222 @@
+"""Subspaces of the receiving host's weights: data-free ports of LoRA.
+
+`subspace` is the reading of Cross-LoRA (arXiv 2508.05232) that works: for hosts of one width its
+least squares give the receiving host's singular vectors, so that the change is projected on them;
+for other widths the change is written in the originating host's singular vectors and read in the
+receiving one's. `prolora` (LoRA-X, arXiv 2501.16559; ProLoRA, arXiv 2506.04244) carries the part of
+a change within the originating weight's main subspace into the receiving one's, and the rest into
+what is orthogonal to that.
+
+The change is kept as its two factors throughout: no matrix of a weight's size is made but the
+weights themselves, which are read one at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from peftport.porting.account import Account
+from peftport.porting.base import Made, MethodOptions, PortMethod, Request
+from peftport.porting.fitted import partner_of
+from peftport.porting.layers import pair_layers
+from peftport.porting.mapped_method import mapped_account
+from peftport.techniques.base import Parameters
+from peftport.techniques.lora import targets
+
+if TYPE_CHECKING:
+    from peftport.porting.means import Means
+
+_EXACT = 512
+"""Weights whose smaller side is no longer are decomposed exactly."""
+_MORE, _ROUNDS = 16, 2
+"""Of the randomised decomposition: directions beyond the rank, and rounds of iteration."""
+
+
+class SubspaceOptions(MethodOptions):
+    """How much of a weight counts as its subspace."""
+
+    layers: Literal["proportional", "every"] = Field(
+        "proportional", description="how layers are paired where depths differ"
+    )
+    rank: int = Field(64, ge=1, description="singular vectors that span a weight's subspace")
+
+
+class Subspace(PortMethod):
+    """Cross-LoRA."""
+
+    name = "subspace"
+    about = "LoRA projected on the main subspaces of the receiving weights. Needs no text."
+    limits = (
+        "LoRA only. It aligns nothing: it keeps what the two hosts' weights have in common. For "
+        "other widths the signs of singular vectors are a convention."
+    )
+    source = "Cross-LoRA (arXiv 2508.05232)"
+    needs = frozenset({"weights"})
+    techniques = frozenset({"lora"})
+    Options: ClassVar[type[MethodOptions]] = SubspaceOptions
+
+    def account(self, request: Request) -> Account:
+        """Both factors of every target are mapped."""
+        how = request.options.layers
+        pairs = pair_layers(how, request.origin.stacks, request.receiver.stacks)
+        return mapped_account(self.name, request, pairs, request.wanted)
+
+    def problem(self, account: Account) -> str | None:
+        """Layers are left out by the pairing that was asked for: only an empty port is none."""
+        return None if account.counts()["mapped"] else account.problem
+
+    def refusal(self, request: Request) -> str | None:
+        """A head reads activations, which weights say nothing of."""
+        if any(name.startswith("head.weight") for name in request.shapes) and (
+            request.origin.width != request.receiver.width
+        ):
+            return "an encoder's head cannot be carried to another width without texts"
+        return super().refusal(request)
+
+    def port(
+        self,
+        request: Request,
+        donor: Parameters,
+        generator: torch.Generator,
+        means: Means | None = None,
+    ) -> Made:
+        """Rewrite the factors of every target."""
+        assert means is not None
+        how, rank = request.options.layers, request.options.rank
+        pairs = pair_layers(how, request.origin.stacks, request.receiver.stacks)
+        points = targets(request.config, request.receiver)
+        made: Parameters = {n: t for n, t in donor.items() if n.startswith("head.")}
+        work = [(point, partner_of(point, pairs)) for point in points]
+        paired = [(point, partner) for point, partner in work if partner is not None]
+        for point, partner in work:
+            if partner is None:
+                linear = points[point]
+                made[f"{point}.lora_A"] = torch.zeros(request.config.rank, linear.inputs)
+                made[f"{point}.lora_B"] = torch.zeros(linear.outputs, request.config.rank)
+        for (point, partner), (here, there) in zip(paired, _weights(means, paired), strict=True):
+            down, up = donor[f"{partner}.lora_A"], donor[f"{partner}.lora_B"]
+            receiver = singular_vectors(here, rank, generator)
+            origin = (
+                singular_vectors(there, rank, generator) if self.reads_origin(here, there) else None
+            )
+            left, right = self.carried(up, down, receiver, origin)
+            made[f"{point}.lora_B"], made[f"{point}.lora_A"] = left, right
+        tensors = {name: made[name] for name in request.wanted}
+        return Made(tensors, self.account(request))
+
+    def reads_origin(self, receiver: Tensor, origin: Tensor) -> bool:
+        """Whether the originating weight is needed, too."""
+        return receiver.shape != origin.shape
+
+    def carried(
+        self,
+        up: Tensor,
+        down: Tensor,
+        receiver: tuple[Tensor, Tensor],
+        origin: tuple[Tensor, Tensor] | None,
+    ) -> tuple[Tensor, Tensor]:
+        """The factors (outputs, r), (r, inputs) on the receiving host.
+
+        receiver, origin: left (outputs, rank) and right (inputs, rank) singular vectors.
+        """
+        left, right = receiver
+        if origin is None:
+            return left @ (left.mT @ up), (down @ right) @ right.mT
+        rank = min(left.shape[1], origin[0].shape[1])
+        there_left, there_right = (side[:, :rank] for side in origin)
+        return left[:, :rank] @ (there_left.mT @ up), (down @ there_right) @ right[:, :rank].mT
+
+
+class ProLora(Subspace):
+    """ProLoRA."""
+
+    name = "prolora"
+    about = "LoRA's part within the originating weight's subspace, and the rest, each to its like."
+    limits = "LoRA only, between hosts of one width. It aligns nothing: both parts are projected."
+    source = "LoRA-X (arXiv 2501.16559), ProLoRA (arXiv 2506.04244)"
+
+    def refusal(self, request: Request) -> str | None:
+        """Both hosts' weights must have the same shapes."""
+        here, there = request.origin, request.receiver
+        if {p.split(".", 2)[2]: (x.inputs, x.outputs) for p, x in here.linears.items()} != {
+            p.split(".", 2)[2]: (x.inputs, x.outputs) for p, x in there.linears.items()
+        }:
+            return "it needs hosts whose weights have the same shapes"
+        return super().refusal(request)
+
+    def reads_origin(self, receiver: Tensor, origin: Tensor) -> bool:
+        """Both weights say which part of a change is which."""
+        return True
+
+    def carried(
+        self,
+        up: Tensor,
+        down: Tensor,
+        receiver: tuple[Tensor, Tensor],
+        origin: tuple[Tensor, Tensor] | None,
+    ) -> tuple[Tensor, Tensor]:
+        """The factors on the receiving host: each side is split and projected by itself."""
+        assert origin is not None
+        return (
+            _split(up, origin[0], receiver[0]),
+            _split(down.mT, origin[1], receiver[1]).mT,
+        )
+
+
+def _split(factor: Tensor, origin: Tensor, receiver: Tensor) -> Tensor:
+    """Project a factor's part in the originating subspace on the receiving one, and the rest on
+    what is orthogonal to it: (width, r)."""
+    inside = origin @ (origin.mT @ factor)
+    rest = factor - inside
+    return receiver @ (receiver.mT @ inside) + rest - receiver @ (receiver.mT @ rest)
+
+
+def singular_vectors(
+    weight: Tensor, rank: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """The first left (outputs, rank) and right (inputs, rank) singular vectors of a weight.
+
+    Exact for small weights; for large ones by randomised subspace iteration (Halko et al. 2011,
+    arXiv 0909.4061). The largest entry of every right vector is positive, which is a convention
+    and no alignment.
+    """
+    rank = min(rank, *weight.shape)
+    if min(weight.shape) <= _EXACT:
+        left, _, right = torch.linalg.svd(weight, full_matrices=False)
+        left, right = left[:, :rank], right[:rank].mT
+    else:
+        left, right = _randomised(weight, rank, generator)
+    largest = right.abs().argmax(0)
+    signs = torch.sign(right[largest, torch.arange(rank)])
+    return left * signs, right * signs
+
+
+def _randomised(weight: Tensor, rank: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    noise = torch.randn(weight.shape[1], rank + _MORE, generator=generator)
+    basis, _ = torch.linalg.qr(weight @ noise)  # (outputs, rank + more)
+    for _ in range(_ROUNDS):
+        basis, _ = torch.linalg.qr(weight @ (weight.mT @ basis))
+    left, _, right = torch.linalg.svd(basis.mT @ weight, full_matrices=False)
+    return basis @ left[:, :rank], right[:rank].mT
+
+
+def _weights(means: Means, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The weights of the receiving and of the originating host; the next are read ahead."""
+
+    def read(pair: tuple[str, str]) -> tuple[Tensor, Tensor]:
+        return means.receiver.linear(pair[0]), means.origin.linear(pair[1])
+
+    with ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(read, pairs[0]) if pairs else None
+        for index in range(len(pairs)):
+            assert ahead is not None
+            found = ahead.result()
+            if index + 1 < len(pairs):
+                ahead = reader.submit(read, pairs[index + 1])
+            yield found
