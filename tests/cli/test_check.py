@@ -60,3 +60,42 @@ def test_one_method_is_told_with_its_options(call, soft, tiny_host, tmp_path):
     assert (code, "name it with --method" in error) == (2, True)
     code, _, error = call(*asked, "--method", soft, "--set", "scale=-1")
     assert (code, "option 'scale': Input should be greater than 0" in error) == (2, True)
+
+
+def test_a_forecast_says_in_sentences_how_much_a_copy_keeps(
+    call, tiny_host, tiny_continuation, tiny_task, tmp_path
+):
+    formats.save(made(host_in(tiny_host("bert")), "lora"), tmp_path / "m")
+    asked = ("check", tmp_path / "m", "--to", tiny_continuation("bert"), "--forecast")
+    code, text, error = call(*asked)
+    assert code == 0, error
+    assert "a copy is forecast to keep " in text
+    assert "the copy was not tried: that needs unlabelled texts" in text
+    assert "calibrated on " in text
+
+    code, text, _ = call(*asked, "--text", tiny_task, "--texts", "32", "--json")
+    assert code == 0
+    found = json.loads(text)["forecast"]
+    assert found["low"] <= found["recovery"] <= found["high"]
+    assert found["texts"] == 32
+    assert set(found["weights"]) == {"distance", "overlap"}
+    assert set(found["on_texts"]) == {"answers", "cka"}
+    assert found["calibrated_on"]
+
+
+@pytest.mark.parametrize(
+    ("receiver", "more", "what"),
+    [
+        ("gpt2", ["--forecast"], "differ in shape"),
+        ("t5", ["--genealogy", "continuation"], "add --forecast"),
+        ("t5", ["--text", "lab:films"], "add --forecast"),
+        ("t5", ["--forecast", "--text", "lab:films", "--texts", "3"], "too few"),
+    ],
+)
+def test_a_forecast_that_cannot_be_made_is_bad_input(
+    receiver, more, what, call, tiny_host, tmp_path
+):
+    formats.save(made(host_in(tiny_host("t5")), "lora"), tmp_path / "m")
+    code, out, error = call("check", tmp_path / "m", "--to", tiny_host(receiver), *more)
+    assert (code, out) == (2, "")
+    assert what in error

@@ -1,0 +1,194 @@
+"""What tells cheaply how far two hosts of one shape are from each other where a module acts.
+
+Weights are read one tensor at a time; hosts are loaded, one after the other, for their streams
+alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from peftport.files import read_json
+from peftport.forecast.calibration import Genealogy
+from peftport.hosts.fingerprint import fingerprint
+from peftport.hosts.geometry import Geometry
+from peftport.hosts.lab import RECORD
+from peftport.porting.activations import observe
+from peftport.porting.layers import linear_cka
+from peftport.porting.mapping import read_texts
+from peftport.porting.prior import class_scores
+from peftport.porting.reading import Rows, task_of
+from peftport.techniques import technique
+from peftport.techniques.base import Parameters
+from peftport.training.readout import readout_of
+
+if TYPE_CHECKING:
+    from peftport.hosts.host import Host
+    from peftport.porting.base import Request
+    from peftport.porting.means import Means, Side
+
+TEXTS = 256
+"""Unlabelled texts that are asked for; with 256, kappa is known to about 0.05."""
+RANK = 8
+"""Singular directions of a weight that are compared."""
+_PLACES = 4096
+
+
+@dataclass(frozen=True)
+class WeightSignals:
+    """What the weights of the layers in which a module stands say.
+
+    distance: sqrt(2 |there - here|^2 / (|here|^2 + |there|^2)), all weights taken together: 0 for
+        one host, the root of 2 for weights that have nothing in common.
+    overlap: share of the first `RANK` singular directions, of inputs and of outputs, that the
+        hosts have in common, the mean over weights: 1 for one host.
+    """
+
+    distance: float
+    overlap: float
+
+
+@dataclass(frozen=True)
+class TextSignals:
+    """What the hosts make of the same unlabelled texts.
+
+    cka: linear CKA of the residual streams at the end of each layer, the mean over layers
+        (Kornblith et al. 2019, arXiv 1905.00414): 1 for one host.
+    answers: how far the copy answers on the receiving host as the module does on its own, as
+        Cohen's kappa: 1 always, 0 no more than by chance. None where the module does not know its
+        label words.
+    """
+
+    cka: float
+    answers: float | None
+
+
+def layers_of(tensors: Iterable[str], geometry: Geometry) -> tuple[str, ...]:
+    """The layers in which a module's tensors stand, "encoder.0" and the like."""
+    found = {".".join(name.split(".")[:2]) for name in tensors}
+    return tuple(layer for layer in geometry.blocks if layer in found)
+
+
+def compare_weights(origin: Side, receiver: Side, layers: Sequence[str]) -> WeightSignals:
+    """Compare all linear weights of some layers of two hosts."""
+    apart, size, overlaps = 0.0, 0.0, []
+    for point in origin.geometry.linears:
+        if ".".join(point.split(".")[:2]) in layers:
+            here, there = origin.linear(point), receiver.linear(point)
+            apart += float((there - here).square().sum())
+            size += float(here.square().sum() + there.square().sum()) / 2
+            overlaps.append(subspace_overlap(here, there))
+    return WeightSignals(sqrt(apart / size), sum(overlaps) / len(overlaps))
+
+
+def subspace_overlap(first: Tensor, second: Tensor, rank: int = RANK) -> float:
+    """Mean squared cosine between the spaces of the first `rank` left, and of the first right,
+    singular vectors of two matrices of one shape; layers are so compared by LoRA-X (arXiv
+    2501.16559)."""
+    rank = min(rank, *first.shape)
+    shared = [
+        float((here.mT @ there).square().sum()) / rank
+        for here, there in zip(_directions(first, rank), _directions(second, rank), strict=True)
+    ]
+    return sum(shared) / len(shared)
+
+
+def _directions(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """First singular directions, (outputs, rank) and (inputs, rank), by the randomised method of
+    Halko et al. 2011 (arXiv 0909.4061): whole decompositions of large hosts take hours."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        left, _, right = torch.svd_lowrank(matrix, q=min(2 * rank, *matrix.shape), niter=4)
+    return left[:, :rank], right[:, :rank]
+
+
+def compare_on_texts(request: Request, donor: Parameters, means: Means) -> TextSignals:
+    """Run both hosts, one after the other, over the texts as the module's task is read: bare, and
+    with the module.
+
+    Args:
+        request: a copy, between hosts of one shape.
+        donor: the module's tensors, without lane axis.
+
+    Raises:
+        BadInput: too few texts, or the tokenizers have nothing in common on them.
+    """
+    streams, answers = [], []
+    for side, passes in zip((means.origin, means.receiver), read(request, means), strict=True):
+        host = side.load()
+        streams.append(layer_ends(host, passes))
+        answers.append(answers_of(host, request, donor, passes[0]))
+    here, there = answers
+    alike = None if here is None or there is None else kappa(here, there)
+    return TextSignals(mean_cka(*streams), alike)
+
+
+def read(request: Request, means: Means) -> tuple[list[Rows], list[Rows]]:
+    """The texts as passes of both hosts, with the tokens that are compared."""
+    generator = torch.Generator().manual_seed(0)
+    return read_texts(request, means, task_of(request.donor.task), _PLACES, generator)
+
+
+def layer_ends(host: Host, passes: Sequence[Rows]) -> dict[str, Tensor]:
+    """The residual stream at the end of each layer of the bare host: (tokens, width)."""
+    return observe(host, passes, (), host.geometry.blocks).outputs
+
+
+def mean_cka(here: Mapping[str, Tensor], there: Mapping[str, Tensor]) -> float:
+    """Linear CKA of two hosts' streams, the mean over layers."""
+    return sum(float(linear_cka(here[layer], there[layer])) for layer in here) / len(here)
+
+
+def answers_of(host: Host, request: Request, donor: Parameters, rows: Rows) -> Tensor | None:
+    """Classes that a host names with the module, (texts,); None where it is not known how classes
+    are read off."""
+    task = task_of(request.donor.task)
+    if len(task.labels) < 2 or not (task.label_words or host.geometry.kind == "encoder"):
+        return None
+    made, readout = technique(request.donor.technique), readout_of(host, task)
+    return class_scores(host, made, request.config, donor, rows, readout).argmax(1)
+
+
+def kappa(first: Tensor, second: Tensor) -> float:
+    """Cohen's kappa of two series of answers (texts,): their agreement above what chance gives;
+    0 where one of them is always the same."""
+    classes = int(max(first.max(), second.max())) + 1
+    shares = [torch.bincount(each, minlength=classes) / len(each) for each in (first, second)]
+    chance = float((shares[0] * shares[1]).sum())
+    found = float((first == second).float().mean())
+    return (found - chance) / (1 - chance) if chance < 1 else 0.0
+
+
+def recorded_genealogy(origin: Path, receiver: Path) -> Genealogy | None:
+    """How two hosts stand to each other by their weights' fingerprints and by what they record of
+    where they come from (`peftport_host.json`); None where that does not tell."""
+    here, there = fingerprint(origin), fingerprint(receiver)
+    if here == there:
+        return "same"
+    parents = _parent(origin), _parent(receiver)
+    if parents == (_SCRATCH, _SCRATCH):
+        return "independent"
+    shared = parents[0] is not None and parents[0] == parents[1]
+    return "continuation" if shared or here == parents[1] or there == parents[0] else None
+
+
+_SCRATCH = "from scratch"
+
+
+def _parent(folder: Path) -> str | None:
+    """Fingerprint of the host that a host continues, or `_SCRATCH`; None where it is not known."""
+    path = folder / RECORD
+    record = read_json(path) if path.is_file() else None
+    if not isinstance(record, dict) or "from" not in record:
+        return None
+    parent = record["from"]
+    if parent is None:
+        return _SCRATCH
+    return parent.get("fingerprint") if isinstance(parent, dict) else None

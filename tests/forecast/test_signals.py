@@ -1,0 +1,128 @@
+"""Signals between hosts: known for one host, for unrelated weights and for rotated streams."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import pytest
+import torch
+
+from modules.formats.modules import made
+from peftport.files import write_json
+from peftport.forecast.signals import (
+    compare_on_texts,
+    compare_weights,
+    kappa,
+    layers_of,
+    recorded_genealogy,
+    subspace_overlap,
+)
+from peftport.hosts.fingerprint import fingerprint
+from peftport.hosts.lab import folder
+from peftport.porting import port_method
+from peftport.porting.means import Means, side
+from tiny_hosts import write_host
+from tiny_runs import host_in
+from tiny_words import LABEL_WORDS, opinions
+
+
+def a_copy(host, case="lora", **task):
+    module = made(host, case)
+    record = module.record.model_copy(update={"task": {**module.record.task, **task}})
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.tensors.items()}
+    return port_method("copy").request(record, shapes, host.geometry), module.tensors
+
+
+def all_layers(host):
+    return tuple(host.geometry.blocks)
+
+
+@pytest.mark.parametrize("family", ["t5", "gpt2"])
+def test_a_host_is_at_no_distance_from_itself(family, tiny_host):
+    here = side(str(tiny_host(family)))
+    found = compare_weights(here, here, all_layers(here))
+    assert found.distance == 0
+    assert found.overlap == pytest.approx(1, abs=1e-5)
+
+
+def test_distance_grows_as_a_host_moves_away_and_is_the_same_both_ways(tiny_host, tmp_path):
+    origin = side(str(tiny_host("llama")))
+    found = []
+    for noise in (0.02, 0.1, 0.5):
+        moved = side(str(write_host("llama", tmp_path / str(noise), noise=noise)))
+        found.append(compare_weights(origin, moved, all_layers(origin)))
+        back = compare_weights(moved, origin, all_layers(origin))
+        assert back.distance == pytest.approx(found[-1].distance)
+    assert [each.distance for each in found] == sorted(each.distance for each in found)
+    assert [each.overlap for each in found] == sorted(
+        (each.overlap for each in found), reverse=True
+    )
+
+
+def test_weights_that_were_drawn_apart_are_at_the_root_of_two(tiny_host, tmp_path):
+    origin = side(str(tiny_host("llama")))
+    other = side(str(write_host("llama", tmp_path / "other", seed=1)))
+    found = compare_weights(origin, other, all_layers(origin))
+    assert found.distance == pytest.approx(sqrt(2), rel=0.05)
+
+
+def test_only_layers_in_which_a_module_stands_are_compared(tiny_host):
+    geometry = host_in(tiny_host("t5")).geometry
+    names = ["encoder.1.self.q.lora_A", "encoder.1.self.q.lora_B", "head.bias", "phm_rule"]
+    assert layers_of(names, geometry) == ("encoder.1",)
+
+
+def test_overlap_is_that_of_leading_directions():
+    values = torch.tensor([5.0, 4.0, 0.3, 0.2, 0.1])
+    left = torch.linalg.qr(torch.randn(9, 5, generator=torch.Generator().manual_seed(0)))[0]
+    right = torch.linalg.qr(torch.randn(7, 5, generator=torch.Generator().manual_seed(1)))[0]
+    matrix = left * values @ right.mT
+    assert subspace_overlap(matrix, 3 * matrix, rank=2) == pytest.approx(1, abs=1e-4)
+    turned = left * values.flip(0) @ right.mT
+    assert subspace_overlap(matrix, turned, rank=2) == pytest.approx(0, abs=1e-4)
+
+
+def test_kappa_is_agreement_above_chance():
+    answers = torch.tensor([0, 1, 1, 0, 1, 0, 0, 1])
+    assert kappa(answers, answers) == 1
+    assert kappa(answers, 1 - answers) == -1
+    assert kappa(answers, torch.zeros_like(answers)) == 0
+    assert kappa(torch.ones_like(answers), torch.ones_like(answers)) == 0
+    assert kappa(torch.tensor([0, 0, 1, 2]), torch.tensor([0, 1, 1, 2])) == pytest.approx(7 / 11)
+
+
+@pytest.mark.parametrize("family", ["t5", "bert", "llama"])
+def test_on_texts_a_host_is_like_itself_and_less_like_one_that_moved(family, tiny_host, tmp_path):
+    origin = side(str(tiny_host(family)))
+    moved = side(str(write_host(family, tmp_path / "moved", noise=0.5)))
+    request, donor = a_copy(host_in(tiny_host(family)), label_words=LABEL_WORDS)
+    texts = tuple(dict.fromkeys(opinions(64, 0)[0]))
+    same = compare_on_texts(request, donor, Means(origin, origin, texts))
+    less = compare_on_texts(request, donor, Means(origin, moved, texts))
+    assert same.cka == pytest.approx(1, abs=1e-4)
+    assert less.cka < 0.99
+    assert same.answers in (0, 1)  # 0 where the drawn module gives one answer to all
+    assert less.answers is not None
+    assert less.answers <= same.answers
+
+
+def test_without_label_words_nothing_is_said_of_answers(tiny_host):
+    origin = side(str(tiny_host("llama")))
+    request, donor = a_copy(host_in(tiny_host("llama")))
+    texts = tuple(dict.fromkeys(opinions(64, 0)[0]))
+    assert compare_on_texts(request, donor, Means(origin, origin, texts)).answers is None
+
+
+def test_genealogy_is_what_the_hosts_records_say(tiny_host, tmp_path):
+    small, tuned, twin = (folder(name) for name in ("small", "small-tuned", "small-twin"))
+    assert recorded_genealogy(small, small) == "same"
+    assert recorded_genealogy(small, tuned) == recorded_genealogy(tuned, small) == "continuation"
+    assert recorded_genealogy(small, twin) == "independent"
+    assert recorded_genealogy(tiny_host("t5"), small) is None
+    sibling = write_host("t5", tmp_path / "sibling")
+    parent = {"name": "lab:small", "fingerprint": fingerprint(small)}
+    write_json(sibling / "peftport_host.json", {"from": parent})
+    assert recorded_genealogy(tuned, sibling) == "continuation"
+    for odd in (["not", "a", "record"], {"from": "lab:small"}, {"from": {}}):
+        write_json(sibling / "peftport_host.json", odd)
+        assert recorded_genealogy(tuned, sibling) is None
