@@ -72,6 +72,51 @@ def test_a_module_that_cannot_be_used_is_refused(
     assert sorted(os.listdir(tmp_path)) == ["theirs"]
 
 
+def pickled(path: Path) -> None:
+    torch.save({"x": torch.ones(2)}, path)
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize("spoil", [pickled, truncated])
+@pytest.mark.parametrize("verb", ["check", "port", "test", "assess"])
+def test_tensors_that_are_not_whole_safetensors_are_refused(
+    verb, spoil, call, tiny_host, tiny_task, tmp_path
+):
+    formats.save(made(host_in(tiny_host("t5")), "lora"), tmp_path / "m")
+    spoil(tmp_path / "m" / "module.safetensors")
+    host = ("--host" if verb == "test" else "--to", tiny_host("t5"))
+    more = {"check": (), "port": ("--out", tmp_path / "out")}.get(verb, ("--task", tiny_task))
+    code, text, error = call(verb, tmp_path / "m", *host, *more)
+    assert (code, text) == (2, "")
+    assert "module.safetensors is not a whole safetensors file" in error
+    assert error.count("error: ") == 1
+    assert os.listdir(tmp_path) == ["m"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--method", "copi"), "unknown port method 'copi'. Did you mean 'copy'"),
+        (("--out", "THERE"), "exists already"),
+        (("--to", "./none"), "'./none' is not a folder"),
+    ],
+)
+def test_a_port_that_cannot_begin_writes_nothing(more, message, call, tiny_host, tmp_path):
+    formats.save(made(host_in(tiny_host("t5")), "lora"), tmp_path / "m")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "mine").write_text("kept")
+    more = tuple(tmp_path / "there" if part == "THERE" else part for part in more)
+    asked = ("port", tmp_path / "m", "--to", tiny_host("t5"), "--out", tmp_path / "out")
+    code, text, error = call(*asked, *more)
+    assert (code, text) == (2, "")
+    assert message in error
+    assert sorted(os.listdir(tmp_path)) == ["m", "there"]
+    assert os.listdir(tmp_path / "there") == ["mine"]
+
+
 @pytest.fixture
 def texts(tmp_path) -> Path:
     path = tmp_path / "texts.txt"
