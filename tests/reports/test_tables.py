@@ -72,6 +72,10 @@ def test_a_terminal_of_80_columns_shows_whole_figures() -> None:
     line = next(line for line in text.splitlines() if "compacter" in line)
     assert len(re.findall(r"\d\.\d\d ±\.\d\d", line)) == 6
     assert "small → small-tuned (continuation), films" in text
+    more = printed(Synthetic(techniques=("compacter",), controls=("gaussian", "spectrum")))
+    line = next(line for line in more.splitlines() if "compacter" in line)
+    assert len(re.findall(r"\d\.\d\d±\.\d\d", line)) == 7
+    assert "…" not in more and "spectrum" in more
     assert "Do ported modules outperform" in text
     assert "126 runs done" in printed(Synthetic())
 

@@ -5,6 +5,7 @@ Every table that shows a ported figure shows the bare host, scratch and sampled 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -31,6 +32,10 @@ from peftport.reports.wording import (
 
 if TYPE_CHECKING:
     from rich.console import Group
+
+
+_WIDEST = 8
+"""Columns that a terminal has room for as they are."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +173,7 @@ def terminal_table(results: Results | Analysis) -> Group:
         )
         for name in grid.head:
             table.add_column(
-                name.replace("from scratch", "from\nscratch"),
+                _narrow(name),
                 no_wrap=True,
                 justify="left" if name == "technique" else "right",
                 style="bold" if name == "ported" else "",
@@ -177,13 +182,21 @@ def terminal_table(results: Results | Analysis) -> Group:
         for row in grid.rows:
             first = "" if row[0] == before else row[0]
             before = row[0]
-            table.add_row(first, *row[1:])
+            # With a control more there is room for every digit, and for none of the spaces.
+            tight = len(grid.head) > _WIDEST
+            table.add_row(first, *(cell.replace(" ±", "±") if tight else cell for cell in row[1:]))
         parts += [Text(""), table]
     parts += [Text(""), Text(interval_note(analysis), style="dim"), Text("")]
     for answer in answers(analysis):
         parts.append(Text(answer.question, style="bold"))
         parts += [Text(f"  {f.about}: {f.short}") for f in answer.findings]
     return Group(*parts)
+
+
+def _narrow(name: str) -> str:
+    """A column's name for terminals: on two lines, and a further control by its own name."""
+    found = re.fullmatch(r"sampled \((.*)\)", name)
+    return found[1].replace(" of ", "\nof ") if found else name.replace(" ", "\n")
 
 
 def markdown(results: Results | Analysis) -> str:
