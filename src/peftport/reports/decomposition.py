@@ -73,8 +73,10 @@ def decompose(frame: pd.DataFrame, figure: str, factors: Sequence[str]) -> Decom
     kept: list[tuple[str, ...]] = []
     left_out: list[str] = []
     terms = [(name,) for name in varied] + list(combinations(varied, 2))
+    # Rows of equal factors have equal columns, and add nothing to the rank.
+    distinct = frame.drop_duplicates(varied)
     for term in terms:
-        columns = ols(_formula([*kept, term]), frame).exog
+        columns = ols(_formula([*kept, term]), distinct).exog
         if np.linalg.matrix_rank(columns) == columns.shape[1] < len(frame):
             kept.append(term)
         else:

@@ -9,7 +9,7 @@ from math import inf, isfinite, isnan, nan, sqrt
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import binomtest
+from scipy.special import bdtr
 
 from peftport.reports.statistics import (
     Estimate,
@@ -185,5 +185,5 @@ def mcnemar(before: np.ndarray, after: np.ndarray) -> tuple[int, int, float]:
         before, after: which examples were right, (examples,) of bool.
     """
     lost, won = int((before & ~after).sum()), int((~before & after).sum())
-    p = float(binomtest(lost, lost + won).pvalue) if lost + won else 1.0
-    return lost, won, p
+    # Twice the binomial's smaller tail; scipy's test says the same in a hundred times the time.
+    return lost, won, min(1.0, 2 * float(bdtr(min(lost, won), lost + won, 0.5)))

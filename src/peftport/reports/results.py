@@ -190,13 +190,20 @@ class Results:
 
     def measure(self, run_ids: Iterable[str], column: str) -> float:
         """The mean of a column over runs; NaN without any."""
-        values = [self._by_id.at[run_id, column] for run_id in run_ids]
-        known = [float(value) for value in values if not np.isnan(value)]
+        values = self._column(column)
+        known = [value for run_id in run_ids if not np.isnan(value := values[run_id])]
         return float(np.mean(known)) if known else float("nan")
 
+    def _column(self, column: str) -> dict[str, float]:
+        """Run id -> value: looked up for every run of a report, which takes long in a frame."""
+        if column not in self._columns:
+            values = self.done[column].to_numpy(float, na_value=np.nan)
+            self._columns[column] = dict(zip(self.done["run_id"], values.tolist(), strict=True))
+        return self._columns[column]
+
     @cached_property
-    def _by_id(self) -> pd.DataFrame:
-        return self.done.set_index("run_id")
+    def _columns(self) -> dict[str, dict[str, float]]:
+        return {}
 
     def correct(self, run_id: str, task: str) -> np.ndarray | None:
         """Which examples a run got right, (examples,) of bool; None without predictions."""
