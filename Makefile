@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STUDY := runs/quick
 
-.PHONY: help study test lint types format adapters golden constraints clean
+.PHONY: help study test bench lint types format adapters golden constraints clean
 
 help:
 	@echo "make study        run the quick study into $(STUDY) and say where its report is"
 	@echo "make test         run the tests"
+	@echo "make bench        run the benchmarks into benchmarks/results; BENCH=--quick tries them"
 	@echo "make lint         check the style; make format mends what can be mended"
 	@echo "make types        check the types"
 	@echo "make adapters     make the environment in which tests load modules with adapters"
@@ -27,13 +28,17 @@ study: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest
 
+bench: $(READY)
+	for each in benchmarks/study.py benchmarks/lanes.py benchmarks/growth.py; do \
+	  OMP_NUM_THREADS=2 $(BIN)/python $$each $(BENCH) || exit 1; done
+
 lint: $(READY)
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
 
 format: $(READY)
-	$(BIN)/ruff check --fix src tests
-	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks
 
 types: $(READY)
 	$(BIN)/mypy

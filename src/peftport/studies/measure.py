@@ -80,7 +80,7 @@ def measure(
         for label, task in facts.tasks.items()
     }
     for key, location in _one_of_each(facts).items():
-        bench = _Bench(plan, location, tasks)
+        bench = Bench(plan, location, tasks)
         tokens |= {(key, task): found for task, found in bench.tokens().items()}
         paces[key, ""] = Pace(0.0, bench.bare())
         for name, options in facts.techniques.items():
@@ -114,7 +114,7 @@ def _one_of_each(facts: Facts) -> dict[str, str]:
     return found
 
 
-class _Bench:
+class Bench:
     """A host with the tasks' first rows, on which techniques are tried."""
 
     def __init__(self, plan: Plan, location: str, tasks: Mapping[str, Task]) -> None:
@@ -142,9 +142,9 @@ class _Bench:
     def pace(self, name: str, options: Mapping[str, Any], lanes: int) -> tuple[Pace, float, float]:
         """A technique's pace with so many lanes, and the memory and GPU memory that they take."""
         _forget_peak()
-        trained, _ = self._train(name, options, 1)
+        trained, _ = self.train(name, options, 1)
         most = max(1, min(lanes, int(SLOW / max(trained, 1e-9))))
-        trained, parameters = self._train(name, options, most)
+        trained, parameters = self.train(name, options, most)
         made = technique(name)
         tested = self._test(made, made.configure(options), parameters)
         train_tokens, test_tokens = self.tokens()[self.task]
@@ -161,7 +161,7 @@ class _Bench:
         tested = self._test(None, None, stack_lanes([heads]))
         return tested / self.tokens()[self.task][1]
 
-    def _train(self, name: str, options: Mapping[str, Any], lanes: int) -> tuple[float, Parameters]:
+    def train(self, name: str, options: Mapping[str, Any], lanes: int) -> tuple[float, Parameters]:
         """Seconds of a step after the first, and the modules."""
         made = technique(name)
         config = made.configure(options)

@@ -156,7 +156,7 @@ class Plan:
             yield from runs_of(lane)
 
     def packs(self) -> Iterator[Pack]:
-        """Every trajectory in exactly one pack of at most `spec.lanes`; donors come first.
+        """Every trajectory in exactly one pack of at most `spec.most_lanes`; donors come first.
 
         The packs depend on the specification alone, never on what is done already: a study that
         was interrupted repeats the very computation that it lost.
@@ -168,7 +168,7 @@ class Plan:
         number = 0
         for arms in groups.values():
             lanes = tuple(self.trajectories(arms))
-            for part in _even_parts(lanes, self.spec.lanes):
+            for part in _even_parts(lanes, self.spec.most_lanes):
                 yield Pack(number, part)
                 number += 1
 

@@ -14,6 +14,7 @@ from typing import Any
 from peftport.errors import BadInput
 from peftport.studies.driver import Driver
 from peftport.studies.identity import Identity
+from peftport.studies.lanes import settled
 from peftport.studies.lock import NAME as LOCK
 from peftport.studies.lock import driver_lock
 from peftport.studies.plan import Plan
@@ -66,8 +67,9 @@ def run_study(
     """
     executor.warm()
     try:
-        plan = Plan(spec)
         facts = resolve(spec, fetch=True)
+        spec = settled(spec, folder, facts)
+        plan = Plan(spec)
         identity = Identity(plan, *facts.marks())
         identity.check_unique()
         _make_folder(folder)

@@ -21,6 +21,8 @@ Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0, le=10)]
 
+AUTO = "auto"
+
 ROLES = ("donor", "native", "scratch", "ported", "sampled")
 """What a module is trained as; each may have its own learning rate."""
 
@@ -112,8 +114,9 @@ class Spec(_Strict):
         donor_steps, native_steps: length of a donor's training and of native training.
         split: where runs are tested; "validation" is for choices, such as of learning rates.
         limit_train, limit_test: use only so many rows to train and to test on.
-        lanes: most trajectories that one worker trains side by side. Changes no run, but the
-            order of floating-point sums.
+        lanes: most trajectories that one worker trains side by side, or "auto": chosen by a
+            measurement when the study is begun. Changes no run, but the order of floating-point
+            sums.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -143,7 +146,12 @@ class Spec(_Strict):
     split: Literal["test", "validation"] = "test"
     limit_train: Positive | None = None
     limit_test: Positive | None = None
-    lanes: Positive = 16
+    lanes: Positive | Literal["auto"] = 16
+
+    @property
+    def most_lanes(self) -> int:
+        """`lanes` as a number, a usual one while it is not settled."""
+        return 16 if self.lanes == AUTO else int(self.lanes)
 
     @field_validator("seeds", mode="before")
     @classmethod

@@ -1,0 +1,265 @@
+"""The same 36 runs by `peftport study` and by a script per run on transformers' Trainer and peft.
+
+Four techniques, each ported, sampled and from scratch, read at three budgets. Donors and samples
+are given to both sides; data, steps, batch size and test rows are the same. Unless `--all` is
+given, 12 of the 36 scripts are run, one for each technique and budget, their conditions in turn;
+the other conditions, which do the same work, are taken to last as long.
+
+    python benchmarks/study.py [--quick] [--all] [--hosts lab mini minilm]
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors.torch import load
+
+from measuring import arguments, as_table, places, save, spread, timed, written
+from peftport.hosts import load_host
+from peftport.modules import HostName, Module, Record, formats
+from peftport.porting import port
+from peftport.studies.load import load_spec
+from peftport.studies.resolve import resolve
+from peftport.studies.store import NAME, create, read_store
+from peftport.tasks import label_tokens, load_task
+
+CONDITIONS = ("ported", "sampled", "scratch")
+RATES = {"adapter": 0.003, "compacter": 0.01, "lora": 0.003, "prefix": 0.03}
+OPTIONS: dict[str, dict[str, Any]] = {"adapter": {}, "compacter": {}, "lora": {}, "prefix": {}}
+SMALL = {"adapter": {"reduction": 4}, "compacter": {"reduction": 4}}
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    asked = arguments(__doc__ or "", {"all": "run all 36 scripts"}, hosts=[*places()])
+    found = {}
+    for name in asked.hosts:
+        with tempfile.TemporaryDirectory() as folder:
+            found[name] = Comparison(name, Path(folder), asked.quick, asked.all).measure()
+    save(asked.out, "study", {"hosts": found}, table(found))
+
+
+def specification(name: str, quick: bool, **changes: Any) -> dict[str, Any]:
+    """The study, as its YAML says it."""
+    place, options = places()[name], OPTIONS | (SMALL if name == "lab" else {})
+    if quick:
+        options = {technique: options[technique] for technique in ("adapter", "lora")}
+    same = place["origin"] == place["receiver"]
+    pair = {**place, "relation": "same" if same else "continuation"}
+    task = pair.pop("task")
+    return {
+        "name": f"bench-{name}",
+        "techniques": options,
+        "pairs": [pair],
+        "settings": [{"origin_task": task, "task": task}],
+        "conditions": list(CONDITIONS),
+        "budgets": [0, 2] if quick else [0, 30, 200],
+        "seeds": 1,
+        "donor_steps": 4 if quick else 200,
+        "training": {"learning_rates": {technique: RATES[technique] for technique in options}},
+        **({"limit_test": 32} if quick else {}),
+        **changes,
+    }
+
+
+class Comparison:
+    """Both sides on one host."""
+
+    def __init__(self, name: str, folder: Path, quick: bool, every: bool) -> None:
+        self.name, self.folder, self.quick, self.every = name, folder, quick, every
+        self.data = specification(name, quick)
+        self.place = places()[name]
+        self.host = load_host(self.place["receiver"])
+        self.task = load_task(self.place["task"], limit_test=self.data.get("limit_test"))
+
+    def measure(self) -> dict[str, Any]:
+        """Interleave the two sides: the study once before and once after the scripts."""
+        donors = self.donors()
+        jobs = self.jobs(donors)
+        studies = [self.study(0)]
+        scripts = [(job, *self.script(job)) for job in jobs]
+        studies.append(self.study(1))
+        total = self.runs / len(jobs)
+        wall, cpu = (total * sum(script[part] for script in scripts) for part in (1, 2))
+        with read_store(self.folder / "study-0") as store:
+            rows = [row for row in store.rows()]
+        accuracies = [
+            {
+                "technique": job["technique"],
+                "condition": job["condition"],
+                "budget": job["steps"],
+                "script": json.loads(Path(job["result"]).read_text())["accuracy"],
+                "study": next(r["accuracy"] for r in rows if _same(r, job)),
+                "script_seconds": seconds,
+            }
+            for job, seconds, _ in scripts
+        ]
+        return {
+            "runs": self.runs,
+            "scripts": len(jobs),
+            "script_seconds": wall,
+            "script_cpu_seconds": cpu,
+            "study_seconds": spread(found[0] for found in studies),
+            "study_cpu_seconds": spread(found[1] for found in studies),
+            "ratio": spread(wall / found[0] for found in studies),
+            "cpu_ratio": spread(cpu / found[1] for found in studies),
+            "cells": accuracies,
+        }
+
+    def donors(self) -> dict[str, Module]:
+        """Train the donors, each once; the store that they are in is kept for the studies."""
+        changes = {"conditions": ["ported"], "budgets": [0], "limit_test": 16}
+        self.run(specification(self.name, self.quick, **changes), "donors")
+        found = {}
+        with sqlite3.connect(self.folder / "donors" / NAME) as db:
+            for technique, record, tensors in db.execute(
+                "SELECT technique, record, tensors FROM donors"
+            ):
+                found[technique] = Module(Record.model_validate_json(record), load(tensors))
+        return found
+
+    def run(self, data: dict[str, Any], out: str) -> tuple[float, float]:
+        """`peftport study run`, two workers of one thread each."""
+        file = self.folder / f"{out}.yaml"
+        file.write_text(yaml.safe_dump(data))
+        command = [sys.executable, "-m", "peftport", "study", "run", str(file)]
+        return timed([*command, "--out", str(self.folder / out), "--workers", "2"])
+
+    def study(self, number: int) -> tuple[float, float]:
+        """Time the study, with the donors in its store already."""
+        folder, file = self.folder / f"study-{number}", self.folder / "whole.yaml"
+        file.write_text(yaml.safe_dump(self.data))
+        spec = load_spec(str(file))
+        facts = resolve(spec, fetch=True)
+        folder.mkdir()
+        create(folder, spec.model_dump(mode="json"), facts.record(), facts.gold).close()
+        with sqlite3.connect(folder / NAME) as db:
+            db.execute("ATTACH ? AS other", (str(self.folder / "donors" / NAME),))
+            db.execute("INSERT INTO donors SELECT * FROM other.donors")
+        return self.run(self.data, folder.name)
+
+    def script(self, job: dict[str, Any]) -> tuple[float, float]:
+        """Time one script."""
+        file = Path(job["result"]).with_suffix(".job.json")
+        file.write_text(json.dumps(job))
+        cache = str(self.folder / "cache")
+        return timed(
+            [sys.executable, str(HERE / "straightforward.py"), str(file)], HF_DATASETS_CACHE=cache
+        )
+
+    def jobs(self, donors: dict[str, Module]) -> list[dict[str, Any]]:
+        """One job of each technique and budget, conditions in turn, or every one."""
+        files = self.rows()
+        kind = self.host.geometry.kind
+        tokens = None if kind == "encoder" else label_tokens(self.host.tokenizer, self.task, kind)
+        made = []
+        for index, technique in enumerate(donors):
+            for turn, budget in enumerate(self.data["budgets"]):
+                conditions = CONDITIONS if self.every else [CONDITIONS[(index + turn) % 3]]
+                for condition in conditions:
+                    job = self.job(technique, condition, donors[technique])
+                    label = f"{technique}-{condition}-{budget}"
+                    made.append(
+                        job
+                        | files
+                        | {
+                            "steps": budget,
+                            "kind": kind,
+                            "template": self.task.templates[kind],
+                            "label_tokens": tokens,
+                            "result": str(self.folder / f"{label}.json"),
+                            "scratch": str(self.folder / "trainer"),
+                        }
+                    )
+        return made
+
+    @property
+    def runs(self) -> int:
+        """Runs of the study."""
+        return len(self.data["techniques"]) * len(CONDITIONS) * len(self.data["budgets"])
+
+    def rows(self) -> dict[str, str]:
+        """The task's rows as files that anything reads."""
+        files = {}
+        for split in ("train", "test"):
+            rows = self.task.split(split)
+            lines = (
+                json.dumps({"text": text, "label": int(label)})
+                for text, label in zip(rows.texts, rows.labels, strict=True)
+            )
+            path = self.folder / f"{split}.jsonl"
+            path.write_text("\n".join(lines))
+            files[split] = str(path)
+        return files
+
+    def job(self, technique: str, condition: str, donor: Module) -> dict[str, Any]:
+        """What a script is told of its module."""
+        kind = self.host.geometry.kind
+        peft = technique == "lora" or (technique == "prefix" and kind == "decoder")
+        options: dict[str, Any] = self.data["techniques"][technique]
+        if peft:
+            options = {"r": 8, "lora_alpha": 8} if technique == "lora" else _PREFIX
+        module = "" if condition == "scratch" else self.module(technique, condition, donor, peft)
+        return {
+            "technique": technique,
+            "condition": condition,
+            "library": "peft" if peft else "peftport",
+            "host": str(self.host.folder),
+            "options": options,
+            "module": module,
+            "learning_rate": RATES[technique],
+            "batch_size": 16,
+            "warmup": 5,
+            "seed": 0,
+        }
+
+    def module(self, technique: str, condition: str, donor: Module, peft: bool) -> str:
+        """The folder of the ported or sampled module."""
+        folder = self.folder / f"{technique}-{condition}"
+        if not folder.exists():
+            name = HostName(name=self.place["receiver"], fingerprint=self.host.fingerprint)
+            how = "copy" if condition == "ported" else "gaussian"
+            made = port(donor, self.host.geometry, name, how, seed=0).module
+            formats.save(made, folder, "peft" if peft else "peftport")
+        return str(folder)
+
+
+_PREFIX = {"num_virtual_tokens": 30}
+
+
+def _same(row: dict[str, Any], job: dict[str, Any]) -> bool:
+    wanted = (job["technique"], job["condition"], job["steps"])
+    return (row["technique"], row["condition"], row["budget"]) == wanted
+
+
+def table(found: dict[str, Any]) -> str:
+    """The comparison in Markdown."""
+    rows = []
+    for name, host in found.items():
+        apart = [abs(run["script"] - run["study"]) for run in host["cells"]]
+        rows.append(
+            (
+                name,
+                f"{host['runs'] * 3600 / host['script_seconds']:,.0f}",
+                f"{host['runs'] * 3600 / host['study_seconds']['median']:,.0f}",
+                written(host["ratio"], 1),
+                written(host["cpu_ratio"], 1),
+                f"{host['scripts']} of {host['runs']}",
+                f"{sum(apart) / len(apart):.3f} (largest {max(apart):.3f})",
+            )
+        )
+    columns = (
+        *("host", "scripts, runs/h", "peftport study, runs/h", "ratio", "ratio of CPU time"),
+        *("scripts that were run", "accuracies differ by, mean"),
+    )
+    return as_table(columns, rows)
+
+
+if __name__ == "__main__":
+    main()
