@@ -1,4 +1,7 @@
-"""The benchmarks work, each in its quick form: a table, and the same figures as JSON."""
+"""Benchmarks work in their quick form: a table, and the same figures as JSON.
+
+`study` takes minutes also then, and is left to `make bench BENCH=--quick`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 QUICK = {
-    "study": ["--hosts", "lab"],
     "lanes": ["--hosts", "lab"],
     "growth": [],
 }
