@@ -100,7 +100,7 @@ class Distill(PortMethod):
         )
         config, tensors = made.fold(config, host.geometry, tensors)
         record = {"technique": made.name, "config": config.model_dump(mode="json"), "head": "mean"}
-        details = {"seed_of_start": seed, "loss": round(loss, 4)}
+        details = {"steps": request.options.steps, "seed_of_start": seed, "loss": round(loss, 4)}
         return Made(tensors, self.account(request), record, details)
 
 

@@ -27,6 +27,7 @@ from peftport.hosts.fingerprint import fingerprint
 from peftport.modules import HostName, Module, Record
 from peftport.porting import METHODS, port, port_method
 from peftport.porting.means import Means, origin_side, side
+from peftport.studies.executors.local import die_with_parent
 
 # What hosts need and import when they are first used: it is not to count as a port's.
 for _name in ("transformers.generation.utils", "transformers.models.auto.tokenization_auto"):
@@ -117,6 +118,7 @@ def _packed(job: Job) -> tuple[Any, ...]:
 def _work(pipe: Connection, packed: tuple[Any, ...], place: str, threads: int) -> None:
     """The life of a process: one port, and its answer or its error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever waits for it decides
+    die_with_parent()
     logging.getLogger("peftport").setLevel(logging.ERROR)  # it has given its notices
     torch.set_num_threads(threads)
     record, tensors, *rest = packed

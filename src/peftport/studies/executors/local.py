@@ -204,7 +204,7 @@ def _work(pipe: Connection, threads: int, entry: str) -> None:
     """A worker's life: take packs from the pipe and send back what they give."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _die_with_parent()
+    die_with_parent()
     load(entry)
     while True:
         try:
@@ -215,7 +215,7 @@ def _work(pipe: Connection, threads: int, entry: str) -> None:
             pipe.send(event)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """End this process when the driver's ends, however that happens."""
     parent = multiprocessing.parent_process()
     assert parent is not None
