@@ -208,10 +208,11 @@ def summary() -> None:
     print("|---|---|---|---|---|---|")
     for title, part in parts.items():
         for way in ("weights", "texts"):
-            ranked = spearmanr(part[way], part["recovery"]).statistic
+            alike = part[way].nunique() == 1
+            rank = "-" if alike else f"{spearmanr(part[way], part['recovery']).statistic:.2f}"
             error = (part[way] - part["recovery"]).abs().mean()
             inside = part["recovery"].between(part[f"{way}_low"], part[f"{way}_high"]).mean()
-            print(f"| {title} | {len(part)} | {way} | {ranked:.2f} | {error:.2f} | {inside:.0%} |")
+            print(f"| {title} | {len(part)} | {way} | {rank} | {error:.2f} | {inside:.0%} |")
 
 
 def main() -> None:
