@@ -36,6 +36,10 @@ class Matching:
         mean, centre = origin.mean(0), receiver.mean(0)
         return InputMap(matched_neurons(origin - mean, receiver - centre), mean, centre)
 
+    def prefixes(self, origin: Tensor, receiver: Tensor) -> InputMap:
+        """The map of keys or values."""
+        return self.inputs(receiver, origin)
+
     def changes(
         self, origin: Tensor, receiver: Tensor, gradients: tuple[Tensor, Tensor] | None
     ) -> Tensor:

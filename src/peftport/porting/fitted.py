@@ -22,6 +22,9 @@ class Fit(Protocol):
     def inputs(self, origin: Tensor, receiver: Tensor) -> InputMap:
         """The map of what a module reads."""
 
+    def prefixes(self, origin: Tensor, receiver: Tensor) -> InputMap:
+        """The map of keys or values, from the originating host to the receiving one."""
+
     def changes(
         self, origin: Tensor, receiver: Tensor, gradients: tuple[Tensor, Tensor] | None
     ) -> Tensor:
@@ -71,8 +74,8 @@ class FittedMaps:
         receiving host."""
         partner = self.partner(point)
         assert partner is not None
-        back = self.fit.inputs(self.receiver.outputs[point], self.origin.outputs[partner])
-        return (states - back.centre) @ back.matrix.mT + back.mean
+        there = self.fit.prefixes(self.origin.outputs[partner], self.receiver.outputs[point])
+        return (states - there.centre) @ there.matrix.mT + there.mean
 
     def _input(self, side: str, point: str) -> InputMap | None:
         partner = self.partner(point)

@@ -47,6 +47,10 @@ class SemiOrthogonal:
         """The map of what a module reads."""
         return fit_input(origin, receiver, self.whitening)
 
+    def prefixes(self, origin: Tensor, receiver: Tensor) -> InputMap:
+        """The map of keys or values: a turn, since a prefix need not lie where texts' keys do."""
+        return fit_input(receiver, origin)
+
     def changes(
         self, origin: Tensor, receiver: Tensor, gradients: tuple[Tensor, Tensor] | None
     ) -> Tensor:
