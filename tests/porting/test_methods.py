@@ -52,7 +52,7 @@ def test_a_method_reads_its_options_from_the_request(soft, lora, means):
 def test_a_wrong_option_is_refused_by_its_name(soft, lora, means):
     with pytest.raises(BadInput, match=r"port by soft: option 'scal'.*Did you mean 'scale'"):
         port(lora, lora.geometry, HERE, soft, options={"scal": 3}, means=means)
-    with pytest.raises(BadInput, match=r"port by copy: option 'scale'.*It takes none"):
+    with pytest.raises(BadInput, match=r"port by copy: option 'scale'.*Known: layers"):
         port(lora, lora.geometry, HERE, "copy", options={"scale": 3})
 
 

@@ -13,6 +13,7 @@ from peftport.hosts.geometry import Geometry, geometry_from_record
 from peftport.modules import Record
 from peftport.options import Options, chosen
 from peftport.porting.account import Account, Entry
+from peftport.porting.layers import Pairs
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Shapes
 from peftport.techniques.head import head_shapes, initial_head
@@ -161,23 +162,49 @@ class PortMethod(ABC):
         """
 
 
-def matched(request: Request, method: str) -> Account:
-    """Pair the donor's tensors with those that the receiving host needs, by name and shape."""
+UNPAIRED = "no layer is paired with this one: it changes nothing"
+LEFT_OVER = "no layer of the receiving host is paired with this one"
+
+
+def matched(request: Request, method: str, pairs: Pairs | None = None) -> Account:
+    """Pair the donor's tensors with those that the receiving host needs, by name and shape.
+
+    Args:
+        pairs: layers of the receiving host and their partners; each is its own where not given.
+    """
     wanted = request.wanted
+    sources = {name: source_of(name, pairs) for name in wanted}
     entries = []
     for name, shape in wanted.items():
-        found = request.shapes.get(name)
+        source = sources[name]
+        if source is None:
+            entries.append(Entry(None, name, "initialised", shape, why=UNPAIRED))
+            continue
+        found = request.shapes.get(source)
         if found == shape:
-            entries.append(Entry(name, name, "copied", shape, scale=1.0))
+            entries.append(Entry(source, name, "copied", shape, scale=1.0))
         elif found is None:
             why = "the module has no such tensor and the receiving host needs it"
             entries.append(Entry(None, name, "initialised", shape, why=why))
         else:
             why = f"shape {found} in the module, {shape} on the receiving host"
             entries.append(Entry(None, name, "initialised", shape, why=why))
-            entries.append(Entry(name, None, "dropped", found, why=why))
+            entries.append(Entry(source, None, "dropped", found, why=why))
+    used = set(sources.values())
+    why = LEFT_OVER if pairs else "the receiving host has no place of this name"
     for name, shape in request.shapes.items():
-        if name not in wanted:
-            why = "the receiving host has no place of this name"
+        if name not in used:
             entries.append(Entry(name, None, "dropped", shape, why=why))
     return Account(method, tuple(entries))
+
+
+def source_of(name: str, pairs: Pairs | None) -> str | None:
+    """The donor's tensor for one of the receiving host; None where its layer has no partner.
+
+    Tensors that belong to no layer, as a head's, keep their name.
+    """
+    layer = ".".join(name.split(".", 2)[:2])
+    if pairs is None or layer not in pairs:
+        return name
+    partner = pairs[layer]
+    return None if partner is None else partner + name.removeprefix(layer)

@@ -2,29 +2,67 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
+from pydantic import Field
 
 from peftport.porting.account import Account
-from peftport.porting.base import Made, PortMethod, Request, matched
+from peftport.porting.base import (
+    LEFT_OVER,
+    UNPAIRED,
+    Made,
+    MethodOptions,
+    PortMethod,
+    Request,
+    matched,
+)
+from peftport.porting.layers import Pairs, pair_layers
 from peftport.techniques.base import Parameters
 
 if TYPE_CHECKING:
     from peftport.porting.means import Means
 
 
+class CopyOptions(MethodOptions):
+    """Whether a copy goes to hosts of other depth, and how."""
+
+    layers: Literal["proportional", "every", "cka"] | None = Field(
+        None, description="how layers are paired where depths differ; null: each with its own"
+    )
+
+
 class Copy(PortMethod):
-    """Needs hosts of equal geometry; works while the receiver is a short continuation."""
+    """Needs hosts that differ in depth at most; works while the receiver is a short
+    continuation."""
 
     name = "copy"
     about = "Every tensor as it is. For hosts of equal geometry that share a pretraining."
-    limits = "Between hosts that were pretrained independently nothing of the module survives."
+    limits = (
+        "Between hosts that were pretrained independently nothing of the module survives. Other "
+        "depths want --layers, and a prefix cannot go to a deeper host."
+    )
     source = "Sabry & Belz 2024, arXiv 2401.14228"
+    Options: ClassVar[type[MethodOptions]] = CopyOptions
+
+    def refusal(self, request: Request) -> str | None:
+        """An attention reads a prefix whatever is in it: none leaves a layer as it is."""
+        deeper = None in (_pairs(request) or {}).values()
+        if deeper and request.donor.technique == "prefix":
+            return (
+                "the receiving host is deeper, and no prefix leaves a layer without a partner as "
+                "it is"
+            )
+        return super().refusal(request)
 
     def account(self, request: Request) -> Account:
-        """Copied where name and shape agree."""
-        return matched(request, self.name)
+        """Copied where name and shape agree, layers going by their partners where paired."""
+        return matched(request, self.name, _pairs(request))
+
+    def problem(self, account: Account) -> str | None:
+        """Layers that are left out by the pairing that was asked for are none."""
+        kept = tuple(e for e in account.entries if e.why not in (UNPAIRED, LEFT_OVER))
+        return Account(account.method, kept).problem
 
     def port(
         self,
@@ -33,9 +71,29 @@ class Copy(PortMethod):
         generator: torch.Generator,
         means: Means | None = None,
     ) -> Made:
-        """The donor's tensors; what it lacks starts as the technique starts it."""
-        account, result = self.account(request), request.scratch(generator)
+        """The donor's tensors; what it lacks starts as the technique starts it, and zeros, which
+        change nothing, stand in layers without a partner."""
+        pairs = _pairs(request)
+        if request.options.layers == "cka":
+            from peftport.porting.similarity import layer_pairs
+
+            assert means is not None
+            pairs = layer_pairs("cka", means, request)
+        account, result = matched(request, self.name, pairs), request.scratch(generator)
         for entry in account.entries:
-            if entry.action == "copied" and entry.target is not None:
-                result[entry.target] = donor[entry.target].clone()
+            if entry.target is None:
+                continue
+            if entry.source is not None:
+                result[entry.target] = donor[entry.source].clone()
+            elif entry.why == UNPAIRED:
+                result[entry.target] = torch.zeros(entry.shape)
         return Made(result, account)
+
+
+def _pairs(request: Request) -> Pairs | None:
+    """The pairs that were asked for, as far as shapes tell; None where none were."""
+    how = getattr(request.options, "layers", None)
+    if how is None:
+        return None
+    how = "proportional" if how == "cka" else how
+    return pair_layers(how, request.origin.stacks, request.receiver.stacks)

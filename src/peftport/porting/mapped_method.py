@@ -12,12 +12,20 @@ from torch import Tensor
 from peftport.hosts.fingerprint import fingerprint
 from peftport.porting import mapped
 from peftport.porting.account import Account, Entry
-from peftport.porting.base import Made, MethodOptions, PortMethod, Request
+from peftport.porting.base import (
+    LEFT_OVER,
+    UNPAIRED,
+    Made,
+    MethodOptions,
+    PortMethod,
+    Request,
+)
 from peftport.porting.copy import Copy
 from peftport.porting.factor import factor
 from peftport.porting.fitted import Fit, partner_of
 from peftport.porting.layers import Pairs, pair_layers
 from peftport.porting.mapping import How, Mapped, PrefixFit, map_module
+from peftport.porting.similarity import layer_pairs
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Shapes
 from peftport.techniques.compacter import RULE
@@ -109,17 +117,6 @@ class MappedMethod(PortMethod):
 _PREFIX_RATE = 0.03
 
 
-def layer_pairs(how: str, means: Means, request: Request) -> Pairs:
-    """Layers of the receiving host and their partners; by CKA both hosts are run on the texts."""
-    if how != "cka" or request.origin.stacks == request.receiver.stacks:
-        how = "proportional" if how == "cka" else how
-        return pair_layers(how, request.origin.stacks, request.receiver.stacks)
-    from peftport.porting.similarity import layer_similarity
-
-    similarity = layer_similarity(means, request)
-    return pair_layers(how, request.origin.stacks, request.receiver.stacks, similarity)
-
-
 def mapped_account(method: str, request: Request, pairs: Pairs, shapes: Shapes) -> Account:
     """What became of every tensor of a mapped module.
 
@@ -131,8 +128,7 @@ def mapped_account(method: str, request: Request, pairs: Pairs, shapes: Shapes) 
     for name, shape in shapes.items():
         source = name if name.startswith("head.") else partner_of(name, pairs)
         if source is None:
-            why = "no layer is paired with this one: it changes nothing"
-            entries.append(Entry(None, name, "initialised", shape, why=why))
+            entries.append(Entry(None, name, "initialised", shape, why=UNPAIRED))
             continue
         made_of = [n for n in request.shapes if n == source or _is_factor(n, source)]
         if not made_of:
@@ -144,8 +140,7 @@ def mapped_account(method: str, request: Request, pairs: Pairs, shapes: Shapes) 
         entries.append(Entry(made_of[0], name, "mapped", shape, scale=1.0, why=why))
     for name, shape in request.shapes.items():
         if name not in used and name != RULE:
-            why = "no layer of the receiving host is paired with this one"
-            entries.append(Entry(name, None, "dropped", shape, why=why))
+            entries.append(Entry(name, None, "dropped", shape, why=LEFT_OVER))
     return Account(method, tuple(entries))
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from peftport.porting.activations import observe
-from peftport.porting.layers import linear_cka
+from peftport.porting.layers import Pairs, linear_cka, pair_layers
 from peftport.porting.mapping import read_texts
 from peftport.porting.reading import task_of
 
@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from peftport.porting.means import Means
 
 _PLACES = 2048
+
+
+def layer_pairs(how: str, means: Means, request: Request) -> Pairs:
+    """Layers of the receiving host and their partners; by CKA both hosts are run on the texts."""
+    if how != "cka" or request.origin.stacks == request.receiver.stacks:
+        how = "proportional" if how == "cka" else how
+        return pair_layers(how, request.origin.stacks, request.receiver.stacks)
+    similarity = layer_similarity(means, request)
+    return pair_layers(how, request.origin.stacks, request.receiver.stacks, similarity)
 
 
 def layer_similarity(means: Means, request: Request) -> dict[str, Tensor]:
