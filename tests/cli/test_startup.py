@@ -16,7 +16,7 @@ import yaml
 
 from study_specs import tiny_spec
 
-ONLY_FOR_REPORTS = ("matplotlib", "pandas", "scipy.stats", "sklearn", "statsmodels")
+ONLY_FOR_REPORTS = ("matplotlib", "statsmodels")
 
 
 def cpu_seconds_and_modules(statement: str) -> tuple[float, set[str]]:

@@ -124,11 +124,12 @@ def test_layers_that_do_nothing_are_passed_over(
     assert missed(answers(host, back, task), wanted, bare) < 0.01
 
 
+@pytest.mark.parametrize("layers", ("proportional", "cka"))
 @pytest.mark.parametrize("family", ("t5", "bert", "llama"))
 def test_on_the_same_host_a_module_stays_bit_for_bit(
-    family: str, tiny_host: Any, tiny_task: Path
+    family: str, layers: str, tiny_host: Any, tiny_task: Path
 ) -> None:
     host = host_in(tiny_host(family))
     module = module_of("houlsby", host, task_in(tiny_task))
-    made = ported(module, host, host)
+    made = ported(module, host, host, layers=layers)
     assert all(torch.equal(made.tensors[n], t) for n, t in module.tensors.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,20 @@ def test_subspace_is_a_plain_projection_on_the_receiving_weights(
     left, right = left[:, :5], right[:5].mT
     plain = left @ left.mT @ change(module, point) @ right @ right.mT
     assert torch.allclose(change(found, point), plain, atol=1e-4)
+
+
+def test_between_hosts_of_one_width_the_originating_weights_are_not_read(
+    tiny_host: Any, tiny_task: Path, tmp_path: Path
+) -> None:
+    host = host_in(tiny_host("llama"))
+    module = module_of("lora", host, task_in(tiny_task))
+    absent = replace(side(host.name), folder=tmp_path)  # a folder without weights
+    name = HostName(name=host.name, fingerprint=host.fingerprint)
+    means = Means(absent, side(host.name))
+    made = port(module, host.geometry, name, "subspace", means=means)
+    assert made.account.problem is None
+    with pytest.raises(BadInput):
+        port(module, host.geometry, name, "prolora", means=means)
 
 
 def test_a_large_weight_is_decomposed_as_a_plain_one_is() -> None:

@@ -22,8 +22,6 @@ from peftport.training.readout import Readout, class_logits
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
 
-_ROWS = 64
-
 
 @dataclass(frozen=True)
 class Observed:
@@ -41,7 +39,7 @@ def observe(
     kept |= {("out", p): [] for p in outputs}
     points = {point for _, point in kept}
     for rows in passes:
-        for part in _parts(rows):
+        for part in rows.parts():
 
             def see(point: str, given: Tensor, made: Tensor, part: Rows = part) -> None:
                 for side, states in (("in", given), ("out", made)):
@@ -73,7 +71,7 @@ def label_gradients(
     points = set(points)
     kept: dict[str, list[list[Tensor]]] = {point: [] for point in points}
     contrasts = _contrasts(readout.classes)
-    for part in _parts(rows):
+    for part in rows.parts():
         seen: dict[str, Tensor] = {}
 
         def see(point: str, given: Tensor, made: Tensor, seen: dict[str, Tensor] = seen) -> None:
@@ -111,11 +109,6 @@ def stack_of(point: str) -> str:
     encoder's."""
     stack, _, role = (*point.split(".", 2), "")[:3]
     return "encoder" if role in ("cross.k", "cross.v", "cross.keys", "cross.values") else stack
-
-
-def _parts(rows: Rows) -> Iterator[Rows]:
-    for start in range(0, len(rows.input_ids), _ROWS):
-        yield rows.part(start, start + _ROWS)
 
 
 def _at(states: Tensor, rows: Rows, point: str) -> Tensor:

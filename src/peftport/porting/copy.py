@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from pydantic import Field
@@ -17,7 +17,7 @@ from peftport.porting.base import (
     Request,
     matched,
 )
-from peftport.porting.layers import Pairs, pair_layers
+from peftport.porting.layers import Pairing, Pairs, pair_layers
 from peftport.techniques.base import Parameters
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class CopyOptions(MethodOptions):
     """Whether a copy goes to hosts of other depth, and how."""
 
-    layers: Literal["proportional", "every", "cka"] | None = Field(
+    layers: Pairing | None = Field(
         None, description="how layers are paired where depths differ; null: each with its own"
     )
 
@@ -92,8 +92,6 @@ class Copy(PortMethod):
 
 def _pairs(request: Request) -> Pairs | None:
     """The pairs that were asked for, as far as shapes tell; None where none were."""
-    how = getattr(request.options, "layers", None)
-    if how is None:
+    if request.options.layers is None:
         return None
-    how = "proportional" if how == "cka" else how
-    return pair_layers(how, request.origin.stacks, request.receiver.stacks)
+    return pair_layers(request.options.layers, request.origin.stacks, request.receiver.stacks)

@@ -33,7 +33,8 @@ class Fit(Protocol):
 
 @dataclass
 class FittedMaps:
-    """The maps of `peftport.porting.mapped.Maps`, each fitted when it is first asked for.
+    """Maps named by the receiving host's places, each fitted when it is first asked for; None
+    where the layer of a place has no partner.
 
     pairs: layer of the receiving host ("encoder.1") -> that of the originating one, or None.
     gradients: place of the receiving host -> gradients at the outputs of both hosts.

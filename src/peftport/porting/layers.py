@@ -32,7 +32,8 @@ def pair_layers(
             "every": the first with the first, and from there every k-th of the deeper host.
             "cka": by likeness, in the order that keeps most of it (LoRASuite, arXiv 2505.13515).
         origin, receiver: stack -> number of layers.
-        similarity: stack -> likeness (receiver layers, origin layers), for "cka".
+        similarity: stack -> likeness (receiver layers, origin layers), for "cka"; as long as it is
+            not known, "cka" pairs as "proportional" does.
 
     Raises:
         BadInput: an unknown way, or hosts that have not the same stacks.
@@ -46,8 +47,7 @@ def pair_layers(
         )
     pairs: dict[str, str | None] = {}
     for stack, layers in receiver.items():
-        if how == "cka" and origin[stack] != layers:
-            assert similarity is not None
+        if how == "cka" and similarity is not None and origin[stack] != layers:
             partners = order_keeping(similarity[stack])
         else:
             partners = _spread(origin[stack], layers, from_first=how == "every")

@@ -1,42 +1,24 @@
 """Rewrite modules through maps between two hosts' spaces, technique by technique.
 
-A map is anything that has the methods of `Maps`. Where a layer of the receiving host has no
-partner, the module changes nothing there.
+Where a layer of the receiving host has no partner, the module changes nothing there.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from peftport.errors import BadInput
-from peftport.hosts.geometry import Geometry
-from peftport.porting.maps import InputMap
+from peftport.hosts.geometry import Geometry, Linear
+from peftport.porting.fitted import FittedMaps
 from peftport.techniques.adapter import AdapterConfig, bottleneck_of, places
 from peftport.techniques.base import Parameters
 from peftport.techniques.compacter import RULE, CompacterConfig, weight
 from peftport.techniques.head import BIAS, DENSE_BIAS, DENSE_WEIGHT, WEIGHT
 from peftport.techniques.lora import LoraConfig, targets
 from peftport.techniques.prefix import chosen
-
-
-class Maps(Protocol):
-    """Maps from the originating host's spaces, named by the receiving host's places."""
-
-    def inputs(self, point: str) -> InputMap | None:
-        """Of what goes into a linear layer; None where the layer has no partner."""
-
-    def states(self, point: str) -> InputMap | None:
-        """Of what comes out of a place, where a module reads it."""
-
-    def changes(self, point: str) -> Tensor | None:
-        """Of a change of what comes out of a place: (receiver, origin)."""
-
-    def partner(self, point: str) -> str | None:
-        """The same place of the originating host."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +53,23 @@ def last_block(geometry: Geometry) -> str:
     return list(geometry.blocks)[-1]
 
 
-def map_lora(config: LoraConfig, donor: Parameters, geometry: Geometry, maps: Maps) -> Parameters:
+def idle_lora(point: str, linear: Linear, rank: int) -> Parameters:
+    """Factors that change nothing, for a layer without a partner."""
+    return {
+        f"{point}.lora_A": torch.zeros(rank, linear.inputs),
+        f"{point}.lora_B": torch.zeros(linear.outputs, rank),
+    }
+
+
+def map_lora(
+    config: LoraConfig, donor: Parameters, geometry: Geometry, maps: FittedMaps
+) -> Parameters:
     """B A x -> (P B) (A M) x with the maps P of changes and M of inputs."""
     made: Parameters = {}
     for point, linear in targets(config, geometry).items():
         partner, inputs, change = maps.partner(point), maps.inputs(point), maps.changes(point)
         if partner is None or inputs is None or change is None:
-            made[f"{point}.lora_A"] = torch.zeros(config.rank, linear.inputs)
-            made[f"{point}.lora_B"] = torch.zeros(linear.outputs, config.rank)
+            made |= idle_lora(point, linear, config.rank)
             continue
         made[f"{point}.lora_A"] = donor[f"{partner}.lora_A"] @ inputs.linear()
         made[f"{point}.lora_B"] = change @ donor[f"{partner}.lora_B"]
@@ -86,7 +77,7 @@ def map_lora(config: LoraConfig, donor: Parameters, geometry: Geometry, maps: Ma
 
 
 def map_adapter(
-    config: AdapterConfig, donor: Parameters, geometry: Geometry, maps: Maps, origin: Geometry
+    config: AdapterConfig, donor: Parameters, geometry: Geometry, maps: FittedMaps, origin: Geometry
 ) -> Parameters:
     """U f(D x + a) + b -> (P U) f(D M x + a') + P b; an adapter keeps its bottleneck."""
     there = places(config.variant, config.cross, origin)
@@ -150,7 +141,7 @@ def head_of(donor: Parameters) -> Parameters:
     return {name: tensor for name, tensor in donor.items() if name.startswith("head.")}
 
 
-def map_head(donor: Parameters, geometry: Geometry, maps: Maps) -> Parameters:
+def map_head(donor: Parameters, geometry: Geometry, maps: FittedMaps) -> Parameters:
     """An encoder's head reads the receiving host's last states through their map; a bias of
     label words stays."""
     if WEIGHT not in donor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -23,7 +23,7 @@ from peftport.porting.base import (
 from peftport.porting.copy import Copy
 from peftport.porting.factor import factor
 from peftport.porting.fitted import Fit, partner_of
-from peftport.porting.layers import Pairs, pair_layers
+from peftport.porting.layers import Pairing, Pairs, pair_layers
 from peftport.porting.mapping import How, Mapped, PrefixFit, map_module
 from peftport.porting.similarity import layer_pairs
 from peftport.techniques import technique
@@ -34,13 +34,14 @@ from peftport.techniques.head import head_shapes
 if TYPE_CHECKING:
     from peftport.porting.means import Means
 
+_PREFIX_RATE = 0.03
+"""Learning rate of a prefix's fit, in deviations of its keys and values."""
+
 
 class MappedOptions(MethodOptions):
     """What every method that maps activations can be told."""
 
-    layers: Literal["proportional", "every", "cka"] = Field(
-        "proportional", description="how layers are paired where depths differ"
-    )
+    layers: Pairing = Field("proportional", description="how layers are paired where depths differ")
     places: int = Field(4096, ge=64, description="tokens that each map is fitted on")
     prior: bool = Field(
         True, description="whether classes are to be as frequent as under the donor, on the texts"
@@ -72,7 +73,6 @@ class MappedMethod(PortMethod):
     def account(self, request: Request) -> Account:
         """Everything is mapped but layers without a partner, as far as shapes tell."""
         how = request.options.layers
-        how = "proportional" if how == "cka" else how
         pairs = pair_layers(how, request.origin.stacks, request.receiver.stacks)
         name, config = request.donor.technique, request.config
         if name in ("adapter", "compacter"):
@@ -93,7 +93,10 @@ class MappedMethod(PortMethod):
         """Fit maps on both hosts and rewrite the donor; to its own host it is copied."""
         assert means is not None
         if fingerprint(means.origin.folder) == fingerprint(means.receiver.folder):
-            return Copy().port(request, donor, generator)
+            copy = Copy()
+            return copy.port(
+                copy.request(request.donor, request.shapes, request.receiver), donor, generator
+            )
         options = request.options
         pairs = layer_pairs(options.layers, means, request)
         how = How(
@@ -112,9 +115,6 @@ class MappedMethod(PortMethod):
         if request.receiver.kind != "encoder" and "head.bias" in made.tensors:
             record["head"] = "words"
         return Made(made.tensors, account, record, made.details)
-
-
-_PREFIX_RATE = 0.03
 
 
 def mapped_account(method: str, request: Request, pairs: Pairs, shapes: Shapes) -> Account:

@@ -120,16 +120,16 @@ def read_texts(
 def _start_token(side: Side) -> int | None:
     from peftport.files import read_json
 
-    config = read_json(side.folder / "config.json")
     if side.geometry.kind != "encoder-decoder":
         return None
+    config = read_json(side.folder / "config.json")
     return int(config.get("decoder_start_token_id") or config.get("pad_token_id") or 0)
 
 
 def _readout(host: Host, task: Task, head: Parameters) -> Readout | None:
     """How classes are read off a host; None where the module's label words are not known."""
     if host.geometry.kind == "encoder":
-        return Readout(len(next(iter(head.values()))), None) if head else None
+        return Readout(len(head[BIAS]), None) if head else None
     return readout_of(host, task) if task.label_words and len(task.labels) > 1 else None
 
 

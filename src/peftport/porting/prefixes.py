@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from peftport.hosts.attention import Attended
     from peftport.hosts.host import Host
 
-_ROWS = 64
 _SILENCE = 12.0
 """Scores so far below the text's give a prefix next to no weight."""
 
@@ -67,8 +66,7 @@ def attended(
     from peftport.hosts.attention import watch_attention
 
     kept: dict[str, list[tuple[Tensor, ...]]] = {name: [] for name in attentions}
-    for start in range(0, len(rows.input_ids), _ROWS):
-        part = rows.part(start, start + _ROWS)
+    for part in rows.parts():
         with torch.no_grad(), ExitStack() as stack:
             for name, attention in attentions.items():
 
@@ -133,7 +131,8 @@ def donor_changes(
     (samples, width)."""
     from peftport.techniques import technique
 
-    lanes = {name: tensor[None] for name, tensor in donor.items() if not name.startswith("head.")}
+    body = {name: t for name, t in donor.items() if not name.startswith("head.")}
+    lanes = {name: tensor[None].to(host.device) for name, tensor in body.items()}
     with technique("prefix").attach(host, config, lanes):
         samples = attended(host, rows, points, config.length)
     heads, made = host.geometry.heads, {}
@@ -182,7 +181,7 @@ def fit_prefixes(
     missed: dict[str, float] = {}
     for name, attention in points.items():
         done = {p: points[p] for p in points if f"{p}.keys" in made}
-        lanes = {n: tensor[None] for n, tensor in made.items()}
+        lanes = {n: tensor[None].to(host.device) for n, tensor in made.items()}
         with prefixed(host, config, done, lanes):
             samples = attended(host, rows, {name: attention}, config.length)[name]
         target = targets[name]

@@ -7,7 +7,6 @@ class is to be expected: no label is needed, and no class has to be as frequent 
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,14 +19,13 @@ from peftport.training.readout import Readout, class_logits
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
 
-_ROWS = 64
 _SWEEPS = 200
 
 
 @torch.no_grad()
 def class_scores(
     host: Host,
-    technique: Technique | None,
+    technique: Technique,
     config: Any,
     module: Parameters,
     rows: Rows,
@@ -35,12 +33,8 @@ def class_scores(
 ) -> Tensor:
     """Class scores of texts under a module without lane axis: (texts, classes), on the CPU."""
     lanes = {name: tensor[None].to(host.device) for name, tensor in module.items()}
-    attached = nullcontext() if technique is None else technique.attach(host, config, lanes)
-    with attached:
-        parts = [
-            class_logits(host, rows.part(start, start + _ROWS), lanes, readout).float().cpu()
-            for start in range(0, len(rows.input_ids), _ROWS)
-        ]
+    with technique.attach(host, config, lanes):
+        parts = [class_logits(host, part, lanes, readout).float().cpu() for part in rows.parts()]
     return torch.cat(parts)
 
 

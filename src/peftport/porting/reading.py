@@ -8,7 +8,7 @@ token alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from peftport.errors import BadInput
+from peftport.porting.texts import FEWEST
 from peftport.tasks.task import MAX_TOKENS, TEMPLATES, Task
 
 WORDS = 64
 """Longer texts are cut: a port needs many contexts and not long ones."""
-LEAST_TEXTS = 16
+_AT_ONCE = 64
 
 Spans = list[tuple[int, int]]
 
@@ -41,8 +42,12 @@ class Rows:
     decoder_ids: Tensor | None
     places: Mapping[str, Tensor]
 
-    def part(self, start: int, end: int) -> Rows:
-        """The rows from `start` to `end`, with their places."""
+    def parts(self) -> Iterator[Rows]:
+        """The rows, some at a time, with their places."""
+        for start in range(0, len(self.input_ids), _AT_ONCE):
+            yield self._part(start, start + _AT_ONCE)
+
+    def _part(self, start: int, end: int) -> Rows:
         places = {}
         for stack, flat in self.places.items():
             width = self._width(stack)
@@ -97,9 +102,9 @@ def read_pair(
     """
     texts = [" ".join(text.split()[:WORDS]) for text in texts]
     written = [task.templates[kind].replace("{text}", text) for text in texts if text]
-    if len(written) < LEAST_TEXTS:
+    if len(written) < FEWEST:
         raise BadInput(
-            f"{len(written)} texts are too few to fit maps on: give {LEAST_TEXTS} or more, "
+            f"{len(written)} texts are too few to fit maps on: give {FEWEST} or more, "
             "better several hundred."
         )
     whole = [_Side(t, s, kind, task.max_tokens) for t, s in zip(tokenizers, starts, strict=True)]

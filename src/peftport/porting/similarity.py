@@ -21,11 +21,9 @@ _PLACES = 2048
 
 def layer_pairs(how: str, means: Means, request: Request) -> Pairs:
     """Layers of the receiving host and their partners; by CKA both hosts are run on the texts."""
-    if how != "cka" or request.origin.stacks == request.receiver.stacks:
-        how = "proportional" if how == "cka" else how
-        return pair_layers(how, request.origin.stacks, request.receiver.stacks)
-    similarity = layer_similarity(means, request)
-    return pair_layers(how, request.origin.stacks, request.receiver.stacks, similarity)
+    there, here = request.origin.stacks, request.receiver.stacks
+    similarity = layer_similarity(means, request) if how == "cka" and there != here else None
+    return pair_layers(how, there, here, similarity)
 
 
 def layer_similarity(means: Means, request: Request) -> dict[str, Tensor]:

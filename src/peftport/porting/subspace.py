@@ -24,7 +24,8 @@ from torch import Tensor
 from peftport.porting.account import Account
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request
 from peftport.porting.fitted import partner_of
-from peftport.porting.layers import pair_layers
+from peftport.porting.layers import Pairs, pair_layers
+from peftport.porting.mapped import head_of, idle_lora
 from peftport.porting.mapped_method import mapped_account
 from peftport.techniques.base import Parameters
 from peftport.techniques.lora import targets
@@ -63,9 +64,7 @@ class Subspace(PortMethod):
 
     def account(self, request: Request) -> Account:
         """Both factors of every target are mapped."""
-        how = request.options.layers
-        pairs = pair_layers(how, request.origin.stacks, request.receiver.stacks)
-        return mapped_account(self.name, request, pairs, request.wanted)
+        return mapped_account(self.name, request, _pairs(request), request.wanted)
 
     def problem(self, account: Account) -> str | None:
         """Layers are left out by the pairing that was asked for: only an empty port is none."""
@@ -88,31 +87,32 @@ class Subspace(PortMethod):
     ) -> Made:
         """Rewrite the factors of every target."""
         assert means is not None
-        how, rank = request.options.layers, request.options.rank
-        pairs = pair_layers(how, request.origin.stacks, request.receiver.stacks)
+        pairs, rank = _pairs(request), request.options.rank
         points = targets(request.config, request.receiver)
-        made: Parameters = {n: t for n, t in donor.items() if n.startswith("head.")}
-        work = [(point, partner_of(point, pairs)) for point in points]
-        paired = [(point, partner) for point, partner in work if partner is not None]
-        for point, partner in work:
-            if partner is None:
-                linear = points[point]
-                made[f"{point}.lora_A"] = torch.zeros(request.config.rank, linear.inputs)
-                made[f"{point}.lora_B"] = torch.zeros(linear.outputs, request.config.rank)
-        for (point, partner), (here, there) in zip(paired, _weights(means, paired), strict=True):
+        partners = {point: partner_of(point, pairs) for point in points}
+        paired = {point: partner for point, partner in partners.items() if partner is not None}
+        made = head_of(donor)
+        for point in points.keys() - paired.keys():
+            made |= idle_lora(point, points[point], request.config.rank)
+        needed = [
+            (point, partner if self.reads_origin(request, point, partner) else None)
+            for point, partner in paired.items()
+        ]
+        for (point, partner), (here, there) in zip(
+            paired.items(), _weights(means, needed), strict=True
+        ):
             down, up = donor[f"{partner}.lora_A"], donor[f"{partner}.lora_B"]
             receiver = singular_vectors(here, rank, generator)
-            origin = (
-                singular_vectors(there, rank, generator) if self.reads_origin(here, there) else None
-            )
+            origin = None if there is None else singular_vectors(there, rank, generator)
             left, right = self.carried(up, down, receiver, origin)
             made[f"{point}.lora_B"], made[f"{point}.lora_A"] = left, right
         tensors = {name: made[name] for name in request.wanted}
         return Made(tensors, self.account(request))
 
-    def reads_origin(self, receiver: Tensor, origin: Tensor) -> bool:
+    def reads_origin(self, request: Request, point: str, partner: str) -> bool:
         """Whether the originating weight is needed, too."""
-        return receiver.shape != origin.shape
+        here, there = request.receiver.linears[point], request.origin.linears[partner]
+        return (here.inputs, here.outputs) != (there.inputs, there.outputs)
 
     def carried(
         self,
@@ -133,6 +133,11 @@ class Subspace(PortMethod):
         return left[:, :rank] @ (there_left.mT @ up), (down @ there_right) @ right[:, :rank].mT
 
 
+def _pairs(request: Request) -> Pairs:
+    """Layers of the receiving host and their partners."""
+    return pair_layers(request.options.layers, request.origin.stacks, request.receiver.stacks)
+
+
 class ProLora(Subspace):
     """ProLoRA."""
 
@@ -150,7 +155,7 @@ class ProLora(Subspace):
             return "it needs hosts whose weights have the same shapes"
         return super().refusal(request)
 
-    def reads_origin(self, receiver: Tensor, origin: Tensor) -> bool:
+    def reads_origin(self, request: Request, point: str, partner: str) -> bool:
         """Both weights say which part of a change is which."""
         return True
 
@@ -206,17 +211,21 @@ def _randomised(weight: Tensor, rank: int, generator: torch.Generator) -> tuple[
     return basis @ left[:, :rank], right[:rank].mT
 
 
-def _weights(means: Means, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """The weights of the receiving and of the originating host; the next are read ahead."""
+def _weights(
+    means: Means, points: Sequence[tuple[str, str | None]]
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """The weights of the receiving host, and those of the originating one that are named; the next
+    are read ahead."""
 
-    def read(pair: tuple[str, str]) -> tuple[Tensor, Tensor]:
-        return means.receiver.linear(pair[0]), means.origin.linear(pair[1])
+    def read(point: str, partner: str | None) -> tuple[Tensor, Tensor | None]:
+        origin = None if partner is None else means.origin.linear(partner)
+        return means.receiver.linear(point), origin
 
     with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(read, pairs[0]) if pairs else None
-        for index in range(len(pairs)):
-            assert ahead is not None
-            found = ahead.result()
-            if index + 1 < len(pairs):
-                ahead = reader.submit(read, pairs[index + 1])
+        ahead = [reader.submit(read, *each) for each in points[:1]]
+        for following in points[1:]:
+            found = ahead.pop().result()
+            ahead.append(reader.submit(read, *following))
             yield found
+        for last in ahead:
+            yield last.result()

@@ -95,7 +95,7 @@ def save(
         _log.warning(
             "notice: %s has no bias of label words: it is in %s, and whoever loads the module "
             "elsewhere adds it to their scores",
-            made.library,
+            made.read_by,
             LABEL_BIAS,
         )
     with new_folder(folder) as temporary:
@@ -109,7 +109,7 @@ def save(
             write_json(temporary / KEPT, provenance(temporary, written, module.record))
         if account is not None:
             write_json(temporary / ACCOUNT, account)
-        text = card(module, made.library, usage, account, figures)
+        text = card(module, made.read_by, usage, account, figures)
         write_atomic(temporary / CARD, text.encode())
 
 

@@ -40,7 +40,7 @@ class AdapterHub(ForeignFormat):
 
     name = "adapterhub"
     host_key = "model_name"
-    library = "adapter-transformers"
+    read_by = "adapter-transformers"
 
     def read(self, folder: Folder) -> Draft:
         """Read a module and its head; a method that peftport does not know is refused by name."""

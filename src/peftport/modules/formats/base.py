@@ -149,11 +149,11 @@ class Files:
 class Format(ABC):
     """How modules are kept in files. Instances hold no state.
 
-    library: what a module's card calls the library that reads them.
+    read_by: what a module's card calls the library that reads them.
     """
 
     name: ClassVar[str]
-    library: ClassVar[str]
+    read_by: ClassVar[str]
 
     @abstractmethod
     def files(self, module: Module) -> Files:

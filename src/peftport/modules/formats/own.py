@@ -10,7 +10,7 @@ class Own(Format):
     """Every technique, with its whole record."""
 
     name = "peftport"
-    library = "peftport"
+    read_by = "peftport"
 
     def files(self, module: Module) -> Files:
         """The two files."""

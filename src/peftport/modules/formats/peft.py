@@ -39,7 +39,7 @@ class Peft(ForeignFormat):
 
     name = "peft"
     host_key = "base_model_name_or_path"
-    library = "peft"
+    read_by = "peft"
 
     def read(self, folder: Folder) -> Draft:
         """Read LoRA or prefix tuning; any other type is refused by its name."""
