@@ -15,7 +15,8 @@ class Entry:
 
     source: name in the donor, None when there was none. target: name in the ported module, None
     when the tensor was dropped. scale: what the donor's values were multiplied with. why: the
-    reason, where the action does not explain itself.
+    reason, where the action does not explain itself. intended: left out or begun anew because that
+    was asked for, so that the port is not partial for it.
     """
 
     source: str | None
@@ -24,6 +25,19 @@ class Entry:
     shape: tuple[int, ...]
     scale: float | None = None
     why: str = ""
+    intended: bool = False
+
+
+def idle(target: str, shape: tuple[int, ...]) -> Entry:
+    """A tensor of a layer that no layer of the originating host is paired with."""
+    why = "no layer is paired with this one: it changes nothing"
+    return Entry(None, target, "initialised", shape, why=why, intended=True)
+
+
+def left_over(source: str, shape: tuple[int, ...]) -> Entry:
+    """A tensor of a layer that no layer of the receiving host is paired with."""
+    why = "no layer of the receiving host is paired with this one"
+    return Entry(source, None, "dropped", shape, why=why, intended=True)
 
 
 @dataclass(frozen=True)
@@ -40,14 +54,16 @@ class Account:
 
     @property
     def problem(self) -> str | None:
-        """Why the port is empty or partial, None when every tensor was carried over."""
+        """Why the port is empty or partial, None when every tensor was carried over that should
+        be."""
         counts = self.counts()
         carried = counts["copied"] + counts["mapped"]
-        lost = [e for e in self.entries if e.action in ("dropped", "initialised")]
+        left = [e for e in self.entries if e.action in ("dropped", "initialised")]
+        lost = [e for e in left if not e.intended]
         if not lost and carried:
             return None
         if not carried:
-            first = f": {lost[0].source or lost[0].target}: {lost[0].why}" if lost else ""
+            first = f": {left[0].source or left[0].target}: {left[0].why}" if left else ""
             return f"nothing of the module can be carried over{first}"
         return (
             f"only {carried} of {carried + len(lost)} tensors can be carried over; first left "

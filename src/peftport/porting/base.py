@@ -12,8 +12,8 @@ import torch
 from peftport.hosts.geometry import Geometry, geometry_from_record
 from peftport.modules import Record
 from peftport.options import Options, chosen
-from peftport.porting.account import Account, Entry
-from peftport.porting.layers import Pairs
+from peftport.porting.account import Account, Entry, idle, left_over
+from peftport.porting.layers import Pairs, partner_of
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Shapes
 from peftport.techniques.head import head_shapes, initial_head
@@ -162,10 +162,6 @@ class PortMethod(ABC):
         """
 
 
-UNPAIRED = "no layer is paired with this one: it changes nothing"
-LEFT_OVER = "no layer of the receiving host is paired with this one"
-
-
 def matched(request: Request, method: str, pairs: Pairs | None = None) -> Account:
     """Pair the donor's tensors with those that the receiving host needs, by name and shape.
 
@@ -173,12 +169,12 @@ def matched(request: Request, method: str, pairs: Pairs | None = None) -> Accoun
         pairs: layers of the receiving host and their partners; each is its own where not given.
     """
     wanted = request.wanted
-    sources = {name: source_of(name, pairs) for name in wanted}
+    sources = {name: partner_of(name, pairs or {}) for name in wanted}
     entries = []
     for name, shape in wanted.items():
         source = sources[name]
         if source is None:
-            entries.append(Entry(None, name, "initialised", shape, why=UNPAIRED))
+            entries.append(idle(name, shape))
             continue
         found = request.shapes.get(source)
         if found == shape:
@@ -191,20 +187,9 @@ def matched(request: Request, method: str, pairs: Pairs | None = None) -> Accoun
             entries.append(Entry(None, name, "initialised", shape, why=why))
             entries.append(Entry(source, None, "dropped", found, why=why))
     used = set(sources.values())
-    why = LEFT_OVER if pairs else "the receiving host has no place of this name"
+    why = "the receiving host has no place of this name"
     for name, shape in request.shapes.items():
         if name not in used:
-            entries.append(Entry(name, None, "dropped", shape, why=why))
+            nowhere = Entry(name, None, "dropped", shape, why=why)
+            entries.append(left_over(name, shape) if pairs else nowhere)
     return Account(method, tuple(entries))
-
-
-def source_of(name: str, pairs: Pairs | None) -> str | None:
-    """The donor's tensor for one of the receiving host; None where its layer has no partner.
-
-    Tensors that belong to no layer, as a head's, keep their name.
-    """
-    layer = ".".join(name.split(".", 2)[:2])
-    if pairs is None or layer not in pairs:
-        return name
-    partner = pairs[layer]
-    return None if partner is None else partner + name.removeprefix(layer)

@@ -9,8 +9,6 @@ from pydantic import Field
 
 from peftport.porting.account import Account
 from peftport.porting.base import (
-    LEFT_OVER,
-    UNPAIRED,
     Made,
     MethodOptions,
     PortMethod,
@@ -59,11 +57,6 @@ class Copy(PortMethod):
         """Copied where name and shape agree, layers going by their partners where paired."""
         return matched(request, self.name, _pairs(request))
 
-    def problem(self, account: Account) -> str | None:
-        """Layers that are left out by the pairing that was asked for are none."""
-        kept = tuple(e for e in account.entries if e.why not in (UNPAIRED, LEFT_OVER))
-        return Account(account.method, kept).problem
-
     def port(
         self,
         request: Request,
@@ -85,7 +78,7 @@ class Copy(PortMethod):
                 continue
             if entry.source is not None:
                 result[entry.target] = donor[entry.source].clone()
-            elif entry.why == UNPAIRED:
+            elif entry.intended:
                 result[entry.target] = torch.zeros(entry.shape)
         return Made(result, account)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
 
 from peftport.porting.activations import Observed
+from peftport.porting.layers import Pairs, partner_of
 from peftport.porting.maps import InputMap
 
 
@@ -41,7 +41,7 @@ class FittedMaps:
     """
 
     fit: Fit
-    pairs: Mapping[str, str | None]
+    pairs: Pairs
     origin: Observed
     receiver: Observed
     gradients: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
@@ -86,10 +86,3 @@ class FittedMaps:
             there, here = getattr(self.origin, side), getattr(self.receiver, side)
             self._inputs[side, point] = self.fit.inputs(there[partner], here[point])
         return self._inputs[side, point]
-
-
-def partner_of(point: str, pairs: Mapping[str, str | None]) -> str | None:
-    """The place of the originating host that is paired with one of the receiving host."""
-    stack, layer, *role = point.split(".", 2)
-    partner = pairs[f"{stack}.{layer}"]
-    return None if partner is None else ".".join([partner, *role])

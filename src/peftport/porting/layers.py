@@ -67,6 +67,14 @@ def _spread(origin: int, receiver: int, from_first: bool) -> list[int | None]:
     return [served.get(layer) for layer in range(receiver)]
 
 
+def partner_of(name: str, pairs: Pairs) -> str | None:
+    """The originating host's place or tensor for one of the receiving host ("encoder.1.self.q");
+    None where its layer has no partner. What belongs to no layer, as a head, keeps its name."""
+    layer = ".".join(name.split(".", 2)[:2])
+    partner = pairs.get(layer, layer)
+    return None if partner is None else partner + name.removeprefix(layer)
+
+
 def order_keeping(similarity: Tensor) -> list[int | None]:
     """One-to-one partners of rows among columns that keep the order and most likeness in all.
 

@@ -11,29 +11,23 @@ from torch import Tensor
 
 from peftport.hosts.fingerprint import fingerprint
 from peftport.porting import mapped
-from peftport.porting.account import Account, Entry
-from peftport.porting.base import (
-    LEFT_OVER,
-    UNPAIRED,
-    Made,
-    MethodOptions,
-    PortMethod,
-    Request,
-)
+from peftport.porting.account import Account, Entry, idle, left_over
+from peftport.porting.base import Made, MethodOptions, PortMethod, Request
 from peftport.porting.copy import Copy
 from peftport.porting.factor import factor
-from peftport.porting.fitted import Fit, partner_of
-from peftport.porting.layers import Pairing, Pairs, pair_layers
+from peftport.porting.fitted import Fit
+from peftport.porting.layers import Pairing, Pairs, pair_layers, partner_of
 from peftport.porting.mapping import How, Mapped, PrefixFit, map_module
 from peftport.porting.similarity import layer_pairs
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Shapes
 from peftport.techniques.compacter import RULE
-from peftport.techniques.head import head_shapes
+from peftport.techniques.head import BIAS, head_shapes
 
 if TYPE_CHECKING:
     from peftport.porting.means import Means
 
+_PRIOR = "so that classes are as frequent as the donor's on the texts"
 _PREFIX_RATE = 0.03
 """Learning rate of a prefix's fit, in deviations of its keys and values."""
 
@@ -79,10 +73,6 @@ class MappedMethod(PortMethod):
             name, config = "adapter", mapped.as_adapter(config, request.origin, request.receiver)
         return mapped_account(self.name, request, pairs, _shapes(request, name, config))
 
-    def problem(self, account: Account) -> str | None:
-        """Layers are left out by the pairing that was asked for: only an empty port is none."""
-        return None if account.counts()["mapped"] else account.problem
-
     def port(
         self,
         request: Request,
@@ -112,7 +102,7 @@ class MappedMethod(PortMethod):
         shapes = {name: tuple(tensor.shape) for name, tensor in made.tensors.items()}
         account = mapped_account(self.name, request, pairs, shapes)
         record = {"technique": made.technique, "config": made.config.model_dump(mode="json")}
-        if request.receiver.kind != "encoder" and "head.bias" in made.tensors:
+        if request.receiver.kind != "encoder" and BIAS in made.tensors:
             record["head"] = "words"
         return Made(made.tensors, account, record, made.details)
 
@@ -126,21 +116,22 @@ def mapped_account(method: str, request: Request, pairs: Pairs, shapes: Shapes) 
     used: set[str] = set()
     entries = []
     for name, shape in shapes.items():
-        source = name if name.startswith("head.") else partner_of(name, pairs)
+        source = partner_of(name, pairs)
         if source is None:
-            entries.append(Entry(None, name, "initialised", shape, why=UNPAIRED))
+            entries.append(idle(name, shape))
             continue
         made_of = [n for n in request.shapes if n == source or _is_factor(n, source)]
         if not made_of:
-            why = "so that classes are as frequent as the donor's on the texts"
-            entries.append(Entry(None, name, "initialised", shape, why=why))
+            prior = name == BIAS
+            why = _PRIOR if prior else "the module has no such tensor"
+            entries.append(Entry(None, name, "initialised", shape, why=why, intended=prior))
             continue
         used.update(made_of)
         why = "" if made_of == [source] else f"of {', '.join(made_of)}"
         entries.append(Entry(made_of[0], name, "mapped", shape, scale=1.0, why=why))
     for name, shape in request.shapes.items():
         if name not in used and name != RULE:
-            entries.append(Entry(name, None, "dropped", shape, why=LEFT_OVER))
+            entries.append(left_over(name, shape))
     return Account(method, tuple(entries))
 
 

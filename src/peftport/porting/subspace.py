@@ -23,8 +23,7 @@ from torch import Tensor
 
 from peftport.porting.account import Account
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request
-from peftport.porting.fitted import partner_of
-from peftport.porting.layers import Pairs, pair_layers
+from peftport.porting.layers import Pairs, pair_layers, partner_of
 from peftport.porting.mapped import head_of, idle_lora
 from peftport.porting.mapped_method import mapped_account
 from peftport.techniques.base import Parameters
@@ -65,10 +64,6 @@ class Subspace(PortMethod):
     def account(self, request: Request) -> Account:
         """Both factors of every target are mapped."""
         return mapped_account(self.name, request, _pairs(request), request.wanted)
-
-    def problem(self, account: Account) -> str | None:
-        """Layers are left out by the pairing that was asked for: only an empty port is none."""
-        return None if account.counts()["mapped"] else account.problem
 
     def refusal(self, request: Request) -> str | None:
         """A head reads activations, which weights say nothing of."""
