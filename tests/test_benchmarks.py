@@ -17,6 +17,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 QUICK = {
     "lanes": ["--hosts", "lab"],
     "growth": [],
+    "where": ["--hosts", "lab"],
 }
 
 
