@@ -18,6 +18,7 @@ QUICK = {
     "lanes": ["--hosts", "lab"],
     "growth": [],
     "where": ["--hosts", "lab"],
+    "port": [],
 }
 
 

@@ -90,6 +90,26 @@ def test_names_types_and_shapes_count(folder):
     assert len(set(marks)) == 5
 
 
+def test_large_hosts_are_sampled_and_a_trained_one_is_told_apart(folder, tmp_path, monkeypatch):
+    whole = fingerprint(folder)
+    monkeypatch.setattr("peftport.hosts.fingerprint._WHOLE", 0)
+    monkeypatch.setattr("peftport.hosts.fingerprint._PAGE", 64)
+    monkeypatch.setattr("peftport.hosts.fingerprint._PAGES", 3)
+    name, tensor = max(load_file(folder / FILE).items(), key=lambda item: item[1].numel())
+    assert tensor.nbytes > 3 * 64
+    marks = [whole, fingerprint(folder)]
+    for place in (0, -1, slice(None)):
+        changed = tensor.clone()
+        changed.flatten()[place] += 1
+        rewrite(folder, **{name: changed})
+        marks.append(fingerprint(folder))
+    assert len(set(marks)) == 5
+    with quiet_transformers():
+        model = T5ForConditionalGeneration.from_pretrained(folder)
+        model.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+    assert fingerprint(tmp_path / "shards") == marks[-1]
+
+
 # Where the weights are
 
 

@@ -97,6 +97,19 @@ def test_a_large_weight_is_decomposed_as_a_plain_one_is() -> None:
         assert torch.linalg.svdvals(basis.mT @ plain).min() > 0.999
 
 
+def test_a_weight_in_bfloat16_has_the_singular_vectors_of_its_values() -> None:
+    draw = torch.Generator().manual_seed(0)
+    values = torch.arange(1, 601) ** -0.5  # they fall as slowly as those of pretrained weights
+    left, _ = torch.linalg.qr(torch.randn(700, 600, generator=draw))
+    right, _ = torch.linalg.qr(torch.randn(600, 600, generator=draw))
+    weight = ((left * values) @ right.mT).to(torch.bfloat16)
+    found = singular_vectors(weight, 8, draw)
+    plain = singular_vectors(weight.float(), 8, draw)
+    for basis, wanted in zip(found, plain, strict=True):
+        assert basis.dtype == torch.float32
+        assert torch.linalg.svdvals(basis.mT @ wanted).min() > 0.99
+
+
 def test_other_techniques_are_refused_with_the_methods_that_apply(
     tiny_host: Any, tiny_task: Path
 ) -> None:

@@ -81,7 +81,7 @@ def compare_weights(origin: Side, receiver: Side, layers: Sequence[str]) -> Weig
     apart, size, overlaps = 0.0, 0.0, []
     for point in origin.geometry.linears:
         if ".".join(point.split(".")[:2]) in layers:
-            here, there = origin.linear(point), receiver.linear(point)
+            here, there = origin.linear(point).float(), receiver.linear(point).float()
             apart += float((there - here).square().sum())
             size += float(here.square().sum() + there.square().sum()) / 2
             overlaps.append(subspace_overlap(here, there))

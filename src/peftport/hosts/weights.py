@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from safetensors import safe_open
+import torch
 from torch import Tensor
 
 from peftport.errors import BadInput
 from peftport.hosts.fingerprint import read_header, weight_files
+
+_TYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
 
 
 class Weights(Mapping[str, Tensor]):
@@ -22,14 +29,30 @@ class Weights(Mapping[str, Tensor]):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._places = {
-            name: file for file in weight_files(folder) for name in read_header(file)[0]
+            name: (file, start, entry)
+            for file in weight_files(folder)
+            for header, start in [read_header(file)]
+            for name, entry in header.items()
         }
 
     def __getitem__(self, name: str) -> Tensor:
-        """Read one tensor, in the type it is stored in; BadInput when the files lack it."""
+        """Read one tensor, in the type it is stored in; BadInput when the files lack it.
+
+        It is read in one go, and not mapped: whoever reads ahead has it in memory then.
+        """
         stored = self._stored(name)
-        with safe_open(self._places[stored], framework="pt") as file:
-            return file.get_tensor(stored)
+        file, start, entry = self._places[stored]
+        begin, end = entry["data_offsets"]
+        if entry["dtype"] not in _TYPES:
+            raise BadInput(
+                f"{file}: weight {stored!r} has type {entry['dtype']}; read are "
+                f"{', '.join(_TYPES)}: save the host again in one of them."
+            )
+        data = torch.empty(end - begin, dtype=torch.uint8)
+        with file.open("rb") as opened:
+            opened.seek(start + begin)
+            opened.readinto(data.numpy().data)
+        return data.view(_TYPES[entry["dtype"]]).view(entry["shape"])
 
     def __iter__(self) -> Iterator[str]:
         """Names as they stand in the files."""

@@ -43,9 +43,10 @@ class Side:
         return Weights(self.folder)
 
     def linear(self, point: str) -> Tensor:
-        """The frozen weight at an insertion point in float32: (outputs, inputs)."""
+        """The frozen weight at an insertion point, in the type it is stored in: (outputs,
+        inputs)."""
         place = self.geometry.linears[point]
-        weight = self.weights[f"{place.path}.weight"].float()
+        weight = self.weights[f"{place.path}.weight"]
         return weight.mT.contiguous() if place.transposed else weight
 
 
