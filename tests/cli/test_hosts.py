@@ -58,6 +58,10 @@ def test_a_new_host_is_made_and_continued_and_says_from_what(call, text, tmp_pat
     assert found["fingerprint"] != new["fingerprint"]
     code, out, _ = call("hosts", "describe", tmp_path / "on", "--json")
     assert json.loads(out)["provenance"]["from"]["fingerprint"] == new["fingerprint"]
+    asked = ("hosts", "pretrain", "--text", text, *FEW, "--family", "bert", *sizes[:-2])
+    code, out, error = call(*asked, "--teacher", tmp_path / "new", "--out", tmp_path / "taught")
+    assert code == 0, error
+    assert f"taught by {tmp_path / 'new'}, 4 steps of teacher-states" in out
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -15,6 +16,7 @@ from families import FAMILIES
 from peftport.errors import BadInput
 from peftport.hosts import families, load_host
 from peftport.hosts.fingerprint import fingerprint
+from peftport.hosts.objectives import Taught, TeacherStates
 from peftport.hosts.pretrain import Settings, continued, from_scratch, pretrain, save, windows
 from peftport.hosts.scratch import Sizes
 from tiny_words import opinions
@@ -165,6 +167,39 @@ def test_weights_of_half_precision_are_trained_and_saved_in_float32(tiny_host, t
     }
 
 
+# Taught
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_a_new_encoder_learns_its_teachers_states_with_its_tokenizer(
+    family, tiny_host, text, tmp_path
+):
+    teacher = tiny_host(family)
+    sizes = Sizes(width=24, layers=1, heads=2, ffn=48)
+    one, same = (
+        pretrain(tmp_path / name, text, SETTINGS, family=family, teacher=str(teacher), sizes=sizes)
+        for name in ("one", "same")
+    )
+    assert one.losses == same.losses
+    assert sum(one.losses[-5:]) < 0.9 * sum(one.losses[:5])
+    mark = {"name": str(teacher), "fingerprint": fingerprint(teacher)}
+    assert (one.record["from"], one.record["teacher"]) == (None, mark)
+    made = load_host(str(one.folder))
+    assert (made.geometry.width, made.geometry.kind) == (24, "encoder")
+    assert made.tokenizer.get_vocab() == load_host(str(teacher)).tokenizer.get_vocab()
+    assert not [name for name in tensor_names(one.folder) if "teacher" in name or "map" in name]
+
+
+def test_the_loss_of_a_taught_encoder_is_the_share_of_variance_that_it_misses(tiny_host):
+    teacher = load_host(str(tiny_host("bert"))).model.base_model
+    taught = Taught(teacher, teacher)
+    torch.nn.init.zeros_(taught.map.weight)
+    torch.nn.init.zeros_(taught.map.bias)
+    batch = TeacherStates(0, 1, 2).batch([np.arange(5, 9), np.arange(5, 12)], None)
+    assert batch["attention_mask"].sum(1).tolist() == [6, 9]
+    assert taught(**batch).item() == pytest.approx(1, abs=1e-3)
+
+
 # Bad input
 
 
@@ -173,6 +208,9 @@ def without_sentinels(folder: Path, to: Path) -> Path:
     for path in to.glob("*.json"):
         path.write_text(path.read_text().replace("<extra_id_", "<other_"))
     return to
+
+
+LENT = ("HOST", "NO SENTINELS")
 
 
 @pytest.mark.parametrize(
@@ -188,13 +226,17 @@ def without_sentinels(folder: Path, to: Path) -> Path:
         ({"family": "bert", "sizes": Sizes(vocabulary=100)}, "a vocabulary of 100 is too small"),
         ({"family": "bert", "sizes": Sizes(positions=20)}, "give a length of 18 or less"),
         ({"origin": "NO SENTINELS"}, "has no sentinels"),
+        ({"family": "t5", "teacher": "HOST"}, "of kind encoder, and the new host is of family t5"),
+        ({"origin": "HOST", "teacher": "HOST"}, "an encoder that teaches a new encoder"),
+        ({"family": "bert", "teacher": "NO SENTINELS"}, "of kind encoder-decoder"),
+        ({"family": "bert", "teacher": "HOST", "cased": True}, "takes its tokenizer"),
+        ({"family": "bert", "teacher": "HOST", "sizes": SIZES}, "takes its tokenizer"),
     ],
 )
 def test_bad_input_is_refused_and_nothing_is_written(options, message, tiny_host, text, tmp_path):
     hosts = {"HOST": lambda: tiny_host("bert")}
     hosts["NO SENTINELS"] = lambda: without_sentinels(tiny_host("t5"), tmp_path / "t5" / "host")
-    if options.get("origin") in hosts:
-        options = {**options, "origin": str(hosts[options["origin"]]())}
+    options = {key: str(hosts[v]()) if v in LENT else v for key, v in options.items()}
     out = tmp_path / "made"
     out.mkdir()
     with pytest.raises(BadInput, match=message):

@@ -78,6 +78,10 @@ def pretrain(
         str | None,
         typer.Option("--from", help="Continue this host: a hub name, a folder, or lab:NAME."),
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="A new encoder learns this one's states, and takes its tokenizer."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order and what is hidden.")] = 0,
     learning_rate: Annotated[
         float | None, typer.Option(help="The highest; 1e-3 for a new host, 1e-4 with --from.")
@@ -104,7 +108,8 @@ def pretrain(
 ) -> None:
     """Make a host from text: a new one, or another's continuation.
 
-    It learns to fill gaps (T5), to name hidden tokens (encoders) or the next token (decoders).
+    It learns to fill gaps (T5), to name hidden tokens (encoders) or the next token (decoders), or
+    what a teacher makes of the text (encoders).
     """
     from peftport.cli.arguments import device_named
     from peftport.cli.progress import Steps
@@ -123,6 +128,7 @@ def pretrain(
             settings,
             family=family,
             origin=origin,
+            teacher=teacher,
             sizes=sizes,
             cased=cased,
             text_column=text_column,
@@ -152,11 +158,13 @@ def _sizes(**given: int | None) -> Any:
 
 
 def _pretrained_text(record: dict[str, Any]) -> str:
-    origin = record["from"]["name"] if record["from"] else "nothing"
+    origin = f"from {record['from']['name'] if record['from'] else 'nothing'}"
+    if "teacher" in record:
+        origin = f"taught by {record['teacher']['name']}"
     first, last = record["losses"][0], record["losses"][-1]
     return "\n".join(
         [
-            f"{record['family']} from {origin}, {record['steps']} steps of {record['objective']}: "
+            f"{record['family']} {origin}, {record['steps']} steps of {record['objective']}: "
             f"{record['host']}",
             f"loss {first[1]:.3f} up to step {first[0]}, {last[1]:.3f} at the end",
             f"fingerprint {record['fingerprint']}",

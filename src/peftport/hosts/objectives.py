@@ -1,8 +1,9 @@
-"""What a host is pretrained on: span corruption, masked tokens, the next token.
+"""What a host is pretrained on: span corruption, masked tokens, the next token, or a teacher.
 
 Each objective turns rows of token ids into a batch and a batch into a loss. Sources: span
 corruption, Raffel et al. 2020 (arXiv 1910.10683, section 3.1.4); masked tokens with the 80/10/10
-rule, Devlin et al. 2019 (arXiv 1810.04805, section 3.1), drawn anew in every epoch as in RoBERTa.
+rule, Devlin et al. 2019 (arXiv 1810.04805, section 3.1), drawn anew in every epoch as in RoBERTa;
+a teacher's hidden states, TinyBERT (Jiao et al. 2020, arXiv 1909.10351, equation 8).
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class Objective(Protocol):
         """Return the tensors of one step, padded on the right; `rows` hold int64 token ids."""
 
     def loss(self, model: Any, batch: Batch) -> Tensor:
-        """Return the mean loss over the batch's target tokens, a scalar in nats."""
+        """Return the mean loss over the batch's target tokens, a scalar; in nats where tokens are
+        named."""
 
 
 class SpanCorruption:
@@ -178,6 +180,58 @@ class NextToken:
             input_ids=batch["input_ids"], use_cache=False
         ).last_hidden_state  # (batch, tokens, width)
         return _loss_at(states[:, :-1], batch["labels"][:, 1:], model.get_output_embeddings())
+
+
+class Taught(nn.Module):
+    """An encoder beside its teacher, and a linear map from its states to the teacher's.
+
+    Neither the teacher nor the map is a part of the host that is made.
+    """
+
+    def __init__(self, encoder: nn.Module, teacher: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.teacher = encoder, teacher.requires_grad_(False)
+        self.map = nn.Linear(_width(encoder), _width(teacher))
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Mean squared error of the teacher's states, which have variance 1 in every token: 1 when
+        nothing is learnt."""
+        given = {"input_ids": input_ids, "attention_mask": attention_mask}
+        here = attention_mask.bool()  # (batch, tokens)
+        with torch.no_grad():
+            wanted = self.teacher(**given).last_hidden_state[here]  # (tokens, width)
+            wanted = nn.functional.layer_norm(wanted, wanted.shape[-1:])
+        found = self.map(self.encoder(**given).last_hidden_state[here])
+        return nn.functional.mse_loss(found, wanted)
+
+
+class TeacherStates:
+    """The last hidden state of a teacher is learnt at every token, special ones included.
+
+    Args:
+        pad, start, end: ids of padding, and of what is put before and after every row.
+    """
+
+    name = "teacher-states"
+
+    def __init__(self, pad: int, start: int, end: int) -> None:
+        self.pad, self.start, self.end = pad, start, end
+
+    def batch(self, rows: Sequence[Ids], rng: np.random.Generator) -> Batch:
+        whole = [np.concatenate([[self.start], row, [self.end]]) for row in rows]
+        lengths = torch.tensor([len(row) for row in whole])
+        inputs = _padded(whole, self.pad)
+        mask = (torch.arange(inputs.shape[1]) < lengths[:, None]).long()  # (batch, tokens)
+        return {"input_ids": inputs, "attention_mask": mask}
+
+    def loss(self, model: Any, batch: Batch) -> Tensor:
+        loss: Tensor = model(**batch)
+        return loss
+
+
+def _width(encoder: Any) -> int:
+    width: int = encoder.config.hidden_size
+    return width
 
 
 def _loss_at(states: Tensor, labels: Tensor, head: nn.Module) -> Tensor:

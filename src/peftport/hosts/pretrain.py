@@ -1,4 +1,4 @@
-"""Make a host from text: from scratch, or continued from another host.
+"""Make a host from text: from scratch, continued from another host, or taught by one.
 
 An encoder without a head that names tokens (a sentence encoder, say) gets a new one for the
 training, tied to its embeddings, and is saved without it, as the encoder that it was.
@@ -22,7 +22,14 @@ from peftport.hosts.fingerprint import fingerprint, read_header, weight_files
 from peftport.hosts.geometry import Geometry, geometry_of
 from peftport.hosts.host import load_tokenizer, quiet_transformers
 from peftport.hosts.lab import RECORD
-from peftport.hosts.objectives import MaskedTokens, NextToken, Objective, SpanCorruption
+from peftport.hosts.objectives import (
+    MaskedTokens,
+    NextToken,
+    Objective,
+    SpanCorruption,
+    Taught,
+    TeacherStates,
+)
 from peftport.hosts.scratch import Sizes, family_entry, new_model, new_tokenizer
 from peftport.hosts.source import find_host, geometry_in
 from peftport.hosts.texts import read_texts, token_rows
@@ -66,6 +73,7 @@ class Start:
     """What is trained: `model` is what the loss needs, `saved` what becomes the host.
 
     parent: name and fingerprint of the host that is continued; None from scratch.
+    teacher: name and fingerprint of the host whose states are learnt, if any.
     """
 
     model: Any
@@ -73,6 +81,7 @@ class Start:
     tokenizer: Any
     geometry: Geometry
     parent: dict[str, str] | None = None
+    teacher: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,7 @@ def pretrain(
     *,
     family: str | None = None,
     origin: str | None = None,
+    teacher: str | None = None,
     sizes: Sizes | None = None,
     cased: bool = False,
     text_column: str | None = None,
@@ -103,6 +113,7 @@ def pretrain(
         text: a `.txt`, Parquet, CSV, TSV, JSONL or JSON file, or a folder of them.
         family: of a new host; or else
         origin: the host that is continued, with its own tokenizer.
+        teacher: an encoder whose hidden states a new encoder learns, with its tokenizer.
         sizes: of a new host.
         cased: a new host's tokenizer keeps upper case letters.
         text_column: in files with columns.
@@ -110,7 +121,7 @@ def pretrain(
 
     Raises:
         BadInput: both or neither of family and origin, an unknown one, sizes for a host that has
-            its own, no text or less than a batch, or `out` exists.
+            its own, a teacher that cannot teach, no text or less than a batch, or `out` exists.
         RunFailed: the loss was not finite.
     """
     refuse_existing(out)
@@ -118,19 +129,23 @@ def pretrain(
         raise BadInput("give either a family, for a new host, or a host to continue from.")
     if origin is not None and (sizes is not None or cased):
         raise BadInput(f"{origin} has its sizes and its tokenizer; give them with a family only.")
+    if teacher is not None:
+        _require_teachable(family, teacher, sizes, cased)
     if family is not None:
         family_entry(family)
     else:
         geometry_in(find_host(str(origin)).files(weights=False), str(origin))
     files = read_texts(text, text_column)
     texts = [each for file in files for each in file.texts]
-    if family is not None:
+    if family is not None and teacher is not None:
+        start = taught(family, teacher, sizes or Sizes(), settings.seed)
+    elif family is not None:
         start = from_scratch(family, texts, sizes or Sizes(), cased, settings.seed)
     else:
         start = continued(str(origin), settings.seed)
     require_positions(start, settings.length)
     rate = settings.learning_rate or (CONTINUED if start.parent else FROM_SCRATCH)
-    objective = objective_for(start.tokenizer, start.geometry)
+    objective = objective_for(start)
     rows = token_rows(texts, start.tokenizer, settings.length)
     losses = train(
         start.model.to(device),
@@ -144,6 +159,7 @@ def pretrain(
     )
     record = {
         "from": start.parent,
+        **({"teacher": start.teacher} if start.teacher else {}),
         "objective": objective.name,
         "text": [file.record() for file in files],
         "tokens": sum(len(row) for row in rows),
@@ -162,6 +178,35 @@ def from_scratch(family: str, texts: list[str], sizes: Sizes, cased: bool, seed:
     model = new_model(family, sizes, tokenizer, seed)
     geometry = geometry_of(model.config.to_dict(), f"of family {family}")
     return Start(model, model, tokenizer, geometry)
+
+
+def taught(family: str, teacher: str, sizes: Sizes, seed: int) -> Start:
+    """A new encoder with random weights beside its teacher, whose tokenizer it takes.
+
+    Raises:
+        BadInput: the teacher is no encoder.
+    """
+    folder = find_host(teacher).files()
+    tokenizer = load_tokenizer(folder, teacher)
+    encoder = new_model(family, sizes, tokenizer, seed).base_model
+    geometry = geometry_of(encoder.config.to_dict(), f"of family {family}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Taught(encoder, _loaded("AutoModel", folder, teacher, add_pooling_layer=False))
+    mark = {"name": teacher, "fingerprint": fingerprint(folder)}
+    return Start(model, encoder, tokenizer, geometry, teacher=mark)
+
+
+def _require_teachable(family: str | None, teacher: str, sizes: Sizes | None, cased: bool) -> None:
+    """Raise BadInput unless an encoder teaches a new one, which has no tokenizer of its own."""
+    kind = geometry_in(find_host(teacher).files(weights=False), teacher).kind
+    if family is None or family_entry(family)["kind"] != "encoder" or kind != "encoder":
+        raise BadInput(
+            f"a teacher is an encoder that teaches a new encoder: {teacher} is of kind {kind}, and "
+            f"the new host is {f'of family {family}' if family else 'none'}."
+        )
+    if cased or (sizes is not None and sizes.vocabulary != Sizes().vocabulary):
+        raise BadInput("a host with a teacher takes its tokenizer: give no vocabulary or --cased.")
 
 
 def continued(origin: str, seed: int) -> Start:
@@ -190,12 +235,16 @@ def continued(origin: str, seed: int) -> Start:
     return Start(model, saved, tokenizer, geometry, parent)
 
 
-def objective_for(tokenizer: Any, geometry: Geometry) -> Objective:
+def objective_for(start: Start) -> Objective:
     """What a host of this kind is pretrained on, with its tokenizer's special tokens.
 
     Raises:
         BadInput: the tokenizer lacks a token that the objective needs.
     """
+    tokenizer, geometry = start.tokenizer, start.geometry
+    if start.teacher is not None:
+        around = (_id(tokenizer, "cls", "bos"), _id(tokenizer, "sep", "eos"))
+        return TeacherStates(_id(tokenizer, "pad"), *around)
     if geometry.kind == "encoder-decoder":
         return SpanCorruption(
             sentinels(tokenizer), _id(tokenizer, "eos"), _id(tokenizer, "pad", "eos")
@@ -231,9 +280,9 @@ def sentinels(tokenizer: Any) -> list[int]:
 
 def require_positions(start: Start, length: int) -> None:
     """Raise BadInput when rows of `length` tokens, with special ones, pass the host's positions."""
-    limit = getattr(start.model.config, "max_position_embeddings", None)
+    limit = getattr(start.saved.config, "max_position_embeddings", None)
     if start.geometry.positions == "after-padding" and limit is not None:
-        limit -= start.model.config.pad_token_id + 1
+        limit -= start.saved.config.pad_token_id + 1
     if limit is not None and length + _SPECIAL > limit:
         raise BadInput(
             f"rows of {length} tokens and {_SPECIAL} special ones do not fit into the host's "
