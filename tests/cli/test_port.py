@@ -59,6 +59,23 @@ def test_the_way_of_pairing_layers_is_an_option_of_the_method(call, soft, lora, 
     assert (code, "port by gaussian: option 'layers': no such option" in error) == (2, True)
 
 
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_tokenizers_with_nothing_in_common_are_refused(
+    call, family, texts, tiny_host, tiny_continuation, tmp_path
+):
+    module, receiver, out = tmp_path / "module", tmp_path / "receiver", tmp_path / "out"
+    formats.save(made(host_in(tiny_host(family)), "lora"), module)
+    shutil.copytree(tiny_continuation(family), receiver)
+    tokenizer = read_json(receiver / "tokenizer.json")
+    nothing = {"type": "Replace", "pattern": {"Regex": "."}, "content": ""}
+    (receiver / "tokenizer.json").write_text(json.dumps(tokenizer | {"normalizer": nothing}))
+    asked = ("port", module, "--to", receiver, "--text", texts, "--out", out)
+    code, text, error = call(*asked, "--method", "procrustes")
+    assert (code, text) == (2, "")
+    assert "error: the two hosts' tokenizers have nothing in common on these texts" in error
+    assert not out.exists()
+
+
 def test_the_texts_of_the_task_are_taken_where_none_are_named(
     call, soft, lora, tiny_host, tiny_task
 ):

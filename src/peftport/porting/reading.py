@@ -196,12 +196,13 @@ def _places(
 ) -> tuple[Tensor, Tensor]:
     """Flat places of the tokens that end at the same character on both hosts, `most` of them."""
     widths = [max((len(ids) for ids, _ in side), default=0) for side in both]
-    pairs = [
-        (row * widths[0] + i, row * widths[1] + j)
-        for row, (origin, receiver) in enumerate(zip(*both, strict=True))
-        for i, j in aligned(origin[1], receiver[1])
-    ]
-    if not pairs:
+    pairs, of_text = [], False
+    for row, ((_, origin), (_, receiver)) in enumerate(zip(*both, strict=True)):
+        for i, j in aligned(origin, receiver):
+            pairs.append((row * widths[0] + i, row * widths[1] + j))
+            of_text = of_text or origin[i][1] > 0
+    read = any(end for side in both for _, spans in side for _, end in spans)
+    if not pairs or (read and not of_text):  # special tokens alone say nothing of a text
         raise BadInput(
             "the two hosts' tokenizers have nothing in common on these texts: no token of one "
             "ends where a token of the other does."
