@@ -110,7 +110,10 @@ class Peft(nn.Module):
         }[self.kind]
         host = auto.from_pretrained(job["host"], dtype=torch.float32)
         if job["module"]:
-            self.model = PeftModel.from_pretrained(host, job["module"], is_trainable=True)
+            lora = job["technique"] == "lora"
+            self.model = PeftModel.from_pretrained(host, job["module"], is_trainable=lora)
+            if not lora:  # peft refuses to load a prefix that is trained further
+                self.model.prompt_encoder.requires_grad_(True)
         elif job["technique"] == "lora":
             self.model = get_peft_model(host, LoraConfig(task_type=task, **job["options"]))
         else:

@@ -38,11 +38,10 @@ HERE = Path(__file__).parent
 
 def main() -> None:
     asked = arguments(__doc__ or "", {"all": "run all 36 scripts"}, hosts=[*places()])
-    found = {}
     for name in asked.hosts:
         with tempfile.TemporaryDirectory() as folder:
-            found[name] = Comparison(name, Path(folder), asked.quick, asked.all).measure()
-    save(asked.out, "study", {"hosts": found}, table(found))
+            found = Comparison(name, Path(folder), asked.quick, asked.all).measure()
+        save(asked.out, f"study-{name}", found, table(name, found))
 
 
 def specification(name: str, quick: bool, **changes: Any) -> dict[str, Any]:
@@ -83,10 +82,10 @@ class Comparison:
         donors = self.donors()
         jobs = self.jobs(donors)
         studies = [self.study(0)]
-        scripts = [(job, *self.script(job)) for job in jobs]
+        scripts = [(job, self.script(job)) for job in jobs]
         studies.append(self.study(1))
         total = self.runs / len(jobs)
-        wall, cpu = (total * sum(script[part] for script in scripts) for part in (1, 2))
+        wall = total * sum(seconds for _, seconds in scripts)
         with read_store(self.folder / "study-0") as store:
             rows = [row for row in store.rows()]
         accuracies = [
@@ -98,17 +97,14 @@ class Comparison:
                 "study": next(r["accuracy"] for r in rows if _same(r, job)),
                 "script_seconds": seconds,
             }
-            for job, seconds, _ in scripts
+            for job, seconds in scripts
         ]
         return {
             "runs": self.runs,
             "scripts": len(jobs),
             "script_seconds": wall,
-            "script_cpu_seconds": cpu,
-            "study_seconds": spread(found[0] for found in studies),
-            "study_cpu_seconds": spread(found[1] for found in studies),
-            "ratio": spread(wall / found[0] for found in studies),
-            "cpu_ratio": spread(cpu / found[1] for found in studies),
+            "study_seconds": spread(studies),
+            "ratio": spread(wall / seconds for seconds in studies),
             "cells": accuracies,
         }
 
@@ -124,14 +120,14 @@ class Comparison:
                 found[technique] = Module(Record.model_validate_json(record), load(tensors))
         return found
 
-    def run(self, data: dict[str, Any], out: str) -> tuple[float, float]:
+    def run(self, data: dict[str, Any], out: str) -> float:
         """`peftport study run`, two workers of one thread each."""
         file = self.folder / f"{out}.yaml"
         file.write_text(yaml.safe_dump(data))
         command = [sys.executable, "-m", "peftport", "study", "run", str(file)]
         return timed([*command, "--out", str(self.folder / out), "--workers", "2"])
 
-    def study(self, number: int) -> tuple[float, float]:
+    def study(self, number: int) -> float:
         """Time the study, with the donors in its store already."""
         folder, file = self.folder / f"study-{number}", self.folder / "whole.yaml"
         file.write_text(yaml.safe_dump(self.data))
@@ -144,7 +140,7 @@ class Comparison:
             db.execute("INSERT INTO donors SELECT * FROM other.donors")
         return self.run(self.data, folder.name)
 
-    def script(self, job: dict[str, Any]) -> tuple[float, float]:
+    def script(self, job: dict[str, Any]) -> float:
         """Time one script."""
         file = Path(job["result"]).with_suffix(".job.json")
         file.write_text(json.dumps(job))
@@ -238,27 +234,22 @@ def _same(row: dict[str, Any], job: dict[str, Any]) -> bool:
     return (row["technique"], row["condition"], row["budget"]) == wanted
 
 
-def table(found: dict[str, Any]) -> str:
+def table(name: str, host: dict[str, Any]) -> str:
     """The comparison in Markdown."""
-    rows = []
-    for name, host in found.items():
-        apart = [abs(run["script"] - run["study"]) for run in host["cells"]]
-        rows.append(
-            (
-                name,
-                f"{host['runs'] * 3600 / host['script_seconds']:,.0f}",
-                f"{host['runs'] * 3600 / host['study_seconds']['median']:,.0f}",
-                written(host["ratio"], 1),
-                written(host["cpu_ratio"], 1),
-                f"{host['scripts']} of {host['runs']}",
-                f"{sum(apart) / len(apart):.3f} (largest {max(apart):.3f})",
-            )
-        )
+    apart = [abs(run["script"] - run["study"]) for run in host["cells"]]
+    row = (
+        name,
+        f"{host['runs'] * 3600 / host['script_seconds']:,.0f}",
+        f"{host['runs'] * 3600 / host['study_seconds']['median']:,.0f}",
+        written(host["ratio"], 1),
+        f"{host['scripts']} of {host['runs']}",
+        f"{sum(apart) / len(apart):.3f} (largest {max(apart):.3f})",
+    )
     columns = (
-        *("host", "scripts, runs/h", "peftport study, runs/h", "ratio", "ratio of CPU time"),
+        *("host", "scripts, runs/h", "peftport study, runs/h", "ratio"),
         *("scripts that were run", "accuracies differ by, mean"),
     )
-    return as_table(columns, rows)
+    return as_table(columns, [row])
 
 
 if __name__ == "__main__":
