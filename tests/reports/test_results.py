@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from peftport.errors import BadInput
-from peftport.reports.results import COLUMNS, Cell, Results
+from peftport.reports.results import COLUMNS, Cell, Results, natural
 from synthetic_studies import Synthetic
 
 CELL = Cell("lora", "small", "small-tuned", "continuation", "films", "films", "copy")
@@ -40,6 +40,13 @@ def test_rows_from_a_file_with_gaps_are_tidied() -> None:
     assert list(tidy.columns) == list(COLUMNS)
     assert set(tidy.loc[tidy["condition"] == "host", "technique"]) == {""}
     assert tidy["accuracy"].dtype == float
+
+
+def test_hosts_with_numbers_come_by_their_size() -> None:
+    pairs = ["base → x16", "base → x2", "base → x1", "base-tuned → base", "9", "base"]
+    assert sorted(pairs, key=natural) == [
+        *("9", "base", "base → x1", "base → x2", "base → x16", "base-tuned → base"),
+    ]
 
 
 def test_a_series_holds_the_accuracies_seed_by_seed() -> None:

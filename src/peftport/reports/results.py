@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -52,6 +53,12 @@ class Cell(NamedTuple):
         if self.origin_task == self.task:
             return self.task
         return f"{self.origin_task} → {self.task}"
+
+
+def natural(name: str) -> tuple[str | int, ...]:
+    """A key that sorts x2 before x16: numbers by their size, all else by letters."""
+    parts = re.split(r"(\d+)", name)  # words and numbers in turn
+    return tuple(int(part) if place % 2 else part for place, part in enumerate(parts))
 
 
 @dataclass
@@ -116,7 +123,10 @@ class Results:
         return tuple(
             sorted(
                 (Cell(*row) for row in found),
-                key=lambda c: (order.get(c.relation, 9), c.pair, c.setting, c.method, c.technique),
+                key=lambda c: (
+                    *(order.get(c.relation, 9), natural(c.pair)),
+                    *(c.setting, c.method, c.technique),
+                ),
             )
         )
 
