@@ -97,6 +97,15 @@ def test_a_large_weight_is_decomposed_as_a_plain_one_is() -> None:
         assert torch.linalg.svdvals(basis.mT @ plain).min() > 0.999
 
 
+@pytest.mark.parametrize("rank", [0, 1, 100])
+def test_vectors_of_a_weight_of_low_rank_are_orthonormal(rank: int) -> None:
+    draw = torch.Generator().manual_seed(0)
+    weight = torch.randn(600, rank, generator=draw) @ torch.randn(rank, 700, generator=draw)
+    for basis in singular_vectors(weight, 64, draw):
+        assert torch.allclose(basis.mT @ basis, torch.eye(64), atol=1e-5)
+        assert basis.isfinite().all()
+
+
 def test_a_weight_in_bfloat16_has_the_singular_vectors_of_its_values() -> None:
     draw = torch.Generator().manual_seed(0)
     values = torch.arange(1, 601) ** -0.5  # they fall as slowly as those of pretrained weights

@@ -1,7 +1,7 @@
 """A host's fingerprint: the SHA-256 of its weights, whatever the sharding or file metadata.
 
 Of hosts larger than 4 GiB not every byte is read, which would take longer than a port does: 64
-pages of each tensor are. Training changes every tensor; a change of a few rows can be missed.
+pages of each tensor are. What training changes is seen there; a change of a few rows can be missed.
 """
 
 from __future__ import annotations

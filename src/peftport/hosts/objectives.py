@@ -140,9 +140,8 @@ class MaskedTokens:
         hidden = [self.hide(row, rng) for row in rows]
         inputs = _padded([seen for seen, _ in hidden], self.pad)
         labels = _padded([target for _, target in hidden], IGNORED)
-        lengths = torch.tensor([len(seen) for seen, _ in hidden])
-        mask = (torch.arange(inputs.shape[1]) < lengths[:, None]).long()  # (batch, tokens)
-        return {"input_ids": inputs, "attention_mask": mask, "labels": labels}
+        mask = _mask([seen for seen, _ in hidden])
+        return {"input_ids": inputs, "attention_mask": mask.long(), "labels": labels}
 
     def loss(self, model: Any, batch: Batch) -> Tensor:
         states = model.base_model(
@@ -168,9 +167,7 @@ class NextToken:
     def batch(self, rows: Sequence[Ids], rng: np.random.Generator) -> Batch:
         first = [] if self.start is None else [self.start]
         whole = [np.concatenate([first, row, [self.end]]).astype(np.int64) for row in rows]
-        lengths = torch.tensor([len(row) for row in whole])
-        inputs = _padded(whole, self.pad)
-        mask = torch.arange(inputs.shape[1]) < lengths[:, None]  # (batch, tokens)
+        inputs, mask = _padded(whole, self.pad), _mask(whole)
         labels = inputs.masked_fill(~mask, IGNORED)
         return {"input_ids": inputs, "attention_mask": mask.long(), "labels": labels}
 
@@ -219,10 +216,7 @@ class TeacherStates:
 
     def batch(self, rows: Sequence[Ids], rng: np.random.Generator) -> Batch:
         whole = [np.concatenate([[self.start], row, [self.end]]) for row in rows]
-        lengths = torch.tensor([len(row) for row in whole])
-        inputs = _padded(whole, self.pad)
-        mask = (torch.arange(inputs.shape[1]) < lengths[:, None]).long()  # (batch, tokens)
-        return {"input_ids": inputs, "attention_mask": mask}
+        return {"input_ids": _padded(whole, self.pad), "attention_mask": _mask(whole).long()}
 
     def loss(self, model: Any, batch: Batch) -> Tensor:
         loss: Tensor = model(**batch)
@@ -256,3 +250,9 @@ def _padded(rows: Sequence[Ids], pad: int) -> Tensor:
     for index, row in enumerate(rows):
         out[index, : len(row)] = row
     return torch.from_numpy(out)
+
+
+def _mask(rows: Sequence[Ids]) -> Tensor:
+    """Where rows that are padded on the right have a token: (rows, longest)."""
+    lengths = torch.tensor([len(row) for row in rows])
+    return torch.arange(int(lengths.max())) < lengths[:, None]
