@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -55,14 +55,39 @@ def recorded(folder: Path) -> int:
         return 0
 
 
-@pytest.fixture(scope="module")
-def cluster():
+@contextmanager
+def new_cluster():
     """Address, head and second node of a cluster."""
     # Ray's sockets have paths of at most 107 letters, which pytest's folders are too long for.
     folder = Path(tempfile.mkdtemp(prefix="ray"))
     with two_nodes(folder) as found:
         yield found
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with new_cluster() as found:
+        yield found
+
+
+@pytest.fixture
+def cluster_of_its_own():
+    """A cluster of which a node may be killed, given when both nodes have joined it."""
+    with new_cluster() as found:
+        executor = RayExecutor(found[0])
+        executor.warm()
+        wait_for_both(executor)
+        executor.stop()
+        yield found
+
+
+def wait_for_both(executor: RayExecutor) -> None:
+    """Return when both nodes take packs: the second one joins in its own time."""
+    limit = time.monotonic() + 30
+    while executor.free() != 2:
+        assert time.monotonic() < limit, "the second node has not joined"
+        time.sleep(0.1)
 
 
 @pytest.fixture
@@ -84,10 +109,7 @@ def events(executor: RayExecutor, until: int = 1, seconds: float = 60) -> list:
 
 
 def test_the_cluster_takes_a_pack_for_every_cpu_and_gives_readings_in_order(executor):
-    limit = time.monotonic() + 30
-    while executor.free() != 2:  # the second node joins in its own time
-        assert time.monotonic() < limit
-        time.sleep(0.1)
+    wait_for_both(executor)
     for number in (0, 1):
         executor.submit(work(number, order="sleep", seconds=1))
     assert executor.free() == 0
@@ -123,8 +145,8 @@ def test_an_error_of_the_pack_is_told_and_not_tried_again(executor):
     assert events(executor)[-1] == Broken(0, "the host is gone", "")
 
 
-def test_a_node_killed_in_the_middle_changes_nothing(study, tmp_path, cluster):
-    address, head, other = cluster
+def test_a_node_killed_in_the_middle_changes_nothing(study, tmp_path, cluster_of_its_own):
+    address, head, other = cluster_of_its_own
     spec = tmp_path / "study.yaml"
     spec.write_text(yaml.safe_dump(study.model_dump(mode="json", exclude_none=True)))
     command = [sys.executable, "-c", "from peftport.cli import main; main()", "study", "run"]
