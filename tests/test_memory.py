@@ -28,3 +28,27 @@ def test_a_buffer_taken_again_costs_no_new_pages():
     )
     first, again = map(int, done.stdout.split())
     assert again < first / 10
+
+
+COLLECTIONS = """
+import gc
+from peftport.memory import collect_rarely
+
+class Cycle:
+    def __init__(self):
+        self.me = self
+    def __del__(self):
+        print("looked for at the end")
+
+collect_rarely()
+before = gc.get_stats()[0]["collections"]
+kept = [Cycle(), *([] for _ in range(10_000))]
+print(gc.get_stats()[0]["collections"] - before, "collections")
+"""
+
+
+def test_cycles_are_not_looked_for_while_things_are_made_nor_when_the_process_ends():
+    done = subprocess.run(
+        [sys.executable, "-c", COLLECTIONS], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "0 collections\n"

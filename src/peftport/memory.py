@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import gc
 import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 _LARGEST = 2**31 - 1
+_COLLECT_AFTER = (20_000, 20, 50)
 
 
 def keep_freed_memory() -> None:
@@ -24,3 +27,14 @@ def keep_freed_memory() -> None:
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, _LARGEST)
         mallopt(_M_ARENA_MAX, 1)
+
+
+def collect_rarely() -> None:
+    """Have Python look for unreachable cycles rarely, and not once more when the process ends.
+
+    torch and transformers bring a million objects, none of which is ever garbage. As Python
+    comes, it goes through all of them time and again while they are imported, which takes a
+    quarter of the import, and once more at the end of the process, which takes a second.
+    """
+    gc.set_threshold(*_COLLECT_AFTER)
+    atexit.register(gc.freeze)

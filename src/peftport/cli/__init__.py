@@ -8,7 +8,7 @@ import typer
 
 from peftport.cli import assess, check, hosts, methods, port, study, test, train
 from peftport.errors import PeftportError
-from peftport.memory import keep_freed_memory
+from peftport.memory import collect_rarely, keep_freed_memory
 
 app = typer.Typer(
     name="peftport",
@@ -35,6 +35,7 @@ def main() -> None:
 
     log_to_stderr()
     keep_freed_memory()
+    collect_rarely()
     try:
         app()
     except PeftportError as error:

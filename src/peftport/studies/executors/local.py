@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -65,7 +66,8 @@ class LocalExecutor:
             return
         from multiprocessing import forkserver
 
-        self._context.set_forkserver_preload([self._entry.split(":")[0]])
+        first, entry = "peftport.studies.executors.preload", self._entry.split(":")[0]
+        self._context.set_forkserver_preload([first, entry])
         with _for_workers(self._threads):
             forkserver.ensure_running()
 
@@ -206,6 +208,7 @@ def _work(pipe: Connection, threads: int, entry: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     die_with_parent()
     load(entry)
+    gc.freeze()  # what is imported is never garbage
     while True:
         try:
             work: Work = pipe.recv()
