@@ -91,8 +91,9 @@ def _run_and_kill(nursery, study, folder, rng, killed) -> bool:
             deaths += 1
         elif rng.random() < 0.5:
             driver.kill(signal.SIGKILL)
+            if driver.wait() == 0:
+                return True  # it was faster than the signal
             killed["driver"] += 1
-            assert driver.wait() == -signal.SIGKILL
             return False
     assert driver.wait() == 0, driver.said()
     return True

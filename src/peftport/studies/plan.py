@@ -159,11 +159,12 @@ class Plan:
         """Every trajectory in exactly one pack of at most `spec.most_lanes`; donors come first.
 
         The packs depend on the specification alone, never on what is done already: a study that
-        was interrupted repeats the very computation that it lost.
+        was interrupted repeats the very computation that it lost. Those whose modules are ported
+        are apart from the others, which may wait for them.
         """
         groups: dict[tuple[object, ...], list[Arm]] = {}
-        for arm in self.arms:
-            key = (arm.needs_donor, arm.host, arm.technique, arm.task, arm.budgets)
+        for arm in sorted(self.arms, key=lambda arm: not arm.gives_donor):
+            key = (arm.gives_donor, arm.host, arm.technique, arm.task, arm.budgets)
             groups.setdefault(key, []).append(arm)
         number = 0
         for arms in groups.values():
