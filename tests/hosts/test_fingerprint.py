@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save, save_file
 from transformers import T5ForConditionalGeneration
 
 from peftport.errors import BadInput
-from peftport.hosts.fingerprint import fingerprint, read_header, weight_files
+from peftport.hosts.fingerprint import _fingerprint, fingerprint, read_header, weight_files
 from peftport.hosts.host import quiet_transformers
 
 FILE = "model.safetensors"
@@ -92,6 +92,7 @@ def test_names_types_and_shapes_count(folder):
 
 def test_large_hosts_are_sampled_and_a_trained_one_is_told_apart(folder, tmp_path, monkeypatch):
     whole = fingerprint(folder)
+    _fingerprint.cache_clear()  # it keeps the marks of files, however they were made
     monkeypatch.setattr("peftport.hosts.fingerprint._WHOLE", 0)
     monkeypatch.setattr("peftport.hosts.fingerprint._PAGE", 64)
     monkeypatch.setattr("peftport.hosts.fingerprint._PAGES", 3)

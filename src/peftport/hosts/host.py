@@ -15,6 +15,7 @@ from torch.nn import functional
 from peftport.errors import BadInput
 from peftport.hosts import attention
 from peftport.hosts.fingerprint import fingerprint, weight_files
+from peftport.hosts.fused import fuse
 from peftport.hosts.geometry import Geometry
 from peftport.hosts.precision import Precision, lower_products
 from peftport.hosts.source import find_host, geometry_in
@@ -165,6 +166,7 @@ def load_host(name: str, device: str | torch.device = "cpu", precision: Precisio
     mark = fingerprint(folder)
     model = _load_model(folder, geometry, name).to(device)
     model.requires_grad_(False)
+    fuse(model)
     model.eval()
     _check_insertion_points(model, geometry, name)
     if precision == "bf16":

@@ -1,0 +1,51 @@
+"""A frozen host's activations and norms in fewer passes over memory, by the same formulas.
+
+transformers writes them as chains of operations, each of which reads and writes every state, and
+each of which is gone through again backwards. On small hosts they take as long as the products.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def fuse(model: nn.Module) -> None:
+    """Replace what a fused form exists for; the model's weights must be frozen."""
+    from transformers.activations import NewGELUActivation
+
+    for module in list(model.modules()):
+        for name, part in module.named_children():
+            if isinstance(part, NewGELUActivation):
+                setattr(module, name, nn.GELU(approximate="tanh"))
+            elif _is_rms_norm(part):
+                part.forward = partial(RmsNorm.apply, part.weight, part.variance_epsilon)
+
+
+def _is_rms_norm(module: Any) -> bool:
+    """T5's norm, and Llama's and its descendants': no mean, no bias."""
+    name = type(module).__name__
+    return name in ("T5LayerNorm", "LlamaRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")
+
+
+class RmsNorm(torch.autograd.Function):
+    """states / rms(states) * weight (Zhang & Sennrich 2019, arXiv 1910.07467), without a gradient
+    for the weight. weight (width,), states (..., width)."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, epsilon: float, states: Tensor) -> Tensor:
+        square = torch.linalg.vecdot(states, states)  # (...)
+        inverse = square.div_(states.shape[-1]).add_(epsilon).rsqrt_().unsqueeze(-1)
+        normed = states * inverse  # (..., width)
+        ctx.save_for_backward(weight, normed, inverse)
+        return normed * weight
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, Tensor]:
+        weight, normed, inverse = ctx.saved_tensors
+        scaled = gradient * weight  # (..., width)
+        along = torch.linalg.vecdot(scaled, normed).div_(normed.shape[-1]).unsqueeze(-1)
+        return None, None, scaled.addcmul_(normed, along, value=-1).mul_(inverse)
