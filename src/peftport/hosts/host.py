@@ -53,6 +53,13 @@ class Host:
     geometry: Geometry
     fingerprint: str
     position_shift: int = field(default=0, repr=False)
+    _parts: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def part(self, path: str) -> Any:
+        """The submodule of the model at `path`; found once, for modules are attached every step."""
+        if path not in self._parts:
+            self._parts[path] = self.model.get_submodule(path)
+        return self._parts[path]
 
     @property
     def device(self) -> torch.device:

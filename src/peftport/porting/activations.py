@@ -158,7 +158,7 @@ def _watched(
                 attentions.add(point.rpartition(".")[0])
                 continue
             path = path_of(host.geometry, point)
-            handle = host.model.get_submodule(path).register_forward_hook(hook(point))
+            handle = host.part(path).register_forward_hook(hook(point))
             stack.callback(handle.remove)
         stack.enter_context(_watched_attentions(host, attentions, set(points), see))
         yield
@@ -181,7 +181,7 @@ def _watched_attentions(
 
     with ExitStack() as stack:
         for attention in attentions:
-            module = host.model.get_submodule(host.geometry.attentions[attention].path)
+            module = host.part(host.geometry.attentions[attention].path)
             stack.enter_context(watch_attention(module, watcher(attention)))
         yield
 

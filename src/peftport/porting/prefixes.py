@@ -73,7 +73,7 @@ def attended(
                 def see(found: Attended, name: str = name, places: Rows = part) -> None:
                     kept[name].append(_sampled(found, places.places[stack_of(name)]))
 
-                module = host.model.get_submodule(attention.path)
+                module = host.part(attention.path)
                 stack.enter_context(watch_attention(module, see))
             run(host, part)
     made = {}
@@ -103,7 +103,7 @@ def _bias(host: Host, attention: Attention, length: int, columns: Tensor) -> Ten
         return None
     from peftport.hosts.attention import Prefix
 
-    owner = host.model.get_submodule(attention.bias)
+    owner = host.part(attention.bias)
     empty = torch.empty(1, 1, length, 1)
     with torch.no_grad():
         bias = Prefix(empty, empty, owner).position_bias(int(columns.max()) + 1)
@@ -114,7 +114,7 @@ def _bias(host: Host, attention: Attention, length: int, columns: Tensor) -> Ten
 def out_weight(host: Host, attention: str) -> Tensor:
     """Weight of the linear layer that follows an attention: (width, heads * head_dim)."""
     linear = host.geometry.linears[f"{attention}.o"]
-    weight: Tensor = host.model.get_submodule(linear.path).weight.detach().float().cpu()
+    weight: Tensor = host.part(linear.path).weight.detach().float().cpu()
     return weight.mT if linear.transposed else weight
 
 

@@ -140,7 +140,7 @@ def attach_bottlenecks(
             rewrites[host.geometry.linears[point].path] = _after(apply)
         else:
             block = host.geometry.blocks[point]
-            norm = host.model.get_submodule(block.path) if block.norm else None
+            norm = host.part(block.path) if block.norm else None
             rewrites[block.path] = _after(apply) if norm is None else _around_norm(apply, norm)
     return hooked(host, rewrites)
 

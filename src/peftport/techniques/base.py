@@ -80,7 +80,7 @@ def hooked(host: Host, rewrites: Mapping[str, Rewrite]) -> Iterator[None]:
 
     with ExitStack() as stack:
         for path, rewrite in rewrites.items():
-            handle = host.model.get_submodule(path).register_forward_hook(as_hook(rewrite))
+            handle = host.part(path).register_forward_hook(as_hook(rewrite))
             stack.callback(handle.remove)
         yield
 

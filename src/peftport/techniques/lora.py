@@ -88,8 +88,8 @@ class Lora(Technique):
 
             return rewrite
 
-        points = targets(config, host.geometry)
-        return hooked(host, {linear.path: change(point) for point, linear in points.items()})
+        points = (n.removesuffix(".lora_A") for n in parameters if n.endswith(".lora_A"))
+        return hooked(host, {host.geometry.linears[p].path: change(p) for p in points})
 
 
 def targets(config: LoraConfig, geometry: Geometry) -> dict[str, Linear]:

@@ -129,8 +129,8 @@ def prefixed(
 
     with ExitStack() as stack:
         for point, attention in points.items():
-            module = host.model.get_submodule(attention.path)
-            bias = host.model.get_submodule(attention.bias) if attention.bias else None
+            module = host.part(attention.path)
+            bias = host.part(attention.bias) if attention.bias else None
             keys = _by_head(parameters[f"{point}.keys"], attention)
             values = _by_head(parameters[f"{point}.values"], attention)
             set_prefix(module, Prefix(keys, values, bias))
