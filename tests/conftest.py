@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
+# Nothing outside the tests' own folders is read or written.
+os.environ["PEFTPORT_CACHE"] = tempfile.mkdtemp(prefix="peftport-tests-")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"

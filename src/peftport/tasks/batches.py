@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from peftport.errors import BadInput
 from peftport.tasks.task import Task
+from peftport.tasks.tokens import WORTH_KEEPING, Tokens, kept, name_of
 
 Integers = npt.NDArray[np.integer[Any]]
 
@@ -158,23 +160,33 @@ def encode_texts(
             f"the tokenizer {type(tokenizer).__name__} is not a fast one (no tokenizer.json), "
             "which peftport needs to cut long texts."
         )
-    writer = _Writer(tokenizer, task, kind)
-    pieces: list[npt.NDArray[np.int32]] = []
-    for start in range(0, len(texts), _CHUNK):
-        for ids in writer.rows(list(texts[start : start + _CHUNK])):
-            pieces.append(np.asarray(ids, dtype=np.int32))
-    lengths = np.fromiter((len(piece) for piece in pieces), dtype=np.int64, count=len(pieces))
+    make = partial(_tokenised, tokenizer, task, texts, kind)
+    if len(texts) < WORTH_KEEPING:
+        lengths, tokens = make()
+    else:
+        lengths, tokens = kept(name_of(tokenizer, task, texts, kind), make)
     if not lengths.all():
         text = texts[int(lengths.argmin())]
         raise BadInput(f"task {task.name}: the {called} text {text!r} gives no token on this host.")
     pad = tokenizer.pad_token_id
     known = np.asarray(labels)
     return Encoded(
-        tokens=np.concatenate(pieces),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        tokens=tokens,
+        offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
         labels=known.astype(np.int64 if known.ndim == 1 else np.float32),
         pad=0 if pad is None else pad,
     )
+
+
+def _tokenised(tokenizer: Any, task: Task, texts: Sequence[str], kind: str) -> Tokens:
+    """Tokens of each text, (texts,), and all tokens, within the template."""
+    writer = _Writer(tokenizer, task, kind)
+    pieces: list[npt.NDArray[np.int32]] = []
+    for start in range(0, len(texts), _CHUNK):
+        for ids in writer.rows(list(texts[start : start + _CHUNK])):
+            pieces.append(np.asarray(ids, dtype=np.int32))
+    lengths = np.fromiter((len(piece) for piece in pieces), dtype=np.int32, count=len(pieces))
+    return lengths, np.concatenate(pieces)
 
 
 class _Writer:
