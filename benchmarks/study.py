@@ -110,7 +110,7 @@ class Comparison:
 
     def donors(self) -> dict[str, Module]:
         """Train the donors, each once; the store that they are in is kept for the studies."""
-        changes = {"conditions": ["ported"], "budgets": [0], "limit_test": 16}
+        changes = {"conditions": ["ported"], "budgets": [0]}
         self.run(specification(self.name, self.quick, **changes), "donors")
         found = {}
         with sqlite3.connect(self.folder / "donors" / NAME) as db:
@@ -138,7 +138,12 @@ class Comparison:
         with sqlite3.connect(folder / NAME) as db:
             db.execute("ATTACH ? AS other", (str(self.folder / "donors" / NAME),))
             db.execute("INSERT INTO donors SELECT * FROM other.donors")
-        return self.run(self.data, folder.name)
+        seconds = self.run(self.data, folder.name)
+        with sqlite3.connect(folder / NAME) as db:
+            (donors,) = db.execute("SELECT count(*) FROM donors").fetchone()
+        if donors != len(self.data["techniques"]):
+            raise SystemExit("the study trained donors of its own: it was not given its own ones")
+        return seconds
 
     def script(self, job: dict[str, Any]) -> float:
         """Time one script."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -154,7 +156,12 @@ def run(
     made = EXECUTORS.get(executor).from_options(Options(workers, threads, address, gpus))
     say(f"study {loaded.name} in {folder}")
     outcome = run_study(
-        loaded, folder, made, retry_failed=retry == "failed", progress=Lines(sys.stderr)
+        loaded,
+        folder,
+        made,
+        retry_failed=retry == "failed",
+        progress=Lines(sys.stderr),
+        meanwhile=partial(import_module, "peftport.reports.page"),
     )
     page = None
     if outcome.done and not outcome.interrupted:

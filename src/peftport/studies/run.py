@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,7 @@ def run_study(
     *,
     retry_failed: bool = False,
     progress: Progress | None = None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> Outcome:
     """Run what is missing of a study; begin it if `folder` holds none.
 
@@ -59,6 +60,7 @@ def run_study(
     Args:
         folder: of the store; made if need be.
         retry_failed: also do again what has failed.
+        meanwhile: called while the workers import what they need, which takes seconds.
 
     Raises:
         BadInput: the specification names what cannot be found or combined, `folder` holds
@@ -73,6 +75,8 @@ def run_study(
         identity = Identity(plan, *facts.marks())
         identity.check_unique()
         _make_folder(folder)
+        if meanwhile is not None:
+            meanwhile()
         with _interrupts() as interrupted, driver_lock(folder), _open(folder, spec, facts) as store:
             schedule = Schedule(
                 plan, identity, store.statuses(), store.donor_statuses(), retry_failed
