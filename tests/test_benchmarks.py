@@ -15,6 +15,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 QUICK = {
+    "start": [],
     "lanes": ["--hosts", "lab"],
     "growth": [],
     "where": ["--hosts", "lab"],
