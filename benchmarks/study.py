@@ -14,6 +14,8 @@ import json
 import sqlite3
 import sys
 import tempfile
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ RATES = {"adapter": 0.003, "compacter": 0.01, "lora": 0.003, "prefix": 0.03}
 OPTIONS: dict[str, dict[str, Any]] = {"adapter": {}, "compacter": {}, "lora": {}, "prefix": {}}
 SMALL = {"adapter": {"reduction": 4}, "compacter": {"reduction": 4}}
 HERE = Path(__file__).parent
+PHASES = ("until the first row", "until the last row", "report and end")
 
 
 def main() -> None:
@@ -81,9 +84,10 @@ class Comparison:
         """Interleave the two sides: the study once before and once after the scripts."""
         donors = self.donors()
         jobs = self.jobs(donors)
-        studies = [self.study(0)]
+        phases = [self.study(0)]
         scripts = [(job, self.script(job)) for job in jobs]
-        studies.append(self.study(1))
+        phases.append(self.study(1))
+        studies = [sum(each.values()) for each in phases]
         total = self.runs / len(jobs)
         wall = total * sum(seconds for _, seconds in scripts)
         with read_store(self.folder / "study-0") as store:
@@ -104,6 +108,7 @@ class Comparison:
             "scripts": len(jobs),
             "script_seconds": wall,
             "study_seconds": spread(studies),
+            "phases": {name: spread(each[name] for each in phases) for name in PHASES},
             "ratio": spread(wall / seconds for seconds in studies),
             "cells": accuracies,
         }
@@ -127,8 +132,8 @@ class Comparison:
         command = [sys.executable, "-m", "peftport", "study", "run", str(file)]
         return timed([*command, "--out", str(self.folder / out), "--workers", "2"])
 
-    def study(self, number: int) -> float:
-        """Time the study, with the donors in its store already."""
+    def study(self, number: int) -> dict[str, float]:
+        """Seconds of each phase of the study, with the donors in its store already."""
         folder, file = self.folder / f"study-{number}", self.folder / "whole.yaml"
         file.write_text(yaml.safe_dump(self.data))
         spec = load_spec(str(file))
@@ -138,12 +143,15 @@ class Comparison:
         with sqlite3.connect(folder / NAME) as db:
             db.execute("ATTACH ? AS other", (str(self.folder / "donors" / NAME),))
             db.execute("INSERT INTO donors SELECT * FROM other.donors")
-        seconds = self.run(self.data, folder.name)
+        begun = time.time()
+        whole = self.run(self.data, folder.name)
         with sqlite3.connect(folder / NAME) as db:
             (donors,) = db.execute("SELECT count(*) FROM donors").fetchone()
+            ends = db.execute("SELECT min(finished), max(finished) FROM runs").fetchone()
         if donors != len(self.data["techniques"]):
             raise SystemExit("the study trained donors of its own: it was not given its own ones")
-        return seconds
+        first, last = (datetime.fromisoformat(end).timestamp() - begun for end in ends)
+        return dict(zip(PHASES, (first, last - first, whole - last), strict=True))
 
     def script(self, job: dict[str, Any]) -> float:
         """Time one script."""
@@ -249,10 +257,12 @@ def table(name: str, host: dict[str, Any]) -> str:
         written(host["ratio"], 1),
         f"{host['scripts']} of {host['runs']}",
         f"{sum(apart) / len(apart):.3f} (largest {max(apart):.3f})",
+        " + ".join(f"{host['phases'][phase]['median']:.1f}" for phase in PHASES),
     )
     columns = (
         *("host", "scripts, runs/h", "peftport study, runs/h", "ratio"),
         *("scripts that were run", "accuracies differ by, mean"),
+        f"the study's seconds: {', '.join(PHASES)}",
     )
     return as_table(columns, [row])
 
