@@ -5,7 +5,7 @@ are given to both sides; data, steps, batch size and test rows are the same. Unl
 given, 12 of the 36 scripts are run, one for each technique and budget, their conditions in turn;
 the other conditions, which do the same work, are taken to last as long.
 
-    python benchmarks/study.py [--quick] [--all] [--hosts lab mini minilm]
+    python benchmarks/study.py [--quick] [--all] [--bf16] [--hosts lab mini minilm]
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,19 @@ PHASES = ("until the first row", "until the last row", "report and end")
 
 
 def main() -> None:
-    asked = arguments(__doc__ or "", {"all": "run all 36 scripts"}, hosts=[*places()])
+    flags = {
+        "all": "run all 36 scripts",
+        "bf16": "the study multiplies in bfloat16; scripts stay in single precision",
+    }
+    asked = arguments(__doc__ or "", flags, hosts=[*places()])
     for name in asked.hosts:
+        label = f"{name}-bf16" if asked.bf16 else name
         with tempfile.TemporaryDirectory() as folder:
-            found = Comparison(name, Path(folder), asked.quick, asked.all).measure()
-        save(asked.out, f"study-{name}", found, table(name, found))
+            found = Comparison(name, Path(folder), asked.quick, asked.all, asked.bf16).measure()
+        save(asked.out, f"study-{label}", found, table(label, found))
 
 
-def specification(name: str, quick: bool, **changes: Any) -> dict[str, Any]:
+def specification(name: str, quick: bool, bf16: bool = False, **changes: Any) -> dict[str, Any]:
     """The study, as its YAML says it."""
     place, options = places()[name], OPTIONS | (SMALL if name == "lab" else {})
     if quick:
@@ -64,7 +70,10 @@ def specification(name: str, quick: bool, **changes: Any) -> dict[str, Any]:
         "budgets": [0, 2] if quick else [0, 30, 200],
         "seeds": 1,
         "donor_steps": 4 if quick else 200,
-        "training": {"learning_rates": {technique: RATES[technique] for technique in options}},
+        "training": {
+            "learning_rates": {technique: RATES[technique] for technique in options},
+            **({"precision": "bf16"} if bf16 else {}),
+        },
         **({"limit_test": 32} if quick else {}),
         **changes,
     }
@@ -73,9 +82,10 @@ def specification(name: str, quick: bool, **changes: Any) -> dict[str, Any]:
 class Comparison:
     """Both sides on one host."""
 
-    def __init__(self, name: str, folder: Path, quick: bool, every: bool) -> None:
-        self.name, self.folder, self.quick, self.every = name, folder, quick, every
-        self.data = specification(name, quick)
+    def __init__(self, name: str, folder: Path, quick: bool, every: bool, bf16: bool) -> None:
+        self.folder, self.every = folder, every
+        self.specification = partial(specification, name, quick, bf16)
+        self.data = self.specification()
         self.place = places()[name]
         self.host = load_host(self.place["receiver"])
         self.task = load_task(self.place["task"], limit_test=self.data.get("limit_test"))
@@ -116,7 +126,7 @@ class Comparison:
     def donors(self) -> dict[str, Module]:
         """Train the donors, each once; the store that they are in is kept for the studies."""
         changes = {"conditions": ["ported"], "budgets": [0]}
-        self.run(specification(self.name, self.quick, **changes), "donors")
+        self.run(self.specification(**changes), "donors")
         found = {}
         with sqlite3.connect(self.folder / "donors" / NAME) as db:
             for technique, record, tensors in db.execute(
