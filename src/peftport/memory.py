@@ -33,8 +33,8 @@ def collect_rarely() -> None:
     """Have Python look for unreachable cycles rarely, and not once more when the process ends.
 
     torch and transformers bring a million objects, none of which is ever garbage. As Python
-    comes, it goes through all of them time and again while they are imported, which takes a
-    quarter of the import, and once more at the end of the process, which takes a second.
+    comes, it goes through all of them time and again while they are imported, and once more at
+    the end of the process.
     """
     gc.set_threshold(*_COLLECT_AFTER)
     atexit.register(gc.freeze)

@@ -38,6 +38,7 @@ def test_values_and_gradients_are_theirs(kind, scale):
     theirs = value_and_gradient(model, states)
     fuse(model)
     ours = value_and_gradient(model, states)
+    # Below zero GELU is a small difference of large terms, which the two round differently.
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=4e-6)
 

@@ -1,7 +1,7 @@
 """A frozen host's activations and norms in fewer passes over memory, by the same formulas.
 
 transformers writes them as chains of operations, each of which reads and writes every state, and
-each of which is gone through again backwards. On small hosts they take as long as the products.
+each of which is gone through again backwards.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from peftport.porting.means import Means
 
 _EXACT = 384
-"""Weights whose smaller side is no longer are decomposed exactly."""
+"""Weights whose smaller side is no longer, or is filled by the blocks, are decomposed exactly."""
 _MORE, _ROUNDS = 16, 2
 """Of the randomised decomposition: directions beyond the rank in a block, and further blocks."""
 

@@ -67,8 +67,8 @@ def name_of(tokenizer: Any, task: Task, texts: Sequence[str], kind: str) -> str:
 def _folder() -> Path:
     if given := os.environ.get("PEFTPORT_CACHE"):
         return Path(given) / "tokens"
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "peftport" / "tokens"
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(base, "peftport", "tokens")
 
 
 def _read(file: Path) -> Tokens | None:
