@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from families import ONE_OF_EACH_KIND
 from peftport.errors import RunFailed
+from peftport.tasks.batches import TEST_TOKENS
 from peftport.techniques.base import stack_lanes, take_lane
 from peftport.techniques.head import initial_head
 from peftport.training import class_logits, evaluate, evaluate_one, measure, readout_of, scores
+from peftport.training.evaluate import that_fit
 from tiny_runs import encoded, host_in, start_of, task_in
 
 CASE = "prefix"
@@ -83,3 +87,11 @@ def test_testing_builds_no_graph_and_changes_no_parameter(here):
     assert not scores(host, made, config, wanting, split, readout).requires_grad
     assert all(torch.equal(wanting[name], tensor) for name, tensor in kept.items())
     assert host.position_shift == 0
+
+
+def test_test_batches_on_a_gpu_are_as_large_as_its_memory_holds():
+    t5_base = SimpleNamespace(width=768, ffn=2048)
+    assert that_fit(80 * 10**9, t5_base) == 65_536  # more would gain nothing
+    assert that_fit(2 * 10**9, t5_base) == pytest.approx(that_fit(10**9, t5_base) * 2, abs=1)
+    assert that_fit(2 * 10**9, t5_base) * 4 * (16 * 768 + 4 * 2048) <= 10**9
+    assert that_fit(0, t5_base) == TEST_TOKENS

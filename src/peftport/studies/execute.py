@@ -38,7 +38,6 @@ from peftport.training.module import as_module
 # fork server imports them once for all workers.
 for _name in (
     "pyarrow.parquet",
-    "sklearn.metrics",
     "transformers.generation.utils",
     "transformers.models.auto.tokenization_auto",
 ):

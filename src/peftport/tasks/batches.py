@@ -24,6 +24,12 @@ from peftport.tasks.tokens import WORTH_KEEPING, Tokens, kept, name_of
 Integers = npt.NDArray[np.integer[Any]]
 
 MULTIPLE = 8
+"""Training batches are padded to a multiple of this; which rows they hold follows from it."""
+
+TEST_MULTIPLE = 2
+TEST_TOKENS = 3072
+"""What a test batch is padded to and how large it is: the fastest of what was tried on a CPU."""
+
 _CHUNK = 4096
 _CHARACTERS = 8
 _BUCKET_BATCHES = 4
@@ -73,7 +79,7 @@ class Encoded:
     def batch(self, rows: Integers, length: int | None = None) -> Batch:
         """Return `rows` in the given order, padded to `length` or to their longest, in eights."""
         lengths = self.lengths[rows]
-        longest = length or int(_in_eights(lengths.max()))
+        longest = length or int(_rounded_up(lengths.max()))
         columns = np.arange(longest)
         mask = columns < lengths[:, None]  # (rows, tokens)
         places = np.where(mask, self.offsets[rows][:, None] + columns, 0)  # (rows, tokens)
@@ -101,24 +107,24 @@ class Encoded:
             yield self.batch(rows, buckets[bucket][1])
 
     def evaluation_batches(
-        self, tokens_per_batch: int = 2048, lanes: int = 1
+        self, tokens_per_batch: int = TEST_TOKENS, lanes: int = 1
     ) -> Iterator[tuple[Integers, Batch]]:
         """Yield every row once, longest first, as many at a time as fit into `tokens_per_batch`.
 
-        A batch ends early before rows that are a quarter shorter than its longest.
+        A batch ends early before rows that are a tenth shorter than its longest.
         Returns pairs of row numbers (rows,) and their batch. With several lanes the batch holds
         the rows once for each lane, lane-major: (lanes * rows, tokens).
         """
         order = np.argsort(-self.lengths, kind="stable")
+        padded = _rounded_up(self.lengths[order], TEST_MULTIPLE)  # (all rows,)
         start = 0
         while start < len(order):
-            longest = int(_in_eights(self.lengths[order[start]]))
+            longest = int(padded[start])
             fitting = max(1, tokens_per_batch // (longest * lanes))
-            rows = order[start : start + fitting]
-            alike = np.count_nonzero(4 * _in_eights(self.lengths[rows]) > 3 * longest)
-            rows = rows[:alike]
+            alike = int(np.count_nonzero(10 * padded[start : start + fitting] > 9 * longest))
+            rows = order[start : start + alike]
             yield rows, self.batch(np.tile(rows, lanes), longest)
-            start += len(rows)
+            start += alike
 
 
 def encode(tokenizer: Any, task: Task, split: str, kind: str) -> Encoded:
@@ -264,9 +270,9 @@ def _closing_tokens(tokenizer: Any) -> int:
     return next((i for i, mark in enumerate(reversed(special)) if not mark), 0)
 
 
-def _in_eights(length: Any) -> Any:
-    """A length, or an array of lengths, rounded up to `MULTIPLE`."""
-    return -(-length // MULTIPLE) * MULTIPLE
+def _rounded_up(length: Any, multiple: int = MULTIPLE) -> Any:
+    """A length, or an array of lengths, rounded up to a multiple."""
+    return -(-length // multiple) * multiple
 
 
 def _buckets(lengths: Integers, batch_size: int) -> list[tuple[Integers, int]]:
@@ -276,7 +282,7 @@ def _buckets(lengths: Integers, batch_size: int) -> list[tuple[Integers, int]]:
     next in length, so that few rows are padded further than they need; rows of one padded length
     come in a mixed order, so that a file sorted by label is not cut by label.
     """
-    padded = _in_eights(lengths)
+    padded = _rounded_up(lengths)
     mixed = np.random.default_rng(len(lengths)).permutation(len(lengths))
     order = mixed[np.argsort(-padded[mixed], kind="stable")]
     least = _BUCKET_BATCHES * batch_size

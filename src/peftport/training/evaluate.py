@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from peftport.errors import RunFailed
+from peftport.tasks.batches import TEST_TOKENS
 from peftport.techniques.base import Parameters, Technique, lanes_of
 from peftport.training.metrics import Evaluation, measure
 from peftport.training.readout import Readout, class_logits
 
 if TYPE_CHECKING:
+    from peftport.hosts.geometry import Geometry
     from peftport.hosts.host import Host
     from peftport.tasks import Encoded
+
+_MOST_TOKENS = 65_536
 
 
 @torch.no_grad()
@@ -37,10 +41,28 @@ def scores(
     result = torch.zeros(lanes, len(encoded), readout.classes)
     attached = nullcontext() if technique is None else technique.attach(host, config, parameters)
     with attached:
-        for rows, batch in encoded.evaluation_batches(lanes=lanes):
+        for rows, batch in encoded.evaluation_batches(_tokens_at_once(host), lanes):
             logits = class_logits(host, batch, parameters, readout)  # (lanes * batch, classes)
             result[:, rows] = logits.view(lanes, -1, readout.classes).float().cpu()
     return result
+
+
+def _tokens_at_once(host: Host) -> int:
+    """Tokens of a test batch: as many as stay in a CPU's cache, or as a GPU's memory holds."""
+    if host.device.type != "cuda":
+        return TEST_TOKENS
+    free, _ = torch.cuda.mem_get_info(host.device)
+    return that_fit(free, host.geometry)
+
+
+def that_fit(memory: int, geometry: Geometry) -> int:
+    """Tokens whose states fit into half of so many bytes; no more than a GPU gains by.
+
+    A token's states in one layer, in single precision, are counted generously: sixteen as wide as
+    the host and four as wide as its feed-forward layer. Nothing is kept from layer to layer.
+    """
+    a_token = 4 * (16 * geometry.width + 4 * geometry.ffn)
+    return min(_MOST_TOKENS, max(TEST_TOKENS, memory // 2 // a_token))
 
 
 def evaluate(
