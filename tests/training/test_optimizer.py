@@ -12,7 +12,7 @@ from techniques.references import drawn
 
 SHAPES = {"a.weight": (3, 5), "a.bias": (5,), "b.weight": (2, 2, 4)}
 RATES = (1e-3, 3e-2, 0.5)
-LANES, STEPS = len(RATES), 40
+LANES, STEPS, WARMUP = len(RATES), 40, 7
 # Gradients far above, about and far below the norm at which they are clipped.
 SIZES = (30.0, 0.2, 1e-4)
 
@@ -31,7 +31,7 @@ def gradients(step: int) -> list[Parameters]:
 
 
 def warmup(step: int) -> float:
-    return min(1.0, (step + 1) / 7)
+    return min(1.0, (step + 1) / WARMUP)
 
 
 def give(optimizer: LaneAdamW, lanes: list[Parameters]) -> None:
@@ -60,10 +60,10 @@ def torch_ends(lane: int, clip: float | None, weight_decay: float) -> Parameters
 @pytest.mark.parametrize("clip", [None, 1.0, 0.05])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_every_lane_is_where_torch_would_bring_it(clip, weight_decay):
-    optimizer = LaneAdamW(stack_lanes(starts()), torch.tensor(RATES), clip, weight_decay)
+    optimizer = LaneAdamW(stack_lanes(starts()), torch.tensor(RATES), clip, weight_decay, WARMUP)
     for step in range(STEPS):
         give(optimizer, gradients(step))
-        optimizer.step(warmup(step))
+        optimizer.step()
     assert optimizer.alive.all()
     for lane in range(LANES):
         found, expected = (
@@ -78,7 +78,7 @@ def one_step(lanes: list[Parameters], clip: float | None) -> Tensor:
     """How far each lane's mean gradient went in one step, (lanes,)."""
     optimizer = LaneAdamW(stack_lanes(starts()), torch.tensor(RATES), clip)
     give(optimizer, lanes)
-    optimizer.step(1.0)
+    optimizer.step()
     return optimizer._mean.norm(dim=1) / 0.1
 
 
@@ -93,14 +93,14 @@ def test_a_lane_is_clipped_by_its_own_norm_alone():
 
 @pytest.mark.parametrize("broken", [torch.nan, torch.inf, -torch.inf])
 def test_one_number_that_is_not_finite_stops_its_lane_for_good_and_no_other(broken):
-    optimizer = LaneAdamW(stack_lanes(starts()), torch.tensor(RATES), 1.0, 0.1)
+    optimizer = LaneAdamW(stack_lanes(starts()), torch.tensor(RATES), 1.0, 0.1, WARMUP)
     for step in range(STEPS):
         lanes = gradients(step)
         if step == 3:
             before = take_lane(optimizer.parameters(), 1)
             lanes[1]["a.bias"][2] = broken
         give(optimizer, lanes)
-        optimizer.step(warmup(step))
+        optimizer.step()
     assert optimizer.alive.tolist() == [True, False, True]
     stopped = take_lane(optimizer.parameters(), 1)
     assert all(torch.equal(stopped[name], tensor) for name, tensor in before.items())
@@ -117,7 +117,7 @@ def test_the_parameters_are_the_start_by_name_and_the_start_is_left_alone():
     assert list(optimizer.parameters()) == list(start)
     assert all(torch.equal(t, start[name]) for name, t in optimizer.parameters().items())
     give(optimizer, gradients(0))
-    optimizer.step(1.0)
+    optimizer.step()
     assert all(torch.equal(tensor, kept[name]) for name, tensor in start.items())
     assert not torch.equal(optimizer.parameters()["a.bias"], kept["a.bias"])
 
@@ -125,6 +125,24 @@ def test_the_parameters_are_the_start_by_name_and_the_start_is_left_alone():
 def test_a_step_uses_up_its_gradient():
     optimizer = LaneAdamW(stack_lanes(starts()), torch.tensor(RATES))
     give(optimizer, gradients(0))
-    optimizer.step(1.0)
+    optimizer.step()
     assert optimizer.flat.grad is None
     assert optimizer.steps == 1
+
+
+@pytest.mark.parametrize(
+    ("warmup", "expected"),
+    [(4, [0.25, 0.5, 0.75, 1, 1, 1]), (1, [1] * 6), (0, [1] * 6)],
+)
+def test_the_learning_rate_rises_over_the_warmup_and_is_constant_from_then_on(warmup, expected):
+    """Under a constant gradient AdamW goes as far as the learning rate in every step."""
+    optimizer = LaneAdamW(stack_lanes(starts()), torch.tensor(RATES), None, warmup=warmup)
+    found = []
+    for _ in expected:
+        before = optimizer.flat.detach().clone()
+        give(optimizer, [{n: torch.ones_like(t) for n, t in lane.items()} for lane in starts()])
+        optimizer.step()
+        moved = (before - optimizer.flat.detach()).mean(1) / torch.tensor(RATES)  # (lanes,)
+        assert moved.max() - moved.min() < 1e-3
+        found.append(float(moved.mean()))
+    assert found == pytest.approx(expected, abs=1e-3)

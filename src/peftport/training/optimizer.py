@@ -21,12 +21,16 @@ class LaneAdamW:
     The tensors of every lane lie in one buffer (lanes, parameters), so that a step costs a few
     operations however many tensors the technique has.
 
-    Attributes: `flat`, all parameters (lanes, parameters); `alive`, (lanes,); `steps` taken so far.
+    Whatever changes from step to step is a tensor that is changed in place, the number of steps
+    too, so that a recorded step can be replayed.
+
+    Attributes: `flat`, all parameters (lanes, parameters); `alive`, (lanes,).
 
     Args:
         start: the modules' parameters with the lane axis; not changed.
         learning_rates: one per lane, (lanes,).
         clip: largest norm of a lane's gradient; None does not clip.
+        warmup: steps over which the learning rates rise from 0; they are constant afterwards.
     """
 
     def __init__(
@@ -35,15 +39,21 @@ class LaneAdamW:
         learning_rates: Tensor,
         clip: float | None = 1.0,
         weight_decay: float = 0.0,
+        warmup: int = 0,
     ) -> None:
         self._shapes = {name: tensor.shape for name, tensor in start.items()}
         flat = torch.cat([tensor.detach().flatten(1) for tensor in start.values()], dim=1)
         self.flat = flat.clone().requires_grad_()  # (lanes, parameters)
         self.alive = torch.ones(len(flat), dtype=torch.bool, device=flat.device)  # (lanes,)
         self._rates = learning_rates.to(flat)[:, None]  # (lanes, 1)
-        self._clip, self._decay = clip, weight_decay
+        self._clip, self._decay, self._warmup = clip, weight_decay, max(1, warmup)
         self._mean, self._square = torch.zeros_like(flat), torch.zeros_like(flat)
-        self.steps = 0
+        self._steps = torch.zeros((), dtype=torch.float64, device=flat.device)
+
+    @property
+    def steps(self) -> int:
+        """Steps taken so far."""
+        return int(self._steps)
 
     def parameters(self) -> Parameters:
         """The tensors by name, as views through which gradients reach the buffer."""
@@ -53,13 +63,10 @@ class LaneAdamW:
         return {name: part.view(shape) for (name, shape), part in named}
 
     @torch.no_grad()
-    def step(self, warmup: float) -> None:
+    def step(self) -> None:
         """Take one step from the gradients in the buffer and clear them.
 
         A lane whose gradient is not finite dies: it keeps its parameters from then on.
-
-        Args:
-            warmup: factor of all learning rates, between 0 and 1.
         """
         gradient = self.flat.grad
         assert gradient is not None
@@ -69,11 +76,12 @@ class LaneAdamW:
         gradient = torch.where(alive, gradient, 0.0)
         if self._clip is not None:
             gradient = gradient * torch.clamp(self._clip / (norm + 1e-6), max=1.0).nan_to_num(0.0)
-        self.steps += 1
+        self._steps += 1
         self._mean.lerp_(gradient, 1 - BETAS[0])
         self._square.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
-        mean = self._mean / (1 - BETAS[0] ** self.steps)
-        scale = (self._square / (1 - BETAS[1] ** self.steps)).sqrt_().add_(EPSILON)
-        rates = torch.where(alive, self._rates * warmup, 0.0)
+        mean = self._mean / (1 - BETAS[0] ** self._steps)
+        scale = (self._square / (1 - BETAS[1] ** self._steps)).sqrt_().add_(EPSILON)
+        risen = (self._steps / self._warmup).clamp(max=1.0)
+        rates = torch.where(alive, self._rates * risen, 0.0)
         self.flat.mul_(1 - rates * self._decay).sub_(rates * mean / scale)
         self.flat.grad = None

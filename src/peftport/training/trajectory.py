@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -13,12 +14,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from peftport.techniques.base import Parameters, Technique, lanes_of
+from peftport.training.graphs import replayed
 from peftport.training.optimizer import LaneAdamW
 from peftport.training.readout import Readout, class_logits
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
     from peftport.tasks import Encoded
+    from peftport.tasks.batches import Batch
 
 
 class Settings(BaseModel):
@@ -81,15 +84,21 @@ def trajectory(
     wanted = sorted(set(budgets))
     lanes = lanes_of(start)
     start = {name: tensor.to(host.device) for name, tensor in start.items()}
-    optimizer = LaneAdamW(start, torch.tensor(learning_rates), settings.clip, settings.weight_decay)
+    optimizer = LaneAdamW(
+        start,
+        torch.tensor(learning_rates),
+        settings.clip,
+        settings.weight_decay,
+        settings.warmup,
+    )
+    take_step = replayed(partial(_step, host, technique, config, optimizer, readout), host.device)
     died = torch.full((lanes,), -1, device=host.device)  # step of each lane's death
     total = torch.zeros(lanes, device=host.device)
     seconds, begin, before = 0.0, time.perf_counter(), 0
     batches = iter(encoded.training_batches(settings.batch_size, wanted[-1], seeds))
     for budget in wanted:
         for step in range(before, budget):
-            losses = _step(host, technique, config, optimizer, next(batches), readout, settings)
-            total += losses
+            total += take_step(next(batches))
             died = torch.where((died < 0) & ~optimizer.alive, step, died)
         seconds += time.perf_counter() - begin
         spent = max(1, budget - before)
@@ -109,9 +118,8 @@ def _step(
     technique: Technique,
     config: Any,
     optimizer: LaneAdamW,
-    batch: Any,
     readout: Readout,
-    settings: Settings,
+    batch: Batch,
 ) -> Tensor:
     """One step of every lane; returns the lanes' losses, (lanes,)."""
     parameters = optimizer.parameters()
@@ -120,8 +128,7 @@ def _step(
         rows = functional.cross_entropy(logits, batch.labels.to(host.device), reduction="none")
         losses = rows.view(len(optimizer.alive), -1).mean(1)  # (lanes,)
         losses.sum().backward()
-    warmup = min(1.0, (optimizer.steps + 1) / max(1, settings.warmup))
-    optimizer.step(warmup)
+    optimizer.step()
     return losses.detach()
 
 
