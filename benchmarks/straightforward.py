@@ -62,7 +62,7 @@ def main() -> None:
             use_cpu=not torch.cuda.is_available(),
         ),
         train_dataset=rows["train"],
-        data_collator=DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8),
+        data_collator=DataCollatorWithPadding(tokenizer),
     )
     if job["steps"]:
         trainer.train()
