@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ class Comparison:
     """Both sides on one host."""
 
     def __init__(self, name: str, folder: Path, quick: bool, every: bool, bf16: bool) -> None:
-        self.folder, self.every = folder, every
+        self.name, self.folder, self.quick, self.every = name, folder, quick, every
         self.specification = partial(specification, name, quick, bf16)
         self.data = self.specification()
         self.place = places()[name]
@@ -174,28 +174,12 @@ class Comparison:
 
     def jobs(self, donors: dict[str, Module]) -> list[dict[str, Any]]:
         """One job of each technique and budget, conditions in turn, or every one."""
-        files = self.rows()
-        kind = self.host.geometry.kind
-        tokens = None if kind == "encoder" else label_tokens(self.host.tokenizer, self.task, kind)
         made = []
         for index, technique in enumerate(donors):
             for turn, budget in enumerate(self.data["budgets"]):
                 conditions = CONDITIONS if self.every else [CONDITIONS[(index + turn) % 3]]
                 for condition in conditions:
-                    job = self.job(technique, condition, donors[technique])
-                    label = f"{technique}-{condition}-{budget}"
-                    made.append(
-                        job
-                        | files
-                        | {
-                            "steps": budget,
-                            "kind": kind,
-                            "template": self.task.templates[kind],
-                            "label_tokens": tokens,
-                            "result": str(self.folder / f"{label}.json"),
-                            "scratch": str(self.folder / "trainer"),
-                        }
-                    )
+                    made.append(self.job(technique, condition, budget, donors[technique]))
         return made
 
     @property
@@ -203,6 +187,7 @@ class Comparison:
         """Runs of the study."""
         return len(self.data["techniques"]) * len(CONDITIONS) * len(self.data["budgets"])
 
+    @cached_property
     def rows(self) -> dict[str, str]:
         """The task's rows as files that anything reads."""
         files = {}
@@ -217,25 +202,36 @@ class Comparison:
             files[split] = str(path)
         return files
 
-    def job(self, technique: str, condition: str, donor: Module) -> dict[str, Any]:
-        """What a script is told of its module."""
+    def job(
+        self, technique: str, condition: str, steps: int, donor: Module | None = None, seed: int = 0
+    ) -> dict[str, Any]:
+        """What a script is told; modules from scratch need no donor."""
         kind = self.host.geometry.kind
+        tokens = None if kind == "encoder" else label_tokens(self.host.tokenizer, self.task, kind)
         peft = technique == "lora" or (technique == "prefix" and kind == "decoder")
         options: dict[str, Any] = self.data["techniques"][technique]
         if peft:
             options = {"r": 8, "lora_alpha": 8} if technique == "lora" else _PREFIX
-        module = "" if condition == "scratch" else self.module(technique, condition, donor, peft)
         return {
             "technique": technique,
             "condition": condition,
             "library": "peft" if peft else "peftport",
             "host": str(self.host.folder),
             "options": options,
-            "module": module,
+            "module": ""
+            if donor is None or condition == "scratch"
+            else self.module(technique, condition, donor, peft),
             "learning_rate": RATES[technique],
             "batch_size": 16,
             "warmup": 5,
-            "seed": 0,
+            "seed": seed,
+            "steps": steps,
+            "kind": kind,
+            "template": self.task.templates[kind],
+            "label_tokens": tokens,
+            "result": str(self.folder / f"{technique}-{condition}-{steps}-{seed}.json"),
+            "scratch": str(self.folder / "trainer"),
+            **self.rows,
         }
 
     def module(self, technique: str, condition: str, donor: Module, peft: bool) -> str:

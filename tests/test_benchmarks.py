@@ -1,6 +1,6 @@
 """Benchmarks work in their quick form: a table, and the same figures as JSON.
 
-`study` takes minutes also then, and is left to `make bench BENCH=--quick`.
+`study` and `agreement` take minutes also then, and are left to `make bench BENCH=--quick`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ QUICK = {
     "lanes": ["--hosts", "lab"],
     "growth": [],
     "where": ["--hosts", "lab"],
+    "floor": ["--hosts", "lab"],
     "port": [],
 }
 

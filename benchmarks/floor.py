@@ -1,0 +1,138 @@
+"""The least time in which a machine can do the study of `study.py`: its matrix products alone.
+
+Counted are the products with the host's weights, forward and, where a module lies below them,
+backward, at the rate of a large product, which is measured here, on every core at once. What is
+not counted: attention, norms, activations, modules, optimizer, imports, the report. Beside it what
+`study.py` has measured, from its results.
+
+    python benchmarks/floor.py [--quick] [--hosts lab mini minilm]
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+
+from measuring import RESULTS, arguments, as_table, places, save, spread, written
+from peftport.hosts import load_host
+from peftport.hosts.geometry import Geometry
+from peftport.tasks import Encoded, encode, load_task
+from study import CONDITIONS, specification
+
+ROUNDS = 5
+
+
+def main() -> None:
+    asked = arguments(__doc__ or "", hosts=[*places()])
+    found = [measured(name, asked.quick) for name in asked.hosts]
+    save(asked.out, "floor", {"hosts": found}, table(found))
+
+
+def measured(name: str, quick: bool) -> dict[str, Any]:
+    """What the study's products are, and what they take; seconds that were measured elsewhere."""
+    place, data = places()[name], specification(name, quick)
+    host, task = load_host(place["receiver"]), load_task(place["task"])
+    train, test = (
+        encode(host.tokenizer, task, split, host.geometry.kind) for split in ("train", "test")
+    )
+    modules = len(data["techniques"]) * len(CONDITIONS)
+    trained = modules * training(host.geometry, train, max(data["budgets"]))
+    tested = modules * len(data["budgets"]) * testing(host.geometry, test)
+    rates = [rate_of_all_cores() for _ in range(1 if quick else ROUNDS)]
+    results = RESULTS / f"study-{name}.json"
+    study = json.loads(results.read_text()) if results.exists() else {}
+    return {
+        "host": name,
+        "training_gflop": trained / 1e9,
+        "testing_gflop": tested / 1e9,
+        "gflops": spread(rates),
+        "seconds": spread((trained + tested) / 1e9 / rate for rate in rates),
+        "study_seconds": study["study_seconds"]["median"] if study else None,
+        "script_seconds": study["script_seconds"] if study else None,
+    }
+
+
+def training(geometry: Geometry, rows: Encoded, steps: int) -> float:
+    """Operations of a module's training, forward and backward."""
+    batches = rows.training_batches(16, steps, [0])
+    shapes = [tuple(batch.input_ids.shape) for batch in batches]
+    return sum(2 * (weights(geometry, *s) + weights(geometry, *s, backward=True)) for s in shapes)
+
+
+def testing(geometry: Geometry, rows: Encoded) -> float:
+    """Operations of a module's test."""
+    lanes = len(CONDITIONS)
+    shapes = [tuple(batch.input_ids.shape) for _, batch in rows.evaluation_batches(lanes=lanes)]
+    return sum(2 * weights(geometry, *shape) for shape in shapes) / lanes
+
+
+def weights(geometry: Geometry, rows: int, tokens: int, backward: bool = False) -> float:
+    """Weights of the linear layers, each as often as a token passes it.
+
+    An encoder-decoder's decoder sees one token, and the text in the keys and values of its
+    cross-attention; in the last layer of a decoder one token is read, and passes all but the keys
+    and values. Backward nothing has to pass the attention of the first layer that reads the text.
+    """
+    kind, total = geometry.kind, 0.0
+    last = f"decoder.{geometry.stacks.get('decoder', 0) - 1}."
+    for point, linear in geometry.linears.items():
+        stack, layer, role = point.split(".", 2)
+        answers = kind == "encoder-decoder" and stack == "decoder" and role not in _KEYS[1]
+        cut = kind == "decoder" and point.startswith(last) and role not in _KEYS[0]
+        first = layer == "0" and role.startswith("self.") and not answers
+        if not (backward and first):
+            total += linear.inputs * linear.outputs * rows * (1 if answers or cut else tokens)
+    return total
+
+
+_KEYS = (("self.k", "self.v"), ("cross.k", "cross.v"))
+
+
+def rate_of_all_cores() -> float:
+    """GFLOP/s of large products in single precision, on every core at the same time."""
+    cores, size, times = torch.get_num_threads(), 1024, 20
+    pairs = [(torch.randn(size, size), torch.randn(size, size)) for _ in range(cores)]
+
+    def multiply(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+        for _ in range(times):
+            pair[0] @ pair[1]
+
+    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        list(pool.map(multiply, pairs))  # starts the threads
+        begun = time.perf_counter()
+        list(pool.map(multiply, pairs))
+        seconds = time.perf_counter() - begun
+    torch.set_num_threads(cores)
+    return 2 * size**3 * times * cores / seconds / 1e9
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """The floor beside what was measured, in Markdown."""
+    rows = []
+    for each in found:
+        scripts, study, floor = each["script_seconds"], each["study_seconds"], each["seconds"]
+        rows.append(
+            (
+                each["host"],
+                f"{each['training_gflop']:,.0f}",
+                f"{each['testing_gflop']:,.0f}",
+                written(each["gflops"], 0),
+                written(floor, 1),
+                "-" if study is None else f"{study:.1f}",
+                "-" if study is None else f"{scripts:.0f}",
+                "-" if study is None else f"{scripts / floor['median']:.1f}",
+            )
+        )
+    columns = (
+        *("host", "training, GFLOP", "testing, GFLOP", "GFLOP/s of the machine"),
+        *("floor, s", "study, s", "scripts, s", "ratio at the floor"),
+    )
+    return as_table(columns, rows)
+
+
+if __name__ == "__main__":
+    main()
