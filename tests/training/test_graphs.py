@@ -76,7 +76,7 @@ def replays(monkeypatch) -> list[Replayed]:
         return made[-1]
 
     monkeypatch.setattr(room, "replayed", replaying)
-    # transformers looks at no value of a mask while a graph is recorded.
+    # transformers looks for packed rows in a decoder's positions, but not while recording.
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     return made
 

@@ -85,7 +85,7 @@ class Host:
             first = input_ids.new_full((input_ids.shape[0], 1), start)
             out = self.model(
                 input_ids=input_ids,
-                attention_mask=attention_mask,
+                attention_mask=_seen_by_all(attention_mask),
                 decoder_input_ids=first,
                 use_cache=False,
             )
@@ -104,7 +104,7 @@ class Host:
         """An encoder's last hidden states: (rows, tokens, width), from (rows, tokens) inputs."""
         return self.model(
             input_ids=input_ids,
-            attention_mask=attention_mask,
+            attention_mask=_seen_by_all(attention_mask),
             position_ids=self._positions(input_ids),
         ).last_hidden_state
 
@@ -147,6 +147,11 @@ class Host:
         if self.geometry.positions == "after-padding":
             return int(self.model.config.pad_token_id) + 1
         return 0
+
+
+def _seen_by_all(mask: Tensor) -> Tensor:
+    """A mask as attentions take it, so that none is made in the model: (rows, 1, 1, tokens)."""
+    return mask.bool()[:, None, None]
 
 
 def _rows_at(states: Tensor, places: Tensor) -> Tensor:
