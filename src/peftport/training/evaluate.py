@@ -48,21 +48,25 @@ def scores(
 
 
 def _tokens_at_once(host: Host) -> int:
-    """Tokens of a test batch: as many as stay in a CPU's cache, or as a GPU's memory holds."""
+    """Tokens of a test batch: as many as stay in a CPU's cache, or as a GPU's memory holds.
+
+    They follow from the machine alone, not from what else is in its memory, so that two runs of
+    one configuration see the same batches.
+    """
     if host.device.type != "cuda":
         return TEST_TOKENS
-    free, _ = torch.cuda.mem_get_info(host.device)
-    return that_fit(free, host.geometry)
+    memory = torch.cuda.get_device_properties(host.device).total_memory
+    return that_fit(memory, host.geometry)
 
 
 def that_fit(memory: int, geometry: Geometry) -> int:
-    """Tokens whose states fit into half of so many bytes; no more than a GPU gains by.
+    """Tokens whose states fit into a quarter of so many bytes; no more than a GPU gains by.
 
     A token's states in one layer, in single precision, are counted generously: sixteen as wide as
     the host and four as wide as its feed-forward layer. Nothing is kept from layer to layer.
     """
     a_token = 4 * (16 * geometry.width + 4 * geometry.ffn)
-    return min(_MOST_TOKENS, max(TEST_TOKENS, memory // 2 // a_token))
+    return min(_MOST_TOKENS, max(TEST_TOKENS, memory // 4 // a_token))
 
 
 def evaluate(
