@@ -1,7 +1,9 @@
 """Whether a script per run and `peftport study` train equally good modules.
 
 Modules from scratch, some seeds of each technique on both sides: the same steps and learning
-rates, and other random numbers. What differs beyond chance would be a fault of one side.
+rates, and other random numbers. Scripts take their rows as those of `study.py` do, grouped by
+length, and at random: Trainer's groups go from long texts to short ones, fifty batches at a time,
+where the study's go back and forth.
 
     python benchmarks/agreement.py [--quick] [--hosts lab mini minilm]
 """
@@ -21,6 +23,7 @@ from peftport.studies.store import read_store
 from study import Comparison
 
 STEPS, SEEDS = 200, 5
+SAMPLINGS = ("group_by_length", "random")
 
 
 def main() -> None:
@@ -39,46 +42,45 @@ def measured(sides: Comparison) -> list[dict[str, Any]]:
     sides.run(data, "seeds")
     with read_store(sides.folder / "seeds") as store:
         rows = [row for row in store.rows()]
-    cells = []
-    for technique in sides.data["techniques"]:
-        jobs = [sides.job(technique, "scratch", steps, seed=seed) for seed in range(seeds)]
-        for job in jobs:
-            sides.script(job)
-        cells.append(
-            {
-                "host": sides.name,
-                "technique": technique,
-                "steps": steps,
-                "scripts": [
-                    json.loads(Path(job["result"]).read_text())["accuracy"] for job in jobs
-                ],
-                "study": [row["accuracy"] for row in rows if row["technique"] == technique],
-            }
-        )
-    return cells
+    return [
+        {
+            "host": sides.name,
+            "technique": technique,
+            "steps": steps,
+            "scripts": {s: scripts(sides, technique, steps, seeds, s) for s in SAMPLINGS},
+            "study": [row["accuracy"] for row in rows if row["technique"] == technique],
+        }
+        for technique in sides.data["techniques"]
+    ]
+
+
+def scripts(
+    sides: Comparison, technique: str, steps: int, seeds: int, sampling: str
+) -> list[float]:
+    """Accuracies of a script for each seed."""
+    found = []
+    for seed in range(seeds):
+        job = sides.job(technique, "scratch", steps, seed=seed) | {"sampling": sampling}
+        sides.script(job)
+        found.append(json.loads(Path(job["result"]).read_text())["accuracy"])
+    return found
 
 
 def table(cells: list[dict[str, Any]]) -> str:
-    """The comparison in Markdown; intervals by Welch's t-test."""
+    """Means, and by how much the study leads, in Markdown; intervals by Welch's t-test."""
     rows = []
     for cell in cells:
-        test = ttest_ind(cell["study"], cell["scripts"], equal_var=False)
-        low, high = test.confidence_interval(0.95)
-        rows.append(
-            (
-                cell["host"],
-                cell["technique"],
-                len(cell["study"]),
-                *(
-                    " ".join(f"{each:.3f}" for each in sorted(cell[s]))
-                    for s in ("scripts", "study")
-                ),
-                f"{mean(cell['study']) - mean(cell['scripts']):+.3f} ({low:+.3f} to {high:+.3f})",
-            )
-        )
+        leads = []
+        for sampling in SAMPLINGS:
+            test = ttest_ind(cell["study"], cell["scripts"][sampling], equal_var=False)
+            low, high = test.confidence_interval(0.95)
+            lead = mean(cell["study"]) - mean(cell["scripts"][sampling])
+            leads.append(f"{lead:+.3f} ({low:+.3f} to {high:+.3f})")
+        means = (mean(values) for values in (*cell["scripts"].values(), cell["study"]))
+        rows.append((cell["host"], cell["technique"], *(f"{each:.3f}" for each in means), *leads))
     columns = (
-        *("host", "technique", "seeds", "accuracies by scripts", "accuracies by the study"),
-        "study - scripts, 95 % interval",
+        *("host", "technique", "scripts, by length", "scripts, random", "study"),
+        *("study's lead, by length", "study's lead, random"),
     )
     return as_table(columns, rows)
 

@@ -52,7 +52,7 @@ def main() -> None:
             warmup_steps=job["warmup"],
             weight_decay=0.0,
             max_grad_norm=1.0,
-            train_sampling_strategy="group_by_length",
+            train_sampling_strategy=job["sampling"],
             length_column_name="length",
             seed=job["seed"],
             report_to="none",

@@ -225,6 +225,7 @@ class Comparison:
             "batch_size": 16,
             "warmup": 5,
             "seed": seed,
+            "sampling": "group_by_length",
             "steps": steps,
             "kind": kind,
             "template": self.task.templates[kind],
