@@ -1,9 +1,9 @@
 """The least time in which a machine can do the study of `study.py`: its matrix products alone.
 
 Counted are the products with the host's weights, forward and, where a module lies below them,
-backward, at the rate of a large product, which is measured here, on every core at once. What is
-not counted: attention, norms, activations, modules, optimizer, imports, the report. Beside it what
-`study.py` has measured, from its results.
+backward, at the rate of a large product on all cores, which is measured here. What is not
+counted: attention, norms, activations, modules, optimizer, imports, the report. Beside it what
+`study.py` has measured, where its results are in the same folder.
 
     python benchmarks/floor.py [--quick] [--hosts lab mini minilm]
 """
@@ -11,13 +11,13 @@ not counted: attention, norms, activations, modules, optimizer, imports, the rep
 from __future__ import annotations
 
 import json
-import time
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from measuring import RESULTS, arguments, as_table, places, save, spread, written
+from lanes import product_rate
+from measuring import arguments, as_table, places, save, spread, written
 from peftport.hosts import load_host
 from peftport.hosts.geometry import Geometry
 from peftport.tasks import Encoded, encode, load_task
@@ -28,11 +28,11 @@ ROUNDS = 5
 
 def main() -> None:
     asked = arguments(__doc__ or "", hosts=[*places()])
-    found = [measured(name, asked.quick) for name in asked.hosts]
+    found = [measured(name, asked.quick, asked.out) for name in asked.hosts]
     save(asked.out, "floor", {"hosts": found}, table(found))
 
 
-def measured(name: str, quick: bool) -> dict[str, Any]:
+def measured(name: str, quick: bool, out: Path) -> dict[str, Any]:
     """What the study's products are, and what they take; seconds that were measured elsewhere."""
     place, data = places()[name], specification(name, quick)
     host, task = load_host(place["receiver"]), load_task(place["task"])
@@ -42,8 +42,9 @@ def measured(name: str, quick: bool) -> dict[str, Any]:
     modules = len(data["techniques"]) * len(CONDITIONS)
     trained = modules * training(host.geometry, train, max(data["budgets"]))
     tested = modules * len(data["budgets"]) * testing(host.geometry, test)
-    rates = [rate_of_all_cores() for _ in range(1 if quick else ROUNDS)]
-    results = RESULTS / f"study-{name}.json"
+    cpu = torch.device("cpu")
+    rates = [product_rate("fp32", cpu) for _ in range(1 if quick else ROUNDS)]
+    results = out / f"study-{name}.json"
     study = json.loads(results.read_text()) if results.exists() else {}
     return {
         "host": name,
@@ -90,24 +91,6 @@ def weights(geometry: Geometry, rows: int, tokens: int, backward: bool = False) 
 
 
 _KEYS = (("self.k", "self.v"), ("cross.k", "cross.v"))
-
-
-def rate_of_all_cores() -> float:
-    """GFLOP/s of large products in single precision, on every core at the same time."""
-    cores, size, times = torch.get_num_threads(), 1024, 20
-    pairs = [(torch.randn(size, size), torch.randn(size, size)) for _ in range(cores)]
-
-    def multiply(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
-        for _ in range(times):
-            pair[0] @ pair[1]
-
-    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        list(pool.map(multiply, pairs))  # starts the threads
-        begun = time.perf_counter()
-        list(pool.map(multiply, pairs))
-        seconds = time.perf_counter() - begun
-    torch.set_num_threads(cores)
-    return 2 * size**3 * times * cores / seconds / 1e9
 
 
 def table(found: list[dict[str, Any]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -160,7 +161,7 @@ def run(
         made,
         retry_failed=retry == "failed",
         progress=Lines(sys.stderr),
-        meanwhile=_import_what_reports_need,
+        meanwhile=partial(import_module, "peftport.reports.page"),
     )
     page = None
     if outcome.done and not outcome.interrupted:
@@ -286,12 +287,6 @@ def _estimate(planned: Plan, facts: Facts) -> dict[str, Any] | None:
     from peftport.studies.measure import measure
 
     return estimate(planned, facts, measure(planned, facts, say))
-
-
-def _import_what_reports_need() -> None:
-    """A second of imports, for which nobody has to wait while workers start."""
-    for needed in ("peftport.reports.page", "statsmodels.formula.api", "statsmodels.stats.anova"):
-        import_module(needed)
 
 
 def _write_report(folder: Path) -> tuple[Path, Analysis]:

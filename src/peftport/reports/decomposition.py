@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from statsmodels.formula.api import ols
+from statsmodels.stats.anova import anova_lm
 
 from peftport.reports.genealogy import direction, parents
 from peftport.reports.results import Cell, Results
@@ -63,9 +65,6 @@ def decompose(frame: pd.DataFrame, figure: str, factors: Sequence[str]) -> Decom
     Factors with one level are passed over, and so are terms that the figures cannot tell from
     those before them. None when no factor varies, or the figure does not.
     """
-    from statsmodels.formula.api import ols
-    from statsmodels.stats.anova import anova_lm
-
     varied = [name for name in factors if frame[name].nunique() > 1]
     total = float(((frame["y"] - frame["y"].mean()) ** 2).sum())
     if not varied or total <= 1e-12:

@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from peftport.tasks.batches import Batch
+from peftport.tasks.batches import Batch
 
 SWITCH = "PEFTPORT_CUDA_GRAPHS"
 
-Step = Callable[["Batch"], Tensor]
+Step = Callable[[Batch], Tensor]
 Replay = Callable[[], Tensor]
 Capture = Callable[[Callable[[], Tensor]], Replay]
 
@@ -67,7 +65,7 @@ class Replayed:
 def _own(batch: Batch, device: torch.device) -> Batch:
     """A copy of the batch on the device, whose memory nobody else writes to."""
     tensors = (batch.input_ids, batch.attention_mask, batch.labels)
-    return type(batch)(*(tensor.to(device, copy=True) for tensor in tensors))
+    return Batch(*(tensor.to(device, copy=True) for tensor in tensors))
 
 
 def cuda_graph(step: Callable[[], Tensor]) -> Replay:

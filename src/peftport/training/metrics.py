@@ -40,8 +40,8 @@ class Evaluation:
 def measure(scores: NDArray[np.float32], labels: NDArray[np.integer]) -> Evaluation:
     """Measure logits (n, classes) against labels (n,); all scores must be finite.
 
-    In numpy alone: scikit-learn has the same figures, and takes a quarter of the time that a
-    worker needs before its first step.
+    In numpy alone: scikit-learn has the same figures, but every worker would have to wait for its
+    import.
     """
     classes = np.arange(scores.shape[1])
     predictions = scores.argmax(1)
