@@ -19,7 +19,9 @@ import numpy as np
 
 from measuring import arguments, as_table, save, spread, written
 from peftport.cli.results import read_results
+from peftport.metrics import measure
 from peftport.reports import analyse, write_report
+from peftport.studies.answers import packed
 from peftport.studies.identity import Identity
 from peftport.studies.load import load_spec
 from peftport.studies.plan import Plan
@@ -77,8 +79,8 @@ def measured(size: int, facts: Facts, folder: Path) -> dict[str, Any]:
 
 def _fill(store: Store, plan: Plan, identity: Identity) -> dict[str, float]:
     """Record every run, some at a time as packs are read; microseconds a row."""
-    rng, answers = np.random.default_rng(0), np.zeros(_TEST_ROWS, np.uint8)
-    made, seconds = _rows(plan, identity, rng, answers), []
+    rng = np.random.default_rng(0)
+    made, seconds = _rows(plan, identity, rng), []
     store.begin_sitting()
     while batch := list(islice(made, _BATCH)):
         begun = time.perf_counter()
@@ -88,14 +90,17 @@ def _fill(store: Store, plan: Plan, identity: Identity) -> dict[str, float]:
     return spread(np.array_split(seconds, 10)[-1].tolist())
 
 
-def _rows(plan: Plan, identity: Identity, rng: Any, answers: Any) -> Iterator[Row]:
+def _rows(plan: Plan, identity: Identity, rng: Any) -> Iterator[Row]:
+    labels = np.arange(_TEST_ROWS) % 2
     for run in plan.runs():
         run_id, config = identity.run(run)
-        accuracy = float(rng.uniform(0.4, 1.0))
-        answers[:] = rng.random(_TEST_ROWS) < accuracy
-        metrics = {"accuracy": accuracy, "macro_f1": accuracy, "auroc": accuracy, "log_loss": 0.5}
-        metrics |= {"n_test": _TEST_ROWS, "train_seconds": 1.0}
-        yield Row(run_id, run.columns(), config, metrics, answers.tobytes())
+        signal = rng.uniform(0.0, 2.0) * (2 * labels - 1)
+        scores, unlabelled = rng.normal(size=(2, _TEST_ROWS, 2)).astype(np.float32)
+        scores[:, 1] += signal
+        found = measure(scores, labels, unlabelled)
+        yield Row(
+            run_id, run.columns(), config, {**found.figures, "train_seconds": 1.0}, packed(found)
+        )
 
 
 def table(found: list[dict[str, Any]]) -> str:

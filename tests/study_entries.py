@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput
-from peftport.studies.work import LaneResult, PackReading, Work
+from peftport.studies.work import Answers, LaneResult, PackReading, Work
 
 
 def work(number: int = 0, **orders: Any) -> Work:
@@ -67,5 +67,5 @@ def obey(given: Work, threads: int) -> Iterator[PackReading]:
         case "sleep":
             time.sleep(given.options["seconds"])
         case "send much":
-            yield PackReading(given.number, 1, (LaneResult(0, predictions=bytes(10**7)),))
+            yield PackReading(given.number, 1, (LaneResult(0, answers=Answers(bytes(10**7))),))
     yield PackReading(given.number, 5, (LaneResult(0, facts),))

@@ -14,7 +14,9 @@ from peftport.studies.progress import Silent
 from peftport.studies.resolve import Facts
 from peftport.studies.schedule import Schedule
 from peftport.studies.store import create, open_store
+from peftport.studies.ways import resolved
 from peftport.studies.work import (
+    Answers,
     Broken,
     Finished,
     Kept,
@@ -27,6 +29,7 @@ from study_specs import spec
 
 HOSTS = {label: {"location": f"/{label}", "fingerprint": label} for label in "abc"}
 TASKS = {"films": {"location": "/films", "fingerprint": "films"}}
+WAYS = {how: resolved(how) for how in ("copy", "gaussian")}
 
 
 class Scripted:
@@ -79,8 +82,8 @@ class Scripted:
                 Kept("{}", work.technique.encode()) if lane in work.keeps.get(budget, ()) else None
             )
             tested = lane in work.tests.get(budget, ())
-            metrics = {"n_test": 1, "accuracy": 0.5} if tested else {}
-            found.append(LaneResult(lane, metrics, b"\0" if tested else None, kept))
+            figures = {"n_test": 1, "accuracy": 0.5} if tested else {}
+            found.append(LaneResult(lane, figures, Answers(b"\0") if tested else None, kept))
         return tuple(found)
 
     def stop(self) -> None: ...
@@ -91,7 +94,7 @@ class Bench:
 
     def __init__(self, folder, made=None) -> None:
         self.plan = Plan(made or spec())
-        self.facts = Facts(HOSTS, TASKS, {"lora": {}, "adapter": {}})
+        self.facts = Facts(HOSTS, TASKS, {"lora": {}, "adapter": {}}, WAYS)
         self.identity = Identity(self.plan, *self.facts.marks())
         self.folder = folder
         create(folder, {"name": "tiny"}, {}, {}).close()

@@ -75,13 +75,13 @@ def test_a_pack_tests_and_keeps_what_was_asked_for(work, technique):
         [0, 1, 2],
     ]
     for result in found[4].lanes:
-        assert result.metrics["n_test"] == len(result.predictions) == 48
-        assert math.isfinite(result.metrics["log_loss"])
-        assert set(result.predictions) <= {0, 1}
+        assert result.figures["n_test"] == len(result.answers.predictions) == 48
+        assert math.isfinite(result.figures["log_loss"])
+        assert set(result.answers.predictions) <= {0, 1}
         assert result.module is None
     first, second, third = found[8].lanes
     assert first.module and not second.module
-    assert third.module and not third.metrics and third.predictions is None
+    assert third.module and not third.figures and third.answers is None
 
 
 def test_a_donor_is_a_whole_module_with_its_provenance(work):
@@ -102,9 +102,9 @@ def test_a_copy_at_budget_0_is_the_donor(work):
     kept = donors(work)
     starts = (Start("ported", 0, 0.01, "copy", kept[0]), Start("ported", 2, 0.01, "copy", kept[2]))
     ported = run(replace(work, starts=starts, budgets=(0,), tests={0: (0, 1)}, keeps={}))
-    assert ported[0].lanes[0].predictions == trained[8].lanes[0].predictions
-    assert ported[0].lanes[0].metrics["log_loss"] == pytest.approx(
-        trained[8].lanes[0].metrics["log_loss"], abs=1e-5
+    assert ported[0].lanes[0].answers.predictions == trained[8].lanes[0].answers.predictions
+    assert ported[0].lanes[0].figures["log_loss"] == pytest.approx(
+        trained[8].lanes[0].figures["log_loss"], abs=1e-5
     )
 
 
@@ -117,7 +117,7 @@ def test_a_port_method_is_given_both_hosts_and_texts(work, soft, tmp_path):
     pack = replace(work, starts=starts, tests={b: (0,) for b in work.budgets}, keeps={8: (0,)})
     found = run(replace(pack, texts=texts))[8].lanes[0]
     told = Record.model_validate_json(found.module.record)
-    assert found.metrics["n_test"] == 48
+    assert found.figures["n_test"] == 48
     assert told.host.name == "b"
     failed = run(replace(pack, texts=None))[0].lanes[0]
     assert "needs unlabelled texts" in failed.error
@@ -151,9 +151,9 @@ def test_a_port_may_make_another_kind_of_module_than_those_beside_it(work, turne
     pack = replace(work, starts=starts, tests={b: (0, 1, 2, 3) for b in work.budgets})
     found = run(replace(pack, keeps={8: (0, 1)}))
     for reading in found.values():
-        assert [r.lane for r in reading.lanes if r.metrics] == [0, 1, 2, 3]
+        assert [r.lane for r in reading.lanes if r.figures] == [0, 1, 2, 3]
     alone = run(replace(pack, starts=starts[1:2], tests={8: (0,)}, budgets=(8,), keeps={}))
-    assert found[8].lanes[1].predictions == alone[8].lanes[0].predictions
+    assert found[8].lanes[1].answers.predictions == alone[8].lanes[0].answers.predictions
     copied, other = (Record.model_validate_json(r.module.record) for r in found[8].lanes[:2])
     assert (copied.config["rank"], other.config["rank"]) == (8, 2)
 
@@ -166,7 +166,7 @@ def test_a_sample_differs_by_its_seed_and_from_the_copy(work):
         Start("sampled", 1, 0.01, "gaussian", kept),
     )
     found = run(replace(work, starts=starts, budgets=(0,), tests={0: (0, 1, 2)}, keeps={}))
-    assert len({result.metrics["log_loss"] for result in found[0].lanes}) == 3
+    assert len({result.figures["log_loss"] for result in found[0].lanes}) == 3
 
 
 def test_a_reparametrised_donor_is_kept_without_its_network(work):
@@ -188,8 +188,8 @@ def test_a_folded_donor_is_received_and_trained(work, technique):
     starts = (Start("ported", 0, 0.01, "copy", kept), Start("sampled", 0, 0.01, "gaussian", kept))
     found = run(replace(made, starts=starts, tests={b: (0, 1) for b in (0, 4, 8)}, keeps={}))
     trained = run(made)
-    assert found[0].lanes[0].predictions == trained[8].lanes[0].predictions
-    assert found[8].lanes[0].metrics["log_loss"] != found[0].lanes[0].metrics["log_loss"]
+    assert found[0].lanes[0].answers.predictions == trained[8].lanes[0].answers.predictions
+    assert found[8].lanes[0].figures["log_loss"] != found[0].lanes[0].figures["log_loss"]
 
 
 def test_doing_a_pack_again_gives_the_same_bits(work):
@@ -208,7 +208,7 @@ def test_reading_fewer_budgets_changes_no_bit_of_the_others(work):
 
 
 def _untimed(result):
-    return {k: v for k, v in result.metrics.items() if k != "train_seconds"}
+    return {k: v for k, v in result.figures.items() if k != "train_seconds"}
 
 
 def test_a_lane_that_diverges_fails_from_there_on_and_the_others_go_on(work):
@@ -218,8 +218,8 @@ def test_a_lane_that_diverges_fails_from_there_on_and_the_others_go_on(work):
     assert not any(result.error for result in found[0].lanes)
     first, second, third = found[4].lanes
     assert "finite" in second.error
-    assert second.predictions is None and not second.metrics
-    assert first.metrics and third.metrics
+    assert second.answers is None and not second.figures
+    assert first.figures and third.figures
     first, second = found[8].lanes
     assert "finite" in second.error
     assert second.module is None
@@ -235,7 +235,7 @@ def test_a_lane_without_its_donor_fails_and_the_others_go_on(work):
     found = run(replace(work, starts=starts, tests={b: (0, 1) for b in (0, 4, 8)}, keeps={}))
     for reading in found.values():
         assert reading.lanes[0].error == "its donor failed"
-        assert reading.lanes[1].metrics
+        assert reading.lanes[1].figures
     none = run(replace(work, starts=starts[:1], tests={b: (0,) for b in (0, 4, 8)}, keeps={}))
     assert [r.lanes[0].error for r in none.values()] == ["its donor failed"] * 3
 
@@ -245,7 +245,7 @@ def test_a_bare_host_is_tested_for_every_seed(work):
     bare = replace(work, technique="", budgets=(0,), tests={0: (0, 1, 2)}, keeps={})
     found = run(bare)[0].lanes
     assert [result.lane for result in found] == [0, 1, 2]
-    losses = {result.metrics["log_loss"] for result in found}
+    losses = {result.figures["log_loss"] for result in found}
     is_encoder = "bert" in work.host
     assert len(losses) == (3 if is_encoder else 1)
 
@@ -258,7 +258,7 @@ def test_what_changed_since_the_plan_is_refused(work, mark):
 
 def test_a_pack_is_tested_on_the_split_that_it_names(work):
     tested = {split: run(replace(work, split=split))[8] for split in ("test", "validation")}
-    rows = {split: found.lanes[0].metrics["n_test"] for split, found in tested.items()}
+    rows = {split: found.lanes[0].figures["n_test"] for split, found in tested.items()}
     assert rows == {"test": 48, "validation": 32}
     bare = replace(work, technique="", budgets=(0,), tests={0: (0,)}, keeps={}, split="validation")
-    assert run(bare)[0].lanes[0].metrics["n_test"] == 32
+    assert run(bare)[0].lanes[0].figures["n_test"] == 32

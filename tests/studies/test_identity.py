@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peftport.errors import BadInput
+from peftport.porting.distill import Distill
 from peftport.studies.identity import Identity
 from peftport.studies.plan import Plan
+from peftport.studies.ways import resolved
 from study_specs import spec
 
 HOSTS = {"a": "weights of a", "b": "weights of b", "c": "weights of c"}
@@ -20,7 +22,9 @@ CONFIGS = {"lora": {"rank": 8}, "adapter": {"width": 4}}
 
 
 def identity(made=None, hosts=HOSTS, tasks=TASKS, configs=CONFIGS, texts=None) -> Identity:
-    return Identity(Plan(made or spec()), hosts, tasks, configs, texts or {})
+    plan = Plan(made or spec())
+    ways = {arm.how: [arm.how] for arm in plan.arms}
+    return Identity(plan, hosts, tasks, configs, texts or {}, ways)
 
 
 def ids(made=None, **facts) -> dict[tuple, str]:
@@ -200,3 +204,41 @@ def test_two_names_for_the_same_run_are_refused():
             ),
             hosts={**HOSTS, "c": HOSTS["b"]},
         ).check_unique()
+
+
+@pytest.mark.parametrize(
+    ("written", "same"),
+    [
+        ("distill", "distill:steps=100"),
+        ("distill:steps=7:batch_size=4", "distill:batch_size=4:steps=7"),
+        ("gaussian of distill", "gaussian of distill:steps=100"),
+    ],
+)
+def test_a_method_is_named_by_what_it_computes_and_not_by_how_it_is_written(written, same):
+    assert resolved(written) == resolved(same)
+    assert resolved(written) != resolved(written.replace("distill", "distill:learning_rate=0.5"))
+
+
+def test_a_changed_default_of_a_method_makes_other_runs(monkeypatch):
+    before = resolved("distill")
+    changed = type("Options", (Distill.Options,), {"steps": 7, "__annotations__": {"steps": int}})
+    monkeypatch.setattr(Distill, "Options", changed)
+    after = resolved("distill")
+    assert after != before
+    assert after == resolved("distill:steps=7")
+    made = spec(conditions=["ported"], controls=[], methods=["distill"])
+    plan = Plan(made)
+    names = [
+        Identity(plan, HOSTS, TASKS, CONFIGS, {}, {"distill": ways}) for ways in (before, after)
+    ]
+    for run in plan.runs():
+        first, second = (name.run(run)[0] for name in names)
+        assert first != second
+
+
+def test_one_method_written_in_two_ways_is_refused_as_the_same_run_twice():
+    made = spec(conditions=["ported"], controls=[], methods=["distill", "distill:steps=100"])
+    plan = Plan(made)
+    ways = {how: resolved(how) for how in made.methods}
+    with pytest.raises(BadInput, match="the same run by other names"):
+        Identity(plan, HOSTS, TASKS, CONFIGS, {}, ways).check_unique()

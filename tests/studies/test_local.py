@@ -53,7 +53,7 @@ def test_a_worker_is_another_process_and_has_its_share_of_threads():
     executor = LocalExecutor(2, threads=3, entry=ENTRY)
     try:
         executor.submit(work())
-        facts = events(executor)[0].lanes[0].metrics
+        facts = events(executor)[0].lanes[0].figures
     finally:
         executor.stop()
     assert facts["pid"] != os.getpid()
@@ -75,19 +75,19 @@ def test_two_packs_are_worked_on_at_the_same_time(executor):
     assert executor.free() == 0
     found = events(executor, until=2)
     assert {e.number for e in ended(found)} == {0, 1}
-    assert len({e.lanes[0].metrics["pid"] for e in found if isinstance(e, PackReading)}) == 2
+    assert len({e.lanes[0].figures["pid"] for e in found if isinstance(e, PackReading)}) == 2
 
 
 def test_a_pack_goes_to_the_worker_that_has_its_host(executor):
     for number, host in enumerate(("x", "y")):
         executor.submit(work(number, order="sleep", seconds=0.3, host=host))
     first = {
-        e.number: e.lanes[0].metrics["pid"] for e in events(executor, 2) if hasattr(e, "lanes")
+        e.number: e.lanes[0].figures["pid"] for e in events(executor, 2) if hasattr(e, "lanes")
     }
     executor.submit(work(2, host="y"))
     executor.submit(work(3, host="x"))
     again = {
-        e.number: e.lanes[0].metrics["pid"] for e in events(executor, 2) if hasattr(e, "lanes")
+        e.number: e.lanes[0].figures["pid"] for e in events(executor, 2) if hasattr(e, "lanes")
     }
     assert again == {2: first[1], 3: first[0]}
 
@@ -109,7 +109,7 @@ def test_an_error_of_the_pack_is_told_and_the_worker_lives_on(executor, order, e
     executor.submit(work(1))
     again = events(executor)
     assert ended(again) == [Finished(1)]
-    assert again[0].lanes[0].metrics["pid"] == found[0].lanes[0].metrics["pid"]
+    assert again[0].lanes[0].figures["pid"] == found[0].lanes[0].figures["pid"]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,8 @@ def test_a_worker_that_dies_while_idle_costs_nothing(executor):
 def test_a_reading_larger_than_a_pipe_arrives(executor):
     executor.submit(work(0, order="send much"))
     found = events(executor)
-    assert [len(e.lanes[0].predictions or b"") for e in found[:-1]] == [0, 10**7, 0]
+    said = [e.lanes[0].answers for e in found[:-1]]
+    assert [len(answers.predictions) if answers else 0 for answers in said] == [0, 10**7, 0]
 
 
 def test_stopping_takes_no_time_and_leaves_no_process(executor):
@@ -167,7 +168,7 @@ if __name__ == "__main__":
     executor.submit(work(0, order="sleep", seconds=60))
     while not (found := list(executor.poll(0.2))):
         pass
-    print(found[0].lanes[0].metrics["pid"], flush=True)
+    print(found[0].lanes[0].figures["pid"], flush=True)
     time.sleep(60)
 """
 
@@ -190,7 +191,7 @@ def test_a_ctrl_c_of_the_terminal_does_not_reach_workers(executor):
     executor.submit(work(0, order="sleep", seconds=0.5))
     while not (found := list(executor.poll(0.2))):
         pass
-    os.kill(found[0].lanes[0].metrics["pid"], signal.SIGINT)
+    os.kill(found[0].lanes[0].figures["pid"], signal.SIGINT)
     assert ended(events(executor)) == [Finished(0)]
 
 

@@ -10,8 +10,10 @@ from peftport.studies.lock import driver_lock
 from peftport.studies.outline import outline, outline_text, standing, standing_text
 from peftport.studies.plan import Plan
 from peftport.studies.resolve import Facts
-from peftport.studies.schema import METRICS
+from peftport.studies.schema import FIGURES
 from peftport.studies.store import Row, create
+from peftport.studies.ways import resolved
+from peftport.studies.work import Answers
 from study_specs import spec
 
 FACTS = Facts(
@@ -19,6 +21,7 @@ FACTS = Facts(
     | {"c": {"location": "some/hub"}},
     {"films": {"location": "films", "fingerprint": "f" * 64}},
     {"lora": {}, "adapter": {}},
+    {how: resolved(how) for how in ("copy", "gaussian")},
     unknown={"c": "on the hub"},
 )
 
@@ -62,12 +65,12 @@ def begun(tmp_path):
     plan = Plan(made)
     names = Identity(plan, *FACTS.marks())
     with create(tmp_path, made.model_dump(mode="json"), {}, {}) as store:
-        figures = dict.fromkeys(METRICS, 0.5)
+        figures = dict.fromkeys(FIGURES, 0.5)
         rows = []
         for i, run in enumerate(run for run in plan.runs() if run.condition == "ported"):
             run_id, config = names.run(run)
             failed = {"error": "the loss was not finite", "log": "lanes"} if i == 3 else {}
-            done = {"predictions": b"\0"} if not failed else {}
+            done = {"answers": Answers(b"\0")} if not failed else {}
             rows.append(
                 Row(run_id, run.columns(), config, {} if failed else figures, **done, **failed)
             )

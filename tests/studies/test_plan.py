@@ -240,8 +240,9 @@ count = sum(plan.count().values())
 assert count >= 10 ** 6, count
 assert sum(1 for _ in plan.runs()) == count
 assert sum(len(pack.lanes) for pack in plan.packs()) == sum(1 for _ in plan.trajectories())
+ways = {"copy": [], "gaussian": []}
 same = {name: name for name in [*hosts, "t0", "t1", "t2"]}
-Identity(plan, same, same, {name: {} for name in spec.techniques}, {}).check_unique()
+Identity(plan, same, same, {name: {} for name in spec.techniques}, {}, ways).check_unique()
 used = resource.getrusage(resource.RUSAGE_SELF)
 print(used.ru_maxrss, used.ru_utime)
 """

@@ -118,8 +118,8 @@ def test_the_cluster_takes_a_pack_for_every_cpu_and_gives_readings_in_order(exec
         mine = [event for event in found if event.number == number]
         assert [e.budget for e in mine[:-1]] == [0, 5]
         assert mine[-1] == Finished(number)
-        assert mine[0].lanes[0].metrics["threads"] == 1
-    assert len({e.lanes[0].metrics["pid"] for e in found if isinstance(e, PackReading)}) == 2
+        assert mine[0].lanes[0].figures["threads"] == 1
+    assert len({e.lanes[0].figures["pid"] for e in found if isinstance(e, PackReading)}) == 2
     assert executor.free() == 2
 
 

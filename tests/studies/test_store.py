@@ -17,24 +17,25 @@ import pytest
 from peftport.errors import BadInput, RunFailed
 from peftport.studies import store as store_file
 from peftport.studies.plan import Plan
-from peftport.studies.schema import COLUMNS, METRICS, VERSION
+from peftport.studies.schema import COLUMNS, FIGURES, VERSION
 from peftport.studies.store import NAME, Donor, Row, Store, create, open_store, read_store
-from peftport.studies.work import Kept
+from peftport.studies.work import Answers, Kept
 from study_specs import spec
 
-FIGURES = dict.fromkeys(METRICS, 0.5) | {"n_test": 3}
+MEASURED = dict.fromkeys(FIGURES, 0.5) | {"n_test": 3}
 RUNS = list(Plan(spec()).runs())
 
 
 def row(i: int, **changes) -> Row:
-    made = {"metrics": FIGURES, "predictions": bytes([0, 1, i % 2])}
+    answers = Answers(bytes([0, 1, i % 2]), b"scores", b"unlabelled")
+    made = {"figures": MEASURED, "answers": answers}
     if changes.get("error"):
-        made = {"metrics": {}, "log": "what was seen"}
+        made = {"figures": {}, "log": "what was seen"}
     return Row(f"run{i:04d}", RUNS[i % len(RUNS)].columns(), f'{{"i":{i}}}', **{**made, **changes})
 
 
 def donor(i: int, **changes) -> Donor:
-    made = {"module": Kept('{"a": 1}', b"tensors")} if "error" not in changes else {}
+    made = {"module": Kept('{"a": 1}', b"tensors", b"answers")} if "error" not in changes else {}
     return Donor(f"donor{i}", "lora", "a", "films", 20, i, "{}", **{**made, **changes})
 
 
@@ -60,8 +61,9 @@ def test_a_new_store_is_durable_and_knows_what_it_is_for(store):
 def test_what_is_recorded_is_read_back(store):
     store.record([row(0), row(1, error="the loss was not finite")], [donor(0)])
     assert store.statuses() == {"run0000": "done", "run0001": "failed"}
-    assert dict(store.predictions()) == {"run0000": bytes([0, 1, 0])}
-    assert store.donor("donor0") == (Kept('{"a": 1}', b"tensors"), "")
+    whole = Answers(bytes([0, 1, 0]), b"scores", b"unlabelled")
+    assert dict(store.answers()) == {"run0000": whole}
+    assert store.donor("donor0") == (Kept('{"a": 1}', b"tensors", b"answers"), "")
     assert store.config("run0000") == {"i": 0}
     (failure,) = store.failures()
     assert failure["error"] == "the loss was not finite"
@@ -74,7 +76,7 @@ def test_rows_have_the_columns_of_the_contract_in_order(store):
     assert tuple(done) == COLUMNS == (
         "run_id", "study", "status", "technique", "condition", "method", "control", "origin",
         "receiver", "relation", "origin_task", "task", "budget", "seed", "n_test", "accuracy",
-        "macro_f1", "auroc", "log_loss", "train_seconds", "error",
+        "corrected_accuracy", "macro_f1", "auroc", "log_loss", "agreement", "train_seconds", "error",
     )  # fmt: skip
     assert done["study"] == "tiny"
     assert done["accuracy"] == 0.5
@@ -85,20 +87,20 @@ def test_rows_have_the_columns_of_the_contract_in_order(store):
 def test_a_done_row_stays_and_a_failed_one_gives_way(store):
     store.record([row(0), row(1, error="it failed")], [donor(0), donor(1, error="it failed")])
     store.record(
-        [row(0, metrics={**FIGURES, "accuracy": 0.1}), row(1)],
+        [row(0, figures={**MEASURED, "accuracy": 0.1}), row(1)],
         [donor(0, module=Kept("{}", b"other")), donor(1)],
     )
     accuracy = {found["run_id"]: found["accuracy"] for found in store.rows()}
     assert accuracy == {"run0000": 0.5, "run0001": 0.5}
-    assert store.donor("donor0")[0] == Kept('{"a": 1}', b"tensors")
-    assert store.donor("donor1")[0] == Kept('{"a": 1}', b"tensors")
+    assert store.donor("donor0")[0] == Kept('{"a": 1}', b"tensors", b"answers")
+    assert store.donor("donor1")[0] == Kept('{"a": 1}', b"tensors", b"answers")
     store.record([row(0, error="too late")])
     assert store.statuses()["run0000"] == "done"
 
 
 def test_a_transaction_with_an_impossible_row_leaves_nothing(store):
     with pytest.raises(sqlite3.IntegrityError):
-        store.record([row(0), row(1, predictions=None)], [donor(0)])
+        store.record([row(0), row(1, answers=None)], [donor(0)])
     assert store.statuses() == {}
     assert store.donor_statuses() == {}
     store.record([row(0)])
@@ -174,7 +176,9 @@ def test_a_store_of_another_schema_is_refused_and_left_alone(tmp_path, opener):
     db.execute(f"PRAGMA user_version = {VERSION + 1}")
     db.close()
     before = (tmp_path / NAME).read_bytes()
-    with pytest.raises(BadInput, match=f"has schema {VERSION + 1}, and this peftport reads"):
+    with pytest.raises(
+        BadInput, match=f"has schema {VERSION + 1}, and this peftport reads schemas up to {VERSION}"
+    ):
         opener(tmp_path)
     assert (tmp_path / NAME).read_bytes() == before
 

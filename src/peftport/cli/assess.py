@@ -3,7 +3,7 @@ controls."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from peftport.modules import Module, Record
 
 SEEDS = 3
+GATE_CLOSED = 3
+"""Exit code of an assessment that --fail-under does not let pass."""
 
 
 def assess(
@@ -75,12 +77,20 @@ def assess(
     ] = None,
     limit_test: LimitTest = None,
     label_words: LabelWords = None,
+    fail_under: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RECOVERY",
+            help=f"End with exit code {GATE_CLOSED} unless a method's corrected recovery at the "
+            "smallest budget is at least this: a gate for CI.",
+        ),
+    ] = None,
     device: Device = None,
     from_host: FromHost = None,
     no_pickle: NoPickle = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what survives of MODULE on a host: bare host, samplings, scratch, ports, native."""
+    """Show what survives of MODULE on a host, beside its controls, and say what to do."""
     import pandas as pd
 
     from peftport.porting.methods import way
@@ -120,12 +130,28 @@ def assess(
         ways=ways,
         texts=means.texts if means else (),
         source=means.source if means else "",
+        origin=_origin(donors[0].record, device_named(device)),
         progress=say,
     )
     found = assessment.run()
-    results = Results(pd.DataFrame(found.rows), found.predictions, found.gold, {"study": "assess"})
-    record = record_of(results, assessment, found, len(donors))
+    predictions = {run: scored.predictions for run, scored in found.scored.items()}
+    facts = {"study": "assess"}
+    results = Results(pd.DataFrame(found.rows), predictions, found.gold, facts, found.scored)
+    record = record_of(results, assessment, found, len(donors), fail_under)
     show(record, assessment_text(record), as_json)
+    if record["gate"] and not record["gate"]["passed"]:
+        raise typer.Exit(GATE_CLOSED)
+
+
+def _origin(record: Record, device: str) -> Callable[[], Host] | None:
+    """Loads the modules' own host; None, with a notice, where it is not at hand."""
+    from peftport.porting.means import origin_side
+
+    try:
+        return origin_side(record.host, device).load
+    except BadInput as error:
+        say(f"notice: how far ports agree with their donors is not measured: {error}")
+        return None
 
 
 def _require_ports(ways: Sequence[Any]) -> None:

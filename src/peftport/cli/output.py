@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -45,10 +46,13 @@ def parse_numbers(text: str, option: str, kind: type[int] | type[float]) -> list
     return numbers
 
 
-def figures_text(figures: dict[str, Any]) -> str:
+def figures_text(figures: Mapping[str, Any]) -> str:
     """A test's figures in one line."""
-    auroc = "-" if figures["auroc"] is None else f"{figures['auroc']:.3f}"
-    return (
-        f"accuracy {figures['accuracy']:.3f}, macro-F1 {figures['macro_f1']:.3f}, AUROC {auroc}, "
-        f"log-loss {figures['log_loss']:.3f} on {figures['n_test']} texts"
-    )
+    from peftport.metrics import METRICS
+
+    told = [
+        f"{metric.title} {figures[name]:.3f}"
+        for name, metric in METRICS.items()
+        if figures.get(name) is not None
+    ]
+    return f"{', '.join(told)} on {figures['n_test']} texts"

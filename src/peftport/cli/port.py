@@ -141,7 +141,7 @@ def _figures(trained: Trained, to: str) -> dict[str, Any]:
     """The row of the module's card."""
     told = (trained.module.record.port or {})["trained"]
     condition = f"ported, {told['steps']} steps, validation split"
-    figures = trained.validation.figures()
+    figures = trained.validation.figures
     return {"condition": condition, "host": to, "task": told["task"], **figures}
 
 
@@ -162,7 +162,7 @@ def _record(
         "seconds": seconds,
         **ported.account.record(),
         "trained": (trained.module.record.port or {})["trained"] if trained else None,
-        "validation": trained.validation.figures() if trained else None,
+        "validation": dict(trained.validation.figures) if trained else None,
     }
 
 
@@ -181,6 +181,6 @@ def _text(ported: Ported, trained: Trained | None, out: Path, seconds: float) ->
         then = (trained.module.record.port or {})["trained"]
         lines.append(
             f"then {then['steps']} steps on {then['task']}; validation: "
-            f"{figures_text(trained.validation.figures())}"
+            f"{figures_text(trained.validation.figures)}"
         )
     return "\n".join(lines)

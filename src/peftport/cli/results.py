@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peftport.studies.answers import Unpacked, unpack_classes
 from peftport.studies.plan import Plan
 from peftport.studies.schema import COLUMNS
 from peftport.studies.spec import parse_spec
 from peftport.studies.store import NAME, Store, read_store
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
     from peftport.reports.results import Results
@@ -27,13 +27,24 @@ def read_results(folder: Path) -> Results:
 
     with read_store(folder) as store:
         classes = {label: len(task["labels"]) for label, task in store.facts["tasks"].items()}
-        rows = _rows(store)
+        rows, answers = _rows(store), dict(store.answers())
         task_of = dict(zip(rows["run_id"], rows["task"], strict=True))
+        gold = {task: unpack_classes(data, classes[task]) for task, data in store.gold().items()}
         return Results(
             rows,
-            {run: _classes(data, classes[task_of[run]]) for run, data in store.predictions()},
-            {task: _classes(data, classes[task]) for task, data in store.gold().items()},
+            {
+                run: unpack_classes(found.predictions, classes[task_of[run]])
+                for run, found in answers.items()
+            },
+            gold,
             _facts(store, folder),
+            Unpacked(
+                {
+                    run: (found, gold[task_of[run]], classes[task_of[run]])
+                    for run, found in answers.items()
+                    if found.scores
+                }
+            ),
         )
 
 
@@ -49,12 +60,6 @@ def _rows(store: Store) -> pd.DataFrame:
 
     rows = pd.DataFrame(store.rows(), columns=list(COLUMNS))
     return rows.astype({"n_test": "Int64"})
-
-
-def _classes(data: bytes, classes: int) -> np.ndarray:
-    import numpy as np
-
-    return np.frombuffer(data, dtype=np.uint8 if classes <= 256 else np.uint16)
 
 
 def _facts(store: Store, folder: Path) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def test(
     from peftport.hosts import geometry_by_name
     from peftport.modules import load_module
     from peftport.modules.card import add_figures
-    from peftport.tasks import encode
+    from peftport.tasks import encode, encode_unlabelled
     from peftport.techniques import technique
     from peftport.training import evaluate_one, readout_of
 
@@ -67,7 +67,8 @@ def test(
         loaded.tensors,
         encode(there.tokenizer, data, "test", there.geometry.kind),
         readout_of(there, data),
-    ).figures()
+        encode_unlabelled(there.tokenizer, data, there.geometry.kind),
+    ).figures
     if to_card:
         add_figures(module, {"condition": "module", "host": host, "task": data.name, **figures})
     show(

@@ -61,7 +61,7 @@ def train(
     )
     trained.module.save(out)
     record = trained.module.record
-    figures = trained.validation.figures()
+    figures = dict(trained.validation.figures)
     show(
         {
             "module": str(out),

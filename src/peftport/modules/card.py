@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from peftport.files import write_atomic
+from peftport.metrics import METRICS
 from peftport.modules.module import HostName, Module, Record
 
 CARD = "README.md"
 _MEASURED = "## Measured"
-_COLUMNS = ("condition", "host", "task", "accuracy", "macro_f1", "auroc", "log_loss", "n_test")
+_COLUMNS = ("condition", "host", "task", *METRICS, "n_test")
 _LISTED = 20
 
 
@@ -29,8 +30,8 @@ def card(
         library: what the files are for.
         usage: Python that loads them.
         account: `Account.record()` of the port, if the module was ported.
-        figures: what was measured: mappings with any of the keys condition, host, task, accuracy,
-            macro_f1, auroc, log_loss, n_test.
+        figures: what was measured: mappings with any of the keys condition, host, task,
+            n_test and those of `METRICS`.
     """
     record = module.record
     header = {

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from peftport.reports.comparisons import Analysis, Point, Pool, analyse
+from peftport.metrics import METRICS
+from peftport.reports.compared import Point, Pool
+from peftport.reports.comparisons import Analysis, analyse
+from peftport.reports.decision import THRESHOLD
 from peftport.reports.results import Results
 from peftport.reports.statistics import Estimate
 from peftport.reports.wording import (
@@ -77,9 +80,10 @@ def _outperform(analysis: Analysis, relation: str, method: str) -> Finding:
     if not known:
         return Finding(*about, "Not known", (_nothing(analysis, relation),))
     first, last = known[0], known[-1]
-    sentences = [_where_things_stand(first), _lead_sentence(first)]
+    sentences = [_where_things_stand(first, analysis.results.metric), _lead_sentence(first)]
     sentences += _recovered(first)
-    sentences += _ranking(analysis, relation, method, first)
+    sentences += _as_answered(analysis, first)
+    sentences += _ranking(first)
     sentences += _cells_sentence(analysis, relation, method, first.budget)
     if last.budget != first.budget and last.leads:
         sentences.append(f"{sentence(after(last.budget))} they are at {_leads(last)}.")
@@ -94,9 +98,14 @@ def _outperform(analysis: Analysis, relation: str, method: str) -> Finding:
 def _short(pool: Pool) -> str:
     """Yes, no or in part, from the leads over sampled and scratch before any other."""
     against = [pool.leads[name] for name in ("sampled", "scratch") if name in pool.leads]
+    host = pool.leads.get("host")
     when = "zero-shot" if pool.budget == 0 else after(pool.budget)
     if not against:
         return "Not known: there is nothing to compare with"
+    if pool.only_threshold:
+        return f"No: {THRESHOLD}"
+    if all(lead.above_zero for lead in against) and host is not None and not host.above_zero:
+        return f"Only in part: {when} they are not surely ahead of the bare host"
     if all(lead.above_zero for lead in against):
         return f"Yes, by {number(min(lead.value for lead in against))} or more {when}"
     if any(lead.above_zero for lead in against):
@@ -106,7 +115,7 @@ def _short(pool: Pool) -> str:
     return f"No: {when} there is nothing that these runs can tell from chance"
 
 
-def _where_things_stand(pool: Pool) -> str:
+def _where_things_stand(pool: Pool, metric: str) -> str:
     others = [
         f"{ones(name)} {with_span(pool.means[name])}"
         for name in pool.means
@@ -115,7 +124,7 @@ def _where_things_stand(pool: Pool) -> str:
     host = f"the bare host has {figure(pool.means['host'])}, " if "host" in pool.means else ""
     return (
         f"{sentence(after(pool.budget))}, ported modules reach "
-        f"{with_span(pool.means['ported'])} accuracy; {host}{listed(others)}."
+        f"{with_span(pool.means['ported'])} {METRICS[metric].title}; {host}{listed(others)}."
     )
 
 
@@ -130,7 +139,6 @@ def _leads(pool: Pool) -> str:
         [
             f"{with_span(lead, sign=True)} over {ones(name)}, {p_text(lead.adjusted)},"
             for name, lead in pool.leads.items()
-            if name != "host"
         ]
     ).removesuffix(",")
 
@@ -144,21 +152,30 @@ def _recovered(pool: Pool) -> Iterator[str]:
         yield f"There is no recovery to speak of: {pool.recovery.reason}."
 
 
-def _ranking(analysis: Analysis, relation: str, method: str, pool: Pool) -> Iterator[str]:
-    """AUROC, where it tells what accuracy hides: modules that rank well and decide badly."""
-    points = _points(analysis, relation, method, pool.budget)
-    means = {}
-    for name in pool.means:
-        found = [analysis.measure(point.cell, name, pool.budget, "auroc") for point in points]
-        known = [value for value in found if value is not None]
-        if known:
-            means[name] = sum(known) / len(known)
-    if "ported" in means and len(means) > 1:
-        others = [f"{ones(name)} {number(v)}" for name, v in means.items() if name != "ported"]
-        yield (
-            "By AUROC, which a constant offset between the labels does not touch, ported modules "
-            f"reach {number(means['ported'])}; {listed(others)}."
-        )
+def _as_answered(analysis: Analysis, pool: Pool) -> Iterator[str]:
+    """What the figures are without the correction, and whether a gain goes with it."""
+    if not analysis.results.is_corrected or "ported" not in pool.plain:
+        return
+    said = [f"{ones(name)} {figure(pool.plain[name])}" for name in pool.plain if name != "ported"]
+    yield (
+        f"As answered, without the correction, ported modules have {figure(pool.plain['ported'])}; "
+        f"{listed(said)}."
+    )
+    if pool.only_threshold:
+        yield f"{sentence(THRESHOLD)}."
+
+
+def _ranking(pool: Pool) -> Iterator[str]:
+    """AUROC, which no threshold touches, and the share of the native lift that ports keep."""
+    if "ported" not in pool.ranking or len(pool.ranking) < 2:
+        return
+    said = [
+        f"{ones(name)} {figure(found)}" for name, found in pool.ranking.items() if name != "ported"
+    ]
+    reached = "By AUROC, which no threshold touches, ported modules reach "
+    yield f"{reached}{with_span(pool.ranking['ported'])}; {listed(said)}."
+    if pool.effect is not None and pool.effect.ratio is not None:
+        yield f"They keep {with_span(pool.effect.ratio)} of the native modules' lift of it."
 
 
 def _cells_sentence(analysis: Analysis, relation: str, method: str, budget: int) -> Iterator[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import combinations
 from math import isfinite, nan
@@ -19,17 +19,17 @@ from typing import Any
 
 import numpy as np
 
+from peftport.reports.compared import Contrast, Curve, Flips, Point, Pool
 from peftport.reports.decomposition import Decomposition, explain
 from peftport.reports.measures import (
     Recovery,
-    Steps,
     area,
     holm,
     mcnemar,
     recovery,
     steps_to_reach,
 )
-from peftport.reports.results import Cell, Results
+from peftport.reports.results import PLAIN, RANKING, Cell, Results
 from peftport.reports.statistics import (
     NOTHING,
     Estimate,
@@ -43,93 +43,7 @@ from peftport.reports.statistics import (
 )
 
 Beside = Mapping[str, Series | None]
-"""Condition -> its accuracies. `sampled` is the first control, others go by their own names."""
-
-
-@dataclass(frozen=True)
-class Flips:
-    """Test examples that a ported module changes, averaged over seeds.
-
-    Attributes:
-        versus: whose answers are changed: "host" (the bare receiving host) or "origin" (a native
-            module on the originating host).
-        lost, won: examples that were right and become wrong, and the reverse.
-        examples: of the test set.
-        p: McNemar's exact p-value of each seed.
-    """
-
-    versus: str
-    lost: float
-    won: float
-    examples: int
-    p: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Point:
-    """A cell at one budget.
-
-    Attributes:
-        means: condition -> mean accuracy; None where no run is done.
-        leads: control -> ported minus control; None where either is not there.
-    """
-
-    cell: Cell
-    budget: int
-    means: Mapping[str, Estimate | None]
-    leads: Mapping[str, Estimate | None]
-    recovery: Recovery | None
-    flips: tuple[Flips, ...]
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A cell over all budgets.
-
-    Attributes:
-        areas: condition -> area under the curve over log(1 + steps), as a mean accuracy.
-        leads: control -> difference of the areas.
-        to_match: steps after which a module trained from scratch is where the ported one starts.
-        to_native: steps after which the ported module is where a native one ends.
-    """
-
-    cell: Cell
-    areas: Mapping[str, Estimate]
-    leads: Mapping[str, Estimate]
-    to_match: Steps | None
-    to_native: Steps | None
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Cells of one relation and port method averaged, each counting the same.
-
-    Attributes:
-        by: what else the cells share: "all" (nothing), "technique" or "pair"; `name` says which.
-        cells, of: how many are in the average, and how many there are.
-        lead: the series of ported minus sampled, for contrasts between pools.
-    """
-
-    relation: str
-    method: str
-    by: str
-    name: str
-    budget: int
-    means: Mapping[str, Estimate]
-    leads: Mapping[str, Estimate]
-    recovery: Recovery | None
-    cells: int
-    of: int
-    lead: Series | None
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """How much further ported modules lead over sampled ones in the first pool than the second."""
-
-    first: Pool
-    second: Pool
-    gap: Estimate
+"""Condition -> its figures. `sampled` is the first control, others go by their own names."""
 
 
 class Analysis:
@@ -217,17 +131,21 @@ class Analysis:
         one, other = (self.pool(relation, method, budget) for relation in (first, second))
         return NOTHING if one is None or other is None else _gap(one, other)
 
-    def series(self, cell: Cell, budget: int) -> dict[str, Series | None]:
-        """The accuracies of a cell by condition, as in `Point.means`."""
-        read, controls = self.results.series, self.results.controls
+    def series(self, cell: Cell, budget: int, metric: str = "") -> dict[str, Series | None]:
+        """The figures of a cell by condition, as in `Point.means`; of another metric if asked."""
+        controls = self.results.controls
+
+        def read(condition: str, control: str = "") -> Series | None:
+            return self.results.series(cell, condition, budget, control, metric)
+
         found = {
-            "host": read(cell, "host", budget),
-            "sampled": read(cell, "sampled", budget, *controls[:1]),
-            "scratch": read(cell, "scratch", budget),
-            "ported": read(cell, "ported", budget),
-            "native": read(cell, "native", budget),
+            "host": read("host"),
+            "sampled": read("sampled", *controls[:1]),
+            "scratch": read("scratch"),
+            "ported": read("ported"),
+            "native": read("native"),
         }
-        return found | {name: read(cell, "sampled", budget, name) for name in controls[1:]}
+        return found | {name: read("sampled", name) for name in controls[1:]}
 
     def measure(self, cell: Cell, condition: str, budget: int, column: str) -> float | None:
         """The mean over seeds of another measure, by the keys of `Point.means`."""
@@ -241,17 +159,22 @@ class Analysis:
     def _point(self, cell: Cell, budget: int) -> Point:
         beside = self.series(cell, budget)
         ported, host = beside["ported"], beside["host"]
-        leads = {
-            name: difference(ported, other)
-            if ported is not None and (other := beside[name]) is not None
-            else None
-            for name in self.controls
-        }
-        kept = None
-        if ported is not None and host is not None:
-            kept = recovery(ported, host, beside["native"])
-        means = {name: _accuracy(series) for name, series in beside.items()}
-        return Point(cell, budget, means, leads, kept, tuple(self._flips(cell, budget)))
+        leads = {name: _lead(ported, beside[name]) for name in self.controls}
+        kept = _kept(ported, host, beside["native"])
+        plain, ranking = (self.series(cell, budget, metric) for metric in (PLAIN, RANKING))
+        return Point(
+            cell,
+            budget,
+            {name: _accuracy(series) for name, series in beside.items()},
+            leads,
+            kept,
+            tuple(self._flips(cell, budget)),
+            {name: _accuracy(series) for name, series in plain.items()},
+            _lead(plain["ported"], plain["host"]),
+            {name: _accuracy(series) for name, series in ranking.items()},
+            _kept(ranking["ported"], ranking["host"], ranking["native"]),
+            self.measure(cell, "ported", budget, "agreement"),
+        )
 
     def _flips(self, cell: Cell, budget: int) -> Iterable[Flips]:
         results = self.results
@@ -302,21 +225,16 @@ class Analysis:
     def _pool(
         self, relation: str, method: str, by: str, name: str, budget: int, cells: Sequence[Cell]
     ) -> Pool | None:
-        all_beside = [self.series(cell, budget) for cell in cells]
-        wanted = [
-            key for key in all_beside[0] if any(beside[key] is not None for beside in all_beside)
-        ]
-        if "ported" not in wanted:
+        averages = self._averages(cells, budget, self.results.metric)
+        if averages is None:
             return None
-        whole = _whole([{key: beside[key] for key in wanted} for beside in all_beside])
-        if not whole:
-            return None
-        means = {key: average([beside[key] for beside in whole]) for key in wanted}
-        ported = means["ported"]
+        means, whole = averages
+        plain, ranking = (
+            found[0] if (found := self._averages(cells, budget, metric)) else {}
+            for metric in (PLAIN, RANKING)
+        )
+        ported, host = means["ported"], means.get("host")
         lead = combine([ported, means["sampled"]], [1, -1]) if "sampled" in means else None
-        kept = None
-        if "host" in means:
-            kept = recovery(ported, means["host"], means.get("native"))
         return Pool(
             relation,
             method,
@@ -325,16 +243,42 @@ class Analysis:
             budget,
             {key: estimate(series).within(0, 1) for key, series in means.items()},
             {key: difference(ported, means[key]) for key in self.controls if key in means},
-            kept,
-            len(whole),
+            _kept(ported, host, means.get("native")),
+            whole,
             len(cells),
             lead,
+            {key: estimate(series).within(0, 1) for key, series in plain.items()},
+            _lead(plain.get("ported"), plain.get("host")),
+            {key: estimate(series).within(0, 1) for key, series in ranking.items()},
+            _kept(ranking.get("ported"), ranking.get("host"), ranking.get("native")),
         )
+
+    def _averages(
+        self, cells: Sequence[Cell], budget: int, metric: str
+    ) -> tuple[dict[str, Series], int] | None:
+        """Condition -> average over the cells that are whole, and how many those are; None where
+        there is none, or no ported module."""
+        all_beside = [self.series(cell, budget, metric) for cell in cells]
+        wanted = [
+            key for key in all_beside[0] if any(beside[key] is not None for beside in all_beside)
+        ]
+        whole = _whole([{key: beside[key] for key in wanted} for beside in all_beside])
+        if "ported" not in wanted or not whole:
+            return None
+        return {key: average([beside[key] for beside in whole]) for key in wanted}, len(whole)
 
 
 def analyse(results: Results | Analysis) -> Analysis:
     """The analysis of a study; one that is made already is given back."""
     return results if isinstance(results, Analysis) else Analysis(results)
+
+
+def _lead(ported: Series | None, other: Series | None) -> Estimate | None:
+    return None if ported is None or other is None else difference(ported, other)
+
+
+def _kept(ported: Series | None, host: Series | None, native: Series | None) -> Recovery | None:
+    return None if ported is None or host is None else recovery(ported, host, native)
 
 
 def _accuracy(series: Series | None) -> Estimate | None:

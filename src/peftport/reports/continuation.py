@@ -12,7 +12,8 @@ from math import isfinite, nan
 
 import numpy as np
 
-from peftport.reports.comparisons import Analysis, Point, analyse
+from peftport.reports.compared import Point
+from peftport.reports.comparisons import Analysis, analyse
 from peftport.reports.genealogy import amount
 from peftport.reports.measures import Recovery, recovery
 from peftport.reports.results import Cell, Results

@@ -101,7 +101,7 @@ def _formula(terms: Sequence[tuple[str, ...]]) -> str:
 
 
 def explain(results: Results, relation: str) -> tuple[Decomposition, ...]:
-    """Decompose the accuracies, and the leads of ported over sampled modules, of one relation."""
+    """Decompose the accuracies (corrected where the study's are), and the leads of ported over sampled modules, of one relation."""
     factors = ("technique", "pair", "direction", "setting", "budget")
     accuracy = _accuracies(results, relation)
     leads = _leads(results, relation)
@@ -123,7 +123,10 @@ def _accuracies(results: Results, relation: str) -> pd.DataFrame:
     for row in pd.concat([ported, sampled]).itertuples(index=False):
         cell = Cell(*(getattr(row, name) for name in Cell._fields))
         condition = cell.method or row.condition
-        rows.append(_factors(results, cell, int(row.budget), condition) | {"y": row.accuracy})
+        rows.append(
+            _factors(results, cell, int(row.budget), condition)
+            | {"y": getattr(row, results.metric)}
+        )
     return pd.DataFrame(rows)
 
 

@@ -17,8 +17,10 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from PIL import Image
 
 from peftport.files import write_atomic
+from peftport.metrics import METRICS
 from peftport.reports import svg
-from peftport.reports.comparisons import Analysis, Point, analyse
+from peftport.reports.compared import Point
+from peftport.reports.comparisons import Analysis, analyse
 from peftport.reports.continuation import RATIOS, SHOWN, Fading, fadings, multiple
 from peftport.reports.measures import axis
 from peftport.reports.results import Cell, Results
@@ -172,7 +174,7 @@ def _panel(analysis: Analysis, cell: Cell, axes: Any) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticklabels([str(budget) for budget in budgets])
     axes.set_xlabel(f"steps ({kind_of(cell.relation)})", fontsize=7)
-    axes.set_ylabel("accuracy", fontsize=7)
+    axes.set_ylabel(METRICS[analysis.results.metric].title, fontsize=7)
     axes.grid(axis="y", alpha=0.25)
 
 
@@ -243,7 +245,9 @@ def _differences(analysis: Analysis, cells: Sequence[Cell]) -> Figure:
     places = [sum(ys) / len(ys) for ys in titles.values()]
     axes.set_yticks(places, list(titles), fontsize=7)
     axes.set_ylim(max(len(lines), 1) - 0.5, -0.5)
-    axes.set_xlabel(f"accuracy, ported minus control, {budget} steps")
+    axes.set_xlabel(
+        f"{METRICS[analysis.results.metric].title}, ported minus control, {budget} steps"
+    )
     low, high = svg.bounds([lead for _, _, lead in lines])
     axes.set_xlim(min(low, 0), max(high, 0.1))
     axes.grid(axis="x", alpha=0.25)

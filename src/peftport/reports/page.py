@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from peftport import __version__
 from peftport.files import write_atomic
+from peftport.metrics import METRICS
 from peftport.reports import sections, svg
 from peftport.reports.answers import answers
 from peftport.reports.comparisons import Analysis, analyse
@@ -38,8 +39,8 @@ from peftport.reports.wording import (
 
 RUN_COLUMNS = (
     "status", "condition", "technique", "method", "control", "origin", "receiver", "relation",
-    "origin_task", "task", "budget", "seed", "accuracy", "macro_f1", "auroc", "log_loss",
-    "n_test", "train_seconds", "run_id", "error",
+    "origin_task", "task", "budget", "seed", *METRICS, "agreement", "n_test", "train_seconds",
+    "run_id", "error",
 )  # fmt: skip
 FILTERS = ("status", "condition", "technique", "origin", "receiver", "task", "budget", "seed")
 _SHORT_ID = 12
@@ -103,6 +104,7 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "runs": _script_data(results),
         "runs_count": len(results.rows),
         "has_predictions": results.has_predictions,
+        "metric": METRICS[results.metric].title,
         "missing": missing_rows(results),
         "holes": list(_holes(analysis)),
         "failures": _failures(results),

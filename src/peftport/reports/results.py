@@ -12,22 +12,23 @@ import numpy as np
 import pandas as pd
 
 from peftport.errors import BadInput
+from peftport.metrics import METRICS, Scored
 from peftport.reports.statistics import DRAWS, Series, resample_examples
-
-COLUMNS = (
-    "run_id", "study", "status", "technique", "condition", "method", "control", "origin",
-    "receiver", "relation", "origin_task", "task", "budget", "seed", "n_test", "accuracy",
-    "macro_f1", "auroc", "log_loss", "train_seconds", "error",
-)  # fmt: skip
-"""The columns of a run, in the order in which they are exported."""
+from peftport.studies.schema import COLUMNS, FIGURES
 
 CONDITIONS = ("host", "sampled", "scratch", "ported", "native")
 """The conditions in the order in which every table shows them."""
 
 # Columns by what is in them.
-NUMBERS = ("accuracy", "macro_f1", "auroc", "log_loss", "train_seconds")
+NUMBERS = tuple(name for name in FIGURES if name != "n_test")
 COUNTS = ("budget", "seed", "n_test")
 WORDS = tuple(name for name in COLUMNS if name not in NUMBERS + COUNTS)
+NEW = ("corrected_accuracy", "agreement")
+"""Figures that studies of older packages do not have."""
+
+CORRECTED, PLAIN, RANKING = "corrected_accuracy", "accuracy", "auroc"
+"""What everything rests on; what stands beside it; and what no threshold can win."""
+_AT_ONCE = 2048
 
 
 class Cell(NamedTuple):
@@ -69,6 +70,7 @@ class Results:
         rows: one row a run, done or failed, with the columns `COLUMNS`.
         predictions: run id -> predicted class of every test example, (examples,). Runs may lack
             them; what rests on such runs has intervals over seeds alone.
+        scored: run id -> class scores of every test example, of the runs that have them.
         gold: task -> true class of every test example, (examples,).
         facts: what is known beside the rows; every key may be missing: `study` (name), `spec`
             (mapping), `hosts` and `tasks` (lists of mappings with `name`; a host may name the
@@ -84,6 +86,7 @@ class Results:
     predictions: Mapping[str, np.ndarray] = field(default_factory=dict)
     gold: Mapping[str, np.ndarray] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    scored: Mapping[str, Scored] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.rows = _tidy(self.rows)
@@ -107,6 +110,19 @@ class Results:
     def done(self) -> pd.DataFrame:
         """The rows that have figures."""
         return self.rows[(self.rows["status"] == "done") & self.rows["accuracy"].notna()]
+
+    @cached_property
+    def metric(self) -> str:
+        """What recovery, leads and answers rest on: accuracy after the label-free correction, or
+        as answered where not every run has corrected figures."""
+        values = self._column(CORRECTED)
+        known = all(not np.isnan(value) for value in values.values())
+        return CORRECTED if values and known else PLAIN
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether figures are after the correction."""
+        return self.metric == CORRECTED
 
     @cached_property
     def failed(self) -> pd.DataFrame:
@@ -162,23 +178,32 @@ class Results:
         """Whether every run with figures has its predictions."""
         return len(self.done) > 0 and all(run in self.predictions for run in self.done["run_id"])
 
-    def series(self, cell: Cell, condition: str, budget: int, control: str = "") -> Series | None:
-        """The accuracies of `condition` that belong beside `cell`, seed by seed.
+    def series(
+        self, cell: Cell, condition: str, budget: int, control: str = "", metric: str = ""
+    ) -> Series | None:
+        """The figures of `condition` that belong beside `cell`, seed by seed.
 
         Args:
             budget: training steps; bare hosts and native modules have one figure for all.
             control: the sampling, for `sampled`.
+            metric: of `METRICS`; `self.metric` if not given.
 
         Returns:
-            None when no such run is done.
+            None when no such run is done, or none has this figure.
         """
-        runs = self._runs.get(_key(cell, condition, budget, control))
+        metric = metric or self.metric
+        column = self._column(metric)
+        runs = {
+            seed: run
+            for seed, run in self._runs.get(_key(cell, condition, budget, control), {}).items()
+            if not np.isnan(column[run])
+        }
         if not runs:
             return None
         seeds = tuple(sorted(runs))
-        draws = [self._draws.get(runs[seed][0]) for seed in seeds]
+        draws = [self._draws(metric).get(runs[seed]) for seed in seeds]
         known = [draw for draw in draws if draw is not None]
-        values = np.array([runs[seed][1] for seed in seeds])
+        values = np.array([column[runs[seed]] for seed in seeds])
         stacked = np.stack(known) if len(known) == len(seeds) else None
         alike = np.ptp(values) == 0 and (stacked is None or np.ptp(stacked, axis=0).max() == 0)
         return Series(seeds, values, stacked, fixed=condition == "host" and bool(alike))
@@ -195,8 +220,7 @@ class Results:
 
     def run_ids(self, cell: Cell, condition: str, budget: int, control: str = "") -> dict[int, str]:
         """Seed -> run id of the done runs that `series` reads."""
-        runs = self._runs.get(_key(cell, condition, budget, control), {})
-        return {seed: run_id for seed, (run_id, _) in runs.items()}
+        return dict(self._runs.get(_key(cell, condition, budget, control), {}))
 
     def measure(self, run_ids: Iterable[str], column: str) -> float:
         """The mean of a column over runs; NaN without any."""
@@ -205,10 +229,18 @@ class Results:
         return float(np.mean(known)) if known else float("nan")
 
     def _column(self, column: str) -> dict[str, float]:
-        """Run id -> value: looked up for every run of a report, which takes long in a frame."""
+        """Run id -> value: looked up for every run of a report, which takes long in a frame.
+
+        A metric that a run's row lacks is measured by its scores, where it has them.
+        """
         if column not in self._columns:
-            values = self.done[column].to_numpy(float, na_value=np.nan)
-            self._columns[column] = dict(zip(self.done["run_id"], values.tolist(), strict=True))
+            values = self.done[column].to_numpy(float, na_value=np.nan).tolist()
+            found = dict(zip(self.done["run_id"], values, strict=True))
+            for run, value in found.items():
+                if np.isnan(value) and column in METRICS and run in self.scored:
+                    figure = METRICS[column].figure(self.scored[run])
+                    found[run] = float("nan") if figure is None else figure
+            self._columns[column] = found
         return self._columns[column]
 
     @cached_property
@@ -216,31 +248,46 @@ class Results:
         return {}
 
     def correct(self, run_id: str, task: str) -> np.ndarray | None:
-        """Which examples a run got right, (examples,) of bool; None without predictions."""
+        """Which examples a run got right, (examples,) of bool; None where that is not known."""
+        found = self._parts(run_id, task, self.metric)
+        return None if found is None else found > 0
+
+    def _parts(self, run_id: str, task: str, metric: str) -> np.ndarray | None:
+        """What each test example adds to a run's figure, (examples,)."""
+        if run_id in self.scored:
+            return METRICS[metric].parts(self.scored[run_id])
         found = self.predictions.get(run_id)
-        return None if found is None else found == self.gold[task]
+        return None if found is None or metric != PLAIN else found == self.gold[task]
 
     @cached_property
-    def _runs(self) -> dict[Hashable, dict[int, tuple[str, float]]]:
-        runs: dict[Hashable, dict[int, tuple[str, float]]] = {}
+    def _runs(self) -> dict[Hashable, dict[int, str]]:
+        runs: dict[Hashable, dict[int, str]] = {}
         for row in self.done.itertuples(index=False):
-            seeds = runs.setdefault(_row_key(row), {})
-            seeds.setdefault(int(row.seed), (row.run_id, float(row.accuracy)))
+            runs.setdefault(_row_key(row), {}).setdefault(int(row.seed), row.run_id)
         return runs
 
-    @cached_property
-    def _draws(self) -> dict[str, np.ndarray]:
-        """Run id -> its accuracy on resampled test examples, (draws,)."""
-        return dict(self._resampled())
+    def _draws(self, metric: str) -> dict[str, np.ndarray]:
+        """Run id -> its figure on resampled test examples, (draws,)."""
+        if metric not in self._drawn:
+            self._drawn[metric] = dict(self._resampled(metric))
+        return self._drawn[metric]
 
-    def _resampled(self) -> Iterator[tuple[str, np.ndarray]]:
+    @cached_property
+    def _drawn(self) -> dict[str, dict[str, np.ndarray]]:
+        return {}
+
+    def _resampled(self, metric: str) -> Iterator[tuple[str, np.ndarray]]:
         draws = int(np.clip(10**8 // max(len(self.done), 1), 400, DRAWS))
         for task, rows in self.done.groupby("task", sort=True):
-            runs = [run for run in rows["run_id"] if run in self.predictions]
-            if runs and len(self.gold[task]) > 1:
-                correct = np.stack([self.predictions[run] == self.gold[task] for run in runs])
-                found = resample_examples(correct, str(task), draws)
-                yield from zip(runs, found, strict=True)
+            if len(self.gold.get(task, ())) < 2:
+                continue
+            for start in range(0, len(rows), _AT_ONCE):
+                runs = rows["run_id"].iloc[start : start + _AT_ONCE]
+                parts = {run: self._parts(run, str(task), metric) for run in runs}
+                known = {run: part for run, part in parts.items() if part is not None}
+                if known:
+                    found = resample_examples(np.stack(list(known.values())), str(task), draws)
+                    yield from zip(known, found, strict=True)
 
 
 def _key(cell: Cell, condition: str, budget: int, control: str) -> Hashable:
@@ -262,10 +309,10 @@ def _row_key(row: Any) -> Hashable:
 
 def _tidy(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with their columns in order, words as text, numbers as numbers."""
-    missing = [name for name in COLUMNS if name not in rows.columns]
+    missing = [name for name in COLUMNS if name not in rows.columns and name not in NEW]
     if missing:
         raise BadInput(f"the rows lack the columns {', '.join(missing)}.")
-    tidy = rows[list(COLUMNS)].reset_index(drop=True)
+    tidy = rows.reindex(columns=list(COLUMNS)).reset_index(drop=True)
     for name in WORDS:
         tidy[name] = tidy[name].astype(object).where(tidy[name].notna(), "").astype(str)
     for name in NUMBERS:

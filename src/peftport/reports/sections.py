@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from itertools import groupby, product
 from typing import Any
 
+from peftport.metrics import METRICS
 from peftport.reports import svg
-from peftport.reports.comparisons import Analysis, Flips, Point
+from peftport.reports.compared import Flips, Point
+from peftport.reports.comparisons import Analysis
 from peftport.reports.continuation import RATIOS, SHOWN, Fading, fadings, place_text
 from peftport.reports.results import Cell
 from peftport.reports.statistics import Estimate
@@ -34,7 +36,6 @@ FULL_HEAT = 0.4
 """A lead that is shown in the strongest colour."""
 LANE = 22
 """Height of a line of text beside a figure, in pixels; the style sheet says the same."""
-_MEASURES = {"auroc": "AUROC", "macro_f1": "macro-F1", "log_loss": "log-loss"}
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ def _curve_text(curves: svg.Curves) -> str:
         levels = [f"{figure(e)} at {budget:,}" for budget, e in curve]
         level = figure(curve[0][1]) if len(curve) == 1 else listed(levels)
         parts.append(f"{name_of(name)} {level}")
-    return f"Accuracy by training steps: {'; '.join(parts)}."
+    return f"By training steps: {'; '.join(parts)}."
 
 
 def differences(analysis: Analysis) -> list[View]:
@@ -291,8 +292,10 @@ def _flip_text(flips: Flips) -> str:
 
 
 def measures(analysis: Analysis) -> list[dict[str, Any]]:
-    """Other measures than accuracy, means over seeds, for every cell and budget."""
+    """Other measures than the one that all rests on, means over seeds, for every cell and
+    budget."""
     order = columns(analysis)
+    others = {n: metric.title for n, metric in METRICS.items() if n != analysis.results.metric}
     return [
         {
             "cell": point.cell,
@@ -305,7 +308,7 @@ def measures(analysis: Analysis) -> list[dict[str, Any]]:
             ],
         }
         for point in analysis.points
-        for column, name in _MEASURES.items()
+        for column, name in others.items()
     ]
 
 

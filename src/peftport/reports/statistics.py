@@ -124,21 +124,22 @@ class Variance:
         return over_seeds, over_examples
 
 
-def resample_examples(correct: np.ndarray, stream: str, draws: int = DRAWS) -> np.ndarray:
-    """Accuracies on test examples drawn with replacement, the same ones for every run.
+def resample_examples(parts: np.ndarray, stream: str, draws: int = DRAWS) -> np.ndarray:
+    """Figures on test examples drawn with replacement, the same ones for every run.
 
     Args:
-        correct: (runs, examples) of bool.
+        parts: what each example adds to each run's figure, (runs, examples): of an accuracy,
+            whether it is right.
         stream: name of the test examples; equal names and sizes are resampled alike.
 
     Returns:
         (runs, draws); spread by sqrt(n / (n - 1)) for the n examples, so that the variance of
         a column is the unbiased one.
     """
-    runs, examples = correct.shape
+    runs, examples = parts.shape
     generator = np.random.default_rng(int(hashlib.sha256(stream.encode()).hexdigest()[:16], 16))
     rows = max(1, 4_000_000 // examples)
-    exact = correct.astype(np.float32)
+    exact = parts.astype(np.float32)
     out = np.empty((runs, draws), np.float32)
     for start in range(0, draws, rows):
         stop = min(start + rows, draws)

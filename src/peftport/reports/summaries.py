@@ -6,7 +6,8 @@ from math import isfinite
 from typing import Any
 
 from peftport.reports.answers import answers
-from peftport.reports.comparisons import Analysis, Flips, Point, analyse
+from peftport.reports.compared import Flips, Point
+from peftport.reports.comparisons import Analysis, analyse
 from peftport.reports.continuation import fadings
 from peftport.reports.measures import Recovery, Steps
 from peftport.reports.results import Results
@@ -18,7 +19,7 @@ def summary(results: Results | Analysis) -> dict[str, Any]:
     """Answers, and every cell at every budget beside its controls.
 
     Returns:
-        `study`, `runs` (done, failed, not_run), `answers`, `cells` (one for every technique,
+        `study`, `metric` (what every "accuracy" is), `runs` (done, failed, not_run), `answers`, `cells` (one for every technique,
         pair, setting, method and budget), `continuations` (recovery over further pretraining, see
         `peftport.reports.continuation`) and `curves` (one for every cell with several budgets).
         Figures are objects of `value`, `low`, `high`, `seeds` and `basis`; leads add `p` and
@@ -28,6 +29,7 @@ def summary(results: Results | Analysis) -> dict[str, Any]:
     known = analysis.results
     return {
         "study": known.name,
+        "metric": known.metric,
         "runs": {
             "done": len(known.done),
             "failed": len(known.failed),
@@ -87,6 +89,11 @@ def _cell(point: Point) -> dict[str, Any]:
     return point.cell._asdict() | {
         "budget": point.budget,
         "accuracy": {name: _figure(found) for name, found in point.means.items()},
+        "as_answered": {name: _figure(found) for name, found in point.plain.items()},
+        "auroc": {name: _figure(found) for name, found in point.ranking.items()},
+        "auroc_lift_kept": _recovery(point.effect),
+        "agreement": point.agreement,
+        "only_threshold": point.only_threshold,
         "leads": {name: _lead(found) for name, found in point.leads.items()},
         "recovery": _recovery(point.recovery),
         "flips": [_flips(flips) for flips in point.flips],

@@ -12,14 +12,17 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from peftport.reports.answers import Answer, answers
-from peftport.reports.comparisons import Analysis, Point, analyse
+from peftport.reports.compared import Point, Pool
+from peftport.reports.comparisons import Analysis, analyse
 from peftport.reports.continuation import fadings
 from peftport.reports.results import CONDITIONS, Results
 from peftport.reports.statistics import Estimate
 from peftport.reports.wording import (
     BASES,
     NONE,
+    after,
     count,
+    figure,
     kind_of,
     name_of,
     number,
@@ -60,8 +63,9 @@ def accuracy_grids(analysis: Analysis, short: bool = False) -> Iterator[Grid]:
         short: for terminals, which are narrow.
     """
     names = columns(analysis)
-    row = _short_row if short else _row
     head = ("technique", "steps", *(name_of(name) for name in names), "recovery")
+    if not short:
+        head += _beside_head(analysis)
 
     def place(point: Point) -> tuple[str, str, str, str]:
         cell = point.cell
@@ -72,17 +76,58 @@ def accuracy_grids(analysis: Analysis, short: bool = False) -> Iterator[Grid]:
         yield Grid(
             f"{pair} ({kind_of(relation)}), {setting}{how}",
             head,
-            tuple(row(point, names) for point in points),
+            tuple(
+                _short_row(point, names) if short else _row(analysis, point, names)
+                for point in points
+            ),
         )
+
+
+def beside_grids(analysis: Analysis) -> Iterator[Grid]:
+    """What stands beside the corrected accuracies at the smallest budget, for terminals: accuracy
+    as answered, and AUROC, which no threshold touches. One table for every pair and setting."""
+    names = columns(analysis)
+    head = ("technique", "figure", *(name_of(name) for name in names), "lift kept")
+    budget = min(analysis.results.budgets, default=0)
+    points = [point for point in analysis.points if point.budget == budget]
+    for place, members in groupby(
+        points, key=lambda p: (p.cell.pair, p.cell.setting, p.cell.method)
+    ):
+        rows = []
+        for point in members:
+            kept = NONE if point.effect is None else with_half(point.effect.ratio)
+            for figures, name, share in (
+                (point.plain, "as answered", NONE),
+                (point.ranking, "AUROC", kept),
+            ):
+                means = (figure(figures.get(condition)) for condition in names)
+                rows.append((point.cell.technique, name, *means, share))
+        how = f", method {place[2]}" if len(analysis.results.methods) > 1 else ""
+        yield Grid(f"{place[0]}, {place[1]}{how}, {after(budget)}", head, tuple(rows))
+
+
+def _beside_head(analysis: Analysis) -> tuple[str, ...]:
+    """Columns of what stands beside the figures that everything rests on."""
+    plain = ("bare host as answered", "ported as answered") if analysis.results.is_corrected else ()
+    return (*plain, "AUROC, bare host", "AUROC, ported", "AUROC lift kept")
+
+
+def _beside(analysis: Analysis, found: Point | Pool) -> tuple[str, ...]:
+    """The cells of `_beside_head`."""
+    shown = [found.plain, found.ranking] if analysis.results.is_corrected else [found.ranking]
+    pairs = (figure(figures.get(name)) for figures in shown for name in ("host", "ported"))
+    kept = found.effect.ratio if found.effect is not None else None
+    return (*pairs, with_span(kept))
 
 
 def average_grids(analysis: Analysis) -> Iterator[Grid]:
     """One table for every relation of hosts: technique and budget, averaged over pairs and
     settings, against conditions, with the ported modules' leads over their controls."""
     names = columns(analysis)
-    leads = [name for name in analysis.controls if name != "host"]
+    leads = analysis.controls
     head = ("technique", "steps", *(name_of(name) for name in names), "recovery")
     head += tuple(f"ported over {name_of(name)}" for name in leads)
+    head += _beside_head(analysis)
     pools = [pool for pool in analysis.pools if pool.by == "technique"]
     for (relation, method), members in groupby(pools, key=lambda p: (p.relation, p.method)):
         how = f", method {method}" if len(analysis.results.methods) > 1 else ""
@@ -93,6 +138,7 @@ def average_grids(analysis: Analysis) -> Iterator[Grid]:
                 *(with_span(pool.means.get(name)) for name in names),
                 recovery_text(pool.recovery),
                 *(_lead(pool.leads.get(name)) for name in leads),
+                *_beside(analysis, pool),
             )
             for pool in members
         )
@@ -104,9 +150,10 @@ def _lead(found: Estimate | None) -> str:
     return NONE if found is None else f"{with_span(found, sign=True)}, {p_text(found.adjusted)}"
 
 
-def _row(point: Point, names: Sequence[str]) -> tuple[str, ...]:
+def _row(analysis: Analysis, point: Point, names: Sequence[str]) -> tuple[str, ...]:
     means = (with_span(point.means.get(name)) for name in names)
-    return (point.cell.technique, str(point.budget), *means, recovery_text(point.recovery))
+    first = (point.cell.technique, str(point.budget))
+    return (*first, *means, recovery_text(point.recovery), *_beside(analysis, point))
 
 
 def _short_row(point: Point, names: Sequence[str]) -> tuple[str, ...]:
@@ -146,11 +193,25 @@ def interval_note(analysis: Analysis) -> str:
     bases = {e.basis for p in analysis.points for e in p.means.values() if e is not None}
     notes = [BASES[basis] for basis in sorted(bases) if BASES[basis]]
     over = f" (some: {'; '.join(notes)})" if notes else ""
+    what = _CORRECTED if analysis.results.is_corrected else _NOT_CORRECTED
     return (
-        f"Accuracy with 95 % intervals over seeds and test examples{over}. Recovery is (ported - "
+        f"{what} 95 % intervals are over seeds and test examples{over}. Recovery is (ported - "
         "host) / (native - host), given only where native is at least 0.05 above host and its "
         "interval lies above 0."
     )
+
+
+_CORRECTED = (
+    "Accuracy after the label-free correction, which every condition gets alike, the bare host "
+    "too: an offset by which classes are answered equally often on training texts without labels. "
+    "What a threshold can win is no port; as answered, without the correction, figures stand "
+    "beside. AUROC, which no threshold touches, and the share of the native module's lift of it "
+    "that a port keeps."
+)
+_NOT_CORRECTED = (
+    "Accuracy as answered: not all of these runs kept the scores that a correction needs, so a "
+    "threshold, which the bare host could have without a module, may be part of every gain."
+)
 
 
 def terminal_table(results: Results | Analysis) -> Group:
@@ -163,7 +224,10 @@ def terminal_table(results: Results | Analysis) -> Group:
     parts: list[Table | Text] = [
         Text(f"{analysis.results.name}: {summary_line(analysis.results)}", style="bold")
     ]
-    for grid in accuracy_grids(analysis, short=True):
+    grids = [*accuracy_grids(analysis, short=True)]
+    if analysis.results.is_corrected:
+        grids += beside_grids(analysis)
+    for grid in grids:
         table = Table(
             title=grid.title,
             title_justify="left",
@@ -175,7 +239,7 @@ def terminal_table(results: Results | Analysis) -> Group:
             table.add_column(
                 _narrow(name),
                 no_wrap=True,
-                justify="left" if name == "technique" else "right",
+                justify="left" if name in ("technique", "figure") else "right",
                 style="bold" if name == "ported" else "",
             )
         before = None

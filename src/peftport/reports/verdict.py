@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from peftport.reports.comparisons import Analysis, Point, analyse
+from peftport.reports.compared import Point
+from peftport.reports.comparisons import Analysis, analyse
+from peftport.reports.decision import THRESHOLD
 from peftport.reports.results import Results
 from peftport.reports.statistics import Estimate
 from peftport.reports.wording import (
@@ -11,6 +13,7 @@ from peftport.reports.wording import (
     figure,
     listed,
     name_of,
+    sentence,
     span,
     with_span,
 )
@@ -51,6 +54,8 @@ def _judge(what: str, first: Point, last: Point) -> str:
     kept = first.recovery
     if kept is None:
         return f"Not known: {what.lower()} cannot be judged without the bare host beside it."
+    if kept.ratio is None and first.only_threshold:
+        return f"{what} keeps nothing of the module{when}: {THRESHOLD}."
     if kept.ratio is None:
         return (
             f"No verdict: {kept.reason}. {what} gives {figure(kept.points, sign=True)} over the "
@@ -58,6 +63,11 @@ def _judge(what: str, first: Point, last: Point) -> str:
         )
     evidence = _evidence(kept.ratio)
     instead = _better_start(last) or "train anew"
+    if first.only_threshold:
+        return (
+            f"{what} keeps nothing of the module{when}: recovery {figure(kept.ratio)}{evidence}. "
+            f"{sentence(THRESHOLD)}: {instead}, or use the bare host with the correction."
+        )
     share = f"recovery {figure(kept.ratio)}"
     if kept.ratio.below_zero:
         return f"{what} does harm here{when}: {share}{evidence}; {instead}."

@@ -8,17 +8,21 @@ the ports and samplings of all seeds are another, side by side as lanes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from peftport.correction import agreement
 from peftport.errors import BadInput, RunFailed
+from peftport.metrics import Evaluation, Scored
 from peftport.modules import HostName, Module
 from peftport.porting import SAMPLINGS, judge, port
 from peftport.porting.methods import Way, others
+from peftport.studies.donors import answers_of, corrected_answers
 from peftport.studies.ports import Job, Taken, port_apart
+from peftport.studies.schema import FIGURES
 from peftport.studies.trial import Found, Lane, Trial
 from peftport.studies.ways import OF
 from peftport.techniques import technique
@@ -46,13 +50,13 @@ class Cost:
 class Outcome:
     """What was found, as a study exports it.
 
-    rows: one mapping a run, with a study's columns. predictions: run id -> predicted classes,
-    (n_test,). gold: task -> true classes, (n_test,). rates: the learning rate of each condition.
-    costs: of each method. refused: methods that cannot port these modules there -> why.
+    rows: one mapping a run, with a study's columns. scored: run id -> class scores of the test
+    rows. gold: task -> true classes, (n_test,). rates: the learning rate of each condition. costs:
+    of each method. refused: methods that cannot port these modules there -> why.
     """
 
     rows: list[dict[str, Any]]
-    predictions: dict[str, np.ndarray]
+    scored: dict[str, Scored]
     gold: dict[str, np.ndarray]
     rates: dict[str, float]
     costs: dict[str, Cost]
@@ -68,8 +72,10 @@ class Assessment:
     seeds: of the order of the data, of what methods and controls draw, and of native modules.
     native_steps: how long a native module trains.
     rates: candidate learning rates; with more than one, each condition takes the one that is best
-        on the validation split.
+        on the validation split at the last budget, native modules at `native_steps`.
     ways: the port methods. texts, source: without labels, for methods that look at them.
+    origin: loads the modules' own host, for their agreement with what is made of them; None where
+        it is not at hand.
     progress: told what is done next.
     """
 
@@ -85,6 +91,7 @@ class Assessment:
     ways: Sequence[Way]
     texts: tuple[str, ...] = ()
     source: str = ""
+    origin: Callable[[], Host] | None = None
     progress: Callable[[str], None] = lambda text: None
 
     def __post_init__(self) -> None:
@@ -112,7 +119,7 @@ class Assessment:
             for place, result in enumerate(ports)
         ]
         sampled, scratch = list(self._sampled(taken)), self._scratch()
-        rates = self._choose(ported + sampled + scratch)
+        rates = self._choose(ported + sampled + scratch, scratch)
         found = [
             *self.trial.bare(self.seeds, self.module.record.head),
             *self.trial.train(ported + sampled, self.budgets, rates),
@@ -194,35 +201,48 @@ class Assessment:
         name, config = self.module.technique, self.module.config
         return [Lane("scratch", "", seed, name, config, self._fresh(seed)) for seed in self.seeds]
 
-    def _choose(self, lanes: list[Lane]) -> dict[str, float]:
-        """The learning rate of each condition, by mean validation accuracy at the last budget."""
-        conditions = list(dict.fromkeys(lane.name for lane in lanes))
-        if len(self.rates) == 1 or not max(self.budgets):
-            return dict.fromkeys(conditions, self.rates[0])
-        split, last = self.trial.encoded("validation"), max(self.budgets)
-        score: dict[tuple[str, float], list[float]] = {}
+    def _choose(self, lanes: list[Lane], scratch: list[Lane]) -> dict[str, float]:
+        """The learning rate of each condition: the best by mean corrected accuracy on the
+        validation split, at the last budget, or of native modules where those end."""
+        rates = dict.fromkeys([*(lane.name for lane in lanes), "native"], self.rates[0])
+        if len(self.rates) == 1:
+            return rates
+        scores: dict[str, dict[float, float]] = {}
         for rate in self.rates:
-            rates = dict.fromkeys(conditions, rate)
-            for tested in self.trial.train(lanes, [last], rates, split):
-                accuracy = tested.evaluation.accuracy if tested.evaluation else 0.0
-                score.setdefault((tested.lane.name, rate), []).append(accuracy)
-        return {
-            condition: max(self.rates, key=lambda rate: float(np.mean(score[condition, rate])))
-            for condition in conditions
-        }
+            if max(self.budgets):
+                for name, score in self._tried(lanes, max(self.budgets), rate).items():
+                    scores.setdefault(name, {})[rate] = score
+            (score,) = self._tried(scratch, self.native_steps, rate).values()
+            scores.setdefault("native", {})[rate] = score
+        return rates | {name: max(found, key=found.__getitem__) for name, found in scores.items()}
+
+    def _tried(self, lanes: list[Lane], steps: int, rate: float) -> dict[str, float]:
+        """The mean validation figure of each condition's lanes after training at one rate."""
+        split, rates = (
+            self.trial.encoded("validation"),
+            dict.fromkeys((x.name for x in lanes), rate),
+        )
+        figures: dict[str, list[float]] = {}
+        for tested in self.trial.train(lanes, [steps], rates, split):
+            figures.setdefault(tested.lane.name, []).append(_accuracy(tested.evaluation) or 0.0)
+        return {name: float(np.mean(found)) for name, found in figures.items()}
 
     def _native(
         self, lanes: list[Lane], rates: dict[str, float], more: Sequence[int]
     ) -> Iterator[Found]:
-        """Scratch modules at the budgets and after as many steps as methods took themselves; at
-        `native_steps` of the same trajectory they are native ones."""
+        """Scratch modules at the budgets and after as many steps as methods took themselves, and
+        native ones at `native_steps`: of one trajectory where both have one learning rate."""
         scratch = {*self.budgets, *(steps for steps in more if steps)}
-        for tested in self.trial.train(lanes, sorted({*scratch, self.native_steps}), rates):
+        shared = rates["native"] == rates["scratch"]
+        budgets = sorted({*scratch, self.native_steps} if shared else scratch)
+        for tested in self.trial.train(lanes, budgets, rates):
             if tested.budget in scratch:
                 yield tested
-            if tested.budget == self.native_steps:
-                lane = Lane("native", "", tested.lane.seed)
-                yield Found(lane, tested.budget, tested.evaluation, tested.seconds, tested.error)
+            if shared and tested.budget == self.native_steps:
+                yield replace(tested, lane=Lane("native", "", tested.lane.seed))
+        if not shared:
+            apart = [replace(lane, condition="native") for lane in lanes]
+            yield from self.trial.train(apart, [self.native_steps], rates)
 
     def head_alone(self) -> float | None:
         """Accuracy of the host with the module's head and nothing else; None where it has none, or
@@ -230,8 +250,22 @@ class Assessment:
         head = {n: t for n, t in self.module.tensors.items() if n.startswith("head.")}
         if WEIGHT not in head or head[WEIGHT].shape[-1] != self.host.geometry.width:
             return None
-        tested = self.trial.without_module(head)
-        return None if tested is None else tested.accuracy
+        return _accuracy(self.trial.without_module(head))
+
+    def _agreement(self, found: Sequence[Found]) -> dict[int, float | None]:
+        """Place of a ported module in `found` -> its agreement with its donor on its own host."""
+        if self.origin is None or self.trial.unlabelled is None:
+            return {}
+        self.progress("what the modules answer on their own host")
+        donors = answers_of(self.origin(), self.modules, self.task)
+        donor_of = dict(zip(self.seeds, donors, strict=True))
+        agreed = {}
+        for place, each in enumerate(found):
+            if each.lane.condition == "ported" and each.evaluation is not None:
+                theirs, ours = donor_of[each.lane.seed], corrected_answers(each.evaluation)
+                if theirs is not None and ours is not None:
+                    agreed[place] = agreement(theirs, ours)
+        return agreed
 
     def _collect(
         self,
@@ -240,18 +274,19 @@ class Assessment:
         costs: dict[str, Cost],
         refused: dict[str, str],
     ) -> Outcome:
-        rows, predictions = [], {}
+        rows, scored = [], {}
+        agreed = self._agreement(found)
         for number, each in enumerate(found):
             run_id = f"assess-{number}"
-            rows.append(self._row(run_id, each))
+            rows.append(self._row(run_id, each) | {"agreement": agreed.get(number)})
             if each.evaluation is not None:
-                predictions[run_id] = each.evaluation.predictions
+                scored[run_id] = each.evaluation.scored
         gold = {self.task.name: np.asarray(self.trial.encoded("test").labels)}
-        return Outcome(rows, predictions, gold, rates, costs, refused)
+        return Outcome(rows, scored, gold, rates, costs, refused)
 
     def _row(self, run_id: str, found: Found) -> dict[str, Any]:
         record, lane = self.module.record, found.lane
-        nothing = dict.fromkeys(("accuracy", "macro_f1", "auroc", "log_loss", "n_test"))
+        nothing = dict.fromkeys(FIGURES)
         return {
             "run_id": run_id,
             "study": "assess",
@@ -267,10 +302,19 @@ class Assessment:
             "task": self.task.name,
             "budget": found.budget,
             "seed": lane.seed,
-            **(found.evaluation.figures() if found.evaluation else nothing),
+            **nothing,
+            **(found.evaluation.figures if found.evaluation else {}),
             "train_seconds": found.seconds,
             "error": found.error,
         }
+
+
+def _accuracy(tested: Evaluation | None) -> float | None:
+    """Corrected, or as answered where there were no texts for a correction."""
+    if tested is None:
+        return None
+    found = tested.figures["corrected_accuracy"]
+    return found if found is not None else tested.figures["accuracy"]
 
 
 def _cost(ports: Sequence[Taken | RunFailed]) -> Cost:

@@ -137,7 +137,7 @@ class Driver:
         run_id, config = self._identity.run(run)
         if result.error:
             return Row(run_id, run.columns(), config, {}, error=result.error, log=log)
-        return Row(run_id, run.columns(), config, result.metrics, result.predictions)
+        return Row(run_id, run.columns(), config, result.figures, result.answers)
 
     def _donor(self, trajectory: Trajectory, budget: int, result: LaneResult) -> Donor:
         donor_id, config = self._identity.donor(trajectory)

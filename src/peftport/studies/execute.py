@@ -14,22 +14,26 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
+from peftport.correction import agreement
 from peftport.errors import BadInput, PeftportError, RunFailed
 from peftport.memory import keep_freed_memory
-from peftport.studies.resolve import class_bytes, load_limited
+from peftport.metrics import Evaluation
+from peftport.modules import Record
+from peftport.studies.answers import corrected, pack_scores, packed
+from peftport.studies.resolve import load_limited
 from peftport.studies.starts import load_once, start_of
 from peftport.studies.work import Kept, LaneResult, PackReading, Work
-from peftport.tasks import Encoded, Task, encode
+from peftport.tasks import Encoded, Task, encode, encode_unlabelled
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Technique, kind_of, stack_lanes, take_lane
 from peftport.techniques.head import initial_head
 from peftport.training import (
-    Evaluation,
     Reading,
     Readout,
     Settings,
     evaluate,
     readout_of,
+    scores,
     trajectory,
 )
 from peftport.training.module import as_module
@@ -43,6 +47,7 @@ for _name in (
 ):
     importlib.import_module(_name)
 
+_UNLABELLED = "unlabelled"
 _NOT_FINITE = "the module's scores are not finite"
 
 
@@ -82,6 +87,12 @@ class _Place:
     def encoded(self, split: str) -> Encoded:
         """The split's rows as the host's tokens."""
         return _encode(self, split)
+
+    @property
+    def unlabelled(self) -> Encoded | None:
+        """The texts of the label-free correction as the host's tokens."""
+        found: Encoded | None = _encode(self, _UNLABELLED)
+        return found
 
 
 def _trained(work: Work, place: _Place) -> Iterator[PackReading]:
@@ -145,10 +156,10 @@ class _Kind:
 
     def _results(self, reading: Reading) -> dict[int, LaneResult]:
         """Test and keep what is wanted, and say of a lane that died why."""
-        budget, classes = reading.budget, self.place.readout.classes
+        budget = reading.budget
         seconds = reading.seconds / len(self.starts)
         results = {
-            lane: _tested(lane, evaluation, classes, seconds)
+            lane: self._tested(lane, evaluation, seconds)
             for lane, evaluation in self._test(reading).items()
         }
         for place, lane in enumerate(self.starts):
@@ -159,6 +170,19 @@ class _Kind:
                 kept = self._keep(lane, budget, take_lane(reading.parameters, place))
                 results[lane] = replace(results.get(lane, LaneResult(lane)), module=kept)
         return results
+
+    def _tested(self, lane: int, evaluation: Evaluation | None, seconds: float) -> LaneResult:
+        """A lane's figures; of a ported module also its agreement with its donor."""
+        result = _tested(lane, evaluation, seconds)
+        start, answers = self.work.starts[lane], result.answers
+        if start.kind == "ported" and start.donor and answers and answers.unlabelled:
+            theirs = start.donor.answers
+            same = Record.model_validate_json(start.donor.record).task.get("fingerprint")
+            if theirs and same == self.place.record["fingerprint"]:
+                classes = self.place.readout.classes
+                pair = (corrected(data, classes) for data in (theirs, answers.unlabelled))
+                return replace(result, figures={**result.figures, "agreement": agreement(*pair)})
+        return result
 
     def _test(self, reading: Reading) -> dict[int, Evaluation | None]:
         """Test the wanted lanes, whether they live or not: which lanes are tested together is
@@ -177,6 +201,7 @@ class _Kind:
             parameters,
             self.place.encoded(self.work.split),
             self.place.readout,
+            self.place.unlabelled,
         )
         lanes = list(self.starts)
         return dict(zip((lanes[place] for place in places), found, strict=True))
@@ -193,7 +218,22 @@ class _Kind:
             start.seed,
             {"steps": budget, "learning_rate": start.learning_rate, **self.work.training},
         )
-        return Kept(module.record.model_dump_json(), save(module.tensors))
+        return Kept(module.record.model_dump_json(), save(module.tensors), self._answers(tensors))
+
+    def _answers(self, tensors: Parameters) -> bytes | None:
+        """What a module says of the unlabelled texts: what its ports are to agree with."""
+        texts = self.place.unlabelled
+        if texts is None:
+            return None
+        found = scores(
+            self.place.host,
+            self.technique,
+            self.config,
+            stack_lanes([tensors]),
+            texts,
+            self.place.readout,
+        )[0]
+        return pack_scores(found.numpy()) if torch.isfinite(found).all() else None
 
 
 def _bare_host(work: Work, place: _Place) -> PackReading:
@@ -207,21 +247,24 @@ def _bare_host(work: Work, place: _Place) -> PackReading:
         for start in work.starts
     ]
     found = evaluate(
-        place.host, None, None, stack_lanes(heads), place.encoded(work.split), place.readout
+        place.host,
+        None,
+        None,
+        stack_lanes(heads),
+        place.encoded(work.split),
+        place.readout,
+        place.unlabelled,
     )
     each = found if len(found) == len(work.starts) else found * len(work.starts)
-    lanes = (
-        _tested(lane, evaluation, place.readout.classes, 0.0)
-        for lane, evaluation in enumerate(each)
-    )
+    lanes = (_tested(lane, evaluation, 0.0) for lane, evaluation in enumerate(each))
     return PackReading(work.number, 0, tuple(lanes))
 
 
-def _tested(lane: int, evaluation: Evaluation | None, classes: int, seconds: float) -> LaneResult:
+def _tested(lane: int, evaluation: Evaluation | None, seconds: float) -> LaneResult:
     if evaluation is None:
         return LaneResult(lane, error=_NOT_FINITE)
-    metrics = {**evaluation.figures(), "train_seconds": seconds}
-    return LaneResult(lane, metrics, class_bytes(classes, evaluation.predictions.tolist()))
+    figures = {**evaluation.figures, "train_seconds": seconds}
+    return LaneResult(lane, figures, packed(evaluation))
 
 
 @lru_cache(maxsize=8)
@@ -233,13 +276,18 @@ def _load_task(
     return task, task.record()
 
 
-_ENCODED: dict[tuple[str, str, str], Encoded] = {}
+_ENCODED: dict[tuple[str, str, str], Any] = {}
 
 
-def _encode(place: _Place, split: str) -> Encoded:
+def _encode(place: _Place, what: str) -> Any:
     """Tokenise once per worker; the little that a text takes as tokens is kept."""
-    key = (place.host.name, place.record["fingerprint"], split)
+    key = (place.host.name, place.record["fingerprint"], what)
     if key not in _ENCODED:
-        host = place.host
-        _ENCODED[key] = encode(host.tokenizer, place.task, split, host.geometry.kind)
+        task, tokenizer = place.task, place.host.tokenizer
+        kind = place.host.geometry.kind
+        _ENCODED[key] = (
+            encode_unlabelled(tokenizer, task, kind)
+            if what == _UNLABELLED
+            else encode(tokenizer, task, what, kind)
+        )
     return _ENCODED[key]

@@ -29,6 +29,7 @@ class Identity:
         hosts, tasks: label -> fingerprint.
         configs: technique -> its configuration with every default filled in.
         texts: port method -> the hash of the texts that it looks at.
+        ways: how modules are received -> what that computes (`peftport.studies.ways.resolved`).
     """
 
     def __init__(
@@ -38,9 +39,11 @@ class Identity:
         tasks: Mapping[str, str],
         configs: Mapping[str, Mapping[str, Any]],
         texts: Mapping[str, str],
+        ways: Mapping[str, Any],
     ) -> None:
         self._plan = plan
-        self._hosts, self._tasks, self._configs, self._texts = hosts, tasks, configs, texts
+        self._hosts, self._tasks, self._configs = hosts, tasks, configs
+        self._texts, self._ways = texts, ways
         self._shared: dict[int, _Shared] = {}
 
     def run(self, run: Run) -> tuple[str, str]:
@@ -91,7 +94,7 @@ class Identity:
         }
         if arm.needs_donor:
             found |= {
-                "how": arm.how,
+                "how": self._ways[arm.how],
                 "origin": self._hosts[arm.origin],
                 "origin_task": self._tasks[arm.origin_task],
                 "relation": arm.relation,
@@ -146,6 +149,11 @@ def _around_own(shared: Mapping[str, Any]) -> tuple[str, str, str, str]:
         f',{c}{"," * bool(c)}"seed":',
         f"{',' * bool(d)}{d}}}",
     )
+
+
+def named(config: Mapping[str, Any]) -> tuple[str, str]:
+    """The id and the text of a whole configuration."""
+    return _named(_CANONICAL.encode(config))
 
 
 def _named(text: str) -> tuple[str, str]:

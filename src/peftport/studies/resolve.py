@@ -33,6 +33,8 @@ class Facts:
         tasks: label -> location and what `Task.record` says.
         techniques: name -> configuration with every default filled in.
         texts: where the texts of port methods lie, with their hash; None where no method asks.
+        ways: how modules are received -> the methods with every option
+            (`peftport.studies.ways.resolved`).
         looking: the port methods of the study that look at texts.
         gold: task label -> class of every test example, as bytes.
         unknown: label -> why it has no fingerprint yet; empty once a study runs.
@@ -41,19 +43,22 @@ class Facts:
     hosts: dict[str, dict[str, Any]]
     tasks: dict[str, dict[str, Any]]
     techniques: dict[str, dict[str, Any]]
+    ways: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     texts: Texts | None = None
     looking: tuple[str, ...] = ()
     gold: dict[str, bytes] = field(default_factory=dict, repr=False)
     unknown: dict[str, str] = field(default_factory=dict)
 
-    def marks(self) -> tuple[dict[str, str], dict[str, str], dict[str, Any], dict[str, str]]:
+    def marks(self) -> tuple[Mapping[str, Any], ...]:
         """What names of runs rest on: fingerprints of hosts and of tasks by label (what is unknown
-        stands for itself), configurations of techniques, and the texts' hash by port method."""
+        stands for itself), configurations of techniques, the texts' hash by port method, and what
+        methods compute. In the order of `Identity`'s arguments."""
         return (
             {label: h.get("fingerprint", f"name:{label}") for label, h in self.hosts.items()},
             {label: t.get("fingerprint", f"name:{label}") for label, t in self.tasks.items()},
             self.techniques,
             {how: self.texts.mark for how in self.looking if self.texts},
+            self.ways,
         )
 
     def record(self) -> dict[str, Any]:
@@ -64,6 +69,7 @@ class Facts:
             "hosts": self.hosts,
             "tasks": self.tasks,
             "techniques": self.techniques,
+            "ways": self.ways,
             "texts": self.texts.mark if self.texts else None,
             "versions": versions(),
         }
@@ -80,8 +86,7 @@ def resolve(spec: Spec, *, fetch: bool) -> Facts:
         BadInput: a name that stands for nothing, data that cannot be read, a technique's option
             that does not exist, or a combination that cannot be run.
     """
-    _check_names(spec)
-    facts = Facts({}, {}, _configurations(spec))
+    facts = Facts({}, {}, _configurations(spec), _ways(spec))
     for label, location in spec.hosts_used().items():
         facts.hosts[label] = _host(label, location, fetch, facts.unknown)
     _add_genealogy(spec, facts.hosts)
@@ -123,10 +128,15 @@ def class_bytes(classes: int, values: Sequence[int]) -> bytes:
     return array("B" if classes <= 256 else "H", values).tobytes()
 
 
-def _check_names(spec: Spec) -> None:
+def _ways(spec: Spec) -> dict[str, list[dict[str, Any]]]:
+    """How modules are received -> what that computes; BadInput for a name that stands for
+    nothing."""
+    from peftport.studies.ways import resolved
+
     used = dict.fromkeys(way for pair in spec.pairs for way in spec.ways(pair))
     for kind, how in used:
         _check_way(kind, how)
+    return {how: resolved(how) for _, how in used}
 
 
 def _check_way(kind: str, how: str) -> None:

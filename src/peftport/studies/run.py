@@ -167,11 +167,16 @@ def _refuse_another(folder: Path, store: Store, spec: Spec, facts: Facts) -> Non
             f"the texts have changed since study {folder} was begun. Put the former ones back, or "
             "begin anew with another --out."
         )
-    if store.facts["techniques"] != facts.techniques:
-        raise BadInput(
-            f"the techniques' defaults have changed since study {folder} was begun; begin anew "
-            "with another --out."
-        )
+    for key, what, found in (
+        ("techniques", "techniques", facts.techniques),
+        ("ways", "port methods", facts.ways),
+    ):
+        before = store.facts[key]
+        if any(before.get(name, options) != options for name, options in found.items()):
+            raise BadInput(
+                f"the {what}' defaults have changed since study {folder} was begun; begin anew "
+                "with another --out."
+            )
 
 
 def _short(value: Any) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-VERSION = 1
+from peftport.metrics import METRICS
+
+VERSION = 2
 """Raised whenever a store of an older package could be misread."""
 
 APPLICATION = 0x70707374
@@ -23,14 +25,16 @@ PLAN_COLUMNS = (
 )
 """What a row says of its run before it is run."""
 
-METRICS = ("n_test", "accuracy", "macro_f1", "auroc", "log_loss", "train_seconds")
+FIGURES = ("n_test", *METRICS, "agreement", "train_seconds")
+"""What a row says of a done run: the metrics, and a ported module's agreement with its donor, which
+is Cohen's kappa of their corrected answers to the same unlabelled texts."""
 
 COLUMNS = (
     "run_id",
     "study",
     "status",
     *PLAN_COLUMNS,
-    *METRICS,
+    *FIGURES,
     "error",
 )
 """The columns of an exported row, in order."""
@@ -52,16 +56,13 @@ CREATE TABLE runs (
     task          TEXT NOT NULL,
     budget        INTEGER NOT NULL,
     seed          INTEGER NOT NULL,
-    n_test        INTEGER,
-    accuracy      REAL,
-    macro_f1      REAL,
-    auroc         REAL,
-    log_loss      REAL,
-    train_seconds REAL,
+    figures       TEXT,
     error         TEXT NOT NULL DEFAULT '',
     log           TEXT NOT NULL DEFAULT '',
     config        TEXT NOT NULL,
     predictions   BLOB,
+    scores        BLOB,
+    unlabelled    BLOB,
     finished      TEXT NOT NULL,
     CHECK ((status = 'done') = (predictions IS NOT NULL AND error = ''))
 );
@@ -78,6 +79,7 @@ CREATE TABLE donors (
     config    TEXT NOT NULL,
     record    TEXT,
     tensors   BLOB,
+    answers   BLOB,
     finished  TEXT NOT NULL,
     CHECK ((status = 'done') = (tensors IS NOT NULL AND error = ''))
 );

@@ -13,7 +13,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,27 +21,27 @@ from typing import Any
 
 from peftport.errors import BadInput, RunFailed
 from peftport.files import write_atomic
-from peftport.studies.schema import APPLICATION, COLUMNS, METRICS, PLAN_COLUMNS, TABLES, VERSION
-from peftport.studies.work import Kept
+from peftport.studies.migration import migrate
+from peftport.studies.schema import APPLICATION, COLUMNS, FIGURES, PLAN_COLUMNS, TABLES, VERSION
+from peftport.studies.work import Answers, Kept
 
 NAME = "study.sqlite"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A finished run: `predictions` for a done one, `error` and `log` for a failed one.
+    """A finished run: `answers` for a done one, `error` and `log` for a failed one.
 
     Attributes:
         columns: what the row says of its run, by the names in `PLAN_COLUMNS`.
-        metrics: by the names in `METRICS`; empty for a failed run.
-        predictions: class of every test example, as bytes of uint8 or (many classes) uint16.
+        figures: by the names in `FIGURES`; empty for a failed run.
     """
 
     run_id: str
     columns: Mapping[str, str | int]
     config: str
-    metrics: Mapping[str, float | int | None]
-    predictions: bytes | None = None
+    figures: Mapping[str, float | int | None]
+    answers: Answers | None = None
     error: str = ""
     log: str = ""
 
@@ -150,24 +150,29 @@ class Store:
     def donor(self, donor_id: str) -> tuple[Kept | None, str]:
         """A donor's module, or None and why; KeyError when it is missing."""
         found = self._db.execute(
-            "SELECT record, tensors, error FROM donors WHERE donor_id = ?", (donor_id,)
+            "SELECT record, tensors, answers, error FROM donors WHERE donor_id = ?", (donor_id,)
         ).fetchone()
         if found is None:
             raise KeyError(donor_id)
-        record, tensors, error = found
-        return (None if error else Kept(record, tensors)), error
+        *kept, error = found
+        return (None if error else Kept(*kept)), error
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """The rows as they are exported, in the order of their columns."""
-        select = ", ".join(c for c in COLUMNS if c != "study")
-        study = self.title
-        for values in self._db.execute(f"SELECT {select} FROM runs {_ORDER}"):
-            row = dict(zip((c for c in COLUMNS if c != "study"), values, strict=True))
-            yield {column: study if column == "study" else row[column] for column in COLUMNS}
+        """The rows as they are exported, in the order of their columns; a figure that was not
+        measured is None."""
+        told = [column for column in COLUMNS if column not in (*FIGURES, "study")]
+        study = {"study": self.title}
+        found = self._db.execute(f"SELECT figures, {', '.join(told)} FROM runs {_ORDER}")
+        for figures, *values in found:
+            row = study | (json.loads(figures) if figures else {})
+            row |= dict(zip(told, values, strict=True))
+            yield {column: row.get(column) for column in COLUMNS}
 
-    def predictions(self) -> Iterator[tuple[str, bytes]]:
-        """Run id and predictions of every run that is done."""
-        yield from self._db.execute("SELECT run_id, predictions FROM runs WHERE status = 'done'")
+    def answers(self) -> Iterator[tuple[str, Answers]]:
+        """Run id and answers of every run that is done."""
+        fields = "run_id, predictions, scores, unlabelled"
+        for run_id, *found in self._db.execute(f"SELECT {fields} FROM runs WHERE status = 'done'"):
+            yield run_id, Answers(*found)
 
     def gold(self) -> dict[str, bytes]:
         """Task -> true class of every test example, of the same type as predictions."""
@@ -249,10 +254,14 @@ def open_store(folder: Path) -> Store:
     """
     path = _existing(folder)
     db = sqlite3.connect(path, isolation_level=None, timeout=30)
-    _check(db, path)
+    begun_with = _check(db, path)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
-    return Store(folder, db)
+    store = Store(folder, db)
+    if begun_with < VERSION:
+        with store._transaction():
+            migrate(db)
+    return store
 
 
 def read_store(folder: Path) -> Store:
@@ -266,8 +275,14 @@ def read_store(folder: Path) -> Store:
     location = f"{path.absolute().as_uri()}?{mode}"
     db = sqlite3.connect(location, uri=True, isolation_level=None, timeout=30)
     db.execute("PRAGMA query_only = ON")
-    _check(db, path)
-    return Store(folder, db)
+    if _check(db, path) == VERSION:
+        return Store(folder, db)
+    # A reader changes no file: what an older package wrote is read into memory and migrated there.
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    with closing(db):
+        db.backup(copy)
+    migrate(copy)
+    return Store(folder, copy)
 
 
 def is_study(folder: Path) -> bool:
@@ -281,7 +296,8 @@ def _existing(folder: Path) -> Path:
     return folder / NAME
 
 
-def _check(db: sqlite3.Connection, path: Path) -> None:
+def _check(db: sqlite3.Connection, path: Path) -> int:
+    """The schema of a store; BadInput when it is no store, or a newer package's."""
     try:
         (application,) = db.execute("PRAGMA application_id").fetchone()
         (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -291,12 +307,13 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
     if application != APPLICATION:
         db.close()
         raise BadInput(f"{path} is a database, but not a study's store.")
-    if version != VERSION:
+    if version not in range(1, VERSION + 1):
         db.close()
         raise BadInput(
-            f"{path} has schema {version}, and this peftport reads schema {VERSION}. Read it with "
-            "the version that wrote it, or run the study anew in another folder."
+            f"{path} has schema {version}, and this peftport reads schemas up to {VERSION}. Read "
+            "it with the version that wrote it, or run the study anew in another folder."
         )
+    return int(version)
 
 
 _ORDER = (
@@ -305,11 +322,12 @@ _ORDER = (
 )
 
 _RUN_FIELDS = (
-    "run_id", "status", *PLAN_COLUMNS, *METRICS, "error", "log", "config", "predictions", "finished"
+    "run_id", "status", *PLAN_COLUMNS, "figures", "error", "log", "config", "predictions", "scores",
+    "unlabelled", "finished",
 )  # fmt: skip
 _DONOR_FIELDS = (
     "donor_id", "status", "technique", "host", "task", "budget", "seed", "error", "config",
-    "record", "tensors", "finished",
+    "record", "tensors", "answers", "finished",
 )  # fmt: skip
 
 
@@ -326,23 +344,25 @@ _UPSERT_DONOR = _upsert("donors", "donor_id", _DONOR_FIELDS)
 
 
 def _run_values(row: Row, now: str) -> list[Any]:
+    answers = row.answers
     return [
         row.run_id,
         row.status,
         *(row.columns[name] for name in PLAN_COLUMNS),
-        *(row.metrics.get(name) for name in METRICS),
+        json.dumps(dict(row.figures)) if row.figures else None,
         row.error,
         row.log,
         row.config,
-        row.predictions,
+        *((answers.predictions, answers.scores, answers.unlabelled) if answers else (None,) * 3),
         now,
     ]
 
 
 def _donor_values(donor: Donor, now: str) -> list[Any]:
     status = "failed" if donor.error else "done"
-    record, tensors = (donor.module.record, donor.module.tensors) if donor.module else (None, None)
+    kept = donor.module
+    module = (kept.record, kept.tensors, kept.answers) if kept else (None, None, None)
     return [
         *(donor.donor_id, status, donor.technique, donor.host, donor.task, donor.budget),
-        *(donor.seed, donor.error, donor.config, record, tensors, now),
+        *(donor.seed, donor.error, donor.config, *module, now),
     ]

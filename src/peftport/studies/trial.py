@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from peftport.tasks import encode
+from peftport.metrics import Evaluation
+from peftport.tasks import encode, encode_unlabelled
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, kind_of, stack_lanes
 from peftport.techniques.head import Pooling, initial_head
-from peftport.training import Evaluation, Readout, Settings, evaluate, readout_of, trajectory
+from peftport.training import Readout, Settings, evaluate, readout_of, trajectory
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -102,7 +103,15 @@ class Trial:
                 seeds=[lane.seed for lane in group],
             ):
                 self.progress(f"{reading.budget} of {max(budgets)} steps; testing {whom}")
-                tested = evaluate(self.host, made, config, reading.parameters, split, self.readout)
+                tested = evaluate(
+                    self.host,
+                    made,
+                    config,
+                    reading.parameters,
+                    split,
+                    self.readout,
+                    self.unlabelled,
+                )
                 seconds = reading.seconds / len(group)
                 for lane, evaluation, failure in zip(group, tested, reading.failures, strict=True):
                     error = failure or ("" if evaluation else "its scores are not finite")
@@ -120,9 +129,20 @@ class Trial:
 
     def without_module(self, head: Parameters) -> Evaluation | None:
         """The host with a head and nothing else; None when its scores are not finite."""
-        lanes = stack_lanes([head])
-        (tested,) = evaluate(self.host, None, None, lanes, self.encoded("test"), self.readout)
+        lanes, split = stack_lanes([head]), self.encoded("test")
+        texts = self.unlabelled
+        (tested,) = evaluate(self.host, None, None, lanes, split, self.readout, texts)
         return tested
+
+    @cached_property
+    def unlabelled(self) -> Encoded | None:
+        """The texts of the label-free correction as the host reads them."""
+        return encode_unlabelled(self.host.tokenizer, self.task, self.host.geometry.kind)
+
+    @property
+    def corrected_on(self) -> int:
+        """How many unlabelled texts the correction rests on."""
+        return 0 if self.unlabelled is None else len(self.unlabelled)
 
     def encoded(self, split: str) -> Encoded:
         """A split as the host reads it."""

@@ -23,7 +23,7 @@ class Tried:
     """One technique trained with one learning rate.
 
     Attributes:
-        accuracy: condition -> mean validation accuracy over seeds, pairs and budgets of at least
+        accuracy: condition -> mean validation accuracy, corrected, over seeds, pairs and budgets of at least
             one step; a run that failed counts as 0.
     """
 
@@ -78,11 +78,17 @@ def tried(rows_of: Mapping[float, Iterable[Mapping[str, Any]]]) -> list[Tried]:
         for row in rows:
             if row["budget"]:
                 conditions = found.setdefault((row["technique"], rate), {})
-                conditions.setdefault(row["condition"], []).append(row["accuracy"] or 0.0)
+                conditions.setdefault(row["condition"], []).append(_accuracy(row))
     return [
         Tried(technique, rate, {c: sum(v) / len(v) for c, v in conditions.items()})
         for (technique, rate), conditions in sorted(found.items())
     ]
+
+
+def _accuracy(row: Mapping[str, Any]) -> float:
+    """Corrected, or as answered where there is no correction; 0 for a run that failed."""
+    found = row["corrected_accuracy"]
+    return float((row["accuracy"] if found is None else found) or 0.0)
 
 
 def chosen(every: Sequence[Tried]) -> dict[str, float]:
@@ -116,7 +122,7 @@ def text(every: Sequence[Tried], made: Mapping[float, Spec]) -> str:
     best = chosen(every)
     conditions = [c for c in TRAINED if any(c in each.accuracy for each in every)]
     lines = [
-        f"Mean accuracy on validation: {_where(made)}.",
+        f"Mean corrected accuracy on validation: {_where(made)}.",
         f"{'technique':<12}{'rate':>8}" + "".join(f"{c:>9}" for c in (*conditions, "mean")),
     ]
     for each in every:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from peftport.porting.methods import Way, way
 
 OF = " of "
@@ -18,3 +20,15 @@ def ways(how: str) -> tuple[Way, ...]:
         BadInput: a method is unknown, or has no such option.
     """
     return tuple(way(written) for written in reversed(how.split(OF)))
+
+
+def resolved(how: str) -> list[dict[str, Any]]:
+    """What `how` computes, however it is written: its methods in order, each with every option.
+
+    `distill`, `distill:steps=100` and any order of options come to the same, and a default that
+    changes makes it another.
+    """
+    return [
+        {"method": each.name, "options": each.settings.model_dump(mode="json")}
+        for each in ways(how)
+    ]

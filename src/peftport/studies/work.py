@@ -9,10 +9,26 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Kept:
-    """A donor's module: its record as JSON, its tensors in safetensors' format."""
+    """A donor's module: its record as JSON, its tensors in safetensors' format, and its scores of
+    its own task's unlabelled texts (see `peftport.studies.answers`), where there are any."""
 
     record: str
     tensors: bytes
+    answers: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a tested module answered, as bytes (see `peftport.studies.answers`).
+
+    predictions: class of every test example, uint8 or (many classes) uint16. scores: of every test
+    example. unlabelled: scores of the texts that the label-free correction rests on. Stores of
+    older packages have predictions alone.
+    """
+
+    predictions: bytes
+    scores: bytes | None = None
+    unlabelled: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -82,8 +98,8 @@ class LaneResult:
     """What one lane gave at one budget; `error` says why it gave nothing."""
 
     lane: int
-    metrics: Mapping[str, float | int | None] = field(default_factory=dict)
-    predictions: bytes | None = None
+    figures: Mapping[str, float | int | None] = field(default_factory=dict)
+    answers: Answers | None = None
     module: Kept | None = None
     error: str = ""
 

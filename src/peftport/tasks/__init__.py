@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from peftport.tasks.task import Rows, Task, load_task
+from peftport.tasks.unlabelled import encode_unlabelled, unlabelled_texts
 from peftport.tasks.verbalizer import label_tokens
 
 if TYPE_CHECKING:
@@ -21,8 +22,10 @@ __all__ = [
     "Task",
     "encode",
     "encode_texts",
+    "encode_unlabelled",
     "label_tokens",
     "load_task",
+    "unlabelled_texts",
 ]
 
 

@@ -1,7 +1,7 @@
 """Training and testing of modules on a host, many lanes at once."""
 
+from peftport.metrics import Evaluation, measure
 from peftport.training.evaluate import evaluate, evaluate_one, scores
-from peftport.training.metrics import Evaluation, measure
 from peftport.training.readout import Readout, class_logits, readout_of
 from peftport.training.trajectory import Reading, Settings, trajectory
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from peftport.errors import RunFailed
+from peftport.metrics import Evaluation, measure
 from peftport.tasks.batches import TEST_TOKENS
 from peftport.techniques.base import Parameters, Technique, lanes_of
-from peftport.training.metrics import Evaluation, measure
 from peftport.training.readout import Readout, class_logits
 
 if TYPE_CHECKING:
@@ -76,13 +76,26 @@ def evaluate(
     parameters: Parameters,
     encoded: Encoded,
     readout: Readout,
+    unlabelled: Encoded | None = None,
 ) -> list[Evaluation | None]:
-    """Test every lane's module; None for a lane whose scores are not finite. Args as `scores`."""
-    every = scores(host, technique, config, parameters, encoded, readout)
-    return [
-        measure(lane.numpy(), encoded.labels) if torch.isfinite(lane).all() else None
-        for lane in every
-    ]
+    """Test every lane's module; None for a lane whose scores are not finite. Args as `scores`.
+
+    Args:
+        unlabelled: texts that the label-free correction is to rest on; without them there are no
+            corrected figures.
+    """
+    this = (host, technique, config, parameters)
+    every = scores(*this, encoded, readout)
+    apart = None if unlabelled is None else scores(*this, unlabelled, readout)
+    found: list[Evaluation | None] = []
+    for lane, tested in enumerate(every):
+        parts = [tested] if apart is None else [tested, apart[lane]]
+        if all(bool(torch.isfinite(part).all()) for part in parts):
+            rest = None if apart is None else apart[lane].numpy()
+            found.append(measure(tested.numpy(), encoded.labels, rest))
+        else:
+            found.append(None)
+    return found
 
 
 def evaluate_one(
@@ -92,10 +105,11 @@ def evaluate_one(
     parameters: Parameters,
     encoded: Encoded,
     readout: Readout,
+    unlabelled: Encoded | None = None,
 ) -> Evaluation:
     """Test one module, given without lane axis; RunFailed when its scores are not finite."""
     alone = {name: tensor[None] for name, tensor in parameters.items()}
-    (evaluation,) = evaluate(host, technique, config, alone, encoded, readout)
+    (evaluation,) = evaluate(host, technique, config, alone, encoded, readout, unlabelled)
     if evaluation is None:
         raise RunFailed(f"host {host.name}: the module gives scores that are not finite.")
     return evaluation

@@ -10,12 +10,13 @@ import torch
 
 from peftport.errors import BadInput, RunFailed
 from peftport.hosts.geometry import Geometry
+from peftport.metrics import Evaluation
 from peftport.modules import HostName, Module, Record, versions
+from peftport.tasks.unlabelled import encode_unlabelled
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Technique, stack_lanes, take_lane
 from peftport.techniques.head import Pooling, initial_head
 from peftport.training.evaluate import evaluate_one
-from peftport.training.metrics import Evaluation
 from peftport.training.readout import Readout, readout_of
 from peftport.training.trajectory import Settings, trajectory
 
@@ -198,8 +199,9 @@ class _Course:
             if reading.losses:
                 losses.append((reading.budget, reading.losses[0]))
                 self.progress(*losses[-1])
-        split = self._encoded("validation")
-        evaluation = evaluate_one(self.host, made, config, tensors, split, self.readout)
+        split, host = self._encoded("validation"), self.host
+        texts = encode_unlabelled(host.tokenizer, self.task, host.geometry.kind)
+        evaluation = evaluate_one(host, made, config, tensors, split, self.readout, texts)
         return tensors, tuple(losses), evaluation
 
     def _encoded(self, split: str) -> Any:

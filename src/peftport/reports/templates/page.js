@@ -115,7 +115,7 @@
   function text(row, name) {
     const found = value(row, name);
     if (found === null) return "";
-    if (typeof found !== "number" || Number.isInteger(found) && name !== "accuracy") return found;
+    if (typeof found !== "number" || Number.isInteger(found) && !name.endsWith("accuracy")) return found;
     return found.toFixed(name === "train_seconds" ? 1 : 3);
   }
 

@@ -1,0 +1,204 @@
+"""What is measured of class scores. A new metric is one function and one line in `METRICS`.
+
+Every metric is a mean over the test examples of a part that each of them has. The parts of an
+accuracy are ones and zeros. Those of a figure that is no mean by itself, such as AUROC, are its
+value and the example's influence on it (Hampel 1974; for AUROC the structural components of DeLong
+et al. 1988), so that their mean over resampled examples is, to the first order, the figure of the
+resample. So one way of making intervals serves all metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftport import correction
+
+Parts = NDArray[np.floating] | None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Class scores of test examples, with the true classes.
+
+    Attributes:
+        scores: logits (n, classes), finite.
+        labels: (n,).
+        offsets: the label-free correction, (classes,); None where there were no texts for it.
+    """
+
+    scores: NDArray[np.floating]
+    labels: NDArray[np.integer]
+    offsets: NDArray[np.float64] | None = None
+
+    @cached_property
+    def predictions(self) -> NDArray[np.int64]:
+        """The classes as answered, (n,)."""
+        return correction.answers(self.scores)
+
+    @cached_property
+    def corrected(self) -> NDArray[np.int64] | None:
+        """The classes after the correction, (n,)."""
+        return None if self.offsets is None else correction.answers(self.scores, self.offsets)
+
+    @cached_property
+    def wide(self) -> NDArray[np.float64]:
+        """The scores in double precision."""
+        return self.scores.astype(np.float64)
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return self.scores.shape[1]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        title: what tables call it.
+        better: which way is better.
+        parts: what each example adds, (n,), of which the figure is the mean; None where there is
+            no figure.
+    """
+
+    title: str
+    better: Literal["higher", "lower"]
+    parts: Callable[[Scored], Parts]
+
+    def figure(self, scored: Scored) -> float | None:
+        """The figure; None where there is none."""
+        parts = self.parts(scored)
+        return None if parts is None else float(parts.mean())
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One module's test.
+
+    Attributes:
+        scored: of the test examples.
+        unlabelled: class scores of the texts that the correction rests on, (texts, classes).
+        figures: metric -> figure, and `n_test`; None stands for a figure that does not exist.
+    """
+
+    scored: Scored
+    unlabelled: NDArray[np.floating] | None
+    figures: Mapping[str, float | int | None]
+
+    @property
+    def predictions(self) -> NDArray[np.int64]:
+        """The classes as answered, (n,)."""
+        return self.scored.predictions
+
+
+def measure(
+    scores: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    unlabelled: NDArray[np.floating] | None = None,
+) -> Evaluation:
+    """Measure logits (n, classes) against labels (n,); all scores must be finite.
+
+    In numpy alone: scikit-learn has the same figures, but every worker would have to wait for its
+    import.
+
+    Args:
+        unlabelled: scores of the texts that the correction is to rest on, (texts, classes).
+    """
+    scored = Scored(scores, labels, offsets_of(unlabelled))
+    figures = {name: metric.figure(scored) for name, metric in METRICS.items()}
+    return Evaluation(scored, unlabelled, {**figures, "n_test": len(labels)})
+
+
+def offsets_of(unlabelled: NDArray[np.floating] | None) -> NDArray[np.float64] | None:
+    """The correction that rests on scores of unlabelled texts; None where they are too few."""
+    if unlabelled is None or len(unlabelled) < correction.FEWEST:
+        return None
+    return correction.offsets(unlabelled)
+
+
+def _accuracy(scored: Scored) -> Parts:
+    return (scored.predictions == scored.labels).astype(np.float64)
+
+
+def _corrected(scored: Scored) -> Parts:
+    found = scored.corrected
+    return None if found is None else (found == scored.labels).astype(np.float64)
+
+
+def _macro_f1(scored: Scored) -> Parts:
+    """The mean over classes of 2 hits / (ones + said ones); 0 for a class that never comes."""
+    parts = np.zeros(len(scored.labels))
+    for one in range(scored.classes):
+        is_one, said_one = scored.labels == one, scored.predictions == one
+        size = float(is_one.mean() + said_one.mean())
+        if size:
+            hits, both = is_one & said_one, is_one.astype(float) + said_one
+            value = 2 * float(hits.mean()) / size
+            parts += value + (2 * hits - value * both) / size
+    return parts / scored.classes
+
+
+def _auroc(scored: Scored) -> Parts:
+    """Of the second class for two classes, else the unweighted mean of one against the rest."""
+    if len(np.unique(scored.labels)) < scored.classes:
+        return None
+    ones = [1] if scored.classes == 2 else range(scored.classes)
+    areas = [_area(scored.labels == one, _margin(scored.wide, one)) for one in ones]
+    return np.asarray(np.mean(areas, axis=0))
+
+
+def _log_loss(scored: Scored) -> Parts:
+    """In nats."""
+    chosen = scored.wide[np.arange(len(scored.labels)), scored.labels]
+    return _log_sum_exp(scored.wide) - chosen
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric("accuracy as answered", "higher", _accuracy),
+    "corrected_accuracy": Metric("corrected accuracy", "higher", _corrected),
+    "macro_f1": Metric("macro-F1", "higher", _macro_f1),
+    "auroc": Metric("AUROC", "higher", _auroc),
+    "log_loss": Metric("log-loss", "lower", _log_loss),
+}
+"""Every metric by its name, which is its column's too."""
+
+
+def _area(is_one: NDArray[np.bool_], margin: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Parts of the share of the pairs of a one and another in which the one has the larger margin;
+    ties count half. All (n,); the area under the curve (Hanley & McNeil 1982)."""
+    ones, others = np.sort(margin[is_one]), np.sort(margin[~is_one])
+    above = _below(others, margin[is_one])  # of the others, those below each one
+    under = 1 - _below(ones, margin[~is_one])  # of the ones, those above each other
+    value = float(above.mean())
+    parts = np.empty(len(is_one))
+    parts[is_one] = value + (above - value) * (len(is_one) / len(ones))
+    parts[~is_one] = value + (under - value) * (len(is_one) / len(others))
+    return parts
+
+
+def _below(sorted_: NDArray[np.float32], values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Share of `sorted_` below each of `values`, equal ones half."""
+    below, up_to = (np.searchsorted(sorted_, values, side) for side in ("left", "right"))
+    return (below + up_to) / (2 * len(sorted_))
+
+
+def _margin(scores: NDArray[np.float64], one: int) -> NDArray[np.float32]:
+    """Log-odds of a class against the rest, (n,).
+
+    They order the rows as the probability does and do not saturate; single precision, which the
+    scores have, keeps equal what the sum's rounding would tell apart.
+    """
+    return (scores[:, one] - _log_sum_exp(np.delete(scores, one, axis=1))).astype(np.float32)
+
+
+def _log_sum_exp(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, classes) -> (n,)."""
+    largest = scores.max(1)
+    return largest + np.log(np.exp(scores - largest[:, None]).sum(1))

@@ -1,0 +1,243 @@
+"""What to do with a module whose base model was replaced: a rule over what was measured.
+
+The rule reads corrected figures alone, at the smallest budget. A port *opens* when it is surely
+better than the bare host with the same correction, than every sampling and than a fresh module,
+and when it also ranks texts surely better than the bare host (AUROC, which no threshold touches).
+"Surely" is a two-sided test at `LEVEL`, shared among the methods that were tried (Bonferroni).
+
+1. Some port opens: take the cheapest of those that no other one is surely better than.
+2. No port opens, and training in full surely gains less than `LEAST_GAIN` over the bare host: use
+   the bare host with the correction.
+3. Training in full surely gains something, and every port surely keeps less than half of it, or
+   gains a threshold alone: train anew.
+4. Else nothing can be said yet: label more texts to test on.
+
+`tests/reports/test_decision.py` simulates it: how often it opens where nothing is kept, and how
+often it finds what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, isfinite
+from typing import Literal
+
+from peftport.reports.compared import vanishes
+from peftport.reports.comparisons import Analysis
+from peftport.reports.measures import LEAST_GAIN, Recovery, recovery
+from peftport.reports.results import PLAIN, RANKING
+from peftport.reports.statistics import Estimate, Series, difference
+from peftport.reports.wording import figure, listed, name_of, recovery_text, with_span
+
+Action = Literal["bare host", "copy", "port", "distil", "train anew", "label more"]
+LEVEL = 0.05
+HALF_KEPT = 0.5
+THRESHOLD = "what it gains is a threshold, which the bare host can have without a module"
+_POWER = 2.8
+"""Standard errors that an effect must be away from 0 to be found in four of five trials."""
+_MOST = 100_000
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured of one method's ports, beside their controls.
+
+    Attributes:
+        leads: control -> ported minus control, corrected; "host" is the bare host.
+        ranking: ported minus bare host, AUROC.
+        recovery: of corrected accuracy; its `gain` is what native modules gain.
+        ported: the corrected accuracies, to set methods against each other.
+    """
+
+    method: str
+    leads: Mapping[str, Estimate]
+    ranking: Estimate | None
+    recovery: Recovery | None
+    only_threshold: bool
+    ported: Series | None
+
+    def opens(self, methods: int) -> bool:
+        """Whether this is a port worth having, of so many methods that were tried."""
+        needed = [*self.leads.values(), *([self.ranking] if self.ranking else [])]
+        beside = "host" in self.leads and len(self.leads) > 1 and self.ranking is not None
+        return beside and all(_surely_above(found, methods) for found in needed)
+
+    def fails_at(self, methods: int) -> list[str]:
+        """The controls, in words, that it is not surely better than."""
+        found = [name_of(n) for n, lead in self.leads.items() if not _surely_above(lead, methods)]
+        if self.ranking is not None and not _surely_above(self.ranking, methods):
+            found.append("the bare host's ranking of the texts (AUROC)")
+        return found
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do and why.
+
+    Attributes:
+        method: the port method, for "copy", "port" and "distil".
+        more: how many more test texts to label, for "label more"; None where more donors or seeds
+            are wanted and not texts.
+    """
+
+    action: Action
+    reason: str
+    method: str = ""
+    more: int | None = None
+
+    @property
+    def text(self) -> str:
+        """The decision as one sentence or two."""
+        what = {
+            "bare host": "use the bare host with the correction",
+            "copy": "copy the module",
+            "port": f"port it by {self.method}",
+            "distil": f"distil it ({self.method})",
+            "train anew": "train a module anew",
+            "label more": "label more texts first"
+            if self.more is None
+            else f"label about {self.more:,} more texts to test on first",
+        }[self.action]
+        return f"{what}: {self.reason}."
+
+
+def decide(analysis: Analysis) -> Decision:
+    """The decision on an assessment: one technique, pair and setting, ports by one method or
+    more."""
+    results = analysis.results
+    if not results.cells:
+        return Decision("label more", "no ported module was run")
+    budget = min(results.budgets)
+    evidence = []
+    for cell in results.cells:
+        beside, plain, ranking = (
+            {k: v for k, v in analysis.series(cell, budget, metric).items() if v is not None}
+            for metric in (results.metric, PLAIN, RANKING)
+        )
+        evidence.append(weigh(cell.method, beside, plain, ranking))
+    tested = next(iter(results.gold.values()), ())
+    return rule(evidence, len(tested))
+
+
+def weigh(
+    method: str,
+    corrected: Mapping[str, Series],
+    plain: Mapping[str, Series],
+    ranking: Mapping[str, Series],
+) -> Evidence:
+    """The evidence on one method, from figures by condition: "host", "ported", "native", "scratch"
+    and samplings by any other name."""
+    ported, host = corrected.get("ported"), corrected.get("host")
+    if ported is None:
+        return Evidence(method, {}, None, None, False, None)
+    others = {n: s for n, s in corrected.items() if n not in ("ported", "native")}
+    leads = {name: difference(ported, series) for name, series in others.items()}
+    kept = recovery(ported, host, corrected.get("native")) if host is not None else None
+    as_answered, lift = (
+        difference(found["ported"], found["host"]) if {"ported", "host"} <= set(found) else None
+        for found in (plain, ranking)
+    )
+    return Evidence(method, leads, lift, kept, vanishes(as_answered, leads.get("host")), ported)
+
+
+def rule(evidence: Sequence[Evidence], tested: int) -> Decision:
+    """Decide on evidence; the rule itself.
+
+    Args:
+        evidence: of every method that was tried, cheapest first where costs are known.
+        tested: labelled texts that the evidence rests on.
+    """
+    many = len(evidence)
+    opened = sorted((e for e in evidence if e.opens(many)), key=lambda e: _cost(e.method))
+    for each in opened:
+        if not any(_surely_better(other, each, many) for other in opened):
+            return _port(each)
+    known = [e for e in evidence if e.recovery is not None]
+    if not known:
+        return Decision("label more", "no port stands beside a bare host")
+    gain = known[0].recovery.gain  # type: ignore[union-attr]
+    best = max(known, key=lambda e: e.leads["host"].value)
+    if gain is None:
+        return _more(best, None, many, tested)
+    if gain.high < LEAST_GAIN:
+        return Decision(
+            "bare host",
+            f"training in full gains {with_span(gain, sign=True)} over it, too little for any "
+            "module to be worth it",
+        )
+    if gain.above_zero and all(_keeps_little(e, gain) for e in known):
+        return Decision("train anew", _why_anew(best, gain))
+    return _more(best, gain, many, tested)
+
+
+def _port(each: Evidence) -> Decision:
+    name = each.method.partition(":")[0]
+    action: Action = "copy" if name == "copy" else "distil" if name == "distill" else "port"
+    lead = with_span(each.leads["host"], sign=True)
+    kept = "" if each.recovery is None else f"it keeps {recovery_text(each.recovery)} of what "
+    reason = f"{kept}training in full gains, and is {lead} over the bare host with the correction"
+    if each.recovery is not None and each.recovery.ratio is None:
+        reason = f"it is {lead} over the bare host with the correction"
+    ratio = None if each.recovery is None else each.recovery.ratio
+    if ratio is not None and ratio.value < HALF_KEPT:
+        reason += "; train it on where there are labels, for more than half is lost"
+    return Decision(action, reason, each.method)
+
+
+def _keeps_little(each: Evidence, gain: Estimate) -> bool:
+    """Surely less than half of what a native module gains, or a threshold alone."""
+    return each.only_threshold or each.leads["host"].high < HALF_KEPT * gain.value
+
+
+def _why_anew(best: Evidence, gain: Estimate) -> str:
+    gains = f"training in full gains {with_span(gain, sign=True)} over the corrected bare host"
+    lead = f"{figure(best.leads['host'], sign=True)} over it corrected"
+    if best.only_threshold:
+        return f"{gains}; of the port ({best.method}, {lead}), {THRESHOLD}"
+    return f"{gains}, and the best port ({best.method}) surely less than half: {lead}"
+
+
+def _more(best: Evidence, gain: Estimate | None, methods: int, tested: int) -> Decision:
+    """Ask for as many texts as it takes to find the effect that is seen, or one worth having."""
+    lead = best.leads["host"]
+    why = f"the best port ({best.method}) is {with_span(lead, sign=True)} over the corrected bare "
+    why += f"host, and not surely better than {listed(best.fails_at(methods)) or 'chance'}"
+    if gain is not None and not gain.above_zero:
+        why += "; nor is it sure that training in full gains anything"
+    return Decision("label more", why, more=texts_needed(lead, tested))
+
+
+def texts_needed(lead: Estimate, tested: int) -> int | None:
+    """How many more test texts would show a lead as large as this, or `LEAST_GAIN`, four times of
+    five; None where no number of texts would, because seeds differ by too much."""
+    if not isfinite(lead.error) or not tested:
+        return None
+    effect = max(lead.value, LEAST_GAIN)
+    of_seeds = lead.share * lead.error**2
+    room = (effect / _POWER) ** 2 - of_seeds
+    if room <= 0:
+        return None
+    wanted = tested * (lead.error**2 - of_seeds) / room
+    more = max(0, ceil((wanted - tested) / 10) * 10)
+    return more if 0 < more <= _MOST else None
+
+
+def _cost(method: str) -> int:
+    """Copies are free, maps take seconds, and what trains takes longest."""
+    return {"copy": 0, "distill": 2}.get(method.partition(":")[0], 1)
+
+
+def _surely_above(found: Estimate, tests: int) -> bool:
+    return found.value > 0 and found.low > 0 and _p(found) < LEVEL / tests
+
+
+def _p(found: Estimate) -> float:
+    """The p-value; where nothing varied over seeds and examples, a difference is certain."""
+    return 0.0 if found.error == 0 and found.low > 0 else found.p
+
+
+def _surely_better(one: Evidence, other: Evidence, tests: int) -> bool:
+    if one is other or one.ported is None or other.ported is None:
+        return False
+    return _surely_above(difference(one.ported, other.ported), tests)
