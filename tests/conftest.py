@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 import tempfile
 
 # Nothing outside the tests' own folders is read or written.
@@ -63,3 +65,22 @@ def tiny_task(tmp_path_factory: pytest.TempPathFactory) -> Path:
         texts, labels = opinions(rows, seed)
         pd.DataFrame({"text": texts, "label": labels}).to_parquet(folder / f"{split}.parquet")
     return folder
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """A function that calls peftport and gives its exit code, its output and its errors."""
+    from peftport.cli import main
+
+    logger = logging.getLogger("peftport")
+    handlers, level = list(logger.handlers), logger.level
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["peftport", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    yield run
+    logger.handlers[:], logger.level = handlers, level

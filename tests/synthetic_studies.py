@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
+from peftport.metrics import Evaluation, measure
 from peftport.reports.results import COLUMNS, Results
 
 HOST, NATIVE, SAMPLED = 0.50, 0.86, 0.51
@@ -21,7 +22,11 @@ PAIRS = (("small", "small-tuned", "continuation"), ("small", "small-twin", "inde
 
 @dataclass
 class Synthetic:
-    """A study to be made up: its grid, and the true accuracies where they differ from the above."""
+    """A study to be made up: its grid, and the true accuracies where they differ from the above.
+
+    With `scores` every run has class scores and corrected figures; `shift` is what a run's scores
+    give to the second class for nothing.
+    """
 
     techniques: tuple[str, ...] = ("adapter", "lora")
     pairs: tuple[tuple[str, str, str], ...] = PAIRS
@@ -39,6 +44,8 @@ class Synthetic:
     failed: Callable[[Mapping[str, Any]], bool] = lambda row: False
     missing: Callable[[Mapping[str, Any]], bool] = lambda row: False
     predictions: bool = True
+    scores: bool = False
+    shift: Callable[[Mapping[str, Any]], float] = lambda row: 0.0
     facts: dict[str, Any] = field(default_factory=dict)
 
     def results(self, seed: int = 0) -> Results:
@@ -47,7 +54,7 @@ class Synthetic:
         tasks = dict.fromkeys(task for _, task in self.settings)
         gold = {task: generator.integers(0, 2, self.examples) for task in tasks}
         ease = {task: generator.normal(size=self.examples) for task in tasks}
-        rows, predictions = [], {}
+        rows, predictions, scored = [], {}, {}
         for number, row in enumerate(self._grid()):
             row |= {"run_id": f"{number:064x}", "study": "synthetic", "status": "done", "error": ""}
             if self.missing(row):
@@ -56,7 +63,14 @@ class Synthetic:
                 row |= {"status": "failed", "error": "the loss is not a number at step 3"}
                 rows.append(row)
                 continue
-            right = self._right(row, ease[row["task"]], generator)
+            latent = self._latent(row, ease[row["task"]], generator)
+            if self.scores:
+                found = self._measured(row, latent, gold[row["task"]], generator)
+                scored[row["run_id"]] = found.scored
+                predictions[row["run_id"]] = found.predictions.astype(np.uint8)
+                rows.append(row | dict(found.figures) | {"agreement": 0.5, "train_seconds": 0.1})
+                continue
+            right = latent > 0
             answers = np.where(right, gold[row["task"]], 1 - gold[row["task"]])
             predictions[row["run_id"]] = answers.astype(np.uint8)
             accuracy = float(right.mean())
@@ -65,7 +79,7 @@ class Synthetic:
             row |= {"train_seconds": 0.02 * row["budget"] + 0.1}
             rows.append(row)
         frame = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
-        return Results(frame, predictions if self.predictions else {}, gold, self.facts)
+        return Results(frame, predictions if self.predictions else {}, gold, self.facts, scored)
 
     def truth(self, row: Mapping[str, Any]) -> float:
         """The accuracy that a run has on average over seeds and examples."""
@@ -77,7 +91,26 @@ class Synthetic:
             return low
         return low + (NATIVE - low) * (1 - float(np.exp(-row["budget"] / 60)))
 
-    def _right(
+    def _measured(
+        self,
+        row: Mapping[str, Any],
+        latent: np.ndarray,
+        gold: np.ndarray,
+        generator: np.random.Generator,
+    ) -> Evaluation:
+        """Scores whose margin is the latent figure in the true class's favour, and a shift."""
+        apart = generator.integers(0, 2, 500)
+        beside = self._latent(row, generator.normal(size=500), generator)
+        scores, unlabelled = (
+            np.stack([np.zeros(len(margin)), margin], axis=1).astype(np.float32)
+            for margin in (
+                (2 * labels - 1) * found + self.shift(row)
+                for labels, found in ((gold, latent), (apart, beside))
+            )
+        )
+        return measure(scores, gold, unlabelled)
+
+    def _latent(
         self, row: Mapping[str, Any], ease: np.ndarray, generator: np.random.Generator
     ) -> np.ndarray:
         own = row["condition"] != "host"
@@ -85,7 +118,7 @@ class Synthetic:
         level += self.seed_spread * generator.normal() if own else 0.0
         noise = generator.normal(size=len(ease)) if own else 0.0
         scale = 1.0 if own else np.sqrt(1 + 1 / self.example_spread**2)
-        return np.asarray(level + scale * self.example_spread * ease + noise > 0)
+        return np.asarray(level + scale * self.example_spread * ease + noise)
 
     def _grid(self) -> list[dict[str, Any]]:
         blank = dict.fromkeys(("method", "control", "origin", "relation", "origin_task"), "")

@@ -64,7 +64,7 @@ def test_figures_have_words_and_tables_have_controls() -> None:
 def test_answers_come_first() -> None:
     text = words(render(Synthetic().results()))
     answer = text.index("Do ported modules outperform")
-    assert answer < text.index("Learning curves Accuracy on the receiving host")
+    assert answer < text.index("Learning curves Accuracy as answered on the receiving host")
 
 
 def test_all_runs_are_in_the_page_once() -> None:

@@ -34,7 +34,7 @@ def test_every_table_has_the_controls_beside_ported() -> None:
     for grid in grids:
         assert grid.head == (
             "technique", "steps", "bare host", "sampled", "sampled (permuted)", "from scratch",
-            "ported", "native", "recovery",
+            "ported", "native", "recovery", "AUROC, bare host", "AUROC, ported", "AUROC lift kept",
         )  # fmt: skip
         assert all(len(row) == len(grid.head) for row in grid.rows)
 
@@ -50,6 +50,47 @@ def test_a_table_says_what_the_rows_say() -> None:
     assert row[grid.head.index("ported")].startswith(f"{rows['accuracy'].mean():.2f} (")
 
 
+def bare_shifted(row) -> float:
+    """Bare hosts name one class for nearly all texts; modules do not."""
+    return 3.0 if row["condition"] in ("host", "sampled", "scratch") else 0.0
+
+
+def test_corrected_figures_have_plain_ones_and_aurocs_beside_them() -> None:
+    results = Synthetic(scores=True, shift=bare_shifted).results()
+    grid = next(iter(accuracy_grids(analyse(results))))
+    assert grid.head[-5:] == (
+        "bare host as answered", "ported as answered",
+        "AUROC, bare host", "AUROC, ported", "AUROC lift kept",
+    )  # fmt: skip
+    (row,) = [row for row in grid.rows if row[:2] == ("lora", "0")]
+    bare = results.done.query("condition == 'host' and receiver == 'small-tuned'")
+    ported = results.rows.query(
+        "condition == 'ported' and technique == 'lora' and budget == 0 "
+        "and relation == 'continuation'"
+    )
+    told = dict(zip(grid.head, row, strict=True))
+    assert told["bare host"].startswith(f"{bare['corrected_accuracy'].mean():.2f} (")
+    assert told["bare host as answered"] == f"{bare['accuracy'].mean():.2f}"
+    assert told["ported"].startswith(f"{ported['corrected_accuracy'].mean():.2f} (")
+    assert told["AUROC, ported"] == f"{ported['auroc'].mean():.2f}"
+    text = markdown(results)
+    assert "Accuracy after the label-free correction" in text
+    assert "As answered, without the correction, ported modules have" in text
+
+
+def test_a_terminal_shows_plain_figures_and_aurocs_at_the_smallest_budget() -> None:
+    text = printed(Synthetic(scores=True, techniques=("compacter",)))
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    assert len(re.findall(r"as answered", text)) >= 2
+    assert len(re.findall(r"^\s*AUROC +0\.\d\d", text, re.MULTILINE)) == 2
+
+
+def test_figures_that_are_not_corrected_say_so() -> None:
+    assert "Accuracy as answered: not all of these runs kept the scores" in markdown(
+        Synthetic().results()
+    )
+
+
 def test_averages_by_technique_stand_beside_their_controls_one_table_a_relation() -> None:
     analysis = analyse(Synthetic().results())
     grids = list(average_grids(analysis))
@@ -57,9 +98,11 @@ def test_averages_by_technique_stand_beside_their_controls_one_table_a_relation(
     for grid in grids:
         assert grid.head[2:] == (
             "bare host", "sampled", "from scratch", "ported", "native", "recovery",
-            "ported over sampled", "ported over from scratch",
+            "ported over sampled", "ported over from scratch", "ported over bare host",
+            "AUROC, bare host", "AUROC, ported", "AUROC lift kept",
         )  # fmt: skip
-        assert all(re.search(r", p.[=<].0\.|, p.=.1", c) for row in grid.rows for c in row[-2:])
+        leads = [cell for row in grid.rows for cell in row[-6:-3]]
+        assert all(re.search(r", p.[=<].0\.|, p.=.1", cell) for cell in leads)
     pool = analysis.pool("continuation", "copy", 10, "technique", "lora")
     row = next(row for row in grids[0].rows if row[:2] == ("lora", "10"))
     assert row[5].startswith(f"{pool.means['ported'].value:.2f} (")
@@ -93,7 +136,7 @@ def test_missing_runs_show_as_dashes_and_are_counted() -> None:
     for row in grid.rows:
         assert row[grid.head.index("from scratch")] == "\N{EN DASH}"
         assert row[grid.head.index("native")] == "\N{EN DASH}"
-        assert row[-1].startswith("none; +")
+        assert row[grid.head.index("recovery")].startswith("none; +")
 
 
 def test_without_predictions_the_table_says_what_its_intervals_rest_on() -> None:
@@ -105,7 +148,7 @@ def test_markdown_has_answers_and_well_formed_tables() -> None:
     assert "**Continuations: Yes, by 0.3" in text
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert len(lines) == 2 * (2 + 2 * 3)
-    assert [len(re.findall(r"(?<!\\)\|", line)) for line in lines] == [11] * 8 + [9] * 8
+    assert [len(re.findall(r"(?<!\\)\|", line)) for line in lines] == [15] * 8 + [12] * 8
 
 
 def test_latex_is_escaped_and_balanced() -> None:
@@ -114,7 +157,7 @@ def test_latex_is_escaped_and_balanced() -> None:
     for begun in ("longtable",):
         assert text.count(rf"\begin{{{begun}}}") == text.count(rf"\end{{{begun}}}") == 1
     rows = [line for line in text.splitlines() if line.endswith(r"\\") and " & " in line]
-    assert {len(re.findall(r"(?<!\\)&", line)) for line in rows[-6:]} == {7}
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in rows[-6:]} == {10}
     assert not re.search(r"[^\x00-\x7f]", text)
 
 

@@ -76,7 +76,8 @@ def test_rows_have_the_columns_of_the_contract_in_order(store):
     assert tuple(done) == COLUMNS == (
         "run_id", "study", "status", "technique", "condition", "method", "control", "origin",
         "receiver", "relation", "origin_task", "task", "budget", "seed", "n_test", "accuracy",
-        "corrected_accuracy", "macro_f1", "auroc", "log_loss", "agreement", "train_seconds", "error",
+        "corrected_accuracy", "macro_f1", "auroc", "log_loss", "agreement", "train_seconds",
+        "error",
     )  # fmt: skip
     assert done["study"] == "tiny"
     assert done["accuracy"] == 0.5

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peftport.errors import BadInput
 from peftport.studies.answers import Unpacked, unpack_classes
 from peftport.studies.plan import Plan
 from peftport.studies.schema import COLUMNS
@@ -46,6 +47,23 @@ def read_results(folder: Path) -> Results:
                 }
             ),
         )
+
+
+def read_exported(file: Path) -> Results:
+    """Read rows as `study export` writes them; of older packages too. Answers are not in them, so
+    intervals are over seeds alone.
+
+    Raises:
+        BadInput: the file is no table of rows.
+    """
+    from peftport.reports.results import Results
+    from peftport.tables import read_table
+
+    try:
+        return Results(read_table(file).to_pandas())
+    except BadInput as error:
+        message = str(error)
+        raise BadInput(message if str(file) in message else f"{file}: {message}") from error
 
 
 def read_rows(folder: Path) -> pd.DataFrame:

@@ -165,7 +165,7 @@ def run(
     )
     page = None
     if outcome.done and not outcome.interrupted:
-        page, analysis = _write_report(folder)
+        page, analysis = _write_report(folder, folder)
         if not as_json:
             _print_tables(analysis)
     show(_run_record(loaded, folder, outcome, page), _run_text(folder, outcome, page), as_json)
@@ -186,7 +186,14 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
 
 @app.command()
 def report(
-    folder: Folder,
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR|FILE", help="The study's folder, or rows that `export` wrote."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A folder for the report; the study's own if not given."),
+    ] = None,
     figures: Annotated[
         bool, typer.Option("--figures", help="Also write the page's figures as PNG files.")
     ] = False,
@@ -195,8 +202,11 @@ def report(
     """Write a study's report: a page that needs no network, tables in Markdown and LaTeX."""
     from peftport.reports import summary, write_png
 
-    page, analysis = _write_report(folder)
-    written = write_png(analysis, folder) if figures else []
+    if out is None and folder.is_file():
+        raise BadInput(f"{folder} is a file: say with --out where its report is to be written.")
+    place = out or folder
+    page, analysis = _write_report(folder, place)
+    written = write_png(analysis, place) if figures else []
     if as_json:
         drawn = {"figures": [str(path) for path in written]} if figures else {}
         show({"report": str(page), **drawn, **summary(analysis)}, "", as_json)
@@ -289,12 +299,16 @@ def _estimate(planned: Plan, facts: Facts) -> dict[str, Any] | None:
     return estimate(planned, facts, measure(planned, facts, say))
 
 
-def _write_report(folder: Path) -> tuple[Path, Analysis]:
-    from peftport.cli.results import read_results
+def _write_report(study: Path, out: Path) -> tuple[Path, Analysis]:
+    from peftport.cli.results import read_exported, read_results
     from peftport.reports import analyse, write_report
 
-    analysis = analyse(read_results(folder))
-    return write_report(analysis, folder), analysis
+    analysis = analyse(read_exported(study) if study.is_file() else read_results(study))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"--out {out} cannot be made a folder: {error}.") from error
+    return write_report(analysis, out), analysis
 
 
 def _print_tables(analysis: Analysis) -> None:

@@ -262,8 +262,10 @@ class Analysis:
         wanted = [
             key for key in all_beside[0] if any(beside[key] is not None for beside in all_beside)
         ]
+        if "ported" not in wanted:
+            return None
         whole = _whole([{key: beside[key] for key in wanted} for beside in all_beside])
-        if "ported" not in wanted or not whole:
+        if not whole:
             return None
         return {key: average([beside[key] for beside in whole]) for key in wanted}, len(whole)
 

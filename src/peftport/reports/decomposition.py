@@ -101,7 +101,8 @@ def _formula(terms: Sequence[tuple[str, ...]]) -> str:
 
 
 def explain(results: Results, relation: str) -> tuple[Decomposition, ...]:
-    """Decompose the accuracies (corrected where the study's are), and the leads of ported over sampled modules, of one relation."""
+    """Decompose the accuracies, and the leads of ported over sampled modules, of one relation; both
+    corrected where the study's are."""
     factors = ("technique", "pair", "direction", "setting", "budget")
     accuracy = _accuracies(results, relation)
     leads = _leads(results, relation)

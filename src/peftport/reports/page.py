@@ -105,6 +105,7 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "runs_count": len(results.rows),
         "has_predictions": results.has_predictions,
         "metric": METRICS[results.metric].title,
+        "is_corrected": results.is_corrected,
         "missing": missing_rows(results),
         "holes": list(_holes(analysis)),
         "failures": _failures(results),

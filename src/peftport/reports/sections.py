@@ -12,6 +12,7 @@ from peftport.reports import svg
 from peftport.reports.compared import Flips, Point
 from peftport.reports.comparisons import Analysis
 from peftport.reports.continuation import RATIOS, SHOWN, Fading, fadings, place_text
+from peftport.reports.decision import THRESHOLD
 from peftport.reports.results import Cell
 from peftport.reports.statistics import Estimate
 from peftport.reports.tables import columns
@@ -274,6 +275,11 @@ def _kept(analysis: Analysis, cell: Cell, budget: int) -> dict[str, Any]:
         "technique": cell.technique,
         "means": point.means,
         "recovery": point.recovery,
+        "plain": point.plain,
+        "ranking": point.ranking,
+        "effect": point.effect,
+        "agreement": NONE if point.agreement is None else number(point.agreement),
+        "threshold": sentence(THRESHOLD) if point.only_threshold else "",
         # A level's area under the curve is the level.
         "areas": levels | dict(curve.areas) if curve else {},
         "to_match": steps_text(curve.to_match if curve else None),

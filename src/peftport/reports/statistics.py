@@ -27,7 +27,7 @@ happens: there the intervals cover as few as 81 of 100. The tests repeat the mea
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import product
@@ -39,6 +39,8 @@ from scipy.special import log_ndtr, ndtri, ndtri_exp, stdtrit
 
 DRAWS = 2000
 LEVEL = 0.95
+_KEPT = 4_000_000
+"""Counts of examples in resamples that are held at once."""
 
 
 @dataclass(frozen=True)
@@ -137,16 +139,41 @@ def resample_examples(parts: np.ndarray, stream: str, draws: int = DRAWS) -> np.
         a column is the unbiased one.
     """
     runs, examples = parts.shape
-    generator = np.random.default_rng(int(hashlib.sha256(stream.encode()).hexdigest()[:16], 16))
-    rows = max(1, 4_000_000 // examples)
     exact = parts.astype(np.float32)
     out = np.empty((runs, draws), np.float32)
-    for start in range(0, draws, rows):
-        stop = min(start + rows, draws)
-        counts = generator.multinomial(examples, np.full(examples, 1 / examples), stop - start)
-        out[:, start:stop] = exact @ counts.astype(np.float32).T / examples
+    start = 0
+    for counts in _resamples(stream, examples, draws):  # (examples, some draws)
+        out[:, start : start + counts.shape[1]] = exact @ counts / examples
+        start += counts.shape[1]
     mean = exact.mean(1, keepdims=True)
     return np.asarray(mean + (out - mean) * sqrt(examples / (examples - 1)), np.float32)
+
+
+def _resamples(stream: str, examples: int, draws: int) -> Iterator[np.ndarray]:
+    """How often each example is in each resample, some resamples at a time: (examples, some).
+
+    Of test sets of usual size they are kept: a report asks for them again for every metric.
+    """
+    if examples * draws <= _KEPT:
+        yield _kept_resamples(stream, examples, draws)
+        return
+    generator, at_once = _generator(stream), max(1, _KEPT // examples)
+    for start in range(0, draws, at_once):
+        yield _multinomial(generator, examples, min(at_once, draws - start))
+
+
+@lru_cache(maxsize=4)
+def _kept_resamples(stream: str, examples: int, draws: int) -> np.ndarray:
+    return _multinomial(_generator(stream), examples, draws)
+
+
+def _multinomial(generator: np.random.Generator, examples: int, draws: int) -> np.ndarray:
+    counts = generator.multinomial(examples, np.full(examples, 1 / examples), draws)
+    return np.ascontiguousarray(counts.T, dtype=np.float32)
+
+
+def _generator(stream: str) -> np.random.Generator:
+    return np.random.default_rng(int(hashlib.sha256(stream.encode()).hexdigest()[:16], 16))
 
 
 @lru_cache

@@ -19,9 +19,10 @@ def summary(results: Results | Analysis) -> dict[str, Any]:
     """Answers, and every cell at every budget beside its controls.
 
     Returns:
-        `study`, `metric` (what every "accuracy" is), `runs` (done, failed, not_run), `answers`, `cells` (one for every technique,
-        pair, setting, method and budget), `continuations` (recovery over further pretraining, see
-        `peftport.reports.continuation`) and `curves` (one for every cell with several budgets).
+        `study`, `metric` (what every "accuracy" is), `runs` (done, failed, not_run), `answers`,
+        `cells` (one for every technique, pair, setting, method and budget), `continuations`
+        (recovery over further pretraining, see `peftport.reports.continuation`) and `curves` (one
+        for every cell with several budgets).
         Figures are objects of `value`, `low`, `high`, `seeds` and `basis`; leads add `p` and
         `p_adjusted`; what is not known is null.
     """

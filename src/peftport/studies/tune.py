@@ -23,8 +23,8 @@ class Tried:
     """One technique trained with one learning rate.
 
     Attributes:
-        accuracy: condition -> mean validation accuracy, corrected, over seeds, pairs and budgets of at least
-            one step; a run that failed counts as 0.
+        accuracy: condition -> mean validation accuracy, corrected, over seeds, pairs and budgets of
+            at least one step; a run that failed counts as 0.
     """
 
     technique: str

@@ -1,0 +1,110 @@
+"""The rule that decides: what it says, how often it is wrong; what it finds."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from peftport.reports import analyse
+from peftport.reports.decision import THRESHOLD, decide, rule, texts_needed, weigh
+from peftport.reports.statistics import Estimate, Series
+from peftport.reports.verdict import verdict
+from simulated_decisions import NULLS, Truth, opened, shares
+from synthetic_studies import Synthetic
+
+PAIR = (("a", "b", "independent"),)
+
+
+@pytest.mark.parametrize("tested", [50, 100, 300, 1000])
+def test_where_no_port_keeps_anything_at_most_5_in_100_are_advised(tested):
+    assert opened(shares(NULLS, tested, 2000)) <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("kept", "tested", "least"), [(1.0, 100, 0.8), (1.0, 300, 0.95), (0.5, 1000, 0.6)]
+)
+def test_what_is_kept_is_found(kept, tested, least):
+    truth = Truth(ported=0.3 + kept)
+    assert opened(shares([truth], tested, 100)) >= least
+
+
+def study(**levels: float) -> Synthetic:
+    """An assessment with these true accuracies; bare hosts, samplings and fresh modules name one
+    class for nearly everything."""
+    return Synthetic(
+        techniques=("lora",),
+        pairs=PAIR,
+        budgets=(0,),
+        examples=600,
+        scores=True,
+        seed_spread=0.02,
+        accuracy=lambda row: levels.get(row["condition"], levels["host"]),
+        shift=lambda row: 4.0 if row["condition"] in ("host", "sampled", "scratch") else 0.0,
+    )
+
+
+def test_a_threshold_is_called_one_and_not_ported():
+    results = study(host=0.75, ported=0.74, native=0.9).results()
+    point = analyse(results).points[0]
+    assert point.plain_lead.value > 0.15 and point.plain_lead.above_zero
+    assert point.only_threshold
+    found = decide(analyse(results))
+    assert found.action == "train anew"
+    assert THRESHOLD in found.reason
+    assert THRESHOLD in verdict(results).replace("What it", "what it")
+
+
+def test_a_port_that_keeps_what_it_should_is_advised_with_what_it_keeps():
+    found = decide(analyse(study(host=0.75, ported=0.89, native=0.9).results()))
+    assert (found.action, found.method) == ("copy", "copy")
+    assert "over the bare host with the correction" in found.reason
+
+
+def test_where_training_gains_nothing_the_bare_host_is_advised():
+    found = decide(analyse(study(host=0.88, ported=0.88, native=0.89).results()))
+    assert found.action == "bare host"
+    assert found.text.startswith("use the bare host with the correction")
+
+
+def test_where_too_little_was_tested_more_labels_are_asked_for_and_how_many():
+    small = study(host=0.7, ported=0.8, native=0.85)
+    small.examples = 40
+    found = decide(analyse(small.results()))
+    assert found.action == "label more"
+    assert found.more is None or found.more > 0
+    assert "label" in found.text
+
+
+def series(mean: float, seeds: int = 3, examples: int = 800) -> Series:
+    """Figures of one mean, with next to no noise."""
+    rng = np.random.default_rng(int(1000 * mean))
+    values = mean + 0.001 * rng.normal(size=seeds)
+    return Series(tuple(range(seeds)), values, values[:, None] + 0.004 * rng.normal(size=(1, 400)))
+
+
+def evidence(method: str, ported: float, lift: float = 0.1):
+    beside = {n: series(v) for n, v in {"host": 0.7, "gaussian": 0.701, "native": 0.9}.items()}
+    ranking = {"host": series(0.8), "ported": series(0.8 + lift)}
+    corrected = beside | {"ported": series(ported)}
+    return weigh(method, corrected, corrected, ranking)
+
+
+def test_the_cheapest_of_equals_is_taken_and_a_surely_better_one_before_it():
+    assert rule([evidence("procrustes", 0.85), evidence("copy", 0.85)], 800).action == "copy"
+    found = rule([evidence("copy", 0.75), evidence("procrustes", 0.85)], 800)
+    assert (found.action, found.method) == ("port", "procrustes")
+    found = rule([evidence("distill:steps=7", 0.85), evidence("procrustes", 0.78)], 800)
+    assert (found.action, found.method) == ("distil", "distill:steps=7")
+
+
+def test_a_port_that_ranks_no_better_than_the_bare_host_does_not_open():
+    assert rule([evidence("copy", 0.85, lift=-0.01)], 800).action != "copy"
+
+
+def test_more_texts_follow_from_the_error_that_is_not_the_seeds():
+    lead = Estimate(0.05, -0.03, 0.13, 0.04, 0.0, 3, "seeds and examples")
+    assert texts_needed(lead, 100) == math.ceil((100 * 0.04**2 / (0.05 / 2.8) ** 2 - 100) / 10) * 10
+    of_seeds = Estimate(0.05, -0.03, 0.13, 0.04, 1.0, 3, "seeds and examples")
+    assert texts_needed(of_seeds, 100) is None

@@ -1,0 +1,77 @@
+"""The label-free correction: classes are answered as often as they occur, whatever the scores."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from statsmodels.stats.inter_rater import cohens_kappa
+
+from peftport.correction import agreement, answers, offsets
+
+quick = settings(deadline=None, derandomize=True, database=None, max_examples=40)
+
+
+def scores_of(seed: int, classes: int, texts: int = 400) -> np.ndarray:
+    """Scores that lean towards some classes and are spread unevenly."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(texts, classes)) * rng.uniform(0.2, 5) + rng.normal(size=classes) * 3
+
+
+@quick
+@given(st.integers(0, 10**6), st.integers(2, 6))
+def test_every_class_is_answered_equally_often(seed, classes):
+    found = scores_of(seed, classes)
+    counts = np.bincount(answers(found, offsets(found)), minlength=classes)
+    assert np.abs(counts - len(found) / classes).max() <= 3
+
+
+@quick
+@given(st.integers(0, 10**6), st.integers(2, 4))
+def test_or_as_often_as_it_is_said_to_occur(seed, classes):
+    shares = np.random.default_rng(seed).dirichlet(np.full(classes, 4.0))
+    found = scores_of(seed, classes)
+    counts = np.bincount(answers(found, offsets(found, list(shares))), minlength=classes)
+    assert np.abs(counts - len(found) * shares).max() <= 3
+
+
+@quick
+@given(st.integers(0, 10**6), st.integers(2, 4), st.floats(0.01, 100))
+def test_neither_a_shift_nor_a_scale_of_the_scores_changes_an_answer(seed, classes, scale):
+    found = scores_of(seed, classes)
+    moved = scale * found + 7 * np.arange(classes) + np.arange(len(found))[:, None]
+    before, after = (answers(each, offsets(each)) for each in (found, moved))
+    assert np.mean(before != after) <= 0.02
+
+
+def test_two_classes_are_parted_at_the_median_of_their_difference():
+    found = np.stack([np.zeros(5), np.array([1.0, 2.0, 3.0, 4.0, 9.0])], axis=1)
+    moved = found + offsets(found)
+    assert moved[2, 0] == pytest.approx(moved[2, 1])
+    assert answers(found).tolist() == [1, 1, 1, 1, 1]
+    assert offsets(found).sum() == pytest.approx(0)
+
+
+def test_scores_that_tell_nothing_apart_give_one_answer_and_no_error():
+    assert set(answers(np.ones((20, 2)), offsets(np.ones((20, 2))))) == {0}
+
+
+@quick
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=2, max_size=60))
+def test_agreement_is_cohens_kappa(pairs):
+    first, second = np.array(pairs).T
+    table = np.zeros((3, 3))
+    np.add.at(table, (first, second), 1)
+    found = agreement(first, second)
+    if found is None:
+        assert set(first) == set(second) and len(set(first)) == 1
+    else:
+        assert found == pytest.approx(float(cohens_kappa(table, return_results=False)))
+
+
+def test_agreement_is_one_where_all_agree_and_minus_one_where_none_does():
+    half = np.array([0, 1] * 10)
+    assert agreement(half, half) == 1
+    assert agreement(half, 1 - half) == -1
+    assert agreement(np.zeros(5, int), np.zeros(5, int)) is None
