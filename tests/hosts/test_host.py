@@ -183,6 +183,8 @@ def test_a_decoders_last_layer_computes_only_the_token_that_is_read(family, tiny
     assert set(below) == {(rows, tokens)}
     seen.clear()
     host.next_token_logits(**inputs)
+    host.next_token_logits(**inputs, vocabulary=(), whole=True)
+    assert len(seen) == 2 * host.geometry.stacks["decoder"]
     assert set(seen) == {(rows, tokens)}
     for each in notes:
         each.remove()

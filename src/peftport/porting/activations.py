@@ -101,7 +101,7 @@ def run(host: Host, rows: Rows) -> None:
     elif host.geometry.kind == "encoder":
         host.token_states(ids, mask)
     else:
-        host.next_token_logits(ids, mask)
+        host.next_token_logits(ids, mask, vocabulary=(), whole=True)
 
 
 def stack_of(point: str) -> str:
