@@ -9,6 +9,7 @@ KINDS = {
     "llama": "decoder",
     "qwen2": "decoder",
     "qwen3": "decoder",
+    "gemma3_text": "decoder",
 }
 FAMILIES = tuple(KINDS)
 ONE_OF_EACH_KIND = ("t5", "bert", "llama")

@@ -16,6 +16,8 @@ from torch import nn
 from transformers import (
     BertConfig,
     BertForMaskedLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -30,6 +32,7 @@ from transformers import (
     T5Config,
     T5ForConditionalGeneration,
 )
+from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 
 from tiny_tokenizers import build_tokenizer
 
@@ -95,7 +98,8 @@ def _drawn(
     drawn = torch.randn(tensor.shape, generator=generator)
     owner = model.get_submodule(name.rpartition(".")[0])
     if tensor.ndim == 1:
-        return drawn * 0.1 + (1.0 if name.endswith("weight") else 0.0)
+        around_one = name.endswith("weight") and not isinstance(owner, Gemma3RMSNorm)
+        return drawn * 0.1 + (1.0 if around_one else 0.0)
     if isinstance(owner, nn.Embedding):
         return drawn * 0.5
     inputs = tensor.shape[1] if isinstance(owner, nn.Linear) else tensor.shape[0]
@@ -205,6 +209,20 @@ def _qwen3(tokenizer: Any) -> PreTrainedModel:
     )
 
 
+def _gemma3(tokenizer: Any) -> PreTrainedModel:
+    """A layer that looks back over fewer tokens than the texts have, then one that sees all."""
+    return Gemma3ForCausalLM(
+        Gemma3TextConfig(
+            vocab_size=len(tokenizer),
+            head_dim=16,
+            query_pre_attn_scalar=24,
+            sliding_window=8,
+            layer_types=["sliding_attention", "full_attention"],
+            **_GROUPED | {"num_key_value_heads": 1},
+        )
+    )
+
+
 _ENCODER: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -227,4 +245,5 @@ _MODELS = {
     "llama": _llama,
     "qwen2": _qwen2,
     "qwen3": _qwen3,
+    "gemma3_text": _gemma3,
 }

@@ -148,6 +148,32 @@ def _llama_tokenizer() -> Any:
     )
 
 
+def _gemma_tokenizer() -> Any:
+    """Like the real ones: spaces are letters of their own, and padding is a token."""
+    special = ["<pad>", "<eos>", "<bos>", "<unk>"]
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    tokenizer.decoder = decoders.Replace("▁", " ")
+    trainer = trainers.BpeTrainer(
+        vocab_size=1000,
+        special_tokens=special,
+        initial_alphabet=[*LETTERS, "▁"],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", pair="<bos> $A <bos> $B", special_tokens=[("<bos>", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+    )
+
+
 _TOKENIZERS = {
     "t5": _t5_tokenizer,
     "t5-v1.0": _t5_tokenizer,
@@ -157,4 +183,5 @@ _TOKENIZERS = {
     "llama": _llama_tokenizer,
     "qwen2": _qwen_tokenizer,
     "qwen3": _qwen_tokenizer,
+    "gemma3_text": _gemma_tokenizer,
 }

@@ -108,6 +108,28 @@ def test_a_prefix_stands_before_the_keys_and_everyone_sees_it(mask, kv_heads, la
     assert torch.equal(again, bare)
 
 
+@pytest.mark.parametrize("window", [2, 4, 7, 20])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_prefix_slides_out_of_a_window_s_sight(window, masked):
+    """As if its places were those of tokens before the text."""
+    seed = generator()
+    query, key, value = inputs(2, seed)
+    layer, prefix = Layer(True, HEADS // 2), prefix_of(2, 2, seed)
+    places = torch.arange(LENGTH + QUERIES)
+    near = places[LENGTH:, None] - places < window
+    seen = near & (places <= places[LENGTH:, None])
+    # A model makes no mask where all of the text is in sight.
+    given = seen[None, None, :, LENGTH:].expand(ROWS, -1, -1, -1)
+    given = given if masked or window < QUERIES else None
+    kept = None if given is None else given.clone()
+    set_prefix(layer, prefix)
+    found, _ = attention(layer, query, key, value, given, sliding_window=window)
+    added = torch.zeros(seen.shape).masked_fill(~seen, -torch.inf)
+    expected = by_hand(query, *with_prefix(prefix, key, value), added)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert given is None or torch.equal(given, kept)
+
+
 @pytest.mark.parametrize("mask", ["nothing masked", "padding"])
 def test_without_a_bias_of_its_own_a_prefix_stands_at_no_distance(mask):
     """Cross-attention of T5: the text may have a bias, the prefix has none."""

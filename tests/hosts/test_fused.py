@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import nn
 from transformers.activations import NewGELUActivation
+from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
 from peftport.hosts.fused import RmsNorm, fuse
 
-THEIRS = [T5LayerNorm, LlamaRMSNorm, Qwen2RMSNorm]
+THEIRS = [T5LayerNorm, LlamaRMSNorm, Qwen2RMSNorm, Gemma3RMSNorm]
 
 
 def frozen(part: nn.Module) -> nn.Sequential:
@@ -43,7 +44,7 @@ def test_values_and_gradients_are_theirs(kind, scale):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=4e-6)
 
 
-@pytest.mark.parametrize("family", ["t5", "llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("family", ["t5", "llama", "qwen2", "qwen3", "gemma3_text"])
 def test_every_norm_of_the_family_is_fused(tiny_host, family):
     from peftport.hosts import load_host
 

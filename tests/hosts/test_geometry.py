@@ -64,12 +64,22 @@ def test_the_sizes_are_those_of_the_model(family, tiny_host):
         ("t5-v1.0", {"heads": 4, "head_dim": 8, "ffn": 64, "gated": False}),
         ("llama", {"heads": 4, "kv_heads": 2, "head_dim": 8}),
         ("qwen3", {"heads": 4, "kv_heads": 2, "head_dim": 16}),
+        ("gemma3_text", {"heads": 4, "kv_heads": 1, "head_dim": 16}),
         ("gpt2", {"heads": 4, "kv_heads": 4, "head_dim": 8, "ffn": 64}),
     ],
 )
 def test_head_sizes_and_gates_are_read_where_the_family_has_them(family, expected, tiny_host):
     found = geometry_by_name(str(tiny_host(family)))
     assert {name: getattr(found, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("use_bidirectional_attention", True), ("final_logit_softcapping", 30.0)]
+)
+def test_a_variant_that_would_answer_otherwise_is_refused(key, value, tiny_host):
+    config = config_of(tiny_host("gemma3_text"))
+    with pytest.raises(BadInput, match=f"host mine: {key} is {value} in its configuration"):
+        geometry_of(config | {key: value}, "mine")
 
 
 def test_points_have_the_names_that_all_families_share(tiny_host):

@@ -133,6 +133,21 @@ def test_padding_changes_nothing(family, tiny_host):
     torch.testing.assert_close(padded, torch.cat(answers), atol=1e-5, rtol=0)
 
 
+def test_behind_a_sliding_window_a_host_answers_as_transformers_own_model(tiny_host):
+    """Texts of several windows, padded; what was long before matters through the other layers."""
+    host = host_in(tiny_host("gemma3_text"))
+    window = host.model.config.sliding_window
+    ids = torch.randint(4, 100, (3, 5 * window), generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(5 * window) < torch.tensor([[5 * window], [3 * window], [window - 1]])
+    inputs = {"input_ids": ids.where(mask, 0), "attention_mask": mask.long()}
+    model = reference_model("gemma3_text", tiny_host("gemma3_text"))
+    theirs = reference_answer(model, "gemma3_text", inputs)
+    torch.testing.assert_close(our_answer(host, inputs), theirs, atol=1e-5, rtol=0)
+    model.config.sliding_window = 5 * window
+    without = reference_answer(model, "gemma3_text", inputs)
+    assert (without - theirs).abs().amax(1)[:2].min() > 0.1
+
+
 def test_the_shapes_are_rows_by_vocabulary_and_rows_by_tokens_by_width(tiny_host):
     t5, bert = host_in(tiny_host("t5")), host_in(tiny_host("bert"))
     inputs = batch(t5.tokenizer)
@@ -168,6 +183,8 @@ def test_a_decoders_last_layer_computes_only_the_token_that_is_read(family, tiny
     assert set(below) == {(rows, tokens)}
     seen.clear()
     host.next_token_logits(**inputs)
+    host.next_token_logits(**inputs, vocabulary=(), whole=True)
+    assert len(seen) == 2 * host.geometry.stacks["decoder"]
     assert set(seen) == {(rows, tokens)}
     for each in notes:
         each.remove()
@@ -191,7 +208,7 @@ def test_a_shift_moves_the_text_to_later_positions(family, tiny_host, monkeypatc
     assert (shifted - before).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "t5"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma3_text", "t5"])
 def test_a_shift_means_nothing_where_positions_are_relative(family, tiny_host, monkeypatch):
     host = host_in(tiny_host(family))
     inputs = batch(host.tokenizer)
@@ -219,7 +236,7 @@ def test_a_text_that_passes_the_last_position_is_refused(family, tiny_host):
         answer(129)
 
 
-@pytest.mark.parametrize("family", ["llama", "t5"])
+@pytest.mark.parametrize("family", ["llama", "gemma3_text", "t5"])
 def test_a_host_without_a_last_position_takes_longer_texts(family, tiny_host):
     ids = torch.ones(1, 200, dtype=torch.long)
     found = our_answer(host_in(tiny_host(family)), {"input_ids": ids, "attention_mask": ids})

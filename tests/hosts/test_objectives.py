@@ -127,7 +127,9 @@ def test_a_first_token_stands_before_each_row():
 # Losses
 
 
-@pytest.mark.parametrize("family", ["t5", "bert", "roberta", "gpt2", "llama", "qwen3"])
+@pytest.mark.parametrize(
+    "family", ["t5", "bert", "roberta", "gpt2", "llama", "qwen3", "gemma3_text"]
+)
 def test_a_loss_is_that_of_transformers_own_model(family):
     model = build_model(family)
     if family == "t5":

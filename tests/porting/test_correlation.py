@@ -33,7 +33,7 @@ def test_neurons_of_a_wider_space_are_left_over() -> None:
 
 
 @pytest.mark.parametrize("case", ["houlsby", "lora", "prefix"])
-@pytest.mark.parametrize("family", ["llama", "bert"])
+@pytest.mark.parametrize("family", ["llama", "gemma3_text", "bert"])
 def test_a_twin_in_another_order_answers_as_the_originating_host_does(
     family: str, case: str, tiny_host: Any, twin: Any, tiny_task: Path
 ) -> None:

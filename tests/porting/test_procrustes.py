@@ -25,7 +25,7 @@ from twins import write_twin
 
 TECHNIQUES = ("houlsby", "pfeiffer", "compacter", "lora", "rslora", "prefix")
 TWINS = [
-    *(("permuted", family) for family in ("bert", "t5", "gpt2", "llama")),
+    *(("permuted", family) for family in ("bert", "t5", "gpt2", "llama", "gemma3_text")),
     *(("rotated", family) for family in ("t5", "llama")),
 ]
 

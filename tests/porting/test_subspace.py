@@ -44,7 +44,7 @@ def change(module: Module, point: str) -> Tensor:
 
 
 @pytest.mark.parametrize("method", ["subspace", "prolora"])
-@pytest.mark.parametrize("family", ["t5", "bert", "llama", "gpt2"])
+@pytest.mark.parametrize("family", ["t5", "bert", "llama", "gpt2", "gemma3_text"])
 def test_the_whole_space_of_the_same_host_changes_nothing(
     method: str, family: str, tiny_host: Any, tiny_task: Path
 ) -> None:

@@ -45,6 +45,7 @@ def worded(tiny_task: Path, *words: str, template: str = "{text} it was") -> Tas
         ("llama", "decoder", ["▁terrible", "▁great"]),
         ("gpt2", "decoder", ["Ġterrible", "Ġgreat"]),
         ("qwen3", "decoder", ["Ġterrible", "Ġgreat"]),
+        ("gemma3_text", "decoder", ["▁terrible", "▁great"]),
     ],
 )
 def test_known_words_are_their_own_tokens(

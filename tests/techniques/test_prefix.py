@@ -30,12 +30,12 @@ def parameters_of(host, options):
 # What it does
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2", "qwen3", "gemma3_text"])
 def test_it_acts_as_past_keys_of_transformers_own_model(family, tiny_host):
     host = host_in(tiny_host(family))
     config, parameters = parameters_of(host, {"length": 3})
     model, inputs = reference_model(family, tiny_host(family)), batch(host.tokenizer)
-    mask, cache = inputs["attention_mask"], DynamicCache()
+    mask, cache = inputs["attention_mask"], DynamicCache(config=model.config)
     rows, found = len(mask), host.geometry
     for layer in range(found.stacks["decoder"]):
         keys, values = (

@@ -3,6 +3,9 @@
 transformers lets a model take its attention function by name, for every family and for self- and
 cross-attention alike. Hosts are loaded with the one registered here, so that prefix tuning needs
 no cache object and works in encoders too.
+
+Where an attention looks back over a sliding window, a prefix stands at the places just before the
+text and slides out of sight as any token does; so it is in peft, where it lies in the cache.
 """
 
 from __future__ import annotations
@@ -125,6 +128,9 @@ def attention(
 ) -> tuple[Tensor, None]:
     """SDPA attention with the module's prefix, if it has one.
 
+    What is in sight of a sliding window (`sliding_window`, in tokens) is told by the mask; the
+    window's size is needed for a prefix alone.
+
     query: (rows, heads, queries, head_dim); key, value: (rows, kv_heads, tokens, head_dim);
     attention_mask: boolean (True attends) or additive, (rows, 1, queries, tokens).
     """
@@ -140,7 +146,8 @@ def attention(
     if position_bias is not None:
         attention_mask = _biased(position_bias, attention_mask, prefix, causal, query, key)
     elif prefix is not None:
-        attention_mask = _widened(attention_mask, prefix, causal, query, key)
+        window = kwargs.get("sliding_window")
+        attention_mask = _widened(attention_mask, prefix, causal, query, key, window)
     if prefix is not None:
         key = torch.cat([_for_rows(prefix.keys, key), key], dim=2)
         value = torch.cat([_for_rows(prefix.values, value), value], dim=2)
@@ -151,9 +158,14 @@ def attention(
 
 
 def _widened(
-    mask: Tensor | None, prefix: Prefix | None, causal: bool, query: Tensor, key: Tensor
+    mask: Tensor | None,
+    prefix: Prefix | None,
+    causal: bool,
+    query: Tensor,
+    key: Tensor,
+    window: int | None = None,
 ) -> Tensor | None:
-    """The mask with the columns of a prefix, which every token sees."""
+    """The mask with the columns of a prefix, which every token sees if no window ends before."""
     if prefix is None:
         return mask
     if mask is None and causal:
@@ -162,7 +174,16 @@ def _widened(
     if mask is None:
         return None
     seen = 1.0 if mask.dtype == torch.bool else 0.0
-    return functional.pad(mask, (prefix.length, 0), value=seen)
+    wide = functional.pad(mask, (prefix.length, 0), value=seen)
+    if window is not None:
+        wide[..., : prefix.length] &= _in_sight(prefix.length, query, window)
+    return wide
+
+
+def _in_sight(length: int, query: Tensor, window: int) -> Tensor:
+    """Which places of a prefix a window shows to each token of the text: (queries, length)."""
+    tokens = torch.arange(length, length + query.shape[2], device=query.device)[:, None]
+    return tokens - torch.arange(length, device=query.device) < window
 
 
 def _biased(

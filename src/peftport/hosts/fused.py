@@ -6,6 +6,7 @@ each of which is gone through again backwards.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -18,11 +19,14 @@ def fuse(model: nn.Module) -> None:
     from transformers.activations import NewGELUActivation
 
     for module in list(model.modules()):
-        for name, part in module.named_children():
+        parts: Iterator[tuple[str, Any]] = module.named_children()
+        for name, part in parts:
             if isinstance(part, NewGELUActivation):
                 setattr(module, name, nn.GELU(approximate="tanh"))
             elif _is_rms_norm(part):
                 part.forward = partial(RmsNorm.apply, part.weight, part.variance_epsilon)
+            elif type(part).__name__ == "Gemma3RMSNorm":  # its weight is kept less 1
+                part.forward = partial(RmsNorm.apply, 1.0 + part.weight, part.eps)
 
 
 def _is_rms_norm(module: Any) -> bool:

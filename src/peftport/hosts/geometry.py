@@ -102,9 +102,13 @@ def geometry_of(config: Mapping[str, Any], host: str) -> Geometry:
         host: the host's name, for messages.
 
     Raises:
-        BadInput: the model type belongs to no known family, or a size is missing.
+        BadInput: the model type belongs to no known family, a size is missing, or the host has what
+            its family is not known to have.
     """
     family = _family_of(str(config.get("model_type", "")), host)
+    for key, why in family.get("refused", {}).items():
+        if config.get(key):
+            raise BadInput(f"host {host}: {key} is {config[key]!r} in its configuration: {why}.")
     try:
         sizes = {name: _evaluate(rule, config, host) for name, rule in family["sizes"].items()}
         counts = {s["name"]: _evaluate(s["layers"], config, host) for s in family["stacks"]}

@@ -67,7 +67,11 @@ class Host:
         return next(self.model.parameters()).device
 
     def next_token_logits(
-        self, input_ids: Tensor, attention_mask: Tensor, vocabulary: Sequence[int] | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        vocabulary: Sequence[int] | None = None,
+        whole: bool = False,
     ) -> Tensor:
         """Logits of the token after the text (decoder) or of the first answer token (T5).
 
@@ -75,6 +79,7 @@ class Host:
             input_ids, attention_mask: (rows, tokens), padded on the right.
             vocabulary: the tokens whose logits are wanted, and for which no more is computed than
                 they need; None is the whole vocabulary, with every token in every layer.
+            whole: compute every token in every layer in any case, for those who look on.
 
         Returns:
             (rows, vocabulary).
@@ -92,7 +97,7 @@ class Host:
             return out.logits[:, -1, chosen]  # (rows, vocabulary)
         last = attention_mask.sum(1) - 1
         # A causal host never looks at padding on the right, so that no mask is needed.
-        with nullcontext() if vocabulary is None else self._only_last(last):
+        with nullcontext() if whole or vocabulary is None else self._only_last(last):
             states = self.model.base_model(
                 input_ids=input_ids, position_ids=self._positions(input_ids), use_cache=False
             ).last_hidden_state  # (rows, tokens, width)

@@ -1,8 +1,9 @@
 """New hosts: a tokenizer trained on text, and a model of a known family with random weights.
 
 What a family needs is in its data file: `scratch.model_type` and `scratch.architecture` in
-transformers' words, `scratch.config` beside the sizes, `scratch.tokens` in the order of their ids,
-and `scratch.around`, the special tokens that stand around a text.
+transformers' words, `scratch.config` beside the sizes, `scratch.sizes` where a size has a second
+name, `scratch.tokens` in the order of their ids, and `scratch.around`, the special tokens that
+stand around a text.
 """
 
 from __future__ import annotations
@@ -136,6 +137,7 @@ def _size_options(entry: dict[str, Any], sizes: Sizes, tokens: int) -> dict[str,
     }
     rules = [(rule, values[size]) for size, rule in entry["sizes"].items()]
     rules += [(stack["layers"], sizes.layers) for stack in entry["stacks"]]
+    rules += [(key, values[size]) for key, size in entry["scratch"].get("sizes", {}).items()]
     keys = [(rule.split("|")[0], value) for rule, value in rules]
     # A rule that computes ("hidden_size/num_attention_heads") is no key of a configuration.
     options = {key: value for key, value in keys if key.isidentifier()}

@@ -23,6 +23,16 @@ if TYPE_CHECKING:
     from peftport.hosts.host import Host
 
 
+_READ_TOGETHER = {
+    **dict.fromkeys(("self.q", "self.k", "self.v"), "self"),
+    **dict.fromkeys(("cross.k", "cross.v"), "encoder"),
+    **dict.fromkeys(("ffn.gate", "ffn.up"), "ffn"),
+}
+"""Linear layers that read the same states, by what these are called here."""
+_GRAPHS_AT_ONCE = 16
+"""Rows at a time where everything on the way is kept for the gradients."""
+
+
 @dataclass(frozen=True)
 class Observed:
     """Activations at the kept places of all passes, by place in the host: (samples, width)."""
@@ -34,8 +44,12 @@ class Observed:
 def observe(
     host: Host, passes: Sequence[Rows], inputs: Iterable[str], outputs: Iterable[str]
 ) -> Observed:
-    """Run the bare host over all passes and keep what goes into and comes out of some places."""
-    kept: dict[tuple[str, str], list[Tensor]] = {("in", p): [] for p in inputs}
+    """Run the bare host over all passes and keep what goes into and comes out of some places.
+
+    Places that read the same states, as queries, keys and values do, have one tensor of them.
+    """
+    readers = _first_readers(inputs)
+    kept: dict[tuple[str, str], list[Tensor]] = {("in", p): [] for p in readers.values()}
     kept |= {("out", p): [] for p in outputs}
     points = {point for _, point in kept}
     for rows in passes:
@@ -50,9 +64,21 @@ def observe(
                 run(host, part)
     found = {key: torch.cat(parts) for key, parts in kept.items()}
     return Observed(
-        {point: t for (side, point), t in found.items() if side == "in"},
+        {point: found["in", first] for point, first in readers.items()},
         {point: t for (side, point), t in found.items() if side == "out"},
     )
+
+
+def _first_readers(points: Iterable[str]) -> dict[str, str]:
+    """Of every place the first one that reads the same states."""
+    first: dict[str, str] = {}
+    readers = {}
+    for point in points:
+        layer, _, role = point.rpartition(".")
+        # What `cross.q` reads is the decoder's, what the other two read is the encoder's.
+        states = _READ_TOGETHER.get(".".join([layer.rpartition(".")[2], role]), role)
+        readers[point] = first.setdefault(f"{layer}.{states}", point)
+    return readers
 
 
 def label_gradients(
@@ -71,7 +97,7 @@ def label_gradients(
     points = set(points)
     kept: dict[str, list[list[Tensor]]] = {point: [] for point in points}
     contrasts = _contrasts(readout.classes)
-    for part in rows.parts():
+    for part in rows.parts(_GRAPHS_AT_ONCE):
         seen: dict[str, Tensor] = {}
 
         def see(point: str, given: Tensor, made: Tensor, seen: dict[str, Tensor] = seen) -> None:
@@ -101,7 +127,7 @@ def run(host: Host, rows: Rows) -> None:
     elif host.geometry.kind == "encoder":
         host.token_states(ids, mask)
     else:
-        host.next_token_logits(ids, mask)
+        host.next_token_logits(ids, mask, vocabulary=(), whole=True)
 
 
 def stack_of(point: str) -> str:

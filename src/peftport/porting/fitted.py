@@ -45,7 +45,7 @@ class FittedMaps:
     origin: Observed
     receiver: Observed
     gradients: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    _inputs: dict[tuple[str, str], InputMap] = field(default_factory=dict)
+    _inputs: dict[tuple[int, int], InputMap] = field(default_factory=dict)
     _changes: dict[str, Tensor] = field(default_factory=dict)
 
     def partner(self, point: str) -> str | None:
@@ -82,7 +82,8 @@ class FittedMaps:
         partner = self.partner(point)
         if partner is None:
             return None
-        if (side, point) not in self._inputs:
-            there, here = getattr(self.origin, side), getattr(self.receiver, side)
-            self._inputs[side, point] = self.fit.inputs(there[partner], here[point])
-        return self._inputs[side, point]
+        there, here = getattr(self.origin, side)[partner], getattr(self.receiver, side)[point]
+        both = (id(there), id(here))  # places that read the same states have one map
+        if both not in self._inputs:
+            self._inputs[both] = self.fit.inputs(there, here)
+        return self._inputs[both]

@@ -9,7 +9,7 @@ token alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -42,19 +42,22 @@ class Rows:
     decoder_ids: Tensor | None
     places: Mapping[str, Tensor]
 
-    def parts(self) -> Iterator[Rows]:
-        """The rows, some at a time, with their places."""
-        for start in range(0, len(self.input_ids), _AT_ONCE):
-            yield self._part(start, start + _AT_ONCE)
+    def parts(self, most: int = _AT_ONCE) -> Iterator[Rows]:
+        """The rows, at most so many at a time and as wide as they need, with their places."""
+        for start in range(0, len(self.input_ids), most):
+            yield self._part(start, start + most)
 
     def _part(self, start: int, end: int) -> Rows:
+        mask = self.attention_mask[start:end]
+        longest = int(mask.sum(1).max())
+        decoder = None if self.decoder_ids is None else self.decoder_ids[start:end]
+        part = Rows(self.input_ids[start:end, :longest], mask[:, :longest], decoder, {})
         places = {}
         for stack, flat in self.places.items():
-            width = self._width(stack)
-            inside = (flat >= start * width) & (flat < end * width)
-            places[stack] = flat[inside] - start * width
-        decoder = None if self.decoder_ids is None else self.decoder_ids[start:end]
-        return Rows(self.input_ids[start:end], self.attention_mask[start:end], decoder, places)
+            row, column = flat // self._width(stack), flat % self._width(stack)
+            inside = (row >= start) & (row < end)
+            places[stack] = ((row - start) * part._width(stack) + column)[inside]
+        return replace(part, places=places)
 
     def _width(self, stack: str) -> int:
         of_decoder = stack == "decoder" and self.decoder_ids is not None
@@ -95,7 +98,7 @@ def read_pair(
 
     Returns:
         For each host its passes: the texts as the task is read, and on encoder-decoders the
-        texts cut in two.
+        texts cut in two; short texts before long ones, so that little of them is padding.
 
     Raises:
         BadInput: too few texts, or no token of one host ends where one of the other does.
@@ -178,6 +181,7 @@ def _paired(
             for side, read in zip(sides, streams[stack], strict=True)
         )
     ]
+    fits.sort(key=lambda row: sum(len(read[row][0]) for read in streams[stack]))
     streams = {s: [[read[r] for r in fits] for read in both] for s, both in streams.items()}
     places = {s: _places(both, most, generator) for s, both in streams.items()}
     made = []

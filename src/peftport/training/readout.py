@@ -47,8 +47,5 @@ def class_logits(
     ids, mask = batch.input_ids.to(host.device), batch.attention_mask.to(host.device)
     if readout.label_tokens is None:
         return head_logits(host.token_states(ids, mask), mask, parameters)
-    if whole:
-        logits = host.next_token_logits(ids, mask)[:, list(readout.label_tokens)]
-    else:
-        logits = host.next_token_logits(ids, mask, readout.label_tokens)
+    logits = host.next_token_logits(ids, mask, readout.label_tokens, whole)
     return word_logits(logits, parameters)

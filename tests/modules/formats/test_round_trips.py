@@ -18,7 +18,7 @@ from peftport.modules import Module, formats, load_module, read_outline
 from peftport.modules.formats.base import layouts
 from tiny_runs import host_in
 
-HUB_FAMILIES = tuple(family for family in FAMILIES if not family.startswith("qwen"))
+HUB_FAMILIES = tuple(family for family in FAMILIES if not family.startswith(("qwen", "gemma")))
 ACTIVATIONS = ("relu", "swish", "gelu", "gelu_new")
 # Numbers that are lost where a file is written in other precision or as text.
 ODD = (0.0, -0.0, 1e-45, 3.4e38, 1 / 3, -1.1754944e-38)

@@ -72,12 +72,12 @@ class Hub:
 
 
 def layout_of(geometry: Geometry) -> dict[str, Any]:
-    """The layout of a family; BadInput when adapters has no such hosts."""
+    """The layout of a family; BadInput when none is known."""
     found: dict[str, Any] | None = layouts()[geometry.family].get("adapterhub")
     if found is None:
         raise BadInput(
-            f"adapters 1.3 has no {geometry.family} hosts; write it with --format peftport, or "
-            "peft for LoRA and prefix tuning."
+            f"no layout of adapters' folders is known for {geometry.family} hosts; write it with "
+            "--format peftport, or peft for LoRA and prefix tuning."
         )
     return found
 
