@@ -11,7 +11,6 @@ import typer
 
 from peftport.cli.arguments import (
     Device,
-    LabelWords,
     LimitTest,
     TaskName,
     ToHost,
@@ -22,6 +21,7 @@ from peftport.cli.assessment import assessment_text, record_of
 from peftport.cli.means import TEXTS, Asked, TextColumn, TextCount, TextSource, means_for
 from peftport.cli.modules import FromHost, NoPickle, made_for, with_task
 from peftport.cli.output import AsJson, parse_numbers, say, show
+from peftport.cli.reading import LabelWords, Template, told
 from peftport.errors import BadInput
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def assess(
     ] = None,
     limit_test: LimitTest = None,
     label_words: LabelWords = None,
+    template: Template = None,
     device: Device = None,
     from_host: FromHost = None,
     no_pickle: NoPickle = False,
@@ -97,8 +98,12 @@ def assess(
     trained = donors[0].record.training
     ports.warm()
     host = load_on(to, device)
-    told = [with_task(donor, task, label_words, limit_test) for donor in donors]
-    donors, data = [donor for donor, _ in told], told[0][1]
+    said = told(label_words, template)
+    read = [
+        with_task(donor, folder, task, said, limit_test)
+        for donor, folder in zip(donors, modules, strict=True)
+    ]
+    donors, data = [donor for donor, _ in read], read[0][1]
     needs = frozenset[Any]().union(*(each.requires for each in ways))
     asked = Asked(text, texts, text_column)
     means = means_for(needs, donors[0].record, to, device_named(device), asked, 0, data)
