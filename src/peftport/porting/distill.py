@@ -156,7 +156,7 @@ def _taught(
         stack_lanes([start]),
         encoded,
         readout,
-        settings=Settings(batch_size=options.batch_size),
+        settings=Settings(batch_size=options.batch_size, precision=host.precision),
         budgets=[options.steps],
         learning_rates=[options.learning_rate or made.learning_rate],
         seeds=[seed],
