@@ -1,4 +1,4 @@
-"""What other libraries' modules leave unsaid, label words and template, is told to every command."""
+"""Label words and template, which other libraries' modules leave unsaid, are told to commands."""
 
 from __future__ import annotations
 

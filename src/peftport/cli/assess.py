@@ -23,6 +23,7 @@ from peftport.cli.modules import FromHost, NoPickle, made_for, with_task
 from peftport.cli.output import AsJson, parse_numbers, say, show
 from peftport.cli.reading import LabelWords, Template, told
 from peftport.errors import BadInput
+from peftport.hosts.genealogy import UNSTATED, Relation, folder_at_hand, relation_of, settled
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -70,8 +71,8 @@ def assess(
         ),
     ] = None,
     relation: Annotated[
-        str | None,
-        typer.Option(help="same, continuation or independent, where peftport cannot know."),
+        Relation | None,
+        typer.Option(help="How the hosts stand to each other, if their records do not say it."),
     ] = None,
     limit_test: LimitTest = None,
     label_words: LabelWords = None,
@@ -116,7 +117,7 @@ def assess(
         modules=[donors[place % len(donors)] for place in range(len(numbers))],
         host=host,
         task=data,
-        relation=relation or relation_of(donors[0].record, host),
+        relation=_relation(donors[0].record, host, relation),
         budgets=steps,
         seeds=numbers,
         native_steps=native_steps or max(trained.get("steps", 0), *steps, 1),
@@ -178,18 +179,10 @@ def _seeds(donors: Sequence[Module], asked: int | None) -> range:
     return range(len(donors) if len(donors) > 1 else asked or SEEDS)
 
 
-def relation_of(record: Record, host: Host) -> str:
-    """How the module's host is related to another, as far as their records tell."""
-    from peftport.files import read_json
-    from peftport.hosts import lab
-
-    if made_for(record, host):
-        return "same"
-    names = record.host.name, host.name
-    if all(name.startswith("lab:") for name in names):
-        return lab.relation(*(name.removeprefix("lab:") for name in names))
-    kept: Path = host.folder / "peftport_host.json"
-    made = read_json(kept) if kept.is_file() else {}
-    if (made.get("from") or {}).get("fingerprint") == record.host.fingerprint:
-        return "continuation"
-    return "unstated"
+def _relation(record: Record, host: Host, stated: Relation | None) -> str:
+    """How the module's host is related to another: as stated, or as far as their records tell."""
+    name, mark = record.host.name, record.host.fingerprint
+    if not mark and made_for(record, host):
+        mark = host.fingerprint
+    found = relation_of(folder_at_hand(name), mark, host.folder)
+    return settled(stated, found, f"--relation: {name} -> {host.name}") or UNSTATED

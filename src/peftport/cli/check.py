@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from peftport.tasks import Task
     from peftport.techniques.base import Parameters
 
-Genealogy = Literal["continuation", "independent"]
+Stated = Literal["continuation", "independent"]
 
 
 def check(
@@ -52,7 +52,7 @@ def check(
     ] = 256,
     text_column: TextColumn = None,
     genealogy: Annotated[
-        Genealogy | None,
+        Stated | None,
         typer.Option(help="How the hosts stand to each other, if their records do not say it."),
     ] = None,
     label_words: LabelWords = None,
@@ -128,7 +128,7 @@ def _forecast(
     asked: Asked,
     task: Task | None,
     device: str,
-    genealogy: Genealogy | None,
+    genealogy: Stated | None,
 ) -> Forecast:
     from peftport.forecast import forecast
 
