@@ -90,7 +90,7 @@ class Bench:
             stack_lanes(starts),
             self.rows,
             self.readout,
-            settings=Settings(batch_size=BATCH),
+            settings=Settings(batch_size=BATCH, precision=self.precision),
             budgets=[1, 1 + self.steps],
             learning_rates=[1e-3] * lanes,
             seeds=range(lanes),
@@ -153,7 +153,8 @@ def _random_t5(name: str, precision: Any) -> tuple[Host, Encoded, Readout]:
         labels=rng.integers(0, 2, count),
         pad=0,
     )
-    return Host(name, Path(name), model, None, geometry, name), rows, Readout(2, (100, 200))
+    host = Host(name, Path(name), model, None, geometry, name, precision)
+    return host, rows, Readout(2, (100, 200))
 
 
 def product_rate(precision: str, device: torch.device) -> float:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from modules.formats.modules import made
+from peftport.files import write_json
+from peftport.hosts import load_host
+from peftport.hosts.fingerprint import fingerprint
 from peftport.modules import formats
 from port_methods import extreme, soft
+from tiny_hosts import write_host
 from tiny_runs import host_in
 
 __all__ = ["extreme", "soft"]
@@ -90,6 +95,53 @@ def test_a_port_that_fails_is_a_row_and_not_the_end(assess, extreme, donors):
     assert "its process ended (9)" in found["failures"][0]
     assert found["budgets"][0]["accuracy"]["dying"] is None
     assert found["verdicts"]["dying"].startswith("Not known: no ported run is done")
+
+
+@pytest.fixture
+def kin(tiny_host, tiny_continuation, tmp_path) -> dict[str, Path]:
+    """A host, two that record that they continue it, and one of which nothing is known."""
+    base = Path(shutil.copytree(tiny_host("t5"), tmp_path / "base"))
+    said = {"from": {"name": str(base), "fingerprint": fingerprint(base)}, "steps": 5}
+    found = {"base": base, "unknown": tiny_continuation("t5")}
+    for name, noise in (("one", 0.1), ("other", 0.2)):
+        found[name] = write_host("t5", tmp_path / name, noise=noise)
+        write_json(found[name] / "peftport_host.json", said)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("origin", "receiver", "more", "relation"),
+    [
+        ("one", "one", (), "same"),
+        ("base", "one", (), "continuation"),
+        ("one", "base", (), "continuation"),
+        ("one", "other", (), "continuation"),
+        ("one", "unknown", (), "unstated"),
+        ("one", "unknown", ("--relation", "independent"), "independent"),
+    ],
+)
+def test_hosts_are_related_as_their_records_say_either_way_around(
+    origin, receiver, more, relation, call, kin, tiny_task, tmp_path
+):
+    formats.save(made(load_host(str(kin[origin])), "lora"), tmp_path / "m")
+    asked = ("assess", tmp_path / "m", "--to", kin[receiver], "--task", tiny_task, *FEW)
+    code, text, error = call(*asked, "--budgets", "0", "--seeds", 2, "--json", *more)
+    assert code == 0, error
+    assert json.loads(text)["relation"] == relation
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ("independent", "is called 'independent', but both hosts have the same weights"),
+        ("cousins", "'cousins' is not one of"),
+    ],
+)
+def test_a_relation_that_cannot_be_is_refused(stated, message, call, donors, tiny_host, tiny_task):
+    asked = ("assess", donors[0], "--to", tiny_host("t5"), "--task", tiny_task)
+    code, _, error = call(*asked, "--relation", stated)
+    assert code == 2
+    assert message in " ".join(error.split())
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,13 @@ import pytest
 import torch
 
 from modules.formats.modules import made
-from peftport.files import write_json
 from peftport.forecast.signals import (
     compare_on_texts,
     compare_weights,
     kappa,
     layers_of,
-    recorded_genealogy,
     subspace_overlap,
 )
-from peftport.hosts.fingerprint import fingerprint
-from peftport.hosts.lab import folder
 from peftport.porting import port_method
 from peftport.porting.means import Means, side
 from tiny_hosts import write_host
@@ -111,18 +107,3 @@ def test_without_label_words_nothing_is_said_of_answers(tiny_host):
     request, donor = a_copy(host_in(tiny_host("llama")))
     texts = tuple(dict.fromkeys(opinions(64, 0)[0]))
     assert compare_on_texts(request, donor, Means(origin, origin, texts)).answers is None
-
-
-def test_genealogy_is_what_the_hosts_records_say(tiny_host, tmp_path):
-    small, tuned, twin = (folder(name) for name in ("small", "small-tuned", "small-twin"))
-    assert recorded_genealogy(small, small) == "same"
-    assert recorded_genealogy(small, tuned) == recorded_genealogy(tuned, small) == "continuation"
-    assert recorded_genealogy(small, twin) == "independent"
-    assert recorded_genealogy(tiny_host("t5"), small) is None
-    sibling = write_host("t5", tmp_path / "sibling")
-    parent = {"name": "lab:small", "fingerprint": fingerprint(small)}
-    write_json(sibling / "peftport_host.json", {"from": parent})
-    assert recorded_genealogy(tuned, sibling) == "continuation"
-    for odd in (["not", "a", "record"], {"from": "lab:small"}, {"from": {}}):
-        write_json(sibling / "peftport_host.json", odd)
-        assert recorded_genealogy(tuned, sibling) is None

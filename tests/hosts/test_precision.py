@@ -45,9 +45,12 @@ def test_answers_are_near_to_those_of_full_precision(family, tiny_host):
 @pytest.mark.parametrize("case", ONE_OF_EACH_TECHNIQUE)
 @pytest.mark.parametrize("family", ONE_OF_EACH_KIND)
 def test_modules_train_in_full_precision_and_go_the_same_way(family, case, tiny_host, tiny_task):
-    task, settings = task_in(tiny_task), Settings(batch_size=8, precision="bf16")
+    task = task_in(tiny_task)
     full, low = (
-        run(case, host, task, [5], [1e-3, 3e-3], [1, 2], settings)[0]
+        run(
+            *(case, host, task, [5], [1e-3, 3e-3], [1, 2]),
+            Settings(batch_size=8, precision=host.precision),
+        )[0]
         for host in (host_in(tiny_host(family)), lowered(tiny_host(family)))
     )
     assert {tensor.dtype for tensor in low.parameters.values()} == {torch.float32}

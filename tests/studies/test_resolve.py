@@ -8,9 +8,11 @@ import shutil
 import pytest
 
 from peftport.errors import BadInput
+from peftport.hosts.fingerprint import fingerprint
 from peftport.studies.resolve import class_bytes, resolve
 from port_methods import soft
 from study_specs import spec, tiny_spec
+from tiny_hosts import write_host
 
 __all__ = ["soft"]
 
@@ -154,6 +156,20 @@ def test_a_host_is_known_to_continue_another_from_its_record(
     assert "parent" not in found["a"]
     recorded(again, "another host's", 300)
     assert "parent" not in resolve(made(other=again), fetch=True).hosts["b"]
+
+
+def test_of_a_line_of_hosts_those_between_need_not_stand_in_the_study(
+    made, tiny_host, tiny_continuation, tmp_path
+):
+    """The steps of those that are left out count."""
+    first = resolve(made(), fetch=True).hosts["a"]["fingerprint"]
+    between = write_host("t5", tmp_path / "between", noise=0.2)
+    recorded(between, first, 300)
+    last = shutil.copytree(tiny_continuation("t5"), tmp_path / "last")
+    record = {"from": {"name": str(between), "fingerprint": fingerprint(between)}, "steps": 20}
+    (last / "peftport_host.json").write_text(json.dumps(record))
+    found = resolve(made(other=last), fetch=True).hosts["b"]
+    assert (found["parent"], found["continued"]) == ("a", 320)
 
 
 def test_a_specification_says_what_continues_what_where_no_record_does(made):

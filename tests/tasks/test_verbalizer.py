@@ -100,7 +100,7 @@ def test_words_that_begin_alike_are_named_with_their_token(tiny_task: Path) -> N
         label_tokens(build_tokenizer("t5"), task, "encoder-decoder")
     message = str(error.value)
     assert "the label words 'great' and 'great story' begin with the same token '▁great'" in message
-    assert "Choose words that begin differently under `labels` in a task YAML." in message
+    assert "with --label-words or under `labels` in a task YAML, words that begin" in message
 
 
 def test_words_that_differ_in_case_alone_begin_alike_where_case_is_lost(tiny_task: Path) -> None:

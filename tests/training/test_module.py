@@ -9,11 +9,12 @@ import torch
 
 from families import ONE_OF_EACH_KIND
 from peftport.errors import BadInput, RunFailed
+from peftport.hosts import load_host
 from peftport.modules import expected_shapes, load_module
 from peftport.techniques import technique
 from peftport.techniques.base import stack_lanes, take_lane
 from peftport.training import Settings, evaluate_one, readout_of, scores
-from peftport.training.module import as_module, fresh, train_module
+from peftport.training.module import as_module, fresh, train_further, train_module
 from tiny_runs import CASES, encoded, host_in, run, task_in
 
 REPARAMETRISED = CASES["reparametrised prefix"]
@@ -128,6 +129,48 @@ def test_the_technique_s_own_rate_is_taken_when_none_is_given(name, t5):
     assert trained.module.record.training["learning_rate"] == technique(name).learning_rate
     assert trained.module.record.training["batch_size"] == 16
     assert [step for step, _ in trained.losses] == [1]
+
+
+@pytest.fixture
+def t5_in_bf16(tiny_host):
+    return load_host(str(tiny_host("t5")), precision="bf16")
+
+
+def test_a_precision_has_its_effect_and_is_recorded(t5, t5_in_bf16):
+    """Five steps in bfloat16 go the same way as in single precision, by other numbers."""
+    host, task = t5
+    full, low = (
+        train_module(
+            *(each, task, "lora", {"rank": 4}),
+            steps=5,
+            seed=1,
+            settings=Settings(batch_size=8, precision=each.precision),
+        )
+        for each in (host, t5_in_bf16)
+    )
+    assert full.module.record.training["precision"] == "fp32"
+    assert low.module.record.training["precision"] == "bf16"
+    assert low.losses != full.losses
+    assert low.losses[-1][1] == pytest.approx(full.losses[-1][1], rel=0.05)
+    settings = Settings(batch_size=8, precision="bf16")
+    further = train_further(t5_in_bf16, task, full.module, steps=2, seed=1, settings=settings)
+    assert further.module.record.port["trained"]["precision"] == "bf16"
+    assert not torch.equal(
+        further.module.tensors["encoder.0.self.q.lora_B"],
+        train_further(
+            host, task, full.module, steps=2, seed=1, settings=Settings(batch_size=8)
+        ).module.tensors["encoder.0.self.q.lora_B"],
+    )
+
+
+def test_a_precision_that_the_host_does_not_have_is_refused(t5, t5_in_bf16):
+    """Else a record would tell of products that never were."""
+    host, task = t5
+    asked = Settings(batch_size=8, precision="bf16")
+    with pytest.raises(BadInput, match=r"set to bf16 and host .* was loaded in fp32: load it with"):
+        train_module(host, task, "lora", {}, steps=1, seed=0, settings=asked)
+    with pytest.raises(BadInput, match=r"set to fp32 and host .* was loaded in bf16"):
+        train_module(t5_in_bf16, task, "lora", {}, steps=1, seed=0)
 
 
 def test_training_again_gives_the_same_bits_and_another_seed_others(t5):

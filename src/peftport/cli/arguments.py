@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,10 +28,6 @@ ModuleFolder = Annotated[Path, typer.Argument(metavar="MODULE", help="A module's
 LimitTest = Annotated[
     int | None, typer.Option("--limit-test", min=1, help="Test on at most so many texts.")
 ]
-LabelWords = Annotated[
-    str | None,
-    typer.Option("--label-words", help="Words for the labels in order, joined by commas."),
-]
 Device = Annotated[
     str | None, typer.Option("--device", help="cpu or cuda; the GPU when there is one.")
 ]
@@ -54,29 +50,3 @@ def device_named(device: str | None) -> str:
     if device.split(":")[0] not in ("cpu", "cuda") or (device.startswith("cuda") and not available):
         raise BadInput(f"--device {device!r} is not here; there is cpu{', cuda' * available}.")
     return device
-
-
-def words_of(text: str | None) -> tuple[str, ...] | None:
-    """Split --label-words at its commas."""
-    return tuple(word.strip() for word in text.split(",")) if text else None
-
-
-def task_for_module(
-    name: str, record: dict[str, Any], words: str | None, limit_test: int | None, **limits: Any
-) -> Any:
-    """Load a task to be read as a module was trained: its label words unless others are given."""
-    from peftport.tasks import load_task
-
-    remembered = record.get("label_words")
-    task = load_task(
-        name,
-        label_words=words_of(words) or (tuple(remembered) if remembered else None),
-        limit_test=limit_test,
-        **limits,
-    )
-    if len(task.labels) != len(record["labels"]):
-        raise BadInput(
-            f"task {name} has {len(task.labels)} classes and the module was trained for "
-            f"{len(record['labels'])} ({', '.join(map(str, record['labels']))})."
-        )
-    return task

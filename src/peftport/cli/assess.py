@@ -11,7 +11,6 @@ import typer
 
 from peftport.cli.arguments import (
     Device,
-    LabelWords,
     LimitTest,
     TaskName,
     ToHost,
@@ -22,7 +21,9 @@ from peftport.cli.assessment import assessment_text, record_of
 from peftport.cli.means import TEXTS, Asked, TextColumn, TextCount, TextSource, means_for
 from peftport.cli.modules import FromHost, NoPickle, made_for, with_task
 from peftport.cli.output import AsJson, parse_numbers, say, show
+from peftport.cli.reading import LabelWords, Template, told
 from peftport.errors import BadInput
+from peftport.hosts.genealogy import UNSTATED, Relation, folder_at_hand, relation_of, settled
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -72,8 +73,8 @@ def assess(
         ),
     ] = None,
     relation: Annotated[
-        str | None,
-        typer.Option(help="same, continuation or independent, where peftport cannot know."),
+        Relation | None,
+        typer.Option(help="How the hosts stand to each other, if their records do not say it."),
     ] = None,
     limit_test: LimitTest = None,
     label_words: LabelWords = None,
@@ -85,6 +86,7 @@ def assess(
             "smallest budget is at least this: a gate for CI.",
         ),
     ] = None,
+    template: Template = None,
     device: Device = None,
     from_host: FromHost = None,
     no_pickle: NoPickle = False,
@@ -107,8 +109,12 @@ def assess(
     trained = donors[0].record.training
     ports.warm()
     host = load_on(to, device)
-    told = [with_task(donor, task, label_words, limit_test) for donor in donors]
-    donors, data = [donor for donor, _ in told], told[0][1]
+    said = told(label_words, template)
+    read = [
+        with_task(donor, folder, task, said, limit_test)
+        for donor, folder in zip(donors, modules, strict=True)
+    ]
+    donors, data = [donor for donor, _ in read], read[0][1]
     needs = frozenset[Any]().union(*(each.requires for each in ways))
     asked = Asked(text, texts, text_column)
     means = means_for(needs, donors[0].record, to, device_named(device), asked, 0, data)
@@ -121,7 +127,7 @@ def assess(
         modules=[donors[place % len(donors)] for place in range(len(numbers))],
         host=host,
         task=data,
-        relation=relation or relation_of(donors[0].record, host),
+        relation=_relation(donors[0].record, host, relation),
         budgets=steps,
         seeds=numbers,
         native_steps=native_steps or max(trained.get("steps", 0), *steps, 1),
@@ -199,18 +205,10 @@ def _seeds(donors: Sequence[Module], asked: int | None) -> range:
     return range(len(donors) if len(donors) > 1 else asked or SEEDS)
 
 
-def relation_of(record: Record, host: Host) -> str:
-    """How the module's host is related to another, as far as their records tell."""
-    from peftport.files import read_json
-    from peftport.hosts import lab
-
-    if made_for(record, host):
-        return "same"
-    names = record.host.name, host.name
-    if all(name.startswith("lab:") for name in names):
-        return lab.relation(*(name.removeprefix("lab:") for name in names))
-    kept: Path = host.folder / "peftport_host.json"
-    made = read_json(kept) if kept.is_file() else {}
-    if (made.get("from") or {}).get("fingerprint") == record.host.fingerprint:
-        return "continuation"
-    return "unstated"
+def _relation(record: Record, host: Host, stated: Relation | None) -> str:
+    """How the module's host is related to another: as stated, or as far as their records tell."""
+    name, mark = record.host.name, record.host.fingerprint
+    if not mark and made_for(record, host):
+        mark = host.fingerprint
+    found = relation_of(folder_at_hand(name), mark, host.folder)
+    return settled(stated, found, f"--relation: {name} -> {host.name}") or UNSTATED

@@ -11,15 +11,17 @@ from peftport.cli.arguments import Device, ModuleFolder, ToHost, device_named
 from peftport.cli.means import Asked, Layers, Set, TextColumn, TextSource, means_for, options_of
 from peftport.cli.modules import FromHost, NoPickle
 from peftport.cli.output import AsJson, show
+from peftport.cli.reading import LabelWords, Template, informed, notice_unsaid, task_for, told
 from peftport.errors import BadInput
 
 if TYPE_CHECKING:
     from peftport.forecast import Forecast
     from peftport.porting import Verdict
     from peftport.porting.base import Need, Request
+    from peftport.tasks import Task
     from peftport.techniques.base import Parameters
 
-Genealogy = Literal["continuation", "independent"]
+Stated = Literal["continuation", "independent"]
 
 
 def check(
@@ -37,14 +39,24 @@ def check(
         ),
     ] = False,
     text: TextSource = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task",
+            help="The module's task, for what MODULE leaves unsaid of texts and words, and for "
+            "texts of the forecast where --text names none.",
+        ),
+    ] = None,
     texts: Annotated[
         int, typer.Option(min=1, help="How many texts are drawn for the forecast, at most.")
     ] = 256,
     text_column: TextColumn = None,
     genealogy: Annotated[
-        Genealogy | None,
+        Stated | None,
         typer.Option(help="How the hosts stand to each other, if their records do not say it."),
     ] = None,
+    label_words: LabelWords = None,
+    template: Template = None,
     device: Device = None,
     from_host: FromHost = None,
     no_pickle: NoPickle = False,
@@ -65,6 +77,9 @@ def check(
         raise BadInput("--text and --genealogy are for the forecast: add --forecast.")
     # A file that cannot be read is bad input, and no answer.
     record, shapes = read_outline(module, from_host, not no_pickle)
+    said = told(label_words, template)
+    data = task_for(record, task, said) if task else None
+    record = informed(record, said, data)
     receiver = geometry_by_name(to)
     origin = geometry_from_record(record.geometry)
     found: dict[str, Any] = {
@@ -79,9 +94,11 @@ def check(
     if forecast:
         copy = port_method("copy").request(record, shapes, receiver)
         asked = Asked(text, texts, text_column)
-        pickles = not no_pickle
-        donor = load_module(module, from_host=from_host, pickles=pickles).tensors if text else {}
-        made_of = _forecast(copy, donor, to, asked, device_named(device), genealogy)
+        donor: Parameters = {}
+        if text or task:
+            notice_unsaid(record, module)
+            donor = load_module(module, from_host=from_host, pickles=not no_pickle).tensors
+        made_of = _forecast(copy, donor, to, asked, data, device_named(device), genealogy)
         found["forecast"] = made_of.record()
     if method is not None:
         made = port_method(method)
@@ -109,13 +126,15 @@ def _forecast(
     donor: Parameters,
     to: str,
     asked: Asked,
+    task: Task | None,
     device: str,
-    genealogy: Genealogy | None,
+    genealogy: Stated | None,
 ) -> Forecast:
     from peftport.forecast import forecast
 
-    needs: frozenset[Need] = frozenset({"weights", "texts"} if asked.source else {"weights"})
-    means = means_for(needs, copy.donor, to, device, asked, seed=0)
+    on_texts = asked.source is not None or task is not None
+    needs: frozenset[Need] = frozenset({"weights", "texts"} if on_texts else {"weights"})
+    means = means_for(needs, copy.donor, to, device, asked, seed=0, task=task)
     assert means is not None
     return forecast(copy, donor, means, genealogy)
 

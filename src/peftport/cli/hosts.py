@@ -173,11 +173,9 @@ def _pretrained_text(record: dict[str, Any]) -> str:
 
 
 def _provenance(folder: Path) -> Any:
-    from peftport.files import read_json
-    from peftport.hosts.lab import RECORD
+    from peftport.hosts.genealogy import record_of
 
-    path = folder / RECORD
-    return read_json(path) if path.is_file() else None
+    return record_of(folder) or None
 
 
 def _describe_text(record: dict[str, Any]) -> str:

@@ -4,16 +4,20 @@ unsaid."""
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from peftport.cli.arguments import task_for_module, words_of
+from peftport.cli.reading import Told, informed, notice_unsaid, task_for
+from peftport.cli.suggestions import train_command
 from peftport.errors import BadInput
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from peftport.hosts.host import Host
     from peftport.modules import Module, Record
+    from peftport.tasks import Task
 
 FromHost = Annotated[
     str | None,
@@ -35,40 +39,24 @@ Format = Annotated[
 
 
 def with_task(
-    module: Module, name: str, words: str | None, limit_test: int | None
-) -> tuple[Module, Any]:
-    """Load a task to be read as a module was trained; a module that does not know its own task
-    learns the classes from it.
+    module: Module, folder: Path, name: str, told: Told, limit_test: int | None
+) -> tuple[Module, Task]:
+    """Load a task to be read as a module was trained, and give the module what its files leave
+    unsaid; a notice says what nobody does.
 
     Raises:
         BadInput: the task has other classes than the module, or the module lacks an encoder's head.
     """
-    from peftport.tasks import load_task
-
-    if module.classes:
-        return module, task_for_module(name, module.record.task, words, limit_test)
-    if module.geometry.kind == "encoder":
+    if not module.classes and module.geometry.kind == "encoder":
         raise BadInput(
-            f"this module of {module.record.host.name} has no head, and an encoder has no classes "
-            "without one: save it again together with its head, or port it and train one."
+            f"{folder} has no head, and an encoder has no classes without one: save it again "
+            "together with its head, or port it to its own host and train one, with "
+            f"`{train_command(folder, module.record.host.name, name)}`."
         )
-    task = load_task(name, label_words=words_of(words), limit_test=limit_test)
-    known = {"labels": list(task.labels), "label_words": task.label_words}
-    record = module.record.model_copy(update={"task": {**module.record.task, **known}})
-    return replace(module, record=record), task
-
-
-def task_to_train(module: Module, name: str, words: str | None, limit_train: int | None) -> Any:
-    """Load a task to train a module on: read as the module was trained, where it knows how.
-
-    Raises:
-        BadInput: the task has other classes than the module.
-    """
-    from peftport.tasks import load_task
-
-    if module.classes:
-        return task_for_module(name, module.record.task, words, None, limit_train=limit_train)
-    return load_task(name, label_words=words_of(words), limit_train=limit_train)
+    task = task_for(module.record, name, told, limit_test=limit_test)
+    module = replace(module, record=informed(module.record, told, task))
+    notice_unsaid(module.record, folder)
+    return module, task
 
 
 def made_for(record: Record, host: Host) -> bool | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from peftport.cli.arguments import Device, LabelWords, ModuleFolder, ToHost, device_named, load_on
+from peftport.cli.arguments import Device, ModuleFolder, ToHost, device_named, load_on
 from peftport.cli.means import (
     TEXTS,
     Asked,
@@ -20,8 +21,17 @@ from peftport.cli.means import (
     means_for,
     options_of,
 )
-from peftport.cli.modules import Format, FromHost, NoPickle, task_to_train
+from peftport.cli.modules import Format, FromHost, NoPickle
 from peftport.cli.output import AsJson, figures_text, say, show
+from peftport.cli.reading import (
+    LabelWords,
+    Template,
+    informed,
+    notice_unsaid,
+    require_known_words,
+    task_for,
+    told,
+)
 from peftport.errors import BadInput
 
 if TYPE_CHECKING:
@@ -42,7 +52,9 @@ def port(
     task: Annotated[
         str | None,
         typer.Option(
-            "--task", help="A task to train the ported module on, as `peftport train` takes it."
+            "--task",
+            help="A task to train the ported module on, as `peftport train` takes it. What MODULE "
+            "leaves unsaid of texts and words is taken from it.",
         ),
     ] = None,
     steps: Annotated[
@@ -56,6 +68,7 @@ def port(
         int | None, typer.Option(min=1, help="Train on at most so many texts.")
     ] = None,
     label_words: LabelWords = None,
+    template: Template = None,
     seed: Annotated[
         int, typer.Option(help="Of what the method draws, of the texts, of the training's order.")
     ] = 0,
@@ -84,9 +97,14 @@ def port(
     written = formats.FORMATS.require(format or formats.format_of(module))
     if steps and task is None:
         raise BadInput(f"--steps {steps} needs a --task to train on.")
-    data = task_to_train(donor, task, label_words, limit_train) if task else None
+    said = told(label_words, template)
+    data = task_for(donor.record, task, said, limit_train=limit_train) if task else None
+    donor = replace(donor, record=informed(donor.record, said, data))
     folder, on = find_host(to).files(), device_named(device)
     name, geometry = HostName(name=to, fingerprint=fingerprint(folder)), geometry_in(folder, to)
+    require_known_words(donor.record, geometry, folder, to)
+    if steps or "texts" in needs:
+        notice_unsaid(donor.record, module)
     begun = time.perf_counter()
     ported = rewrite(
         donor,

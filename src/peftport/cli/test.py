@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from peftport.cli.arguments import (
     Device,
     HostName,
-    LabelWords,
     LimitTest,
     ModuleFolder,
     TaskName,
@@ -17,6 +17,13 @@ from peftport.cli.arguments import (
 )
 from peftport.cli.modules import FromHost, NoPickle, made_for, with_task
 from peftport.cli.output import AsJson, figures_text, say, show
+from peftport.cli.reading import LabelWords, Template, Told, informed, task_for, told
+from peftport.cli.suggestions import STEPS, Options, method_for, port_command
+from peftport.errors import BadInput
+
+if TYPE_CHECKING:
+    from peftport.hosts import Geometry
+    from peftport.modules import Module
 
 
 def test(
@@ -25,6 +32,7 @@ def test(
     task: TaskName,
     limit_test: LimitTest = None,
     label_words: LabelWords = None,
+    template: Template = None,
     device: Device = None,
     from_host: FromHost = None,
     no_pickle: NoPickle = False,
@@ -34,7 +42,6 @@ def test(
     as_json: AsJson = False,
 ) -> None:
     """Test a module on a host, on the test split."""
-    from peftport.errors import BadInput
     from peftport.hosts import geometry_by_name
     from peftport.modules import load_module
     from peftport.modules.card import add_figures
@@ -43,14 +50,16 @@ def test(
     from peftport.training import evaluate_one, readout_of
 
     loaded = load_module(module, from_host=from_host, pickles=not no_pickle)
-    receiver = geometry_by_name(host)
+    receiver, said = geometry_by_name(host), told(label_words, template)
     if loaded.geometry != receiver:
-        raise BadInput(
-            f"module {module} is made for {loaded.record.host.name} "
-            f"({_size(loaded.geometry)}), host {host} is {_size(receiver)}: port it first, with "
-            f"`peftport port {module} --to {host}`."
-        )
-    loaded, data = with_task(loaded, task, label_words, limit_test)
+        given = {
+            "--from-host": from_host,
+            "--label-words": label_words,
+            "--template": template,
+            "--no-pickle": no_pickle,
+        }
+        raise _made_for_another(module, loaded, host, receiver, task, said, given)
+    loaded, data = with_task(loaded, module, task, said, limit_test)
     there = load_on(host, device)
     same = made_for(loaded.record, there)
     if same is None:
@@ -85,7 +94,36 @@ def test(
     )
 
 
-def _size(geometry: object) -> str:
-    record = geometry.record()  # type: ignore[attr-defined]
+def _made_for_another(
+    module: Path,
+    loaded: Module,
+    host: str,
+    receiver: Geometry,
+    task: str,
+    said: Told,
+    given: Options,
+) -> BadInput:
+    """The refusal of a host of another geometry, with a port that would do: `given` are the
+    options that both commands have."""
+    data = task_for(loaded.record, task, said)
+    record = informed(loaded.record, said, data)
+    shapes = {name: tuple(tensor.shape) for name, tensor in loaded.tensors.items()}
+    method = method_for(record, shapes, receiver, data)
+    headless = receiver.kind == "encoder" and not loaded.classes and method != "distill"
+    options = {**given, "--steps": str(STEPS) if headless else None}
+    advice = (
+        f"port it first, with `{port_command(module, host, task, method, options)}`."
+        if method
+        else f"no method can port it with what is at hand; see `peftport check {module} --to "
+        f"{host}`, and say with --from-host where its own host is."
+    )
+    return BadInput(
+        f"module {module} is made for {loaded.record.host.name} ({_size(loaded.geometry)}), host "
+        f"{host} is {_size(receiver)}: {advice}"
+    )
+
+
+def _size(geometry: Geometry) -> str:
+    record = geometry.record()
     stacks = ", ".join(f"{count} {name} layers" for name, count in record["stacks"].items())
     return f"{record['family']}, width {record['width']}, {stacks}"

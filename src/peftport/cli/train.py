@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from peftport.cli.arguments import Device, HostName, LabelWords, TaskName, load_on, words_of
+from peftport.cli.arguments import Device, HostName, TaskName, load_on
 from peftport.cli.output import AsJson, figures_text, say, show
+from peftport.cli.reading import LabelWords, Template, told
 
 
 def train(
@@ -29,6 +30,7 @@ def train(
         ),
     ] = None,
     label_words: LabelWords = None,
+    template: Template = None,
     limit_train: Annotated[
         int | None, typer.Option(min=1, help="Train on at most so many texts.")
     ] = None,
@@ -46,7 +48,8 @@ def train(
     refuse_existing(out)
     options = parsed(option or (), "--option")
     find_technique(technique).configure(options)
-    data = load_task(task, label_words=words_of(label_words), limit_train=limit_train)
+    said = told(label_words, template)
+    data = load_task(task, label_words=said.words, template=said.template, limit_train=limit_train)
     loaded = load_on(host, device)
     trained = train_module(
         loaded,

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-Genealogy = Literal["same", "continuation", "independent"]
+from peftport.hosts.genealogy import Relation
 
 
 class Cell(BaseModel):
@@ -26,7 +25,7 @@ class Cell(BaseModel):
     technique: str
     origin: str
     receiver: str
-    relation: Genealogy
+    relation: Relation
     task: str
     recovery: float
     distance: float

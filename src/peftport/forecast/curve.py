@@ -11,7 +11,8 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.special import expit, logit
 
-from peftport.forecast.calibration import Cell, Genealogy
+from peftport.forecast.calibration import Cell
+from peftport.hosts.genealogy import Relation
 
 LEVEL = 0.8
 """How many of the measured copies are to lie in an interval."""
@@ -105,7 +106,7 @@ class Calibrated:
                 found[index] = curve(cell.technique, cell.model_dump())
         return found
 
-    def interval(self, value: float, relation: Genealogy | None = None) -> tuple[float, float]:
+    def interval(self, value: float, relation: Relation | None = None) -> tuple[float, float]:
         """Where `LEVEL` of the recoveries lie that are forecast as `value`.
 
         Args:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from peftport.errors import BadInput
-from peftport.forecast.calibration import Calibration, Genealogy, calibration
+from peftport.forecast.calibration import Calibration, calibration
 from peftport.forecast.curve import FROM_TEXTS, FROM_WEIGHTS, LEVEL, Calibrated
 from peftport.forecast.signals import (
     TextSignals,
@@ -14,8 +14,8 @@ from peftport.forecast.signals import (
     compare_on_texts,
     compare_weights,
     layers_of,
-    recorded_genealogy,
 )
+from peftport.hosts.genealogy import Relation, relation_of, settled
 
 if TYPE_CHECKING:
     from peftport.porting.base import Request
@@ -46,7 +46,7 @@ class Forecast:
     weights: WeightSignals
     on_texts: TextSignals | None
     texts: int
-    genealogy: Genealogy | None
+    genealogy: Relation | None
     notes: tuple[str, ...]
     calibrated_on: str
 
@@ -59,7 +59,7 @@ def forecast(
     request: Request,
     donor: Parameters,
     means: Means,
-    stated: Genealogy | None = None,
+    stated: Relation | None = None,
 ) -> Forecast:
     """Forecast the recovery of a copy.
 
@@ -70,15 +70,16 @@ def forecast(
         stated: how the hosts stand to each other, where the user knows it.
 
     Raises:
-        BadInput: the hosts differ in shape, the technique was not calibrated, or the texts cannot
-            be used.
+        BadInput: the hosts differ in shape, the technique was not calibrated, the texts cannot
+            be used, or what is stated cannot be: the hosts have the same weights.
     """
     known = calibration()
     _require_covered(request, means, known)
     layers = layers_of(request.shapes, request.receiver)
     weights = compare_weights(means.origin, means.receiver, layers)
     on_texts = compare_on_texts(request, donor, means) if means.texts else None
-    relation = stated or recorded_genealogy(means.origin.folder, means.receiver.folder)
+    recorded = relation_of(means.origin.folder, "", means.receiver.folder)
+    relation = settled(stated, recorded, f"{means.origin.name} -> {means.receiver.name}")
     tried = on_texts is not None and on_texts.answers is not None
     calibrated = Calibrated(known.cells, FROM_TEXTS if tried else FROM_WEIGHTS)
     signals = asdict(weights) | (asdict(on_texts) if on_texts else {})
@@ -131,7 +132,7 @@ def _lies_between(distance: float, known: Calibration) -> bool:
     return near * _MARGIN < distance < apart / _MARGIN
 
 
-def _doubt(distance: float, relation: Genealogy | None, known: Calibration) -> str | None:
+def _doubt(distance: float, relation: Relation | None, known: Calibration) -> str | None:
     """Why the weights speak against a genealogy; None when they do not."""
     far = distance > sum(_ends(known)) / 2
     if relation == "continuation" and far:

@@ -9,17 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from peftport.files import read_json
-from peftport.forecast.calibration import Genealogy
-from peftport.hosts.fingerprint import fingerprint
 from peftport.hosts.geometry import Geometry
-from peftport.hosts.lab import RECORD
 from peftport.porting.activations import observe
 from peftport.porting.layers import linear_cka
 from peftport.porting.mapping import read_texts
@@ -164,31 +159,3 @@ def kappa(first: Tensor, second: Tensor) -> float:
     chance = float((shares[0] * shares[1]).sum())
     found = float((first == second).float().mean())
     return (found - chance) / (1 - chance) if chance < 1 else 0.0
-
-
-def recorded_genealogy(origin: Path, receiver: Path) -> Genealogy | None:
-    """How two hosts stand to each other by their weights' fingerprints and by what they record of
-    where they come from (`peftport_host.json`); None where that does not tell."""
-    here, there = fingerprint(origin), fingerprint(receiver)
-    if here == there:
-        return "same"
-    parents = _parent(origin), _parent(receiver)
-    if parents == (_SCRATCH, _SCRATCH):
-        return "independent"
-    shared = parents[0] is not None and parents[0] == parents[1]
-    return "continuation" if shared or here == parents[1] or there == parents[0] else None
-
-
-_SCRATCH = "from scratch"
-
-
-def _parent(folder: Path) -> str | None:
-    """Fingerprint of the host that a host continues, or `_SCRATCH`; None where it is not known."""
-    path = folder / RECORD
-    record = read_json(path) if path.is_file() else None
-    if not isinstance(record, dict) or "from" not in record:
-        return None
-    parent = record["from"]
-    if parent is None:
-        return _SCRATCH
-    return parent.get("fingerprint") if isinstance(parent, dict) else None

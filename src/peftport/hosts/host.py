@@ -43,7 +43,8 @@ _VOCABULARIES = (
 class Host:
     """A loaded host. Its weights never change; modules are attached to it for a while.
 
-    position_shift: added to the position of every token while a prefix stands before the text.
+    precision: of the products with its weights. position_shift: added to the position of every
+    token while a prefix stands before the text.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Host:
     tokenizer: Any
     geometry: Geometry
     fingerprint: str
+    precision: Precision = "fp32"
     position_shift: int = field(default=0, repr=False)
     _parts: dict[str, Any] = field(default_factory=dict, repr=False)
 
@@ -188,7 +190,7 @@ def load_host(name: str, device: str | torch.device = "cpu", precision: Precisio
     _check_insertion_points(model, geometry, name)
     if precision == "bf16":
         lower_products(model, geometry)
-    return Host(name, folder, model, load_tokenizer(folder, name), geometry, mark)
+    return Host(name, folder, model, load_tokenizer(folder, name), geometry, mark, precision)
 
 
 def load_tokenizer(folder: Path, name: str) -> Any:

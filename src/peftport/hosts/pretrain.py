@@ -19,9 +19,9 @@ import torch
 from peftport.errors import BadInput
 from peftport.files import new_folder, refuse_existing, write_json
 from peftport.hosts.fingerprint import fingerprint, read_header, weight_files
+from peftport.hosts.genealogy import RECORD
 from peftport.hosts.geometry import Geometry, geometry_of
 from peftport.hosts.host import load_tokenizer, quiet_transformers
-from peftport.hosts.lab import RECORD
 from peftport.hosts.objectives import (
     MaskedTokens,
     NextToken,

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from peftport.errors import BadInput, RunFailed
+from peftport.errors import RunFailed
 from peftport.porting.account import Account, Entry
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request
 from peftport.porting.reading import task_of
@@ -58,6 +58,15 @@ class Distill(PortMethod):
     needs = frozenset({"weights", "texts"})
     Options = DistillOptions
 
+    def refusal(self, request: Request) -> str | None:
+        """A donor that tells no classes apart has no answers to learn."""
+        if request.classes < 2:
+            why = "the module does not say which classes it tells apart"
+            if request.origin.kind == "encoder":
+                return f"{why}: it has no head"
+            return f"{why}; give its --label-words, or a --task that has them"
+        return super().refusal(request)
+
     def account(self, request: Request) -> Account:
         """Every tensor is new."""
         made, config = _student(request)
@@ -81,16 +90,11 @@ class Distill(PortMethod):
         """Label the texts on the originating host, train on the receiving one.
 
         Raises:
-            BadInput: the donor has no classes, or the receiving host cannot tell their words apart.
+            BadInput: one of the hosts cannot tell the words of the donor's classes apart.
             RunFailed: the loss was not finite.
         """
         assert means is not None
         task = task_of(request.donor.task)
-        if len(task.labels) < 2:
-            raise BadInput(
-                f"port by {self.name}: the module does not say which classes it tells apart; give "
-                "its --label-words."
-            )
         answers = _answers(means.origin.load(), request, donor, task, means.texts)
         made, config = _student(request)
         seed = int(torch.randint(2**31, (1,), generator=generator))
@@ -152,7 +156,7 @@ def _taught(
         stack_lanes([start]),
         encoded,
         readout,
-        settings=Settings(batch_size=options.batch_size),
+        settings=Settings(batch_size=options.batch_size, precision=host.precision),
         budgets=[options.steps],
         learning_rates=[options.learning_rate or made.learning_rate],
         seeds=[seed],

@@ -5,6 +5,7 @@ The two hosts run one after the other; neither is in memory while the other one 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from peftport.porting.means import Means, Side
 
 Pairs = Mapping[str, str | None]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,8 @@ def _originate(
     if name == "prefix":
         changes = donor_changes(host, passes[0], config, donor, chosen(config, geometry))
     readout = _readout(host, task, head)
+    if readout is None and geometry.kind != "encoder":
+        _notice(how)
     if how.prior and readout is not None:
         scores = class_scores(host, technique(name), config, donor, passes[0], readout)
     return Seen(
@@ -166,6 +170,20 @@ def _originate(
         changes,
         scores,
     )
+
+
+def _notice(how: How) -> None:
+    """Say what a module goes without that does not say how its classes are read."""
+    without = [
+        *(["the gradients of its label words"] if how.fit.uses_gradients else []),
+        *(["the correction by which classes are as frequent as before"] if how.prior else []),
+    ]
+    if without:
+        _log.warning(
+            "notice: the module does not say its label words: it is ported without %s, and can "
+            "lose much. Give --label-words, and --template if it was trained with one",
+            " and ".join(without),
+        )
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 _TINY = 1e-12
+_LEAST = 1e-6
+"""Share of the largest variance below which a direction counts as one without any."""
 _MEANS = 0.01
 """Weight of the means beside the centred samples: enough where the samples say nothing."""
 
@@ -51,6 +53,42 @@ class InputMap:
         return self.matrix + torch.outer(rest, self.centre) / square
 
 
+@dataclass(frozen=True)
+class Spread:
+    """How centred samples are spread over the directions of their space, in double precision.
+
+    shares: of the samples' whole variance in each direction, rising: (width,), of sum 1.
+    directions: a column each, (width, width).
+    """
+
+    shares: Tensor
+    directions: Tensor
+
+    @property
+    def _floor(self) -> Tensor:
+        return self.shares[-1] * _LEAST + _TINY
+
+    def root(self, power: float) -> Tensor:
+        """The covariance, of trace 1, raised to power / 2: (width, width).
+
+        Directions of next to no variance are taken for larger than they are, by up to a millionth
+        of the largest.
+        """
+        values = self.shares.clamp_min(self._floor).pow(power / 2)
+        return (self.directions * values) @ self.directions.mT
+
+    def still(self, vector: Tensor) -> Tensor:
+        """The part of a vector in the directions in which the samples do not vary: (width,)."""
+        still = self.directions[:, self.shares <= self._floor]  # (width, directions)
+        return still @ (still.mT @ vector.double())
+
+
+def spread(centred: Tensor) -> Spread:
+    """How centred samples (samples, width) are spread."""
+    values, directions = torch.linalg.eigh(centred.double().mT @ centred.double())
+    return Spread(values / (values.sum() + _TINY), directions)
+
+
 def covariance(origin: Tensor, receiver: Tensor) -> Tensor:
     """Cross-covariance of unit size: (samples, origin), (samples, receiver) -> (origin, receiver).
 
@@ -65,41 +103,65 @@ def semi_orthogonal(covariance: Tensor) -> Tensor:
     return (left @ right).to(covariance.dtype)
 
 
-def root(centred: Tensor, power: float) -> Tensor:
-    """The covariance of centred samples (samples, width), of unit size, raised to power / 2.
+@dataclass(frozen=True)
+class _Samples:
+    """One space's samples (samples, width) about their mean, in double precision."""
 
-    Directions of next to no variance are taken for larger than they are, by up to a millionth of
-    the largest.
+    mean: Tensor
+    centred: Tensor
+    spread: Spread
+
+    @classmethod
+    def of(cls, states: Tensor) -> _Samples:
+        mean = states.double().mean(0)
+        centred = states.double() - mean
+        return cls(mean, centred, spread(centred))
+
+    def constant(self) -> Tensor:
+        """What is constant in the samples, beside the size of their mean: (width,)."""
+        return self.spread.still(self.mean) / (self.mean.norm() + _TINY)
+
+
+def _constants(origin: _Samples, receiver: _Samples) -> Tensor:
+    """A little of the means, where the samples say nothing: (origin, receiver).
+
+    What a LayerNorm gives is constant in one direction, in which only the means tell the two
+    spaces' signs from each other. Anywhere else the samples tell, and means would bend the map.
     """
-    values, vectors = torch.linalg.eigh((centred.mT @ centred).double())
-    values = values.clamp_min(values[-1] * 1e-6 + _TINY)
-    values = values / values.mean()
-    return ((vectors * values.pow(power / 2)) @ vectors.mT).to(centred.dtype)
+    return _MEANS * torch.outer(origin.constant(), receiver.constant())
+
+
+def _size(wanted: Tensor, found: Tensor) -> Tensor:
+    """What makes mapped samples as large as those of the space that they come to.
+
+    Fitted, because what a map takes along of the samples hangs on both widths.
+    """
+    return wanted.norm() / (found.norm() + _TINY)
 
 
 def fit_input(origin: Tensor, receiver: Tensor, whitening: float = 0.0) -> InputMap:
     """Fit the map of inputs on activations (samples, width) of the same tokens.
 
-    whitening: 0 fits a turn and one scale. 1 fits the turn between whitened spaces, which follows
-    any linear relation of the two; between them the turn is fitted on spaces partly whitened.
+    whitening: 0 fits a turn and one scale. 1 fits the turn between whitened spaces, which recovers
+    any linear relation of the two, whatever their widths; between them the turn is fitted on
+    spaces partly whitened.
     """
-    mean, centre = origin.mean(0), receiver.mean(0)
-    there, here = origin - mean, receiver - centre
-    scale = there.norm() / (here.norm() + _TINY)
+    there, here = _Samples.of(origin), _Samples.of(receiver)
+    matrix = _turn(there, here, whitening)
+    matrix = matrix * _size(there.centred, here.centred @ matrix.mT)
+    kept = (tensor.to(origin.dtype) for tensor in (matrix, there.mean, here.mean))
+    return InputMap(*kept)
+
+
+def _turn(there: _Samples, here: _Samples, whitening: float) -> Tensor:
+    """The map of inputs but for its size: (origin, receiver)."""
     if not whitening:
-        return InputMap(semi_orthogonal(_joint(there, here, mean, centre)) * scale, mean, centre)
-    fade, whiten = root(there, -whitening), root(here, -whitening)
-    turn = semi_orthogonal(_joint(there @ fade, here @ whiten, mean @ fade, centre @ whiten))
-    return InputMap(root(there, whitening) @ turn @ whiten * scale, mean, centre)
-
-
-def _joint(there: Tensor, here: Tensor, mean: Tensor, centre: Tensor) -> Tensor:
-    """Covariance of centred samples, and a little of their means.
-
-    What a LayerNorm gives is constant in one direction, in which only the means tell the two
-    spaces' signs from each other.
-    """
-    return covariance(there, here) + _MEANS * covariance(mean[None], centre[None])
+        joint = covariance(there.centred, here.centred)
+        return semi_orthogonal(joint + _constants(there, here))
+    fade, whiten = there.spread.root(-whitening), here.spread.root(-whitening)
+    joint = covariance(there.centred @ fade, here.centred @ whiten)
+    turn = semi_orthogonal(joint + _constants(there, here))
+    return there.spread.root(whitening) @ turn @ whiten
 
 
 def fit_output(
@@ -115,8 +177,9 @@ def fit_output(
         gradients: of the label words' scores at both hosts' outputs, (..., samples, width) each.
         weight: of the gradients' covariance beside the activations'.
     """
-    there, here = origin - origin.mean(0), receiver - receiver.mean(0)
-    joint = _joint(there, here, origin.mean(0), receiver.mean(0))
+    there, here = _Samples.of(origin), _Samples.of(receiver)
+    joint = covariance(there.centred, here.centred) + _constants(there, here)
     if gradients is not None:
-        joint = joint + weight * covariance(*(g.flatten(0, -2) for g in gradients))
-    return semi_orthogonal(joint).mT * (here.norm() / (there.norm() + _TINY))
+        joint = joint + weight * covariance(*(g.flatten(0, -2).double() for g in gradients))
+    turn = semi_orthogonal(joint).mT
+    return (turn * _size(here.centred, there.centred @ turn.mT)).to(origin.dtype)

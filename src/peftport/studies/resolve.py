@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftport.errors import BadInput
-from peftport.files import read_json
-from peftport.hosts.lab import RECORD
+from peftport.hosts.genealogy import recorded, settled
 from peftport.hosts.source import find_host
 from peftport.registry import did_you_mean
 from peftport.studies.spec import Pair, Spec
@@ -181,7 +180,6 @@ def _host(label: str, location: str, fetch: bool, unknown: dict[str, str]) -> di
         "family": geometry.family,
         "kind": geometry.kind,
         "geometry": geometry.record(),
-        "record": read_json(folder / RECORD) if (folder / RECORD).is_file() else {},
     }
 
 
@@ -189,19 +187,18 @@ def _add_genealogy(spec: Spec, hosts: dict[str, dict[str, Any]]) -> None:
     """Say of every host which other one of the study it continues, from the specification or from
     the record that a pretrained host keeps."""
     labels = {host["fingerprint"]: label for label, host in hosts.items() if "fingerprint" in host}
+    known = recorded(*(find_host(hosts[label]["location"]).files() for label in labels.values()))
     for label, host in hosts.items():
-        record = host.pop("record", {})
-        given = spec.continued.get(label)
+        given, mark = spec.continued.get(label), host.get("fingerprint", "")
+        # Of a line of hosts some may not stand in the study.
+        origin = next((each for each in known.ancestors(mark) if each in labels), None)
         if given:
             found = {"parent": given.of, "continued": given.amount}
+        elif origin:
+            found = {"parent": labels[origin], "continued": known.amount(origin, mark)}
         else:
-            origin = record.get("from") or {}
-            found = {
-                "parent": labels.get(origin.get("fingerprint")),
-                "continued": record.get("steps"),
-            }
-        if found["parent"] not in (None, label):
-            host |= {key: value for key, value in found.items() if value is not None}
+            continue
+        host |= {key: value for key, value in found.items() if value is not None}
 
 
 def _task(
@@ -253,11 +250,8 @@ def _check_combinations(spec: Spec, facts: Facts) -> None:
 def _check_relations(spec: Spec, hosts: Mapping[str, Mapping[str, Any]]) -> None:
     for pair in spec.pairs:
         marks = [hosts[label].get("fingerprint") for label in (pair.origin, pair.receiver)]
-        if pair.relation != "same" and None not in marks and marks[0] == marks[1]:
-            raise BadInput(
-                f"pair {pair.origin} -> {pair.receiver} is called {pair.relation!r}, but both "
-                "hosts have the same weights."
-            )
+        same = None not in marks and marks[0] == marks[1]
+        settled(pair.relation, "same" if same else None, f"pair {pair.origin} -> {pair.receiver}")
 
 
 def _check_labels(spec: Spec, tasks: Mapping[str, Mapping[str, Any]]) -> None:

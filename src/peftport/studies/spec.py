@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from peftport.errors import BadInput
+from peftport.hosts.genealogy import Genealogy, Relation
 from peftport.registry import did_you_mean
 from peftport.techniques import TECHNIQUES
 
-Relation = Literal["same", "continuation", "independent"]
 Condition = Literal["ported", "sampled", "scratch", "native", "host"]
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -203,17 +203,16 @@ class Spec(_Strict):
 
     def _check_genealogy(self) -> None:
         used = self.hosts_used()
+        stated = Genealogy({label: found.of for label, found in self.continued.items()})
         for label, found in self.continued.items():
             for name in (label, found.of):
                 if name not in used:
                     raise ValueError(
                         f"continued.{label}: {name!r} stands in no pair.{did_you_mean(name, used)}"
                     )
-            line = [label]
-            while line[-1] in self.continued:
-                line.append(self.continued[line[-1]].of)
-                if line[-1] in line[:-1]:
-                    raise ValueError(f"continued: {' continues '.join(line)}")
+            line = stated.line(label)
+            if (last := stated.parents.get(line[-1])) is not None:
+                raise ValueError(f"continued: {' continues '.join([*line, last])}")
 
     def _check_techniques(self) -> None:
         for key, names in (

@@ -53,6 +53,12 @@ class Task(BaseModel):
     _reader: Reader = PrivateAttr()
     _classes: Classes = PrivateAttr()
     _rows: dict[str, Rows] = PrivateAttr(default_factory=dict)
+    _says_template: bool = PrivateAttr(default=False)
+
+    @property
+    def says_template(self) -> bool:
+        """Whether its templates were named, by its YAML or by who loaded it, or are usual ones."""
+        return self._says_template
 
     @property
     def classes(self) -> int:
@@ -102,6 +108,7 @@ def load_task(
     max_tokens: int | None = None,
     text: str | None = None,
     label: str | None = None,
+    remembered: Mapping[str, Any] | None = None,
 ) -> Task:
     """Find a task and read what is needed to know its labels.
 
@@ -114,6 +121,8 @@ def load_task(
         template: a template with one `{text}`, for all kinds of host or by kind.
         max_tokens: the longest input, template and special tokens included.
         text, label: the columns of text and label.
+        remembered: a module's record of its task, whose label words and templates are taken where
+            neither a task YAML nor an argument says any; words for other classes are not.
 
     What a task YAML says goes before the arguments `label_words`, `template`, `max_tokens`,
     `text` and `label`, which are for data that do not speak for themselves.
@@ -127,7 +136,9 @@ def load_task(
     file = _with_arguments(read_taskfile(path) if is_yaml else TaskFile(), given, name)
     source = source_of(file, path) if is_yaml else find_source(name, Columns(file.text, file.label))
     reader = Reader(source)
-    classes = _find_classes(reader, file, label_words, name)
+    known = remembered or {}
+    classes = _find_classes(reader, file, label_words, known.get("label_words"), name)
+    templates = known.get("templates") if file.template is None else file.template
     limits = {"train": limit_train, "validation": limit_validation, "test": limit_test}
     task = Task(
         name=file.name or (path.stem if is_yaml else source.name),
@@ -135,14 +146,14 @@ def load_task(
         version=file.version,
         labels=classes.labels,
         label_words=classes.words,
-        templates=_templates(file.template, name),
+        templates=templates_of(templates, name),
         max_tokens=file.max_tokens or MAX_TOKENS,
         splits={split: str(part) for split, part in reader.parts.items()},
         limits={
             split: _positive(limit, split) for split, limit in limits.items() if limit is not None
         },
     )
-    task._reader, task._classes = reader, classes
+    task._reader, task._classes, task._says_template = reader, classes, templates is not None
     return task
 
 
@@ -150,14 +161,17 @@ def _find_classes(
     reader: Reader,
     file: TaskFile,
     words: Sequence[str] | Mapping[Label, str] | None,
+    remembered: Sequence[str] | None,
     name: str,
 ) -> Classes:
-    """Labels and words as the YAML, the argument or the data say, the first that does."""
+    """Labels and words as the YAML, the argument, a module or the data say, the first that does."""
     tables = reader.tables(next(iter(reader.parts.values())).split)
     names = tables[0].names
     found = [label for table in tables for label in table.labels]
     said_in = tables[0].origin if len(tables) == 1 else reader.source.name
     if file.labels is None:
+        if words is None and remembered and len(remembered) == len(names or set(found)):
+            words = remembered
         given = words if words is not None else reader.source.words()
         return classes_from_data(found, names, given, said_in)
     classes = classes_from_mapping(file.labels, names, name)
@@ -178,8 +192,16 @@ def _with_arguments(file: TaskFile, given: Mapping[str, object], name: str) -> T
     return file.model_copy(update=new)
 
 
-def _templates(template: str | Mapping[str, str] | None, name: str) -> dict[str, str]:
-    """A template for each kind of host; a space at the end is left to the label word."""
+def templates_of(template: str | Mapping[str, str] | None, name: str) -> dict[str, str]:
+    """A template for each kind of host; a space at the end is left to the label word.
+
+    Args:
+        template: one for all kinds, or by kind; kinds without any have their usual one.
+        name: who says it, for messages.
+
+    Raises:
+        BadInput: an unknown kind of host, or a template without one `{text}`.
+    """
     given = dict.fromkeys(TEMPLATES, template) if isinstance(template, str) else template
     templates = {**TEMPLATES, **(given or {})}
     for kind, text in templates.items():

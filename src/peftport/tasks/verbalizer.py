@@ -8,6 +8,7 @@ from peftport.errors import BadInput
 from peftport.tasks.task import Task
 
 _PROBE = "it"
+_CHOOSE = "Choose, with --label-words or under `labels` in a task YAML, words that"
 
 
 def label_tokens(tokenizer: Any, task: Task, kind: str) -> tuple[int, ...]:
@@ -49,8 +50,8 @@ def _words(task: Task) -> tuple[str, ...]:
         labels = ", ".join(map(repr, task.labels))
         raise BadInput(
             f"task {task.name}: its labels ({labels}) have no label words, which this host is "
-            f"read by. Name a word for each under `labels` in a task YAML: "
-            f"`labels: {{{task.labels[0]}: WORD, ...}}`."
+            "read by. Name a word for each, in this order, with --label-words, or under `labels` "
+            f"in a task YAML: `labels: {{{task.labels[0]}: WORD, ...}}`."
         )
     return task.label_words
 
@@ -70,7 +71,8 @@ def _continuation(tokenizer: Any, prompt: str, word: str, task: Task) -> int:
         raise BadInput(
             f"task {task.name}: the label word {word!r} changes how the tokenizer reads the end of "
             f"the template {task.templates['decoder']!r}, so no token is the word's first. End the "
-            "template with a whole word or a punctuation mark."
+            "template (--template, or `template` in a task YAML) with a whole word or a "
+            "punctuation mark."
         )
     return after[len(before)]
 
@@ -97,14 +99,14 @@ def _refuse_equal(
             shown = tokenizer.convert_ids_to_tokens(token)
             raise BadInput(
                 f"task {task.name}: the label words {first[token]!r} and {word!r} begin with the "
-                f"same token {shown!r} (id {token}), so this host cannot tell them apart. Choose "
-                "words that begin differently under `labels` in a task YAML."
+                f"same token {shown!r} (id {token}), so this host cannot tell them apart. "
+                f"{_CHOOSE} begin differently."
             )
         first[token] = word
 
 
 def _unknown(word: str, task: Task, reads_as: str) -> BadInput:
     return BadInput(
-        f"task {task.name}: the tokenizer reads the label word {word!r} as {reads_as}. Choose a "
-        "word that it knows under `labels` in a task YAML."
+        f"task {task.name}: the tokenizer reads the label word {word!r} as {reads_as}. {_CHOOSE} "
+        "it knows."
     )

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
 
+from peftport.errors import BadInput
 from peftport.techniques.base import Parameters, Technique, lanes_of
 from peftport.training.graphs import replayed
 from peftport.training.optimizer import LaneAdamW
@@ -30,7 +31,7 @@ class Settings(BaseModel):
     warmup: steps over which the learning rate rises from 0; it is constant afterwards, so that
         every budget lies on the same trajectory.
     precision: of the products with the host's frozen weights, in training and in testing; a host
-        is loaded with it.
+        must have been loaded with it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -80,7 +81,12 @@ def trajectory(
         start: parameters with the lane axis, one lane per seed.
         seeds: orders of the data, one per lane.
         budgets: steps at which to read; 0 is the start itself.
+
+    Raises:
+        BadInput: the host was loaded with another precision than the settings', which records
+            would then tell of it.
     """
+    _require_precision(host, settings)
     wanted = sorted(set(budgets))
     lanes = lanes_of(start)
     start = {name: tensor.to(host.device) for name, tensor in start.items()}
@@ -111,6 +117,15 @@ def trajectory(
         )
         total.zero_()
         begin, before = time.perf_counter(), budget
+
+
+def _require_precision(host: Host, settings: Settings) -> None:
+    if host.precision != settings.precision:
+        raise BadInput(
+            f"training is set to {settings.precision} and host {host.name} was loaded in "
+            f"{host.precision}: load it with load_host(..., precision={settings.precision!r}), or "
+            f"train with Settings(precision={host.precision!r})."
+        )
 
 
 def _step(

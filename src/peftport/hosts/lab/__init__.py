@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from peftport.errors import BadInput
 from peftport.files import read_json
+from peftport.hosts.genealogy import RECORD, Genealogy, Relation
 from peftport.registry import did_you_mean
 
-RECORD = "peftport_host.json"
+__all__ = ["NAMES", "RECORD", "about", "describe", "folder", "relation"]
+
 _ASSETS = Path(__file__).parent / "assets"
 
 
@@ -35,8 +37,6 @@ _ENTRIES = {
 NAMES: tuple[str, ...] = tuple(_ENTRIES)
 """The lab's hosts, without the `lab:` before their names."""
 
-Relation = Literal["same", "continuation", "independent"]
-
 
 def folder(name: str) -> Path:
     """The folder of a lab host, in transformers' files; BadInput for an unknown name."""
@@ -49,14 +49,11 @@ def about(name: str) -> str:
 
 
 def relation(origin: str, receiver: str) -> Relation:
-    """How two lab hosts stand to each other, in either direction.
-
-    "continuation" when they share pretrained weights, one being trained further from the other or
-    both from a third. BadInput for an unknown name.
-    """
-    if _require(origin) == _require(receiver):
-        return "same"
-    return "continuation" if _root(origin) == _root(receiver) else "independent"
+    """How two lab hosts stand to each other, in either direction; BadInput for an unknown name."""
+    made = Genealogy({name: entry.origin for name, entry in _ENTRIES.items()})
+    found = made.relation(_require(origin), _require(receiver))
+    assert found is not None  # of every host of the lab it is known how it was made
+    return found
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -65,11 +62,6 @@ def describe(name: str) -> dict[str, Any]:
     record: dict[str, Any] = read_json(folder(name) / RECORD)
     origin = f"lab:{entry.origin}" if entry.origin else None
     return {"name": f"lab:{name}", "about": entry.about, "continues": origin, **record}
-
-
-def _root(name: str) -> str:
-    origin = _ENTRIES[name].origin
-    return name if origin is None else _root(origin)
 
 
 def _require(name: str) -> str:

@@ -1,0 +1,162 @@
+"""How a module reads texts: from its record, and where its files do not say it, from the command
+line or a task.
+
+Files of other libraries have neither label words nor template, and a module answers as it was
+trained under its own alone. What is said here is kept in the module's record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from peftport.errors import BadInput
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from peftport.hosts import Geometry
+    from peftport.modules import Record
+    from peftport.tasks import Task
+
+LabelWords = Annotated[
+    str | None,
+    typer.Option("--label-words", help="Words for the labels in order, joined by commas."),
+]
+Template = Annotated[
+    str | None,
+    typer.Option(
+        "--template",
+        help="How a text is put before a host, {text} standing for it once: '{text} it was'. The "
+        "label word follows it on decoders.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a command was told with --label-words and --template; None where it was not."""
+
+    words: tuple[str, ...] | None = None
+    template: str | None = None
+
+
+def told(words: str | None, template: str | None) -> Told:
+    """Read --label-words, at its commas, and --template; BadInput says which cannot be used."""
+    from peftport.tasks.task import templates_of
+
+    split = None if words is None else tuple(word.strip() for word in words.split(","))
+    if split is not None and (len(split) < 2 or not all(split)):
+        raise BadInput(
+            f"--label-words {words!r}: expected two words or more, joined by commas, one for each "
+            "label in order."
+        )
+    if template is not None:
+        templates_of(template, "--template")
+    return Told(split, template)
+
+
+def task_for(
+    record: Record,
+    name: str,
+    told: Told,
+    *,
+    limit_train: int | None = None,
+    limit_test: int | None = None,
+) -> Task:
+    """Load a task to be read as a module was trained, as far as its record knows, unless the
+    task's YAML or the command line say else.
+
+    Raises:
+        BadInput: the task has other classes than the module.
+    """
+    from peftport.tasks import load_task
+
+    task = load_task(
+        name,
+        label_words=told.words,
+        template=told.template,
+        remembered=record.task,
+        limit_train=limit_train,
+        limit_test=limit_test,
+    )
+    labels = record.task["labels"]
+    if labels and len(labels) != task.classes:
+        raise BadInput(
+            f"task {name} has {task.classes} classes and the module was trained for "
+            f"{len(labels)} ({', '.join(map(str, labels))})."
+        )
+    return task
+
+
+def informed(record: Record, told: Told, task: Task | None = None) -> Record:
+    """A module's record with what its files leave unsaid: what the command line says goes before
+    what it remembers, and that before what a task says.
+
+    Raises:
+        BadInput: there are not as many words as the module has classes.
+    """
+    from peftport.tasks.task import templates_of
+
+    known = dict(record.task)
+    if told.words:
+        known["label_words"] = list(_words(task) or told.words)
+    elif not known.get("label_words"):
+        known["label_words"] = _words(task)
+    if told.template is not None:
+        known["templates"] = task.templates if task else templates_of(told.template, "--template")
+    elif not known.get("templates") and task is not None and task.says_template:
+        known["templates"] = task.templates
+    words = known["label_words"]
+    if not known["labels"] and _geometry(record).kind != "encoder":  # an encoder's head says them
+        known["labels"] = list(task.labels if task else range(len(words or ())))
+    if words and known["labels"] and len(words) != len(known["labels"]):
+        raise BadInput(
+            f"--label-words: {len(words)} words ({', '.join(words)}) and the module was trained "
+            f"for {len(known['labels'])} classes."
+        )
+    return record.model_copy(update={"task": known})
+
+
+def notice_unsaid(record: Record, module: Path) -> None:
+    """Say what neither the module nor anybody else says of how it reads texts; encoders are read
+    by a head and commonly see the bare text."""
+    from peftport.cli.output import say
+    from peftport.tasks.task import TEMPLATES
+
+    kind = _geometry(record).kind
+    task = record.task
+    missing = [
+        *(["label words"] if not task.get("label_words") else []),
+        *([f"template (taken: {TEMPLATES[kind]!r})"] if not task.get("templates") else []),
+    ]
+    if missing and kind != "encoder":
+        say(
+            f"notice: {module} does not say its {' and '.join(missing)}; figures can hang on "
+            "both. Say with --label-words and --template what it was trained with, or in a task "
+            "YAML."
+        )
+
+
+def require_known_words(record: Record, receiver: Geometry, folder: Path, name: str) -> None:
+    """Raise BadInput when a host's tokenizer does not know a module's label words or cannot tell
+    them apart; before anything is computed."""
+    if receiver.kind == "encoder" or not record.task.get("label_words"):
+        return
+    from peftport.hosts.host import load_tokenizer
+    from peftport.porting.reading import task_of
+    from peftport.tasks import label_tokens
+
+    label_tokens(load_tokenizer(folder, name), task_of(record.task), receiver.kind)
+
+
+def _words(task: Task | None) -> list[str] | None:
+    return list(task.label_words) if task is not None and task.label_words else None
+
+
+def _geometry(record: Record) -> Any:
+    from peftport.hosts import geometry_from_record
+
+    return geometry_from_record(record.geometry)

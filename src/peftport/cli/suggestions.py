@@ -1,0 +1,83 @@
+"""Commands that messages suggest: whole, so that they run as they stand."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from peftport.errors import BadInput
+
+if TYPE_CHECKING:
+    from peftport.hosts import Geometry
+    from peftport.modules import Record
+    from peftport.porting.base import Need
+    from peftport.tasks import Task
+    from peftport.techniques.base import Shapes
+
+STEPS = 200
+_TRIED = ("copy", "procrustes", "distill", "subspace", "correlation", "prolora")
+"""Port methods, those first that docs/porting.md says to try first."""
+
+Options = Mapping[str, str | bool | None]
+
+
+def port_command(
+    module: Path, host: str, task: str, method: str, options: Options | None = None
+) -> str:
+    """A `peftport port` of a module into a new folder beside it.
+
+    Args:
+        options: further ones by name ("--from-host"); those that are None or False are left out.
+    """
+    given = {"--to": host, "--method": method, "--task": task, **(options or {})}
+    words = ["peftport", "port", str(module)]
+    for name, value in {**given, "--out": str(_new_folder(module, host))}.items():
+        if value is not None and value is not False:
+            words += [name] if value is True else [name, value]
+    return shlex.join(words)
+
+
+def train_command(module: Path, host: str, task: str) -> str:
+    """A `peftport port` of a module to its own host that gives it a trained head."""
+    return port_command(module, host, task, "copy", {"--steps": str(STEPS)})
+
+
+def method_for(record: Record, shapes: Shapes, receiver: Geometry, task: Task) -> str | None:
+    """A port method that can port a module to a host of this geometry with what is at hand: the
+    originating host, and a task's training texts. None where there is none."""
+    from peftport.porting import judge, port_method
+
+    here = _at_hand(record.host.name)
+    for name in _TRIED:
+        method = port_method(name)
+        verdict = judge(method, method.request(record, shapes, receiver))
+        if verdict.problem is None and _has(verdict.requires, here, task):
+            return name
+    return None
+
+
+def _has(needs: frozenset[Need], host: bool, task: Task) -> bool:
+    return ("weights" not in needs or host) and ("texts" not in needs or "train" in task.splits)
+
+
+def _at_hand(host: str) -> bool:
+    from peftport.hosts import find_host
+
+    try:
+        return (find_host(host).files(weights=False) / "config.json").is_file()
+    except BadInput:
+        return False
+
+
+def _new_folder(module: Path, host: str) -> Path:
+    """A folder beside a module's that does not exist yet and says where the port goes to."""
+    whole = module if module.name else module.resolve()
+    to = Path(host.replace(":", "-").replace("@", "-")).name or "host"
+    first = whole.with_name(f"{whole.name}-on-{to}")
+    tried, count = first, 1
+    while tried.exists():
+        count += 1
+        tried = first.with_name(f"{first.name}-{count}")
+    return tried
