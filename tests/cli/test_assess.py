@@ -167,3 +167,40 @@ def test_modules_of_different_kinds_are_not_assessed_together(call, donors, tiny
     code, _, error = call(*asked)
     assert code == 2
     assert f"{other} and {donors[0]} are assessed together and differ in their conf" in error
+
+
+def test_it_ends_with_an_action_and_shows_what_stands_beside_it(call, donors, tiny_host, tiny_task):
+    asked = ("assess", *donors, "--to", tiny_host("t5"), "--task", tiny_task, *FEW)
+    code, text, error = call(*asked, "--json")
+    assert code == 0, error
+    found = json.loads(text)
+    assert found["metric"] == "corrected_accuracy"
+    assert found["corrected_on"] == 95, "every training text but one that stands there twice"
+    assert found["decision"]["action"] in (
+        *("bare host", "copy", "port", "distil", "train anew", "label more"),
+    )
+    first = found["budgets"][0]
+    for figures in ("accuracy", "as_answered", "auroc"):
+        assert {"host", "gaussian", "scratch", "copy", "native"} <= set(first[figures])
+        assert 0 <= first[figures]["host"]["mean"] <= 1
+    port = first["ports"]["copy"]
+    assert port["agreement"] == pytest.approx(1.0), "on its own host a copy answers as its donor"
+    assert isinstance(port["only_threshold"], bool)
+    code, text, error = call(*asked)
+    assert code == 0, error
+    for said in ("corrected ", "as answered ", "AUROC ", "corrected: classes answered equally"):
+        assert said in text
+    assert "agreement with the donor on unlabelled texts (kappa): copy 1.00" in text
+    assert text.rstrip().splitlines()[-1].startswith("Action: ")
+
+
+def test_a_gate_closes_with_its_own_exit_code_and_still_says_everything(
+    call, donors, tiny_host, tiny_task
+):
+    asked = ("assess", *donors, "--to", tiny_host("t5"), "--task", tiny_task, *FEW)
+    code, text, _ = call(*asked, "--fail-under", 50)
+    assert code == 3
+    assert text.rstrip().splitlines()[-1].startswith("Gate NOT passed: ")
+    code, text, _ = call(*asked, "--fail-under", 50, "--json")
+    assert code == 3
+    assert json.loads(text)["gate"]["passed"] is False

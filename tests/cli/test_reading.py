@@ -162,7 +162,7 @@ def test_an_assessment_reads_as_it_is_told(call, from_peft, tiny_continuation, t
             *("--seeds", 2, "--native-steps", 1, "--json", *more),
         )
         assert code == 0, error
-        return [json.loads(text)["budgets"][0]["auroc"]["copy"]]
+        return [json.loads(text)["budgets"][0]["auroc"]["copy"]["mean"]]
 
     asked = ("--task", tiny_task, *WORDS)
     prompted = log_losses(*asked, "--template", PROMPT)

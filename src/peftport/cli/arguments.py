@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -32,12 +32,19 @@ Device = Annotated[
     str | None, typer.Option("--device", help="cpu or cuda; the GPU when there is one.")
 ]
 
+Precision = Annotated[
+    Literal["fp32", "bf16"],
+    typer.Option(
+        "--precision", help="Of the products with the host's weights; bf16 is often faster."
+    ),
+]
 
-def load_on(name: str, device: str | None) -> Host:
+
+def load_on(name: str, device: str | None, precision: Literal["fp32", "bf16"] = "fp32") -> Host:
     """Load a host where it should be; BadInput when there is no such device."""
     from peftport.hosts import load_host
 
-    return load_host(name, device=device_named(device))
+    return load_host(name, device_named(device), precision)
 
 
 def device_named(device: str | None) -> str:

@@ -12,6 +12,7 @@ import typer
 from peftport.cli.arguments import (
     Device,
     LimitTest,
+    Precision,
     TaskName,
     ToHost,
     device_named,
@@ -78,6 +79,7 @@ def assess(
     ] = None,
     limit_test: LimitTest = None,
     label_words: LabelWords = None,
+    template: Template = None,
     fail_under: Annotated[
         float | None,
         typer.Option(
@@ -86,8 +88,8 @@ def assess(
             "smallest budget is at least this: a gate for CI.",
         ),
     ] = None,
-    template: Template = None,
     device: Device = None,
+    precision: Precision = "fp32",
     from_host: FromHost = None,
     no_pickle: NoPickle = False,
     as_json: AsJson = False,
@@ -108,7 +110,7 @@ def assess(
     numbers = _seeds(donors, seeds)
     trained = donors[0].record.training
     ports.warm()
-    host = load_on(to, device)
+    host = load_on(to, device, precision)
     said = told(label_words, template)
     read = [
         with_task(donor, folder, task, said, limit_test)
@@ -132,7 +134,7 @@ def assess(
         seeds=numbers,
         native_steps=native_steps or max(trained.get("steps", 0), *steps, 1),
         rates=rates,
-        settings=Settings(batch_size=trained.get("batch_size", 16)),
+        settings=Settings(batch_size=trained.get("batch_size", 16), precision=precision),
         ways=ways,
         texts=means.texts if means else (),
         source=means.source if means else "",

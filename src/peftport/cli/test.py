@@ -12,6 +12,7 @@ from peftport.cli.arguments import (
     HostName,
     LimitTest,
     ModuleFolder,
+    Precision,
     TaskName,
     load_on,
 )
@@ -34,6 +35,7 @@ def test(
     label_words: LabelWords = None,
     template: Template = None,
     device: Device = None,
+    precision: Precision = "fp32",
     from_host: FromHost = None,
     no_pickle: NoPickle = False,
     to_card: Annotated[
@@ -60,7 +62,7 @@ def test(
         }
         raise _made_for_another(module, loaded, host, receiver, task, said, given)
     loaded, data = with_task(loaded, module, task, said, limit_test)
-    there = load_on(host, device)
+    there = load_on(host, device, precision)
     same = made_for(loaded.record, there)
     if same is None:
         say(f"notice: {loaded.record.host.name} is not at hand to compare {host} with.")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from peftport.cli.arguments import Device, HostName, TaskName, load_on
+from peftport.cli.arguments import Device, HostName, Precision, TaskName, load_on
 from peftport.cli.output import AsJson, figures_text, say, show
 from peftport.cli.reading import LabelWords, Template, told
 
@@ -35,6 +35,7 @@ def train(
         int | None, typer.Option(min=1, help="Train on at most so many texts.")
     ] = None,
     device: Device = None,
+    precision: Precision = "fp32",
     as_json: AsJson = False,
 ) -> None:
     """Train a module on a host for a task and save it."""
@@ -50,7 +51,7 @@ def train(
     find_technique(technique).configure(options)
     said = told(label_words, template)
     data = load_task(task, label_words=said.words, template=said.template, limit_train=limit_train)
-    loaded = load_on(host, device)
+    loaded = load_on(host, device, precision)
     trained = train_module(
         loaded,
         data,
@@ -59,7 +60,7 @@ def train(
         steps=steps,
         seed=seed,
         learning_rate=learning_rate,
-        settings=Settings(batch_size=batch_size),
+        settings=Settings(batch_size=batch_size, precision=precision),
         progress=lambda step, loss: say(f"step {step:>6} of {steps}  loss {loss:.4f}"),
     )
     trained.module.save(out)

@@ -1,0 +1,87 @@
+"""An assessment: learning rates for each condition by itself, agreement of ports with donors."""
+
+from __future__ import annotations
+
+import pytest
+
+from modules.formats.modules import made
+from peftport.correction import agreement
+from peftport.porting.methods import way
+from peftport.studies import assess
+from peftport.studies.assess import Assessment
+from peftport.studies.donors import answers_of
+from peftport.studies.ports import Taken
+from peftport.training import Settings
+from tiny_runs import host_in, task_in
+
+
+@pytest.fixture
+def assessment(tiny_host, tiny_task, monkeypatch) -> Assessment:
+    """Of two LoRA modules on their own host, whose ports are the modules themselves."""
+    host = host_in(tiny_host("t5"))
+    modules = [made(host, "lora", seed=seed) for seed in (0, 1)]
+    monkeypatch.setattr(assess, "port_apart", lambda job: Taken(job.donor, 0.1, 0.0))
+    return Assessment(
+        modules=modules,
+        host=host,
+        task=task_in(tiny_task),
+        relation="same",
+        budgets=[0, 2],
+        seeds=[0, 1],
+        native_steps=6,
+        rates=[0.001, 0.1],
+        settings=Settings(batch_size=8),
+        ways=[way("copy")],
+        origin=lambda: host,
+    )
+
+
+def test_native_modules_take_the_rate_that_is_best_where_they_end(assessment, monkeypatch):
+    trained = []
+    real = assessment.trial.train
+
+    def tried(lanes, steps, rate):
+        best = {2: 0.1, 6: 0.001}[steps]
+        return {lane.name: float(rate == best) for lane in lanes}
+
+    def train(lanes, budgets, rates, split=None):
+        trained.extend((lane.condition, tuple(budgets), rates[lane.name]) for lane in lanes)
+        return real(lanes, budgets, rates, split)
+
+    monkeypatch.setattr(assessment, "_tried", tried)
+    monkeypatch.setattr(assessment.trial, "train", train)
+    outcome = assessment.run()
+    assert outcome.rates["scratch"] == outcome.rates["copy"] == 0.1
+    assert outcome.rates["native"] == 0.001
+    assert ("native", (6,), 0.001) in trained
+    assert ("scratch", (0, 2), 0.1) in trained
+    rows = [row for row in outcome.rows if row["condition"] == "native"]
+    assert [(row["budget"], row["status"]) for row in rows] == [(6, "done")] * 2
+
+
+def test_rates_are_tried_on_validation_alone_and_judged_by_corrected_figures(assessment):
+    seen = []
+    real = assessment.trial.train
+    assessment.trial.train = lambda lanes, budgets, rates, split=None: (  # type: ignore[method-assign]
+        seen.append(split) or real(lanes, budgets, rates, split)
+    )
+    found = assessment._tried(assessment._scratch(), 2, 0.1)
+    assert set(found) == {"scratch"}
+    assert seen == [assessment.trial.encoded("validation")]
+
+
+def test_a_port_agrees_with_its_donor_as_kappa_says(assessment):
+    outcome = assessment.run()
+    ported = [row for row in outcome.rows if row["condition"] == "ported"]
+    assert [row["agreement"] for row in ported if row["budget"] == 0] == [1.0, 1.0]
+    others = [row for row in outcome.rows if row["condition"] != "ported"]
+    assert all(row["agreement"] is None for row in others)
+    first, second = answers_of(assessment.host, assessment.modules, assessment.task)
+    assert agreement(first, second) < 1
+
+
+def test_every_condition_is_corrected_on_the_same_texts(assessment):
+    outcome = assessment.run()
+    assert all(row["corrected_accuracy"] is not None for row in outcome.rows)
+    assert all(scored.offsets is not None for scored in outcome.scored.values())
+    assert {len(scored.labels) for scored in outcome.scored.values()} == {48}
