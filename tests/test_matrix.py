@@ -58,7 +58,8 @@ class Cell:
 
     def loss(self, config: Any, tensors: Parameters) -> float:
         made, readout = technique(self.module.technique), readout_of(self.host, self.task)
-        return evaluate_one(self.host, made, config, tensors, self.split, readout).log_loss
+        found = evaluate_one(self.host, made, config, tensors, self.split, readout)
+        return found.figures["log_loss"]
 
 
 @pytest.fixture(scope="module", params=CELLS, ids=[f"{f}-{case}" for f, case in CELLS])

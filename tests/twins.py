@@ -2,7 +2,7 @@
 
 `permuted` shuffles hidden units, heads and feed-forward neurons; `rotated` turns the residual
 stream, which RMSNorm allows once its weights are folded into what follows; `deeper` puts layers
-between that do nothing.
+between that do nothing; `wider` has every hidden unit twice.
 """
 
 from __future__ import annotations
@@ -104,7 +104,28 @@ def deeper(model: Any, geometry: Geometry) -> Any:
     return twin
 
 
-_TWINS = {"permuted": permuted, "rotated": rotated, "deeper": deeper}
+def wider(model: Any, geometry: Geometry) -> Any:
+    """A decoder with every hidden unit twice; what reads the stream halves the two."""
+    config = type(model.config)(**model.config.to_dict())
+    config.head_dim, config.hidden_size = geometry.head_dim, 2 * geometry.width
+    twin = type(model)(config).eval()
+    reads = {linear.path for point, linear in geometry.linears.items() if _reads(point)}
+    reads.add("lm_head")
+    own = dict(model.named_parameters())
+    for name, tensor in twin.named_parameters():
+        found, path = own[name], name.rpartition(".")[0]
+        if found.shape != tensor.shape:
+            axis = 1 if path in reads or "embed_tokens" in path else 0
+            found = torch.cat([found, found], axis) / (2 if path in reads else 1)
+        tensor.copy_(found)
+    return twin
+
+
+def _reads(point: str) -> bool:
+    return point.split(".")[3] in _READS_STREAM
+
+
+_TWINS = {"permuted": permuted, "rotated": rotated, "deeper": deeper, "wider": wider}
 
 
 def _within(model: Any, geometry: Geometry) -> Any:

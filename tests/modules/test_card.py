@@ -39,7 +39,7 @@ def test_it_states_origin_method_account_and_figures(folder, tiny_host):
     assert "`encoder.0.self.q.lora_A` initialised: the module has no such tensor" in text
     assert "- training: steps 5, learning_rate 0.01\n" in text
     assert "PeftModel.from_pretrained(host, FOLDER)" in text
-    assert text.endswith("| ported | a\\|b | t | 0.512 | - | - | - | 48 |\n")
+    assert text.endswith("| ported | a\\|b | t | 0.512 | - | - | - | - | 48 |\n")
 
 
 def test_its_header_is_what_hubs_read_whatever_the_names_are(folder):

@@ -1,72 +1,157 @@
-"""What a port looks at on a host, and what that costs."""
+"""What is observed is what the host computes: held against its own weights and its own scores."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from torch.nn import functional
+from torch import Tensor
 
-from families import FAMILIES, KINDS
-from peftport.porting.activations import label_gradients, observe
-from peftport.porting.reading import Rows
-from peftport.training.readout import Readout
-from techniques.references import batch
-from tiny_runs import host_in
+from peftport.porting.activations import (
+    _contrasts,
+    label_gradients,
+    observe,
+    path_of,
+    run,
+    stack_of,
+)
+from peftport.porting.reading import Rows, read_pair, task_of
+from peftport.techniques.head import initial_head
+from peftport.training import readout_of
+from peftport.training.readout import Readout, class_logits
+from tiny_runs import host_in, task_in
+from tiny_words import opinions
+
+FAMILIES = ("t5", "bert", "gpt2", "llama")
 
 
-def rows_of(host) -> Rows:
-    """The texts of other tests with every token of theirs as a place, padding left out."""
-    inputs = batch(host.tokenizer)
-    ids, mask = inputs["input_ids"], inputs["attention_mask"]
-    places = mask.flatten().nonzero()[:, 0]
-    if host.geometry.kind == "encoder-decoder":
-        return Rows(ids, mask, ids, {"encoder": places, "decoder": places})
-    return Rows(ids, mask, None, {host.geometry.kind: places})
+def passes_of(host, most: int = 10_000) -> list[Rows]:
+    starts = (0, 0) if host.geometry.kind == "encoder-decoder" else (None, None)
+    both, texts = (host.tokenizer, host.tokenizer), opinions(70, 3)[0]
+    task, draw = task_of({"labels": [0, 1]}), torch.Generator().manual_seed(0)
+    return read_pair(both, starts, task, host.geometry.kind, texts, most, draw)[0]
 
 
-@pytest.mark.parametrize("most", [1, 2, 64])
-def test_the_parts_are_no_wider_than_their_texts_and_keep_their_places(most, tiny_host):
-    rows = rows_of(host_in(tiny_host("llama")))
-    parts = list(rows.parts(most))
-    lengths = rows.attention_mask.sum(1).split(most)
-    assert [tuple(p.input_ids.shape) for p in parts] == [(len(n), int(n.max())) for n in lengths]
-    found = torch.cat([part.input_ids.flatten()[part.places["decoder"]] for part in parts])
-    assert torch.equal(found, rows.input_ids.flatten()[rows.places["decoder"]])
+def weight_and_bias(host, point: str) -> tuple[Tensor, Tensor | float]:
+    linear = host.geometry.linears[point]
+    module = host.part(linear.path)
+    bias = getattr(module, "bias", None)
+    return module.weight.mT if linear.transposed else module.weight, 0.0 if bias is None else bias
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_inputs_are_what_each_place_reads_and_are_kept_once(family, tiny_host):
+def test_outputs_of_linear_layers_are_their_weights_times_their_inputs(family, tiny_host):
+    """At all places, of all layers, on the rows of all passes."""
     host = host_in(tiny_host(family))
-    rows = rows_of(host)
-    points = list(host.geometry.linears)
-    seen = observe(host, [rows], points, ())
-    for point in points:
-        alone = observe(host, [rows], [point], ())
-        assert torch.equal(seen.inputs[point], alone.inputs[point]), point
-    different = {id(tensor) for tensor in seen.inputs.values()}
-    stacks = host.geometry.stacks
-    cross = 3 if KINDS[family] == "encoder-decoder" else 0  # queries, the encoder's states, output
-    assert len(different) == sum(4 * n for n in stacks.values()) + cross * stacks.get("decoder", 0)
+    passes = passes_of(host)
+    points = tuple(host.geometry.linears)
+    seen = observe(host, passes, points, points)
+    for point, linear in host.geometry.linears.items():
+        inputs, outputs = seen.inputs[point], seen.outputs[point]
+        places = sum(len(rows.places[stack_of(point)]) for rows in passes)
+        assert inputs.shape == (places, linear.inputs)
+        assert outputs.shape == (places, linear.outputs)
+        weight, bias = weight_and_bias(host, point)
+        assert torch.allclose(inputs @ weight.mT + bias, outputs, atol=1e-4)
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma3_text"])
-def test_of_the_vocabulary_no_more_than_the_label_words_is_multiplied(
-    family, tiny_host, monkeypatch
-):
-    """A quarter of a million tokens would cost more than the rest of a small host."""
+@pytest.mark.parametrize("family", ["bert", "t5"])
+def test_keys_and_values_are_those_of_the_layers_that_make_them(family, tiny_host):
+    """These families do not rotate them."""
     host = host_in(tiny_host(family))
-    rows = rows_of(host)
-    linear, widths = functional.linear, []
+    names = [
+        (f"{attention}.{what}", f"{attention}.{role}")
+        for attention in host.geometry.attentions
+        for what, role in (("keys", "k"), ("values", "v"))
+    ]
+    seen = observe(host, passes_of(host), (), [name for pair in names for name in pair])
+    for used, made in names:
+        assert torch.allclose(seen.outputs[used], seen.outputs[made], atol=1e-5)
 
-    def noted(states, weight, bias=None):
-        widths.append(len(weight))
-        return linear(states, weight, bias)
 
-    monkeypatch.setattr(functional, "linear", noted)
-    points = ["decoder.0.self.v", "decoder.1.ffn.down"]
-    seen = observe(host, [rows], points, points)
-    gradients = label_gradients(host, rows, points, Readout(2, (5, 3)), {})
-    assert host.geometry.vocabulary not in widths
+def test_keys_of_a_host_that_rotates_are_as_long_as_before(tiny_host):
+    host = host_in(tiny_host("llama"))
+    used, made = "decoder.1.self.keys", "decoder.1.self.k"
+    seen = observe(host, passes_of(host), (), (used, made)).outputs
+    assert not torch.allclose(seen[used], seen[made], atol=1e-2)
+    assert torch.allclose(seen[used].norm(dim=1), seen[made].norm(dim=1), atol=1e-4)
+
+
+def test_only_the_kept_places_are_seen_and_in_their_order(tiny_host):
+    host = host_in(tiny_host("llama"))
+    whole, some = passes_of(host), passes_of(host, most=11)
+    point = "decoder.1"
+    every = observe(host, whole, (), (point,)).outputs[point]
+    few = observe(host, some, (), (point,)).outputs[point]
+    kept = whole[0].places["decoder"].tolist()
+    where = [kept.index(place) for place in some[0].places["decoder"].tolist()]
+    assert len(few) == 11
+    assert torch.equal(few, every[where])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_tell_how_scores_move_with_an_output(family, tiny_host, tiny_task):
+    """A small change of all kept places of an output moves the contrast of the scores by the
+    gradients times the change."""
+    host, task = host_in(tiny_host(family)), task_in(tiny_task)
+    rows = passes_of(host)[0]
+    head = {n: t[None] for n, t in initial_head(host.geometry, 2, torch.Generator()).items()}
+    readout = readout_of(host, task)
+    points = [point for point in host.geometry.linears if point.endswith((".o", ".down"))]
+    found = label_gradients(host, rows, points, readout, head)
     for point in points:
-        assert gradients[point].shape == (1, *seen.outputs[point].shape)
-        assert gradients[point].any()
+        gradient = found[point]
+        assert gradient.shape == (1, len(rows.places[stack_of(point)]), host.geometry.width)
+        step = 1e-2 * gradient[0] / (gradient.norm() + 1e-12)
+        moved = contrast(host, rows, readout, head, point, step)
+        moved -= contrast(host, rows, readout, head, point, -step)
+        wanted = 2 * float((gradient[0] * step).sum())
+        assert moved == pytest.approx(wanted, rel=0.05, abs=2e-4)
+
+
+def contrast(host, rows: Rows, readout: Readout, head, point: str, change: Tensor) -> float:
+    """Sum over the rows of the second score less the first, with a change at kept places."""
+    total = 0.0
+    begin = 0
+    for part in rows.parts():
+        places = part.places[stack_of(point)]
+        mine = change[begin : begin + len(places)]
+        begin += len(places)
+
+        def shift(_module, _given, made, places=places, mine=mine):
+            states = made.clone()
+            states.flatten(0, 1)[places] += mine
+            return states
+
+        handle = host.part(path_of(host.geometry, point)).register_forward_hook(shift)
+        with torch.no_grad():
+            scores = class_logits(host, part, head, readout, whole=True)
+        handle.remove()
+        total += float((scores[:, 1] - scores[:, 0]).double().sum())
+    return total
+
+
+def test_nothing_stays_attached(tiny_host, tiny_task):
+    host = host_in(tiny_host("llama"))
+    rows = passes_of(host)[0]
+    observe(host, [rows], ("decoder.0.self.q",), ("decoder.0.self.keys", "decoder.0"))
+    readout = readout_of(host, task_in(tiny_task))
+    label_gradients(host, rows, ("decoder.0.self.o",), readout, {})
+    assert not any(module._forward_hooks for module in host.model.modules())
+    assert all(parameter.grad is None for parameter in host.model.parameters())
+    with torch.no_grad():
+        run(host, rows)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 8, 9, 40])
+def test_contrasts_tell_classes_apart_and_what_all_share_does_not_count(classes):
+    found = _contrasts(classes)
+    assert len(found) == (1 if classes == 2 else min(classes, 8))
+    assert torch.allclose(found.sum(1), torch.zeros(len(found)), atol=1e-5)
+    assert torch.linalg.matrix_rank(found) == min(len(found), classes - 1)
+
+
+def test_cross_attention_reads_keys_and_values_off_the_encoder():
+    of_encoder = ("decoder.0.cross.k", "decoder.0.cross.values", "encoder.1", "encoder.0.self.q")
+    assert {stack_of(point) for point in of_encoder} == {"encoder"}
+    of_decoder = ("decoder.0.cross.q", "decoder.0.cross.o", "decoder.0.self.k", "decoder.1")
+    assert {stack_of(point) for point in of_decoder} == {"decoder"}

@@ -196,7 +196,7 @@ def test_doing_a_pack_again_gives_the_same_bits(work):
     first, again = run(work), run(work)
     for budget, reading in first.items():
         for one, other in zip(reading.lanes, again[budget].lanes, strict=True):
-            assert replace(one, metrics=_untimed(one)) == replace(other, metrics=_untimed(other))
+            assert replace(one, figures=_untimed(one)) == replace(other, figures=_untimed(other))
 
 
 def test_reading_fewer_budgets_changes_no_bit_of_the_others(work):
@@ -204,7 +204,7 @@ def test_reading_fewer_budgets_changes_no_bit_of_the_others(work):
     part = run(replace(work, budgets=(8,)))
     assert list(part) == [8]
     for one, other in zip(whole[8].lanes, part[8].lanes, strict=True):
-        assert replace(one, metrics=_untimed(one)) == replace(other, metrics=_untimed(other))
+        assert replace(one, figures=_untimed(one)) == replace(other, figures=_untimed(other))
 
 
 def _untimed(result):

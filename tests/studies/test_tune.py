@@ -16,7 +16,8 @@ def row(rate: float, condition: str, accuracy: float | None, budget: int = 10) -
         "technique": "lora",
         "condition": condition,
         "budget": budget,
-        "accuracy": accuracy,
+        "accuracy": None if accuracy is None else 1 - accuracy,
+        "corrected_accuracy": accuracy,
         "rate": rate,
     }
 

@@ -76,7 +76,9 @@ def test_a_lane_predicts_what_its_solo_run_predicts(trained):
         assert together[lane] is not None
         assert alone is not None
         assert together[lane].predictions.tolist() == alone.predictions.tolist()
-        assert together[lane].log_loss == pytest.approx(alone.log_loss, rel=1e-3)
+        assert together[lane].figures["log_loss"] == pytest.approx(
+            alone.figures["log_loss"], rel=1e-3
+        )
 
 
 def test_a_lane_dies_alone_and_says_at_which_step(trained):

@@ -51,11 +51,11 @@ def test_every_lane_is_measured_by_its_own_scores(here):
     found = evaluate(*here)
     for lane, evaluation in enumerate(found):
         expected = measure(scores(*here)[lane].numpy(), split.labels)
-        assert evaluation.figures() == expected.figures()
+        assert evaluation.figures == expected.figures
         assert evaluation.predictions.tolist() == expected.predictions.tolist()
         alone = evaluate_one(host, made, config, take_lane(lanes, lane), split, readout)
-        assert alone.log_loss == pytest.approx(evaluation.log_loss, rel=1e-5)
-    assert found[0].log_loss != pytest.approx(found[1].log_loss, rel=1e-3)
+        assert alone.figures["log_loss"] == pytest.approx(evaluation.figures["log_loss"], rel=1e-5)
+    assert found[0].figures["log_loss"] != pytest.approx(found[1].figures["log_loss"], rel=1e-3)
 
 
 def test_a_bare_host_is_tested_with_an_encoder_s_head_or_with_nothing(here):
@@ -63,8 +63,8 @@ def test_a_bare_host_is_tested_with_an_encoder_s_head_or_with_nothing(here):
     head = initial_head(host.geometry, 2, torch.Generator().manual_seed(4))
     (bare,) = evaluate(host, None, None, stack_lanes([head]), split, readout)
     with_module = evaluate(*here)[0]
-    assert bare.n_test == 48
-    assert abs(bare.log_loss - with_module.log_loss) > 1e-4
+    assert bare.figures["n_test"] == 48
+    assert abs(bare.figures["log_loss"] - with_module.figures["log_loss"]) > 1e-4
     assert bool(head) == (host.geometry.kind == "encoder")
 
 
@@ -75,7 +75,7 @@ def test_a_lane_whose_scores_are_not_finite_has_no_figures_and_the_other_has(her
     next(iter(broken.values()))[0] = torch.nan
     first, second = evaluate(host, made, config, broken, split, readout)
     assert first is None
-    assert second.figures() == healthy.figures()
+    assert second.figures == healthy.figures
     with pytest.raises(RunFailed, match=f"host {host.name}: the module gives scores"):
         evaluate_one(host, made, config, take_lane(broken, 0), split, readout)
 

@@ -11,6 +11,7 @@ from families import ONE_OF_EACH_KIND
 from peftport.errors import BadInput, RunFailed
 from peftport.hosts import load_host
 from peftport.modules import expected_shapes, load_module
+from peftport.tasks import encode_unlabelled
 from peftport.techniques import technique
 from peftport.techniques.base import stack_lanes, take_lane
 from peftport.training import Settings, evaluate_one, readout_of, scores
@@ -116,10 +117,16 @@ def test_a_trained_module_is_the_trajectory_s_end_with_its_record_and_its_valida
     }
     split = encoded(host, task, "validation")
     again = evaluate_one(
-        host, technique("lora"), trained.module.config, found, split, readout_of(host, task)
+        host,
+        technique("lora"),
+        trained.module.config,
+        found,
+        split,
+        readout_of(host, task),
+        encode_unlabelled(host.tokenizer, task, host.geometry.kind),
     )
-    assert trained.validation.n_test == 32
-    assert trained.validation.figures() == again.figures()
+    assert trained.validation.figures["n_test"] == 32
+    assert trained.validation.figures == again.figures
 
 
 @pytest.mark.parametrize("name", ["adapter", "compacter", "lora", "prefix"])

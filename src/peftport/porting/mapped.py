@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.functional import pad
 
 from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry, Linear
@@ -143,7 +144,10 @@ def head_of(donor: Parameters) -> Parameters:
 
 def map_head(donor: Parameters, geometry: Geometry, maps: FittedMaps) -> Parameters:
     """An encoder's head reads the receiving host's last states through their map; a bias of
-    label words stays."""
+    label words stays.
+
+    A dense layer is as wide as its host: on a wider one its further units give nothing.
+    """
     if WEIGHT not in donor:
         return dict(donor)
     states = maps.states(last_block(geometry))
@@ -152,4 +156,9 @@ def map_head(donor: Parameters, geometry: Geometry, maps: FittedMaps) -> Paramet
     made = dict(donor)
     made[first[0]] = states.weight(donor[first[0]])
     made[first[1]] = states.bias(donor[first[0]], donor[first[1]])
+    if DENSE_WEIGHT in donor:
+        more = geometry.width - len(made[DENSE_BIAS])
+        made[DENSE_WEIGHT] = pad(made[DENSE_WEIGHT], (0, 0, 0, more))  # (width, width)
+        made[DENSE_BIAS] = pad(made[DENSE_BIAS], (0, more))  # (width,)
+        made[WEIGHT] = pad(made[WEIGHT], (0, more))  # (classes, width)
     return made

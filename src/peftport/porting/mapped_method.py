@@ -22,7 +22,7 @@ from peftport.porting.similarity import layer_pairs
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Shapes
 from peftport.techniques.compacter import RULE
-from peftport.techniques.head import BIAS, head_shapes
+from peftport.techniques.head import BIAS, DENSE_WEIGHT, head_shapes
 
 if TYPE_CHECKING:
     from peftport.porting.means import Means
@@ -58,10 +58,15 @@ class MappedMethod(PortMethod):
         """How each map is fitted."""
 
     def refusal(self, request: Request) -> str | None:
-        """Maps go between hosts of one kind."""
+        """Maps go between hosts of one kind, and a head's dense layer to no narrower one."""
         here, there = request.origin, request.receiver
         if here.kind != there.kind:
             return f"its maps go between hosts of one kind, not from {here.kind} to {there.kind}"
+        if DENSE_WEIGHT in request.shapes and here.width > there.width:
+            return (
+                f"the module's head has a dense layer as wide as its host ({here.width}), which "
+                f"the receiving host ({there.width}) has no room for"
+            )
         return super().refusal(request)
 
     def account(self, request: Request) -> Account:

@@ -1,0 +1,72 @@
+"""What a port looks at on a host, and what that costs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from families import FAMILIES, KINDS
+from peftport.porting.activations import label_gradients, observe
+from peftport.porting.reading import Rows
+from peftport.training.readout import Readout
+from techniques.references import batch
+from tiny_runs import host_in
+
+
+def rows_of(host) -> Rows:
+    """The texts of other tests with every token of theirs as a place, padding left out."""
+    inputs = batch(host.tokenizer)
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    places = mask.flatten().nonzero()[:, 0]
+    if host.geometry.kind == "encoder-decoder":
+        return Rows(ids, mask, ids, {"encoder": places, "decoder": places})
+    return Rows(ids, mask, None, {host.geometry.kind: places})
+
+
+@pytest.mark.parametrize("most", [1, 2, 64])
+def test_the_parts_are_no_wider_than_their_texts_and_keep_their_places(most, tiny_host):
+    rows = rows_of(host_in(tiny_host("llama")))
+    parts = list(rows.parts(most))
+    lengths = rows.attention_mask.sum(1).split(most)
+    assert [tuple(p.input_ids.shape) for p in parts] == [(len(n), int(n.max())) for n in lengths]
+    found = torch.cat([part.input_ids.flatten()[part.places["decoder"]] for part in parts])
+    assert torch.equal(found, rows.input_ids.flatten()[rows.places["decoder"]])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_inputs_are_what_each_place_reads_and_are_kept_once(family, tiny_host):
+    host = host_in(tiny_host(family))
+    rows = rows_of(host)
+    points = list(host.geometry.linears)
+    seen = observe(host, [rows], points, ())
+    for point in points:
+        alone = observe(host, [rows], [point], ())
+        assert torch.equal(seen.inputs[point], alone.inputs[point]), point
+    different = {id(tensor) for tensor in seen.inputs.values()}
+    stacks = host.geometry.stacks
+    cross = 3 if KINDS[family] == "encoder-decoder" else 0  # queries, the encoder's states, output
+    assert len(different) == sum(4 * n for n in stacks.values()) + cross * stacks.get("decoder", 0)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3_text"])
+def test_of_the_vocabulary_no_more_than_the_label_words_is_multiplied(
+    family, tiny_host, monkeypatch
+):
+    """A quarter of a million tokens would cost more than the rest of a small host."""
+    host = host_in(tiny_host(family))
+    rows = rows_of(host)
+    linear, widths = functional.linear, []
+
+    def noted(states, weight, bias=None):
+        widths.append(len(weight))
+        return linear(states, weight, bias)
+
+    monkeypatch.setattr(functional, "linear", noted)
+    points = ["decoder.0.self.v", "decoder.1.ffn.down"]
+    seen = observe(host, [rows], points, points)
+    gradients = label_gradients(host, rows, points, Readout(2, (5, 3)), {})
+    assert host.geometry.vocabulary not in widths
+    for point in points:
+        assert gradients[point].shape == (1, *seen.outputs[point].shape)
+        assert gradients[point].any()

@@ -1,0 +1,167 @@
+"""Each technique's tensors, rewritten by maps that are known, compute what the maps say."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.functional import gelu
+
+from peftport.errors import BadInput
+from peftport.porting import mapped
+from peftport.techniques import technique
+from peftport.techniques.adapter import bottleneck_of
+from peftport.techniques.compacter import weight
+from peftport.techniques.head import head_logits, head_shapes
+from porting.spaces import drawn, geometry, known_maps
+
+NARROW, WIDE = geometry("llama", 32), geometry("llama", 48)
+HALF = {"decoder.0": "decoder.1", "decoder.1": None}
+
+
+def module(name: str, origin, **options):
+    """A configuration, and drawn tensors for a host of that geometry."""
+    config = technique(name).configure(options)
+    shapes = technique(name).shapes(config, origin)
+    return config, {n: 0.3 * drawn(k, *shape) for k, (n, shape) in enumerate(shapes.items())}
+
+
+def through(found, states: Tensor) -> Tensor:
+    return (states - found.centre) @ found.matrix.mT + found.mean
+
+
+@pytest.mark.parametrize("pairs", [None, HALF])
+@pytest.mark.parametrize(("origin", "receiver"), [(NARROW, WIDE), (WIDE, NARROW)])
+def test_a_lora_changes_by_p_b_a_m(origin, receiver, pairs):
+    config, donor = module("lora", origin, rank=3, targets=["all"])
+    maps = known_maps(origin, receiver, pairs)
+    made = mapped.map_lora(config, donor, receiver, maps)
+    assert {n: tuple(t.shape) for n, t in made.items()} == technique("lora").shapes(
+        config, receiver
+    )
+    for point, linear in receiver.linears.items():
+        change = made[f"{point}.lora_B"] @ made[f"{point}.lora_A"]
+        partner = maps.partner(point)
+        if partner is None:
+            assert not change.any()
+            continue
+        old = donor[f"{partner}.lora_B"] @ donor[f"{partner}.lora_A"]
+        wanted = maps.changes(point) @ old @ maps.inputs(point).linear()
+        assert torch.allclose(change, wanted, atol=1e-3 * float(wanted.norm()))
+        centre = maps.inputs(point).centre  # (inputs,)
+        at_mean = maps.changes(point) @ old @ maps.inputs(point).mean
+        assert torch.allclose(change @ centre, at_mean, atol=1e-3 * float(at_mean.norm() + 1))
+        assert linear.inputs == len(centre)
+
+
+@pytest.mark.parametrize("pairs", [None, HALF])
+@pytest.mark.parametrize("variant", ["houlsby", "pfeiffer"])
+@pytest.mark.parametrize(("origin", "receiver"), [(NARROW, WIDE), (WIDE, NARROW)])
+def test_an_adapter_reads_mapped_states_and_its_change_is_mapped(origin, receiver, variant, pairs):
+    config, donor = module("adapter", origin, variant=variant, reduction=4)
+    maps = known_maps(origin, receiver, pairs)
+    there = mapped.as_adapter(config, origin, receiver)
+    made = mapped.map_adapter(there, donor, receiver, maps, origin)
+    shapes = technique("adapter").shapes(there, receiver)
+    assert {n: tuple(t.shape) for n, t in made.items()} == shapes
+    states = drawn(9, 5, receiver.width)
+    back = {p: side for side, p in mapped.places(variant, False, origin).items()}
+    for side, point in mapped.places(variant, False, receiver).items():
+        found, partner = bottleneck(made, side, states), maps.partner(point)
+        if partner is None:
+            assert not found.any()
+            continue
+        there_states = through(maps.states(point), states)
+        wanted = bottleneck(donor, back[partner], there_states) @ maps.changes(point).mT
+        assert torch.allclose(found, wanted, atol=1e-3 * float(wanted.norm()))
+
+
+def bottleneck(tensors, side: str, states: Tensor) -> Tensor:
+    low = states @ tensors[f"{side}.down.weight"].mT + tensors[f"{side}.down.bias"]
+    return gelu(low) @ tensors[f"{side}.up.weight"].mT + tensors[f"{side}.up.bias"]
+
+
+@given(st.integers(1, 8), st.integers(1, 64), st.integers(1, 64), st.sampled_from("ac"))
+def test_an_adapter_keeps_its_bottleneck_at_any_width(heads, reduction, wide, which):
+    origin, receiver = geometry("llama", 8 * heads), geometry("llama", 8 * wide)
+    if which == "a":
+        config = technique("adapter").configure({"reduction": reduction, "activation": "relu"})
+    else:
+        config = technique("compacter").configure({"reduction": reduction, "activation": "relu"})
+    width = bottleneck_of(reduction, origin)
+    if width > receiver.width:
+        with pytest.raises(BadInput, match=f"bottleneck of {width} is wider than the receiving"):
+            mapped.as_adapter(config, origin, receiver)
+        return
+    found = mapped.as_adapter(config, origin, receiver)
+    assert bottleneck_of(found.reduction, receiver) == width
+    assert found.nonlinearity == "relu"
+    assert found.variant == config.variant
+
+
+def test_an_adapter_s_own_activation_is_written_down():
+    for variant, activation in (("houlsby", "swish"), ("pfeiffer", "relu")):
+        config = technique("adapter").configure({"variant": variant})
+        assert mapped.as_adapter(config, NARROW, WIDE).activation == activation
+
+
+def test_a_compacter_is_the_adapter_that_computes_the_same():
+    config, donor = module("compacter", NARROW, reduction=4, n=2)
+    dense = mapped.densified(config, donor)
+    adapter = technique("adapter").configure({"reduction": 4})
+    shapes = technique("adapter").shapes(adapter, NARROW)
+    assert {n: tuple(t.shape) for n, t in dense.items()} == shapes
+    lanes = {name: tensor[None] for name, tensor in donor.items()}
+    states = drawn(1, 5, 32)
+    for side in mapped.places("houlsby", False, NARROW):
+        low = states @ weight(lanes, f"{side}.down")[0] + donor[f"{side}.down.bias"]
+        wanted = gelu(low) @ weight(lanes, f"{side}.up")[0] + donor[f"{side}.up.bias"]
+        assert torch.allclose(bottleneck(dense, side, states), wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+def test_a_head_reads_the_receiver_s_states_as_it_read_the_mapped_ones(pooling):
+    origin, receiver = geometry("bert", 32), geometry("bert", 48)
+    head = {n: drawn(k, *s) for k, (n, s) in enumerate(head_shapes(origin, 3, pooling).items())}
+    maps = known_maps(origin, receiver)
+    made = mapped.map_head(head, receiver, maps)
+    states, mask = drawn(5, 2, 4, 48), torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
+    mapped_states = through(maps.states("encoder.1"), states)
+    assert {n: tuple(t.shape) for n, t in made.items()} == head_shapes(receiver, 3, pooling)
+    found, wanted = (
+        head_logits(s, mask, {n: t[None] for n, t in tensors.items()})
+        for s, tensors in ((states, made), (mapped_states, head))
+    )
+    assert torch.allclose(found, wanted, atol=1e-3 * float(wanted.norm()))
+
+
+def test_a_bias_of_label_words_and_no_head_at_all_stay():
+    maps = known_maps(NARROW, WIDE)
+    bias = {"head.bias": drawn(0, 2)}
+    assert torch.equal(mapped.map_head(bias, WIDE, maps)["head.bias"], bias["head.bias"])
+    assert mapped.map_head({}, WIDE, maps) == {}
+    both = {"head.bias": bias["head.bias"], "decoder.0.self.q.lora_A": drawn(1, 2)}
+    assert mapped.head_of(both).keys() == {"head.bias"}
+
+
+def test_spaces_are_all_that_a_module_reads_and_changes():
+    bert, llama = geometry("bert"), geometry("llama")
+    lora = technique("lora").configure({"targets": ["q"]})
+    found = mapped.spaces("lora", lora, bert, head=True)
+    points = ("encoder.0.self.q", "encoder.1.self.q")
+    assert found == mapped.Spaces(points, (*points, "encoder.1"), points)
+    assert mapped.spaces("lora", lora, bert, head=False).outputs == points
+    assert mapped.spaces("lora", lora, llama, head=True).outputs == (
+        "decoder.0.self.q",
+        "decoder.1.self.q",
+    )
+    prefix = mapped.spaces("prefix", technique("prefix").configure({}), llama, head=False)
+    assert prefix.changes == ("decoder.0.self.o", "decoder.1.self.o")
+    kept = {f"decoder.{n}.self.{what}" for n in (0, 1) for what in ("keys", "values", "o")}
+    assert set(prefix.outputs) == kept
+    block = technique("adapter").configure({"variant": "pfeiffer"})
+    found = mapped.spaces("adapter", block, bert, head=True)
+    assert found.changes == ("encoder.0", "encoder.1")
+    assert found.inputs == ()

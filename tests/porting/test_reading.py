@@ -1,0 +1,164 @@
+"""Tokens of two hosts are paired where they end at the same character; rows keep their places."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peftport.errors import BadInput
+from peftport.porting.reading import WORDS, Rows, aligned, read_pair, task_of
+from peftport.tasks.task import MAX_TOKENS, TEMPLATES
+from tiny_tokenizers import build_tokenizer
+from tiny_words import opinions
+
+TEXTS = opinions(40, 3)[0]
+TASK = task_of({"name": "t", "labels": [0, 1]})
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def read(one: str, other: str, kind: str, texts=TEXTS, most=10_000, task=TASK):
+    starts = (0, 0) if kind == "encoder-decoder" else (None, None)
+    both = (build_tokenizer(one), build_tokenizer(other))
+    return both, read_pair(both, starts, task, kind, texts, most, generator())
+
+
+def ends(tokenizer, rows: Rows, stack: str) -> list[tuple[int, str]]:
+    """Row of each kept place, and the text up to its token's end, without spaces."""
+    ids = (
+        rows.decoder_ids if stack == "decoder" and rows.decoder_ids is not None else rows.input_ids
+    )
+    width = ids.shape[1]
+    found = []
+    for place in rows.places[stack].tolist():
+        row, column = divmod(place, width)
+        text = tokenizer.decode(ids[row, : column + 1], skip_special_tokens=True)
+        found.append((row, text.replace(" ", "")))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "kind"),
+    [
+        ("bert", "roberta", "encoder"),
+        ("gpt2", "llama", "decoder"),
+        ("llama", "llama", "decoder"),
+        ("t5", "t5", "encoder-decoder"),
+    ],
+)
+def test_kept_tokens_end_with_the_same_text_on_both_hosts(one, other, kind):
+    (mine, theirs), (origin, receiver) = read(one, other, kind)
+    assert len(origin) == len(receiver) == (2 if kind == "encoder-decoder" else 1)
+    for here, there in zip(origin, receiver, strict=True):
+        assert here.places.keys() == there.places.keys()
+        for stack in here.places:
+            found = ends(mine, here, stack)
+            assert found == ends(theirs, there, stack)
+            assert len(found) >= len(TEXTS)
+
+
+def test_a_text_is_put_into_the_template_of_its_kind_and_its_end_is_kept():
+    task = task_of({"labels": [0, 1], "templates": {"decoder": "Say: {text} so it was"}})
+    (mine, _), ([rows], _) = read("gpt2", "gpt2", "decoder", task=task)
+    text = mine.decode(rows.input_ids[0][rows.attention_mask[0].bool()])
+    assert text.replace(" ", "") == f"Say:{TEXTS[0]}soitwas".replace(" ", "")
+    assert int(rows.attention_mask[0].sum()) - 1 in rows.places["decoder"].tolist()
+
+
+def test_an_encoder_decoder_reads_the_text_whole_and_then_in_two():
+    (mine, _), (passes, _) = read("t5", "t5", "encoder-decoder")
+    whole, cut = passes
+    assert whole.decoder_ids.shape == (len(TEXTS), 1)
+    halves = [
+        mine.decode(ids[0], skip_special_tokens=True) for ids in (cut.input_ids, cut.decoder_ids)
+    ]
+    assert "".join(halves).replace(" ", "") == TEXTS[0].replace(" ", "")
+    middle = len(TEXTS[0].split()) // 2
+    assert halves[0].split() == TEXTS[0].split()[:middle]
+
+
+def test_no_more_places_are_kept_than_asked_for_and_they_are_drawn_from_all_rows():
+    _, ([all_of_them], _) = read("bert", "bert", "encoder")
+    _, ([some], _) = read("bert", "bert", "encoder", most=30)
+    assert len(some.places["encoder"]) == 30
+    assert set(some.places["encoder"].tolist()) < set(all_of_them.places["encoder"].tolist())
+    width = some.input_ids.shape[1]
+    assert len({place // width for place in some.places["encoder"].tolist()}) > 10
+
+
+def test_long_texts_are_cut_and_those_past_the_task_s_limit_left_out():
+    long = " ".join(["film"] * (3 * WORDS))
+    (mine, _), ([rows], _) = read("bert", "bert", "encoder", [*TEXTS, long])
+    assert len(rows.input_ids) == len(TEXTS) + 1
+    kept = mine.decode(rows.input_ids[-1], skip_special_tokens=True)
+    assert len(kept.split()) == WORDS
+    short = task_of({"labels": [0, 1], "max_tokens": 20})
+    _, ([rows], _) = read("bert", "bert", "encoder", [*TEXTS, long], task=short)
+    assert rows.input_ids.shape[1] <= 20
+    assert 0 < len(rows.input_ids) < len(TEXTS) + 1
+
+
+def test_too_few_texts_are_refused():
+    with pytest.raises(BadInput, match="3 texts are too few to fit maps on"):
+        read("bert", "bert", "encoder", [*TEXTS[:3], " "])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "pairs"),
+    [
+        ([(0, 3), (3, 7)], [(0, 3), (3, 7)], [(0, 0), (1, 1)]),
+        ([(0, 3), (3, 7)], [(0, 1), (1, 3), (3, 5), (5, 7)], [(0, 1), (1, 3)]),
+        ([(0, 2), (2, 7)], [(0, 3), (3, 7)], [(1, 1)]),
+        ([(0, 2)], [(0, 3)], []),
+        ([(0, 0), (0, 4), (0, 0)], [(0, 0), (0, 2), (2, 4), (0, 0)], [(0, 0), (1, 2), (2, 3)]),
+        ([(0, 0), (0, 4)], [(0, 4), (0, 0)], [(1, 0)]),
+        ([(0, 4), (0, 0)], [(0, 2), (2, 4), (0, 0)], [(0, 1), (1, 2)]),
+        ([], [(0, 2)], []),
+    ],
+)
+def test_tokens_are_paired_by_their_ends_and_special_ones_at_the_edges(one, other, pairs):
+    assert aligned(one, other) == pairs
+
+
+cuts = st.sets(st.integers(1, 12), min_size=1).map(sorted)
+
+
+@given(cuts, cuts)
+def test_all_common_ends_are_paired_once_and_in_order(one, other):
+    spans = [[(a, b) for a, b in zip([0, *c], c, strict=False)] for c in (one, other)]
+    pairs = aligned(*spans)
+    assert [spans[0][i][1] for i, _ in pairs] == sorted(set(one) & set(other))
+    assert [spans[1][j][1] for _, j in pairs] == sorted(set(one) & set(other))
+    assert aligned(*reversed(spans)) == [(j, i) for i, j in pairs]
+
+
+@given(st.integers(1, 200), st.integers(1, 5), st.integers(1, 3), st.data())
+def test_parts_hold_every_place_of_the_whole_once(count, width, answer, data):
+    ids = torch.arange(count * width).view(count, width)
+    decoder = 1000 + torch.arange(count * answer).view(count, answer)
+    places = {
+        stack: torch.tensor(sorted(data.draw(st.sets(st.integers(0, most - 1), min_size=1))))
+        for stack, most in (("encoder", count * width), ("decoder", count * answer))
+    }
+    rows = Rows(ids, torch.ones_like(ids), decoder, places)
+    for stack, whole in (("encoder", ids), ("decoder", decoder)):
+        found = []
+        for part in rows.parts():
+            of = part.input_ids if stack == "encoder" else part.decoder_ids
+            found.append(of.flatten()[part.places[stack]])
+        assert torch.equal(torch.cat(found), whole.flatten()[places[stack]])
+
+
+def test_what_a_record_does_not_say_of_its_task_is_usual():
+    task = task_of({})
+    assert (task.name, task.labels, task.label_words) == ("unknown", (), None)
+    assert (task.templates, task.max_tokens) == (TEMPLATES, MAX_TOKENS)
+    said = task_of(
+        {"label_words": ["a", "b"], "templates": {"decoder": "{text}!"}, "max_tokens": 9}
+    )
+    assert (said.label_words, said.max_tokens) == (("a", "b"), 9)
+    assert said.templates == {**TEMPLATES, "decoder": "{text}!"}
