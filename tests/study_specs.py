@@ -48,16 +48,17 @@ def tiny_spec(hosts: dict[str, Path], task: Path, **changes: Any) -> Spec:
 
 
 def figures(folder: Path) -> list[tuple[Any, ...]]:
-    """What a study found, without how long it took: rows, predictions and donors in order."""
+    """What a study found, without how long it took: rows, answers and donors in order."""
     db = sqlite3.connect(f"file:{folder / 'study.sqlite'}?mode=ro", uri=True)
     try:
         runs = db.execute(
             "SELECT run_id, status, technique, condition, method, control, origin, receiver, "
-            "relation, origin_task, task, budget, seed, n_test, accuracy, macro_f1, auroc, "
-            "log_loss, error, config, predictions FROM runs ORDER BY run_id"
+            "relation, origin_task, task, budget, seed, json_remove(figures, '$.train_seconds'), "
+            "error, config, predictions, scores, unlabelled FROM runs ORDER BY run_id"
         ).fetchall()
         donors = db.execute(
-            "SELECT donor_id, status, error, config, record, tensors FROM donors ORDER BY donor_id"
+            "SELECT donor_id, status, error, config, record, tensors, answers FROM donors "
+            "ORDER BY donor_id"
         ).fetchall()
     finally:
         db.close()

@@ -201,7 +201,11 @@ def test_rates_are_chosen_on_validation_and_what_was_tried_is_kept(spec_file, tm
     ended = call(*arguments, "--rates", "0.01,1e-9")
     assert ended.returncode == 0, ended.stderr
     assert "learning rate 0.01, tested on validation" in ended.stderr
-    assert ended.stdout.rstrip().splitlines()[-1] == "  learning_rates: {lora: 0.01}"
+    both = json.loads(call(*arguments, "--rates", "0.01,1e-9", "--json").stdout)
+    means = {each["learning_rate"]: each["mean"] for each in both["tried"]}
+    best = max(sorted(means), key=means.__getitem__)
+    assert both["learning_rates"] == {"lora": best}
+    assert ended.stdout.rstrip().splitlines()[-1] == f"  learning_rates: {{lora: {best:g}}}"
     rows = list(csv.DictReader(io.StringIO(call("export", tmp_path / "rates" / "0.01").stdout)))
     assert {row["study"] for row in rows} == {"tiny-rate-0.01 (validation)"}
     assert {row["n_test"] for row in rows} == {"32"}

@@ -103,7 +103,8 @@ def beside_grids(analysis: Analysis) -> Iterator[Grid]:
                 means = (figure(figures.get(condition)) for condition in names)
                 rows.append((point.cell.technique, name, *means, share))
         how = f", method {place[2]}" if len(analysis.results.methods) > 1 else ""
-        yield Grid(f"{place[0]}, {place[1]}{how}, {after(budget)}", head, tuple(rows))
+        when = "zero-shot" if budget == 0 else after(budget)
+        yield Grid(f"{place[0]}, {place[1]}{how}, {when}", head, tuple(rows))
 
 
 def _beside_head(analysis: Analysis) -> tuple[str, ...]:
@@ -204,9 +205,8 @@ def interval_note(analysis: Analysis) -> str:
 _CORRECTED = (
     "Accuracy after the label-free correction, which every condition gets alike, the bare host "
     "too: an offset by which classes are answered equally often on training texts without labels. "
-    "What a threshold can win is no port; as answered, without the correction, figures stand "
-    "beside. AUROC, which no threshold touches, and the share of the native module's lift of it "
-    "that a port keeps."
+    "Accuracy as answered, without the correction, stands beside it, and AUROC, which no threshold "
+    "touches, with the share of the native module's lift of it that a port keeps."
 )
 _NOT_CORRECTED = (
     "Accuracy as answered: not all of these runs kept the scores that a correction needs, so a "
