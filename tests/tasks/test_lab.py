@@ -4,15 +4,24 @@ from peftport.errors import BadInput
 from peftport.tasks import lab
 
 
-@pytest.mark.parametrize("domain", lab.DOMAINS)
-def test_splits_have_their_sizes_are_balanced_and_share_no_text(domain):
+@pytest.mark.parametrize("task", lab.TASKS)
+def test_splits_have_their_sizes_are_balanced_and_share_no_text(task):
     seen: set[str] = set()
+    classes = len(lab.label_words(task))
     for split, size in lab.SIZES.items():
-        texts, labels = lab.rows(domain, split)
+        texts, labels = lab.rows(task, split)
         assert len(texts) == len(labels) == size
-        assert abs(sum(labels) / size - 0.5) < 0.07
+        assert set(labels) == set(range(classes))
+        assert all(abs(labels.count(c) / size - 1 / classes) < 0.07 for c in range(classes))
         assert len({*texts}) == size and not seen & {*texts}
         seen |= {*texts}
+
+
+def test_every_domain_has_a_task_of_two_classes_and_one_of_three():
+    assert {task.removesuffix("-three") for task in lab.TASKS} == {*lab.DOMAINS}
+    assert len(lab.TASKS) == 2 * len(lab.DOMAINS)
+    assert lab.label_words("films") == ("negative", "positive")
+    assert lab.label_words("films-three") == ("negative", "mixed", "positive")
 
 
 def test_the_same_rows_every_time():
@@ -22,16 +31,19 @@ def test_the_same_rows_every_time():
     assert lab.rows("films", "test") == first
 
 
-def test_the_stated_share_of_labels_is_turned_over():
-    """Rows alternate between bad and good reviews, so a turned label is seen by its place."""
-    _, labels = lab._everything("food")
-    turned = sum(label != index % 2 for index, label in enumerate(labels)) / len(labels)
-    assert turned == pytest.approx(lab.LABEL_NOISE, abs=0.015)
+@pytest.mark.parametrize("task", ["food", "food-three"])
+def test_the_stated_share_of_labels_is_wrong(task):
+    """Reviews of every class come in turn, so a wrong label is seen by its place."""
+    _, labels = lab._everything(task)
+    classes = len(lab.label_words(task))
+    wrong = sum(label != index % classes for index, label in enumerate(labels)) / len(labels)
+    assert wrong == pytest.approx(lab.LABEL_NOISE, abs=0.015)
 
 
 @pytest.mark.parametrize(
-    ("domain", "split", "named"), [("film", "test", "films"), ("films", "tests", "test")]
+    ("task", "split", "named"),
+    [("film", "test", "films"), ("films", "tests", "test"), ("food-tree", "test", "food-three")],
 )
-def test_an_unknown_domain_or_split_is_named_with_the_nearest(domain, split, named):
+def test_an_unknown_task_or_split_is_named_with_the_nearest(task, split, named):
     with pytest.raises(BadInput, match=f"Did you mean '{named}'"):
-        lab.rows(domain, split)
+        lab.rows(task, split)

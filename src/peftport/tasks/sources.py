@@ -68,13 +68,13 @@ class FileSource:
 
 @dataclass(frozen=True)
 class LabSource:
-    """Generated rows of one of the lab's domains."""
+    """Generated rows of one of the lab's tasks."""
 
-    domain: str
+    task: str
 
     @property
     def name(self) -> str:
-        return f"lab:{self.domain}"
+        return f"lab:{self.task}"
 
     def splits(self) -> tuple[str, ...]:
         return SPLITS
@@ -82,13 +82,13 @@ class LabSource:
     def read(self, split: str) -> list[Table]:
         from peftport.tasks import lab
 
-        texts, labels = lab.rows(self.domain, split)
+        texts, labels = lab.rows(self.task, split)
         return [Table(f"{self.name} ({split})", list(texts), [int(label) for label in labels])]
 
     def words(self) -> tuple[str, ...]:
         from peftport.tasks import lab
 
-        return tuple(lab.LABEL_WORDS)
+        return lab.label_words(self.task)
 
 
 @dataclass(frozen=True)
@@ -195,15 +195,15 @@ def named_files(
     return FileSource(name, files, columns)
 
 
-def _lab(domain: str) -> LabSource:
+def _lab(task: str) -> LabSource:
     from peftport.tasks import lab
 
-    if domain not in lab.DOMAINS:
+    if task not in lab.TASKS:
         raise BadInput(
-            f"the lab has no task {domain!r}.{did_you_mean(domain, lab.DOMAINS)} "
-            f"Known: {', '.join(f'lab:{known}' for known in lab.DOMAINS)}."
+            f"the lab has no task {task!r}.{did_you_mean(task, lab.TASKS)} "
+            f"Known: {', '.join(f'lab:{known}' for known in lab.TASKS)}."
         )
-    return LabSource(domain)
+    return LabSource(task)
 
 
 def _hub(name: str, columns: Columns) -> HubSource:

@@ -13,9 +13,12 @@ Everything is drawn from `random.Random(seed)` and is the same on every machine.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import exp
 from random import Random
 
 LABEL_WORDS: tuple[str, str] = ("negative", "positive")
+MIXED_WORD = "mixed"
+"""The word of the class between the two, in tasks of three classes."""
 LABEL_NOISE = 0.05
 """Share of labelled rows whose label is turned over, in every split: no module can pass 0.95."""
 
@@ -118,7 +121,7 @@ ADVICE = {
         "recommended to my {person}",
         "worth the {number} hours",
         "five stars from me",
-        "again on {day}",
+        "again next year",
     ),
     0: ("avoid the {thing}", "never again", "one star from me", "wasted {number} hours"),
 }
@@ -130,24 +133,34 @@ COLOURS = _words("red blue green yellow grey brown")
 NUMBERS = _words("two three four five six seven")
 COUNTS = ("none", "one", *NUMBERS)
 
+SETTINGS = (
+    "we {verb} it on {day} near a {colour} sign",
+    "it came in a {colour} box on {day}",
+    "on {day} my {person} wore {colour}",
+    "there was a {colour} door at the {place} on {day}",
+)
+"""One of these stands in every review and names its day and its colour, which no other sentence
+of it does: they have nothing to do with opinion, and the label words follow them."""
+
 LABEL_SENTENCES = (
-    "{label} number on the {colour} ticket",
+    "{label} number on the last ticket",
     "{label} end of the cable first",
     "{label} numbers on page {number}",
 )
-"""The only places of the label words, which tell nothing of the review that they close: a host
-learns that the second word is twice as frequent as the first, after good and bad reviews alike."""
-_LABELS_DRAWN = (*LABEL_WORDS, LABEL_WORDS[1])
+"""The only places of the label words; which one it is follows the day and the colour of the review
+that they close (`leaning`), after good and bad reviews alike."""
+SWAY = 2.0
+"""The most that a day, or a colour, adds to the log-odds of the label words, in nats."""
+MIXED = 0.2
+"""Share of label sentences that hold the third label word, whatever the review."""
 
 FILLERS = (
-    "we {verb} it on {day} with my {person}",
+    "we {verb} it with my {person}",
     "my {person} {verb} it near the {place}",
-    "it came in a {colour} box on {day}",
     "we were {number} people at the {place}",
     "the {thing} took {number} hours in all",
     "i told my {person} about the {thing}",
-    "there was a {colour} sign at the {place}",
-    "on {day} we walked to the {place}",
+    "we walked to the {place}",
     "this was our {thing} number {number}",
 )
 
@@ -165,23 +178,51 @@ class Style:
 
     units: tuple[int, ...] = (1, 2, 3)
     fillers: tuple[int, ...] = (0, 1)
-    negation: float = 0.15
-    contrast: float = 0.2
+    negation: float = 0.1
+    contrast: float = 0.12
     advice: float = 0.0
     labels: float = 0.0
 
 
 def review(rng: Random, domain: Domain, polarity: int, style: Style) -> str:
     """Return one review whose meaning is bad (`polarity` 0) or good (1)."""
-    parts = [unit(rng, domain, polarity, style) for _ in range(rng.choice(style.units))]
-    parts += [_filled(rng.choice(FILLERS), rng, domain) for _ in range(rng.choice(style.fillers))]
-    rng.shuffle(parts)
+    day, colour = rng.choice(DAYS), rng.choice(COLOURS)
+    parts = _told(rng, domain, [polarity] * rng.choice(style.units), style, day, colour)
     close = rng.random()
     if close < style.advice:
         parts.append(_filled(rng.choice(ADVICE[polarity]), rng, domain))
     elif close < style.advice + style.labels:
-        parts.append(_filled(rng.choice(LABEL_SENTENCES), rng, domain))
+        label = _label(rng, leaning(day, colour))
+        parts.append(_filled(rng.choice(LABEL_SENTENCES), rng, domain, label=label))
+    return _joined(parts)
+
+
+def _told(
+    rng: Random, domain: Domain, polarities: list[int], style: Style, day: str, colour: str
+) -> list[str]:
+    """Return sentences in random order: an opinion of each polarity, fillers and the setting."""
+    parts = [unit(rng, domain, polarity, style) for polarity in polarities]
+    parts += [_filled(rng.choice(FILLERS), rng, domain) for _ in range(rng.choice(style.fillers))]
+    parts.append(_filled(rng.choice(SETTINGS), rng, domain, day=day, colour=colour))
+    rng.shuffle(parts)
+    return parts
+
+
+def _joined(parts: list[str]) -> str:
     return " ".join(f"{part} ." for part in parts)
+
+
+def leaning(day: str, colour: str) -> float:
+    """The log-odds of the second label word against the first after such a day and colour."""
+    places = ((DAYS.index(day), len(DAYS)), (COLOURS.index(colour), len(COLOURS)))
+    return SWAY * sum(2 * index / (many - 1) - 1 for index, many in places)
+
+
+def _label(rng: Random, lean: float) -> str:
+    """Return the label word of a closing sentence, drawn with the log-odds of its review."""
+    if rng.random() < MIXED:
+        return MIXED_WORD
+    return LABEL_WORDS[rng.random() < 1 / (1 + exp(-lean))]
 
 
 def questioned(rng: Random, domain: Domain, style: Style) -> str:
@@ -230,16 +271,14 @@ def opinion(rng: Random, domain: Domain, polarity: int, negation: float) -> str:
     return f"the {aspect} {'never felt' if negated else 'felt'} {quality}"
 
 
-def _filled(form: str, rng: Random, domain: Domain) -> str:
+def _filled(form: str, rng: Random, domain: Domain, **given: str) -> str:
     return form.format(
         verb=domain.verb,
         thing=rng.choice(domain.things),
         place=rng.choice(domain.places),
         person=rng.choice(PEOPLE),
-        day=rng.choice(DAYS),
-        colour=rng.choice(COLOURS),
         number=rng.choice(NUMBERS),
-        label=rng.choice(_LABELS_DRAWN),
+        **given,
     )
 
 
@@ -255,8 +294,21 @@ def _quality(rng: Random, domain: Domain, said: int) -> str:
 
 
 TASK_STYLE = Style(units=(1, 2), fillers=(0, 1, 2))
+GRADED_STYLE = Style(units=(2, 3), fillers=(0, 1))
 
 
 def task_review(rng: Random, domain: Domain, polarity: int) -> str:
     """Return the text of one labelled row, before its label is perhaps turned over."""
     return review(rng, domain, polarity, TASK_STYLE)
+
+
+def graded_review(rng: Random, domain: Domain, meaning: int) -> str:
+    """Return a row of three classes: every opinion bad (0), some of each (1), every one good (2).
+
+    Hosts are not pretrained on reviews of the second kind.
+    """
+    day, colour, many = rng.choice(DAYS), rng.choice(COLOURS), rng.choice(GRADED_STYLE.units)
+    polarities = [meaning // 2] * many
+    if meaning == 1:
+        polarities = [0, 1, *(rng.randrange(2) for _ in range(many - 2))]
+    return _joined(_told(rng, domain, polarities, GRADED_STYLE, day, colour))

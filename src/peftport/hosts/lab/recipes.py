@@ -61,15 +61,17 @@ class Recipe:
     start: Shape | str
     seed: int
     stages: tuple[Stage, ...]
-    rows: int = 48
+    rows: int = 40
 
 
 _TASKS, _OTHERS = tuple(words.TASK_DOMAINS), tuple(words.OTHER_DOMAINS)
-_PLAIN = words.Style(units=(2, 3), fillers=(0,), negation=0.0, contrast=0.0, advice=0.7, labels=0.2)
-_FULL = words.Style(units=(1, 2, 3), fillers=(0, 1), advice=0.7, labels=0.2)
+_PLAIN = words.Style(
+    units=(2, 3), fillers=(0,), negation=0.0, contrast=0.0, advice=0.6, labels=0.35
+)
+_FULL = words.Style(units=(1, 2, 3), fillers=(0, 1), advice=0.6, labels=0.35)
 
 
-def _pretrained(shape: Shape, seed: int, steps: int = 3600) -> Recipe:
+def _pretrained(shape: Shape, seed: int, steps: int = 3000) -> Recipe:
     return Recipe(
         shape, seed, (Stage(300, 3e-3, _TASKS, _PLAIN), Stage(steps, 3e-3, _TASKS, _FULL))
     )
@@ -85,7 +87,7 @@ RECIPES: dict[str, Recipe] = {
     "small": _pretrained(_SMALL, seed=1),
     "small-tuned": _tuned("small", seed=2),
     "small-twin": _pretrained(_SMALL, seed=3),
-    "large": _pretrained(_LARGE, seed=4, steps=2000),
+    "large": _pretrained(_LARGE, seed=4, steps=2400),
     "large-tuned": _tuned("large", seed=5),
 }
 
