@@ -24,6 +24,7 @@ import torch
 from measuring import arguments, as_table, save
 from peftport.hosts import Host, load_host
 from peftport.hosts.lab import NAMES, describe
+from peftport.metrics import measure
 from peftport.modules import HostName
 from peftport.porting import port
 from peftport.studies.load import load_spec
@@ -31,7 +32,7 @@ from peftport.tasks import Encoded, Task, encode, load_task
 from peftport.tasks.lab import DOMAINS
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, stack_lanes, take_lane
-from peftport.training import Settings, measure, readout_of, scores, trajectory
+from peftport.training import Settings, readout_of, scores, trajectory
 from peftport.training.module import as_module, fresh
 
 AUROC, BARE, NATIVE, BEHIND, LEAD, PORTABLE = (0.40, 0.60), 0.56, (0.85, 0.95), 0.10, 0.20, 3
@@ -87,10 +88,8 @@ def measured(family: list[str], task: str, seeds: int) -> dict[str, list[Row]]:
 
 
 def corrected(rows: torch.Tensor, texts: torch.Tensor, labels: np.ndarray) -> float:
-    """Accuracy of scores (rows, 2) whose threshold is the median margin over unlabelled texts."""
-    threshold = (texts[:, 1] - texts[:, 0]).median()
-    said = (rows[:, 1] - rows[:, 0] > threshold).numpy()
-    return float(np.mean(said == labels))
+    """Accuracy of scores (rows, classes) after the correction by unlabelled texts' scores."""
+    return float(measure(rows.numpy(), labels, texts.numpy()).figures["corrected_accuracy"])
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ class Place:
     def bare(self) -> Row:
         """AUROC and corrected accuracy of the host without a module."""
         texts, test = (each[0] for each in self.scores(None, None, {}))
-        auroc = measure(test.numpy(), self.test.labels).auroc
+        auroc = measure(test.numpy(), self.test.labels).figures["auroc"]
         accuracy = corrected(test, texts, self.test.labels)
         holds = AUROC[0] <= auroc <= AUROC[1] and accuracy <= BARE
         row = {"host": self.name, "task": self.task.name, "auroc": auroc, "accuracy": accuracy}
