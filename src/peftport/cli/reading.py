@@ -142,14 +142,21 @@ def notice_unsaid(record: Record, module: Path) -> None:
 
 def require_known_words(record: Record, receiver: Geometry, folder: Path, name: str) -> None:
     """Raise BadInput when a host's tokenizer does not know a module's label words or cannot tell
-    them apart; before anything is computed."""
+    them apart; before anything is computed. A host without a tokenizer is taken, with a notice:
+    some methods need none."""
     if receiver.kind == "encoder" or not record.task.get("label_words"):
         return
+    from peftport.cli.output import say
     from peftport.hosts.host import load_tokenizer
     from peftport.porting.reading import task_of
     from peftport.tasks import label_tokens
 
-    label_tokens(load_tokenizer(folder, name), task_of(record.task), receiver.kind)
+    try:
+        tokenizer = load_tokenizer(folder, name)
+    except BadInput as error:
+        say(f"notice: whether {name} knows the module's label words was not looked at: {error}")
+        return
+    label_tokens(tokenizer, task_of(record.task), receiver.kind)
 
 
 def _words(task: Task | None) -> list[str] | None:
