@@ -29,7 +29,7 @@ test: $(READY)
 	$(BIN)/python -m pytest
 
 bench: $(READY)
-	for each in benchmarks/start.py benchmarks/where.py benchmarks/study.py benchmarks/floor.py benchmarks/agreement.py benchmarks/lanes.py benchmarks/growth.py benchmarks/port.py; do \
+	for each in benchmarks/start.py benchmarks/where.py benchmarks/study.py benchmarks/floor.py benchmarks/agreement.py benchmarks/lanes.py benchmarks/growth.py benchmarks/port.py benchmarks/lab.py; do \
 	  OMP_NUM_THREADS=2 $(BIN)/python $$each $(BENCH) || exit 1; done
 
 lint: $(READY)

@@ -80,7 +80,7 @@ def measured(family: list[str], task: str, seeds: int) -> dict[str, list[Row]]:
         courses = [Course(place, name, options, seeds) for place in places]
         found["trained"] += [course.figures() for course in courses]
         if len(family) > 1:
-            found["copied"].append(copied(courses[0], courses[1], found["bare"][1]["accuracy"]))
+            found["copied"].append(copied(*courses, found["bare"][1]["accuracy"]))
     portable = sum(row["lead"] >= LEAD for row in found["copied"])
     for row in found["copied"]:
         row["holds"] = row["lead"] >= LEAD or portable >= PORTABLE
@@ -184,7 +184,7 @@ def copied(donors: Course, natives: Course, bare: float) -> Row:
     best = max(controls, key=lambda name: controls[name])
     return {
         "origin": donors.place.name,
-        "receiver": receiver.name,
+        "host": receiver.name,
         "task": receiver.task.name,
         "technique": donors.name,
         "copy": copy,
@@ -195,26 +195,45 @@ def copied(donors: Course, natives: Course, bare: float) -> Row:
 
 
 def report(found: dict[str, list[Row]]) -> str:
-    """Three tables, each with its bounds above it."""
-    parts = [
-        f"Bare hosts: AUROC {AUROC[0]:.2f} to {AUROC[1]:.2f}, corrected accuracy at most {BARE}.",
-        _table(found["bare"], ("host", "task"), ("auroc", "accuracy")),
-        f"Modules from scratch: native {NATIVE[0]} to {NATIVE[1]}, and after {FEW} steps at least "
-        f"{BEHIND:.2f} below it.",
-        _table(found["trained"], ("host", "task", "technique"), ("native", "few", "behind")),
+    """A summary, what the bounds are, and three tables of everything that was measured."""
+    few = f"after {FEW} steps"
+    copies = [
+        {**row, "control": row["controls"][row["best"]], "best control": row["best"]}
+        for row in found["copied"]
     ]
-    if found["copied"]:
-        names = ("receiver", "task", "technique")
-        rows = [
-            {**row, "best control": f"{row['controls'][row['best']]:.3f} ({row['best']})"}
-            for row in found["copied"]
-        ]
-        parts += [
-            f"Copies to the continuation, as they arrive: at least {LEAD:.2f} above every control, "
-            f"for at least {PORTABLE} of the techniques.",
-            _table(rows, (*names, "best control"), ("copy", "lead")),
-        ]
+    trained = [{**row, few: row["few"]} for row in found["trained"]]
+    names = ("host", "task", "technique")
+    parts = [
+        as_table(("host", "figure", "bound", "least", "most", "holds"), summary(found)),
+        "Bare hosts: AUROC, and corrected accuracy.",
+        _table(found["bare"], names[:2], ("auroc", "accuracy")),
+        "Modules from scratch, and how far those of few steps are behind.",
+        _table(trained, names, ("native", few, "behind")),
+        "Copies to the continuation as they arrive, and their lead over the best control.",
+        _table(copies, (*names, "best control"), ("copy", "control", "lead")),
+    ]
     return "\n\n".join(parts)
+
+
+def summary(found: dict[str, list[Row]]) -> list[tuple[str, ...]]:
+    """Least and most of every figure of a host, over tasks and techniques, beside its bound."""
+    kinds = (
+        ("bare", "auroc", "bare, AUROC", f"{AUROC[0]:.2f} to {AUROC[1]:.2f}"),
+        ("bare", "accuracy", "bare, accuracy", f"at most {BARE:.2f}"),
+        ("trained", "native", "native, accuracy", f"{NATIVE[0]:.2f} to {NATIVE[1]:.2f}"),
+        ("trained", "behind", f"native less {FEW} steps", f"at least {BEHIND:.2f}"),
+        ("copied", "lead", "copy less best control", f"{LEAD:.2f} for {PORTABLE} techniques"),
+    )
+    lines = []
+    for host in dict.fromkeys(row["host"] for row in found["bare"]):
+        for kind, key, figure, bound in kinds:
+            rows = [row for row in found[kind] if row["host"] == host]
+            if rows:
+                values = [row[key] for row in rows]
+                least, most = f"{min(values):.3f}", f"{max(values):.3f}"
+                holds = "yes" if all(row["holds"] for row in rows) else "no"
+                lines.append((host, figure, bound, least, most, holds))
+    return lines
 
 
 def _table(rows: list[Row], names: tuple[str, ...], figures: tuple[str, ...]) -> str:

@@ -21,6 +21,7 @@ QUICK = {
     "where": ["--hosts", "lab"],
     "floor": ["--hosts", "lab"],
     "port": [],
+    "lab": ["--hosts", "small", "--tasks", "films"],
 }
 
 
