@@ -108,6 +108,17 @@ def test_gradients_tell_how_scores_move_with_an_output(family, tiny_host, tiny_t
         assert moved == pytest.approx(wanted, rel=0.05, abs=2e-4)
 
 
+def test_gradients_of_several_contrasts_do_not_add_up(tiny_host):
+    """The contrasts of three classes cancel, and so do their gradients; none is nothing."""
+    host = host_in(tiny_host("bert"))
+    head = {n: t[None] for n, t in initial_head(host.geometry, 3, torch.Generator()).items()}
+    point = "encoder.0.self.o"
+    found = label_gradients(host, passes_of(host)[0], (point,), Readout(3, None), head)[point]
+    assert len(found) == 3
+    assert (found.flatten(1).norm(dim=1) > 1e-3).all()
+    assert torch.allclose(found.sum(0), torch.zeros_like(found[0]), atol=1e-5)
+
+
 def contrast(host, rows: Rows, readout: Readout, head, point: str, change: Tensor) -> float:
     """Sum over the rows of the second score less the first, with a change at kept places."""
     total = 0.0

@@ -22,7 +22,7 @@ def generator() -> torch.Generator:
 
 
 def read(one: str, other: str, kind: str, texts=TEXTS, most=10_000, task=TASK):
-    starts = (0, 0) if kind == "encoder-decoder" else (None, None)
+    starts = (1, 0) if kind == "encoder-decoder" else (None, None)
     both = (build_tokenizer(one), build_tokenizer(other))
     return both, read_pair(both, starts, task, kind, texts, most, generator())
 
@@ -70,9 +70,11 @@ def test_a_text_is_put_into_the_template_of_its_kind_and_its_end_is_kept():
 
 
 def test_an_encoder_decoder_reads_the_text_whole_and_then_in_two():
-    (mine, _), (passes, _) = read("t5", "t5", "encoder-decoder")
+    (mine, _), (passes, others) = read("t5", "t5", "encoder-decoder")
     whole, cut = passes
-    assert whole.decoder_ids.shape == (len(TEXTS), 1)
+    assert {rows.decoder_ids[0, 0].item() for rows in others} == {0}
+    assert whole.decoder_ids.tolist() == [[1]] * len(TEXTS)
+    assert set(cut.decoder_ids[:, 0].tolist()) == {1}
     halves = [
         mine.decode(ids[0], skip_special_tokens=True) for ids in (cut.input_ids, cut.decoder_ids)
     ]
@@ -162,3 +164,11 @@ def test_what_a_record_does_not_say_of_its_task_is_usual():
     )
     assert (said.label_words, said.max_tokens) == (("a", "b"), 9)
     assert said.templates == {**TEMPLATES, "decoder": "{text}!"}
+
+
+def test_no_special_token_stands_between_a_decoder_s_template_and_its_word():
+    """Some tokenizers end every text with one."""
+    (ending, _), ([rows], _) = read("t5", "llama", "decoder")
+    assert ending("film")["input_ids"][-1] == ending.eos_token_id
+    last = rows.attention_mask.sum(1) - 1
+    assert ending.eos_token_id not in rows.input_ids[torch.arange(len(last)), last].tolist()
