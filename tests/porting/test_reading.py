@@ -65,7 +65,8 @@ def test_a_text_is_put_into_the_template_of_its_kind_and_its_end_is_kept():
     task = task_of({"labels": [0, 1], "templates": {"decoder": "Say: {text} so it was"}})
     (mine, _), ([rows], _) = read("gpt2", "gpt2", "decoder", task=task)
     text = mine.decode(rows.input_ids[0][rows.attention_mask[0].bool()])
-    assert text.replace(" ", "") == f"Say:{TEXTS[0]}soitwas".replace(" ", "")
+    written = {f"Say:{each}soitwas".replace(" ", "") for each in TEXTS}
+    assert text.replace(" ", "") in written
     assert int(rows.attention_mask[0].sum()) - 1 in rows.places["decoder"].tolist()
 
 
@@ -78,9 +79,9 @@ def test_an_encoder_decoder_reads_the_text_whole_and_then_in_two():
     halves = [
         mine.decode(ids[0], skip_special_tokens=True) for ids in (cut.input_ids, cut.decoder_ids)
     ]
-    assert "".join(halves).replace(" ", "") == TEXTS[0].replace(" ", "")
-    middle = len(TEXTS[0].split()) // 2
-    assert halves[0].split() == TEXTS[0].split()[:middle]
+    joined = "".join(halves).replace(" ", "")
+    (text,) = {each for each in TEXTS if each.replace(" ", "") == joined}
+    assert halves[0].split() == text.split()[: len(text.split()) // 2]
 
 
 def test_no_more_places_are_kept_than_asked_for_and_they_are_drawn_from_all_rows():
