@@ -218,21 +218,23 @@ def report(found: dict[str, list[Row]]) -> str:
 def summary(found: dict[str, list[Row]]) -> list[tuple[str, ...]]:
     """Least and most of every figure of a host, over tasks and techniques, beside its bound."""
     kinds = (
-        ("bare", "auroc", "bare, AUROC", f"{AUROC[0]:.2f} to {AUROC[1]:.2f}"),
-        ("bare", "accuracy", "bare, accuracy", f"at most {BARE:.2f}"),
-        ("trained", "native", "native, accuracy", f"{NATIVE[0]:.2f} to {NATIVE[1]:.2f}"),
-        ("trained", "behind", f"native less {FEW} steps", f"at least {BEHIND:.2f}"),
-        ("copied", "lead", "copy less best control", f"{LEAD:.2f} for {PORTABLE} techniques"),
+        ("bare", "auroc", "bare, AUROC", AUROC),
+        ("bare", "accuracy", "bare, accuracy", (0.0, BARE)),
+        ("trained", "native", "native, accuracy", NATIVE),
+        ("trained", "behind", f"native less {FEW} steps", (BEHIND, 1.0)),
+        ("copied", "lead", f"copy less best control, {PORTABLE} techniques", (LEAD, 1.0)),
     )
     lines = []
     for host in dict.fromkeys(row["host"] for row in found["bare"]):
-        for kind, key, figure, bound in kinds:
+        for kind, key, figure, (low, high) in kinds:
             rows = [row for row in found[kind] if row["host"] == host]
             if rows:
                 values = [row[key] for row in rows]
                 least, most = f"{min(values):.3f}", f"{max(values):.3f}"
-                holds = "yes" if all(row["holds"] for row in rows) else "no"
-                lines.append((host, figure, bound, least, most, holds))
+                inside = all(low <= value <= high for value in values)
+                spared = kind == "copied" and all(row["holds"] for row in rows)
+                holds = "yes" if inside or spared else "no"
+                lines.append((host, figure, f"{low:.2f} to {high:.2f}", least, most, holds))
     return lines
 
 
