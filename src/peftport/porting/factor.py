@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from peftport.porting.svd import svd
+
 _SWEEPS = 30
 
 
@@ -59,7 +61,7 @@ def _grid(weight: Tensor, n: int) -> Tensor:
 
 def _cut(blocks: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """The nearest factors of that rank: (n, inputs, rank), (n, rank, outputs)."""
-    left, values, right = torch.linalg.svd(blocks, full_matrices=False)
+    left, values, right = svd(blocks)
     rank = min(rank, values.shape[-1])
     root = values[..., :rank].sqrt()
     return left[..., :rank] * root[..., None, :], root[..., None] * right[..., :rank, :]

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from peftport.porting.svd import svd
+
 _TINY = 1e-12
 _LEAST = 1e-6
 """Share of the largest variance below which a direction counts as one without any."""
@@ -99,7 +101,7 @@ def covariance(origin: Tensor, receiver: Tensor) -> Tensor:
 
 def semi_orthogonal(covariance: Tensor) -> Tensor:
     """The semi-orthogonal matrix nearest to a covariance: (origin, receiver), singular values 1."""
-    left, _, right = torch.linalg.svd(covariance.double(), full_matrices=False)
+    left, _, right = svd(covariance.double())
     return (left @ right).to(covariance.dtype)
 
 

@@ -26,6 +26,7 @@ from peftport.porting.base import Made, MethodOptions, PortMethod, Request
 from peftport.porting.layers import Pairs, pair_layers, partner_of
 from peftport.porting.mapped import head_of, idle_lora
 from peftport.porting.mapped_method import mapped_account
+from peftport.porting.svd import svd
 from peftport.techniques.base import Parameters
 from peftport.techniques.lora import targets
 
@@ -187,7 +188,7 @@ def singular_vectors(
     """
     rank = min(rank, *weight.shape)
     if min(weight.shape) <= max(_EXACT, (1 + _ROUNDS) * (rank + _MORE)):
-        left, _, right = torch.linalg.svd(weight.float(), full_matrices=False)
+        left, _, right = svd(weight.float())
         left, right = left[:, :rank], right[:rank].mT
     else:
         left, right = _randomised(weight, rank, generator)
