@@ -145,7 +145,7 @@ def rule(evidence: Sequence[Evidence], tested: int) -> Decision:
     """Decide on evidence; the rule itself.
 
     Args:
-        evidence: of every method that was tried, cheapest first where costs are known.
+        evidence: of every method that was tried.
         tested: labelled texts that the evidence rests on.
     """
     many = len(evidence)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from peftport.reports.compared import Point
 from peftport.reports.comparisons import Analysis, analyse
-from peftport.reports.decision import THRESHOLD
+from peftport.reports.decision import HALF_KEPT, THRESHOLD
 from peftport.reports.results import Results
 from peftport.reports.statistics import Estimate
 from peftport.reports.wording import (
@@ -20,9 +20,8 @@ from peftport.reports.wording import (
 
 WELL_KEPT = 0.8
 """A recovery from which on a module is ported as it is, when its interval reaches no lower
-than `HALF_KEPT`."""
-HALF_KEPT = 0.5
-"""Also how far the interval of a recovery that may be 0 may reach before nothing can be said."""
+than `HALF_KEPT`, which is also how far the interval of a recovery that may be 0 may reach before
+nothing can be said."""
 LITTLE_KEPT = 0.2
 """A recovery whose interval ends below this is not worth a port."""
 
@@ -82,7 +81,10 @@ def _judge(what: str, first: Point, last: Point) -> str:
     found = f"{what} keeps {figure(kept.ratio)} of what a native module gains{when}{evidence}"
     beaten = _not_surely_better(first)
     if beaten:
-        return f"{found}, but is not surely better than {listed(beaten)}: {instead}."
+        # What then to do is the decision's to say: perhaps only too little was tested.
+        further = _better_start(last)
+        unsure = f"{found}, but is not surely better than {listed(beaten)}"
+        return f"{unsure}: {further}." if further else f"{unsure}."
     found += _not_compared(first)
     if kept.ratio.value >= WELL_KEPT and kept.ratio.low >= HALF_KEPT:
         return f"{found}: port it."

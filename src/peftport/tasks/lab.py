@@ -1,8 +1,8 @@
 """The lab's tasks, of generated reviews of a domain.
 
 `lab:films` asks whether a review is bad (0) or good (1). `lab:films-three` has a class between
-the two, of reviews that hold opinions of both kinds: bad (0), mixed (1), good (2); it takes a
-module several hundred steps to learn.
+the two, of reviews that hold opinions of both kinds: bad (0), mixed (1), good (2); no host was
+pretrained on such reviews.
 
 Five rows in a hundred carry a wrong label, in every split (`language.LABEL_NOISE`), so that no
 module passes 0.95 for long and differences stay visible.
