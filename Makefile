@@ -21,7 +21,7 @@ help:
 	@echo "make clean        remove the environments"
 
 study: $(READY)
-	$(BIN)/peftport study run quick --out $(STUDY)
+	$(BIN)/peftport study run quick --out $(STUDY) --workers 2
 	@echo
 	@echo "The report: file://$(abspath $(STUDY))/index.html"
 
