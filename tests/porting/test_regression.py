@@ -49,12 +49,3 @@ def test_noise_is_read_with_a_strong_ridge_and_a_signal_with_a_weak_one() -> Non
     assert noise.strength > signal.strength
     assert noise.missed > 0.9
     assert signal.missed < 0.05
-
-
-def test_where_silence_is_wished_little_is_read() -> None:
-    states, other = drawn(60, 100), drawn(60, 100, seed=7)
-    wanted = torch.randn(60, 1, generator=torch.Generator().manual_seed(5))
-    loud = fit_reading(states, wanted, strengths=[0.01])
-    still = fit_reading(states, wanted, other, strengths=[0.01])
-    read = [float((other.double() @ f.matrix.mT).square().mean()) for f in (loud, still)]
-    assert read[1] < 0.1 * read[0]

@@ -9,13 +9,16 @@ import pytest
 import torch
 
 from peftport.errors import BadInput
+from peftport.hosts import load_host
 from peftport.hosts.host import Host
+from peftport.metrics import measure
 from peftport.modules import HostName, Module
 from peftport.porting import port
 from peftport.porting.means import Means, side
+from peftport.tasks import load_task
 from peftport.techniques import technique
 from peftport.techniques.base import stack_lanes
-from peftport.training import readout_of, scores
+from peftport.training import Settings, readout_of, scores
 from peftport.training.module import train_module
 from tiny_runs import encoded, few_rows_of, host_in
 
@@ -26,28 +29,32 @@ def ported(module: Module, origin: Host, receiver: Host, task: Any, **options: A
     return port(module, receiver.geometry, name, "ridge", options=options, means=means, seed=1)
 
 
-def answers(host: Host, module: Module, task: Any) -> torch.Tensor:
-    lanes = stack_lanes([module.tensors])
-    made, split = technique(module.technique), encoded(host, task, "train")
-    found = scores(host, made, module.config, lanes, split, readout_of(host, task))
-    return found[0].argmax(1)
+@pytest.fixture(scope="module")
+def donor() -> Module:
+    """An adapter of a lab host that tells good reviews from bad ones."""
+    task = load_task("lab:films", limit_train=800)
+    settings = Settings(batch_size=16)
+    trained = train_module(
+        load_host("lab:small"), task, "adapter", {"reduction": 4}, steps=150, seed=0,
+        learning_rate=0.003, settings=settings,
+    )  # fmt: skip
+    return trained.module
 
 
-@pytest.mark.parametrize(
-    ("origin", "receiver", "name"),
-    [("llama", "gpt2", "lora"), ("gpt2", "llama", "prefix"), ("llama", "t5", "adapter")],
-)
-def test_the_new_module_answers_as_the_donor_does(
-    origin: str, receiver: str, name: str, tiny_host: Any, tiny_task: Path
+@pytest.mark.parametrize("receiver", ["lab:small-twin", "lab:large"])
+def test_what_the_donor_tells_apart_is_told_apart_on_a_host_that_shares_nothing(
+    receiver: str, donor: Module
 ) -> None:
-    host, other = host_in(tiny_host(origin)), host_in(tiny_host(receiver))
-    task = few_rows_of(tiny_task)
-    donor = train_module(host, task, name, {}, steps=40, seed=0, learning_rate=0.02).module
-    found = ported(donor, host, other, task)
+    host, task = load_host(receiver), load_task("lab:films", limit_train=400, limit_test=400)
+    found = ported(donor, load_host("lab:small"), host, task)
     assert found.module.technique == "lora"
-    assert found.module.geometry == other.geometry
-    same = answers(other, found.module, task) == answers(host, donor, task)
-    assert same.float().mean() >= 0.9
+    assert found.module.geometry == host.geometry
+    split, readout = encoded(host, task, "test"), readout_of(host, task)
+    lanes, made = stack_lanes([found.module.tensors]), technique("lora")
+    told = scores(host, made, found.module.config, lanes, split, readout)[0].numpy()
+    figures = measure(told, split.labels, told).figures
+    assert figures["auroc"] > 0.8
+    assert figures["accuracy"] > 0.7
 
 
 def test_one_layer_alone_is_changed_and_it_can_be_chosen(tiny_host: Any, tiny_task: Path) -> None:

@@ -32,7 +32,6 @@ class Reading:
 def fit_reading(
     states: Tensor,
     wanted: Tensor,
-    quiet: Tensor | None = None,
     strengths: Sequence[float] = STRENGTHS,
 ) -> Reading:
     """Fit `wanted` on `states` by the strength whose left-out texts are missed by least.
@@ -42,34 +41,29 @@ def fit_reading(
 
     Args:
         states: (texts, width). wanted: (texts, figures).
-        quiet: states (samples, width) at which nothing should be read; None for no such wish.
     """
     states, wanted = states.double(), wanted.double()
     mean = states.mean(0)
     unit = mean / mean.square().sum().clamp_min(1e-30)  # states @ unit is 1 on average
-    rows, target = states, wanted
-    if quiet is not None:
-        rows = torch.cat([states, quiet.double()])
-        target = torch.cat([wanted, wanted.new_zeros(len(quiet), wanted.shape[1])])
-    constant = rows @ unit  # (rows,)
-    varied = rows - constant[:, None] * mean  # (rows, width)
+    constant = states @ unit  # (texts,)
+    varied = states - constant[:, None] * mean  # (texts, width)
     along = constant / constant.norm().clamp_min(1e-30)
-    bare, aim = (t - along[:, None] * (along @ t) for t in (varied, target))
-    values, vectors = torch.linalg.eigh(bare @ bare.mT)  # (rows,), (rows, rows)
+    bare, aim = (t - along[:, None] * (along @ t) for t in (varied, wanted))
+    values, vectors = torch.linalg.eigh(bare @ bare.mT)  # (texts,), (texts, texts)
     values = values.clamp_min(0)
-    aimed = vectors.mT @ aim  # (rows, figures)
+    aimed = vectors.mT @ aim  # (texts, figures)
     spread = (wanted - wanted.mean(0)).square().sum().clamp_min(1e-30)
     best: Reading | None = None
     for strength in strengths:
         ridge = strength * values.mean().clamp_min(1e-30)
         keep = values / (values + ridge)
-        missed = aim - vectors @ (keep[:, None] * aimed)  # (rows, figures)
-        leverage = vectors.square() @ keep + along.square()  # (rows,)
+        missed = aim - vectors @ (keep[:, None] * aimed)  # (texts, figures)
+        leverage = vectors.square() @ keep + along.square()  # (texts,)
         left_out = missed / (1 - leverage).clamp_min(1e-6)[:, None]
-        error = float(left_out[: len(states)].square().sum() / spread)
+        error = float(left_out.square().sum() / spread)
         if best is None or error < best.missed:
             weight = bare.mT @ (vectors @ (aimed / (values + ridge)[:, None]))  # (width, figures)
-            base = along @ (target - varied @ weight) / constant.norm().clamp_min(1e-30)
+            base = along @ (wanted - varied @ weight) / constant.norm().clamp_min(1e-30)
             matrix = weight.mT + (base - mean @ weight)[:, None] * unit  # (figures, width)
             best = Reading(matrix, error, strength)
     assert best is not None

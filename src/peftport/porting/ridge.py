@@ -35,6 +35,7 @@ from peftport.training.readout import Readout, readout_of
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
     from peftport.porting.means import Means
+    from peftport.tasks import Task
 
 PLACE = "ffn.down"
 """The linear layer whose weight is changed: it reads a feed-forward network's inner states."""
@@ -45,9 +46,6 @@ class RidgeOptions(MethodOptions):
 
     layer: int | None = Field(
         None, ge=0, description="of the receiving host; the one that reads best if not given"
-    )
-    quiet: float = Field(
-        0.0, ge=0, description="weight of saying nothing at the texts' other tokens"
     )
     sweeps: int = Field(2, ge=1, description="how often what is still missed is fitted again")
     slopes: int = Field(32, ge=1, description="texts for the gradients of the label words")
@@ -70,7 +68,10 @@ class Ridge(PortMethod):
     Options = RidgeOptions
 
     def refusal(self, request: Request) -> str | None:
-        """A donor without answers, and hosts that are read by a head."""
+        """A donor without answers, hosts that are read by a head, and a layer too many."""
+        depth, layer = request.receiver.stacks.get("decoder", 0), request.options.layer
+        if layer is not None and layer >= depth:
+            return f"the receiving host has {depth} decoder layers and none of number {layer}"
         if request.receiver.kind == "encoder":
             return "it writes to label words, and encoders are read by a head; distill can"
         return no_answers(request) or super().refusal(request)
@@ -104,7 +105,7 @@ class Ridge(PortMethod):
         found = donor_scores(means.origin.load(), request, donor, task, means.texts)
         aim = found @ contrasts_of(request.classes).mT  # (texts, contrasts)
         host = means.receiver.load()
-        rows = _rows(host, task, means.texts, generator)
+        rows = _rows(host, task, means.texts)
         fitting = _Fitting(host, rows, readout_of(host, task), _config(request), aim, options)
         tensors, details = fitting.module()
         record = {"technique": "lora", "config": _config(request).model_dump(mode="json")}
@@ -117,23 +118,18 @@ def _config(request: Request) -> Any:
     return technique("lora").configure({"rank": rank, "alpha": rank, "targets": [PLACE]})
 
 
-def _rows(host: Host, task: Any, texts: tuple[str, ...], generator: torch.Generator) -> Rows:
-    """The texts as the task reads them; kept are, of every row, the place where classes are read
-    and one other token."""
+def _rows(host: Host, task: Task, texts: tuple[str, ...]) -> Rows:
+    """The texts as the task reads them, with the place at which classes are read."""
     kind = host.geometry.kind
     encoded = encode_texts(host.tokenizer, task, texts, np.zeros(len(texts)), kind)
     batch = encoded.batch(np.arange(len(texts)))
     rows, width = batch.input_ids.shape
-    lengths = batch.attention_mask.sum(1)  # (rows,)
+    decoder, places = None, torch.arange(rows)
     if kind == "encoder-decoder":
-        start = host.model.config.decoder_start_token_id
-        decoder = torch.full((rows, 1), start)
-        return Rows(batch.input_ids, batch.attention_mask, decoder, {"decoder": torch.arange(rows)})
-    draws = torch.rand(rows, generator=generator)
-    other = (draws * (lengths - 1)).long()  # (rows,)
-    flat = torch.arange(rows) * width
-    places = torch.stack([flat + lengths - 1, flat + other], 1).flatten()  # (rows * 2,)
-    return Rows(batch.input_ids, batch.attention_mask, None, {"decoder": places})
+        decoder = torch.full((rows, 1), host.model.config.decoder_start_token_id)
+    else:
+        places = places * width + batch.attention_mask.sum(1) - 1
+    return Rows(batch.input_ids, batch.attention_mask, decoder, {"decoder": places})
 
 
 @dataclass(frozen=True)
@@ -149,90 +145,59 @@ class _Fitting:
 
     def module(self) -> tuple[Parameters, dict[str, Any]]:
         """The tensors, and what was found on the way."""
-        states = self._states()
-        bare = self._scores({})
-        point, first = self._best(states, self.aim - bare)
+        found = self._scores(self._tensors({}))  # the bare host's
+        point, here, first = self._best(self.aim - found)
         write = self._writing(point)  # (width, contrasts)
-        read = torch.zeros_like(first.matrix)
-        here, quiet = states[point]
-        found, gain, reading = bare, 1.0, first
+        read, reading, gain = torch.zeros_like(first.matrix), first, 1.0
         for sweep in range(self.options.sweeps):
             if sweep:
-                wanted = (self.aim - found) / gain
-                reading = fit_reading(here, wanted, quiet, [first.strength])
+                reading = fit_reading(here, (self.aim - found) / gain, [first.strength])
             read = read + reading.matrix
-            before, found = found, self._scores(self._tensors(point, read, write))
+            before, found = found, self._scores(self._tensors({point: (read, write)}))
             gain = _gain(found - before, here.double() @ reading.matrix.mT)
-        made = self._tensors(point, read, write)
         details = {
             "layer": point,
             "missed": round(first.missed, 4),
             "strength": first.strength,
             "gain": round(gain, 4),
-            "missed_at_last": round(_share(self.aim - found, self.aim), 4),
         }
-        return made, details
+        return self._tensors({point: (read, write)}), details
 
-    def _points(self) -> list[str]:
-        stack = "decoder"
+    def _best(self, wanted: Tensor) -> tuple[str, Tensor, Reading]:
+        """The place whose left-out texts are missed by least, its states, and their reading."""
         points = [
-            p for p in self.host.geometry.linears if p.startswith(stack) and p.endswith(PLACE)
+            point
+            for point in self.host.geometry.linears
+            if point.startswith("decoder.") and point.endswith(PLACE)
         ]
-        wanted = self.options.layer
-        return points if wanted is None else [points[wanted]]
-
-    def _states(self) -> dict[str, tuple[Tensor, Tensor | None]]:
-        """Place -> states where classes are read, and states at other tokens."""
-        seen = observe(self.host, [self.rows], self._points(), ()).inputs
-        if self.rows.decoder_ids is not None:
-            return {point: (states, None) for point, states in seen.items()}
-        weight = self.options.quiet**0.5
-        return {
-            point: (states[0::2], states[1::2] * weight if weight else None)
-            for point, states in seen.items()
-        }
-
-    def _best(
-        self, states: dict[str, tuple[Tensor, Tensor | None]], wanted: Tensor
-    ) -> tuple[str, Reading]:
-        """The layer whose left-out texts are missed by least."""
-        readings = {p: fit_reading(here, wanted, quiet) for p, (here, quiet) in states.items()}
+        if self.options.layer is not None:
+            points = [f"decoder.{self.options.layer}.{PLACE}"]
+        seen = observe(self.host, [self.rows], points, ()).inputs
+        readings = {point: fit_reading(states, wanted) for point, states in seen.items()}
         best = min(readings, key=lambda point: readings[point].missed)
-        return best, readings[best]
+        return best, seen[best], readings[best]
 
     def _writing(self, point: str) -> Tensor:
         """What to add to the place's output for one more of each contrast: (width, contrasts)."""
-        (rows,) = [part for part in [next(self.rows.parts(self.options.slopes))]]
-        slopes = label_gradients(self.host, rows, [point], self.readout, {})[point]
-        if self.rows.decoder_ids is None:
-            slopes = slopes[:, 0::2]
+        few = next(self.rows.parts(self.options.slopes))
+        slopes = label_gradients(self.host, few, [point], self.readout, {})[point]
         return torch.linalg.pinv(slopes.double().mean(1))
 
-    def _tensors(self, point: str, read: Tensor, write: Tensor) -> Parameters:
+    def _tensors(self, changes: dict[str, tuple[Tensor, Tensor]]) -> Parameters:
+        """A module that makes these changes: place -> what is read and what is written."""
         shapes = technique("lora").shapes(self.config, self.host.geometry)
         made = {name: torch.zeros(shape) for name, shape in shapes.items()}
-        made[f"{point}.lora_A"] = read.float()
-        made[f"{point}.lora_B"] = write.float()
+        for point, (read, write) in changes.items():
+            made[f"{point}.lora_A"], made[f"{point}.lora_B"] = read.float(), write.float()
         return made
 
     def _scores(self, tensors: Parameters) -> Tensor:
         """Contrasts of the class scores under a module: (texts, contrasts)."""
-        made = tensors or self._tensors(self._points()[0], *_nothing(self.config, self.host))
-        found = class_scores(
-            self.host, technique("lora"), self.config, made, self.rows, self.readout
-        )
+        lora = technique("lora")
+        found = class_scores(self.host, lora, self.config, tensors, self.rows, self.readout)
         return found @ contrasts_of(self.readout.classes).mT
-
-
-def _nothing(config: Any, host: Host) -> tuple[Tensor, Tensor]:
-    shapes = list(technique("lora").shapes(config, host.geometry).values())
-    return torch.zeros(shapes[0]), torch.zeros(shapes[1])
 
 
 def _gain(moved: Tensor, meant: Tensor) -> float:
     """How far scores moved for one that was meant."""
     return float((moved.double() * meant).sum() / meant.square().sum().clamp_min(1e-30))
-
-
-def _share(missed: Tensor, aim: Tensor) -> float:
-    return float(missed.square().sum() / (aim - aim.mean(0)).square().sum().clamp_min(1e-30))
