@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput
+
+_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -29,6 +32,20 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder against others who lock it, in this process or another, until the block ends.
+
+    The lock is the kernel's and of the folder itself: it leaves no file behind.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -60,9 +77,20 @@ def refuse_existing(path: Path) -> None:
         raise BadInput(f"{path} exists already; give another --out or remove it first.")
 
 
+def refuse_pointer(path: Path) -> None:
+    """Raise BadInput when git-lfs has left its pointer in place of a file."""
+    with path.open("rb") as file:
+        start = file.read(len(_POINTER))
+    if start == _POINTER:
+        raise BadInput(
+            f"{path} is a git-lfs pointer and not the file itself: fetch it with `git lfs pull`."
+        )
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file; BadInput names the file and the place of the error."""
     try:
+        refuse_pointer(path)
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist.") from None

@@ -339,9 +339,7 @@ def test_a_donor_whose_bytes_have_changed_is_not_given(filled, tmp_path):
     overwrite(filled, bytes([7]) * 9 + BLOB[:200], bytes([7]) * 9 + bytes(200))
     with open_store(filled) as store:
         assert store.donor("donor6")[0] is not None
-        with pytest.raises(
-            BadInput, match=r"donor donor7 is not what was stored.* 40 of its "
-        ):
+        with pytest.raises(BadInput, match=r"donor donor7 is not what was stored.* 40 of its "):
             store.donor("donor7")
     found = rescue(filled, tmp_path / "new")
     assert (found.runs, found.donors) == (40, 19)

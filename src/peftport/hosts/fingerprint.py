@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput
-from peftport.files import read_json
+from peftport.files import read_json, refuse_pointer
 from peftport.hosts.configuration import settings
 
 _CHUNK = 1 << 24
@@ -44,6 +44,7 @@ def read_header(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
         BadInput: the file is missing, truncated, or not in safetensors format.
     """
     try:
+        refuse_pointer(path)
         size = path.stat().st_size
         with path.open("rb") as file:
             start = file.read(8)
