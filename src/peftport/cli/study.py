@@ -13,6 +13,7 @@ import typer
 
 from peftport.cli.output import AsJson, parse_numbers, say, show
 from peftport.errors import BadInput
+from peftport.places import require_writable
 
 if TYPE_CHECKING:
     from peftport.reports import Analysis
@@ -280,15 +281,13 @@ def _check_place(out: Path | None, form: str) -> None:
         raise BadInput(f"--out {out} {what}.")
     if not out.parent.is_dir():
         raise BadInput(f"--out {out}: there is no folder {out.parent}.")
+    require_writable(out)
 
 
 def _write(out: Path, data: bytes) -> None:
     from peftport.files import write_atomic
 
-    try:
-        write_atomic(out, data)
-    except OSError as error:
-        raise BadInput(f"--out {out} cannot be written: {error}.") from error
+    write_atomic(out, data)
 
 
 def _study_to_run(name: str, out: Path | None, settings: list[str]) -> tuple[Spec, Path]:
@@ -321,11 +320,8 @@ def _write_report(study: Path, out: Path) -> tuple[Path, Analysis]:
     from peftport.cli.results import read_exported, read_results
     from peftport.reports import analyse, write_report
 
+    require_writable(out / "index.html")
     analysis = analyse(read_exported(study) if study.is_file() else read_results(study))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"--out {out} cannot be made a folder: {error}.") from error
     return write_report(analysis, out), analysis
 
 
