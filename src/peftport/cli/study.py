@@ -231,9 +231,9 @@ def report(
         show({"report": str(page), **drawn, **summary(analysis)}, "", as_json)
     else:
         _print_tables(analysis)
-        print(f"Report: {page}")
+        show({}, f"Report: {page}", False)
         if written:
-            print(f"Figures: {', '.join(path.name for path in written)}")
+            show({}, f"Figures: {', '.join(path.name for path in written)}", False)
 
 
 @app.command()
@@ -245,6 +245,12 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="A new file; standard output if not given.")
     ] = None,
+    excel_safe: Annotated[
+        bool,
+        typer.Option(
+            "--excel-safe", help="In CSV, an apostrophe before texts that a spreadsheet computes."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the rows of a study, one a run."""
@@ -255,7 +261,7 @@ def export(
         form = "json"
     _check_place(out, form)
     rows = read_rows(folder)
-    data = rows_as(rows, form)
+    data = rows_as(rows, form, excel_safe)
     if out is not None:
         _write(out, data)
         show(
