@@ -22,7 +22,7 @@ from peftport.hosts.fingerprint import fingerprint, read_header, weight_files
 from peftport.hosts.genealogy import RECORD
 from peftport.hosts.geometry import Geometry, geometry_of
 from peftport.hosts.host import load_tokenizer
-from peftport.hosts.loading import load_model, quiet_transformers
+from peftport.hosts.loading import load_model
 from peftport.hosts.objectives import (
     MaskedTokens,
     NextToken,
@@ -31,6 +31,7 @@ from peftport.hosts.objectives import (
     Taught,
     TeacherStates,
 )
+from peftport.hosts.quiet import quiet_transformers
 from peftport.hosts.scratch import Sizes, family_entry, new_model, new_tokenizer
 from peftport.hosts.source import find_host, geometry_in
 from peftport.hosts.texts import read_texts, token_rows
