@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -12,23 +13,45 @@ from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput
+from peftport.places import refuse_existing, writing
+
+_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a kill at any moment leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write `data` to `path` so that a kill at any moment leaves the old file or the new one.
+
+    Raises:
+        BadInput, RunFailed: nothing can be written there; see `peftport.places.writing`.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                os.fchmod(file.fileno(), 0o644)  # mkstemp makes files that nobody else may read
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder against others who lock it, in this process or another, until the block ends.
+
+    The lock is the kernel's and of the folder itself: it leaves no file behind.
+    """
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            os.fchmod(file.fileno(), 0o644)  # mkstemp makes files that nobody else may read
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -36,33 +59,38 @@ def new_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `path` when the block ends without an error.
 
     Raises:
-        BadInput: `path` exists already; nothing is ever written over.
+        BadInput: `path` exists already (nothing is ever written over), or cannot be written.
+        RunFailed: the disk is full or fails.
     """
     refuse_existing(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    temporary.chmod(0o755)
-    try:
-        yield temporary
-        refuse_existing(path)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        temporary.chmod(0o755)
+        try:
+            yield temporary
+            refuse_existing(path)
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
 
 
-def refuse_existing(path: Path) -> None:
-    """Raise BadInput when there is something at `path` (an empty folder counts as nothing)."""
-    if path.is_dir() and not any(path.iterdir()):
-        return
-    if path.exists() or path.is_symlink():
-        raise BadInput(f"{path} exists already; give another --out or remove it first.")
+def refuse_pointer(path: Path) -> None:
+    """Raise BadInput when git-lfs has left its pointer in place of a file."""
+    with path.open("rb") as file:
+        start = file.read(len(_POINTER))
+    if start == _POINTER:
+        raise BadInput(
+            f"{path} is a git-lfs pointer and not the file itself: fetch it with `git lfs pull`."
+        )
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file; BadInput names the file and the place of the error."""
     try:
+        refuse_pointer(path)
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist.") from None

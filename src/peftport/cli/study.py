@@ -1,4 +1,4 @@
-"""`peftport study`: plan, tune, run, status, report, export."""
+"""`peftport study`: plan, tune, run, status, rescue, report, export."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer
 
 from peftport.cli.output import AsJson, parse_numbers, say, show
 from peftport.errors import BadInput
+from peftport.places import require_writable
 
 if TYPE_CHECKING:
     from peftport.reports import Analysis
@@ -185,6 +186,24 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def rescue(
+    folder: Folder,
+    out: Annotated[Path, typer.Option(help="A new folder for the study.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write what is whole of a damaged study into a new one, which `run` goes on with."""
+    from peftport.studies.rescue import rescue as written
+
+    found = written(folder, out)
+    show(
+        {"out": str(out), "runs": found.runs, "donors": found.donors},
+        f"{found.runs:,} runs and {found.donors:,} donors: {out}\n"
+        f"`peftport study run {out}` does what is missing",
+        as_json,
+    )
+
+
+@app.command()
 def report(
     folder: Annotated[
         Path,
@@ -212,9 +231,9 @@ def report(
         show({"report": str(page), **drawn, **summary(analysis)}, "", as_json)
     else:
         _print_tables(analysis)
-        print(f"Report: {page}")
+        show({}, f"Report: {page}", False)
         if written:
-            print(f"Figures: {', '.join(path.name for path in written)}")
+            show({}, f"Figures: {', '.join(path.name for path in written)}", False)
 
 
 @app.command()
@@ -226,6 +245,12 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="A new file; standard output if not given.")
     ] = None,
+    excel_safe: Annotated[
+        bool,
+        typer.Option(
+            "--excel-safe", help="In CSV, an apostrophe before texts that a spreadsheet computes."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the rows of a study, one a run."""
@@ -236,7 +261,7 @@ def export(
         form = "json"
     _check_place(out, form)
     rows = read_rows(folder)
-    data = rows_as(rows, form)
+    data = rows_as(rows, form, excel_safe)
     if out is not None:
         _write(out, data)
         show(
@@ -262,15 +287,13 @@ def _check_place(out: Path | None, form: str) -> None:
         raise BadInput(f"--out {out} {what}.")
     if not out.parent.is_dir():
         raise BadInput(f"--out {out}: there is no folder {out.parent}.")
+    require_writable(out)
 
 
 def _write(out: Path, data: bytes) -> None:
     from peftport.files import write_atomic
 
-    try:
-        write_atomic(out, data)
-    except OSError as error:
-        raise BadInput(f"--out {out} cannot be written: {error}.") from error
+    write_atomic(out, data)
 
 
 def _study_to_run(name: str, out: Path | None, settings: list[str]) -> tuple[Spec, Path]:
@@ -303,11 +326,8 @@ def _write_report(study: Path, out: Path) -> tuple[Path, Analysis]:
     from peftport.cli.results import read_exported, read_results
     from peftport.reports import analyse, write_report
 
+    require_writable(out / "index.html")
     analysis = analyse(read_exported(study) if study.is_file() else read_results(study))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"--out {out} cannot be made a folder: {error}.") from error
     return write_report(analysis, out), analysis
 
 
