@@ -13,6 +13,7 @@ import typer
 
 from peftport.cli.output import AsJson, parse_numbers, say, show
 from peftport.errors import BadInput
+from peftport.files import is_file, is_folder
 
 if TYPE_CHECKING:
     from peftport.reports import Analysis
@@ -202,7 +203,7 @@ def report(
     """Write a study's report: a page that needs no network, tables in Markdown and LaTeX."""
     from peftport.reports import summary, write_png
 
-    if out is None and folder.is_file():
+    if out is None and is_file(folder):
         raise BadInput(f"{folder} is a file: say with --out where its report is to be written.")
     place = out or folder
     page, analysis = _write_report(folder, place)
@@ -279,7 +280,7 @@ def _study_to_run(name: str, out: Path | None, settings: list[str]) -> tuple[Spe
     from peftport.studies.spec import parse_spec
     from peftport.studies.store import read_store
 
-    if not Path(name).is_dir():
+    if not is_folder(Path(name)):
         loaded = load_spec(name, settings)
         return loaded, out or Path("runs") / loaded.name
     for option, given in (("--out", out), ("--set", settings)):
@@ -303,7 +304,7 @@ def _write_report(study: Path, out: Path) -> tuple[Path, Analysis]:
     from peftport.cli.results import read_exported, read_results
     from peftport.reports import analyse, write_report
 
-    analysis = analyse(read_exported(study) if study.is_file() else read_results(study))
+    analysis = analyse(read_exported(study) if is_file(study) else read_results(study))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

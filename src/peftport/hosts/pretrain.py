@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from peftport.errors import BadInput
-from peftport.files import new_folder, refuse_existing, write_json
+from peftport.files import by_library, new_folder, refuse_existing, write_json
 from peftport.hosts.fingerprint import fingerprint, read_header, weight_files
 from peftport.hosts.genealogy import RECORD
 from peftport.hosts.geometry import Geometry, geometry_of
@@ -311,13 +311,14 @@ def windows(losses: list[float]) -> list[list[float]]:
 def _loaded(auto: str, folder: Path, name: str, **options: Any) -> Any:
     import transformers
 
-    with quiet_transformers():
-        try:
-            model, info = getattr(transformers, auto).from_pretrained(
-                folder, dtype=torch.float32, output_loading_info=True, **options
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise BadInput(f"host {name} cannot be loaded from {folder}: {error}") from error
+    with quiet_transformers(), by_library(f"host {name} cannot be loaded from {folder}"):
+        model, info = getattr(transformers, auto).from_pretrained(
+            folder,
+            dtype=torch.float32,
+            output_loading_info=True,
+            trust_remote_code=False,
+            **options,
+        )
     if info["missing_keys"]:
         raise BadInput(
             f"host {name} lacks {len(info['missing_keys'])} weights, "

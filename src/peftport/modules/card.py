@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from peftport.files import write_atomic
+from peftport.files import exists, read_text, write_atomic
 from peftport.metrics import METRICS
 from peftport.modules.module import HostName, Module, Record
 
@@ -55,7 +55,7 @@ def card(
 def add_figures(folder: Path, figures: Mapping[str, Any]) -> None:
     """Add a row to what a module's card says was measured; a card is begun where there is none."""
     path = folder / CARD
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    text = read_text(path) if exists(path) else ""
     before, _, after = text.partition(f"{_MEASURED}\n")
     rows = [line for line in after.splitlines() if line.startswith("|")][2:]
     table = "\n".join([_table([]), *rows, _row(figures)])

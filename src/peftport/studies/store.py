@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput, RunFailed
-from peftport.files import write_atomic
+from peftport.files import is_file, write_atomic
 from peftport.studies.migration import migrate
 from peftport.studies.schema import APPLICATION, COLUMNS, FIGURES, PLAN_COLUMNS, TABLES, VERSION
 from peftport.studies.work import Answers, Kept
@@ -287,7 +287,7 @@ def read_store(folder: Path) -> Store:
 
 def is_study(folder: Path) -> bool:
     """Whether there is a store in `folder`."""
-    return (folder / NAME).is_file()
+    return is_file(folder / NAME)
 
 
 def _existing(folder: Path) -> Path:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from peftport.errors import BadInput
+from peftport.files import exists, require_regular
 from peftport.modules.module import load_tensors
 from peftport.techniques.base import Parameters
 
@@ -33,16 +34,17 @@ def read_weights(
     Raises:
         BadInput: there is no file, it may not or cannot be read, or a tensor is none of floats.
     """
-    if (folder / safe).is_file():
+    if exists(folder / safe):
         return folder / safe, load_tensors(folder / safe, data)
     path = folder / pickled
-    if not path.is_file():
+    if not exists(path):
         raise BadInput(f"{folder} has neither {safe} nor {pickled}: the module's tensors are gone.")
     if not pickles:
         raise BadInput(
             f"{path} is a pickle and --no-pickle is given; save the module again as {safe}, or "
             "leave the option out to read it by torch's weights-only loader."
         )
+    require_regular(path)
     _log.info("notice: %s is a pickle, read by torch's weights-only loader and nothing else", path)
     tensors = {name: _plain(name, tensor, path) for name, tensor in _unpickled(path).items()}
     if not data:
