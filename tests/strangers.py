@@ -130,13 +130,13 @@ def circle(path: Path) -> None:
     path.symlink_to(path.name)
 
 
-def locked(path: Path) -> None:
+def sparse(path: Path) -> None:
     """A sparse file of 64 GB, none of which takes room."""
     with path.open("wb") as file:
         file.truncate(64 << 30)
 
 
-SPECIAL: tuple[Callable[[Path], None], ...] = (pipe, endless, folder, circle, locked)
+SPECIAL: tuple[Callable[[Path], None], ...] = (pipe, endless, folder, circle, sparse)
 
 
 def header_of(path: Path) -> tuple[dict[str, Any], bytes]:

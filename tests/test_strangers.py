@@ -10,10 +10,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+import typer.testing
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -78,6 +80,14 @@ def good(tiny_host, tiny_task, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_command_line():
+    """The command line is put together once: most of the time of a call is that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("typer.testing._get_command", lru_cache(typer.testing._get_command))
+        yield
+
+
 def outcome(command: str, folder: Path) -> tuple[int, str]:
     """Exit code and error of a command, as `peftport.cli.main` ends it; anything else is raised."""
     shutil.rmtree(folder / "report", ignore_errors=True)
@@ -119,6 +129,7 @@ def test_a_file_of_a_stranger_is_read_or_refused(reader, good):
         deadline=None,
         derandomize=not INPUTS,
         database=None,
+        phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
     @given(data=st.data())

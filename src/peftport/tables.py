@@ -19,19 +19,30 @@ from peftport.files import by_library, exists, opened, parse_json, read_text
 
 ENDINGS = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 TEXT_COLUMNS = ("text", "sentence")
+LARGEST, _START = 1 << 30, 1 << 12
+"""Bytes of a data file that is read, and of its start by which it is told whether it is text."""
 _FEW = 1_000_000
 """Rows that a file may have, however small it is."""
 
 
 def require_file(path: Path, endings: Sequence[str] = ENDINGS) -> Path:
-    """Return `path`; BadInput when it is no data file by its name, is missing or is empty."""
+    """Return `path`; BadInput when it is no data file by its name, is missing, empty,
+    larger than 1 GiB, or text with null bytes."""
     if path.suffix.lower() not in endings:
         raise BadInput(f"{path} is no data file: its name must end in {', '.join(endings)}.")
     if not exists(path):
         raise BadInput(f"data file {path} does not exist.")
     with opened(path) as file:
-        if not file.read(1):
+        start = file.read(_START)
+        if not start:
             raise BadInput(f"data file {path} is empty.")
+        if path.suffix.lower() != ".parquet" and b"\0" in start:
+            raise BadInput(f"data file {path} is not text: it has null bytes.")
+        if os.fstat(file.fileno()).st_size > LARGEST:
+            raise BadInput(
+                f"data file {path} has more than {LARGEST:,} bytes, which are not read in one "
+                "piece: give a part of it."
+            )
     return path
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from peftport.errors import BadInput
 from peftport.files import is_file, opened, read_json
+from peftport.hosts.fingerprint import read_header
 from peftport.modules.module import Record, parse_record
 
 KEPT = "peftport.json"
@@ -51,5 +52,7 @@ def read_provenance(folder: Path) -> Record | None:
 
 
 def _sha256(path: Path) -> str:
+    if path.suffix == ".safetensors":
+        read_header(path)  # a file that is none, however large, is not read to its end
     with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
