@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -21,6 +22,8 @@ LARGEST_YAML = 1 << 20
 _DIGITS, _DEPTH, _VALUES, _TOLD = 100, 64, 100_000, 500
 _DEEP = f"it is nested deeper than {_DEPTH} levels"
 
+_POINTER = b"version https://git-lfs.github.com/spec/"
+
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that a kill at any moment leaves the old file or the new one."""
@@ -37,6 +40,20 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder against others who lock it, in this process or another, until the block ends.
+
+    The lock is the kernel's and of the folder itself: it leaves no file behind.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -88,8 +105,8 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     """Open a file to be read. Every file that is read is opened here.
 
     Raises:
-        BadInput: there is none, it may not be read, or it is no regular file but a folder, or a
-            pipe or device, from which reading might never end.
+        BadInput: there is none, it may not be read, it is what git-lfs left in its place, or it is
+            no regular file but a folder, or a pipe or device, from which reading might never end.
     """
     try:
         # Without waiting: a pipe opens only when somebody else writes into it.
@@ -106,14 +123,21 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         os.close(handle)
         raise
     with file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise BadInput(
+                f"{path} is a git-lfs pointer and not the file itself: fetch it with "
+                "`git lfs pull`."
+            )
+        file.seek(0)
         yield file
 
 
 def require_regular(path: Path) -> None:
-    """Raise BadInput when a folder, a pipe or a device is at `path`, before another library opens
-    it. Where nothing is, the library says so."""
+    """Raise BadInput, as `opened` does, before another library opens a file. Where nothing is, the
+    library says so."""
     if exists(path):
-        _refuse_special(path, os.stat(path).st_mode)
+        with opened(path):
+            pass
 
 
 def read_bytes(path: Path, limit: int | None = LARGEST) -> bytes:

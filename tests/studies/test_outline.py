@@ -10,8 +10,9 @@ from peftport.studies.lock import driver_lock
 from peftport.studies.outline import outline, outline_text, standing, standing_text
 from peftport.studies.plan import Plan
 from peftport.studies.resolve import Facts
+from peftport.studies.rows import Row
 from peftport.studies.schema import FIGURES
-from peftport.studies.store import Row, create
+from peftport.studies.store import create
 from peftport.studies.ways import resolved
 from peftport.studies.work import Answers
 from study_specs import spec

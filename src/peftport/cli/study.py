@@ -1,4 +1,4 @@
-"""`peftport study`: plan, tune, run, status, report, export."""
+"""`peftport study`: plan, tune, run, status, rescue, report, export."""
 
 from __future__ import annotations
 
@@ -183,6 +183,24 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
 
     found = standing(folder)
     show(found, standing_text(found), as_json)
+
+
+@app.command()
+def rescue(
+    folder: Folder,
+    out: Annotated[Path, typer.Option(help="A new folder for the study.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write what is whole of a damaged study into a new one, which `run` goes on with."""
+    from peftport.studies.rescue import rescue as written
+
+    found = written(folder, out)
+    show(
+        {"out": str(out), "runs": found.runs, "donors": found.donors},
+        f"{found.runs:,} runs and {found.donors:,} donors: {out}\n"
+        f"`peftport study run {out}` does what is missing",
+        as_json,
+    )
 
 
 @app.command()

@@ -1,4 +1,8 @@
-"""A host's fingerprint: the SHA-256 of its weights, whatever the sharding or file metadata.
+"""A host's fingerprint: of its weights, whatever their sharding or metadata, and of its settings.
+
+It reads `WEIGHTS-SETTINGS`: 64 hexadecimal digits of the weights and 16 of what its configuration
+says that can reach its outputs (`peftport.hosts.configuration.settings`). Older records have the
+first part alone, and stay what they were: they name a host by its weights.
 
 Of hosts larger than 4 GiB not every byte is read, which would take longer than a port does: 64
 pages of each tensor are. What training changes is seen there; a change of a few rows can be missed.
@@ -19,12 +23,14 @@ from typing import Any
 
 from peftport.errors import BadInput
 from peftport.files import exists, is_file, opened, parse_json, read_json
+from peftport.hosts.configuration import settings
 
 _CHUNK = 1 << 24
 _WHOLE = 4 << 30
 """Bytes of weights up to which all are read."""
 _PAGE, _PAGES = 4096, 64
 _TICK = 2_000_000_000
+_SETTINGS = 16
 _HEADER_LIMIT = 20_000_000
 """Bytes of a header: 130,000 tensors and more."""
 _DIMENSIONS = 16
@@ -123,16 +129,42 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 over name, type, shape and bytes of every weight, as 64 hexadecimal digits."""
+    """What names a host: SHA-256 over name, type, shape and bytes of every weight, as 64
+    hexadecimal digits; a hyphen; and 16 of the SHA-256 of its settings."""
+    told = json.dumps(settings(folder), sort_keys=True, default=str)
+    return f"{weights_mark(folder)}-{hashlib.sha256(told.encode()).hexdigest()[:_SETTINGS]}"
+
+
+def weights_mark(folder: Path) -> str:
+    """The first part of a host's fingerprint, which is of its weights alone."""
     files = weight_files(folder)
     key = tuple((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files)
     # A file of this very moment can be written again without another time or size: not yet kept.
     settled = all(time.time_ns() - modified > _TICK for _, modified, _ in key)
-    return _fingerprint(key) if settled else _fingerprint.__wrapped__(key)
+    return _weights_mark(key) if settled else _weights_mark.__wrapped__(key)
+
+
+def of_weights(mark: str) -> str:
+    """The part of a fingerprint that is of the weights."""
+    return mark.partition("-")[0]
+
+
+def same_host(one: str, other: str) -> bool:
+    """Whether two fingerprints name one host, as far as both say: one of an older record, which is
+    of weights alone, names every host with these weights."""
+    if "-" in one and "-" in other:
+        return one == other
+    return of_weights(one) == of_weights(other)
+
+
+def shown(mark: str) -> str:
+    """A fingerprint in short, for messages: the beginning of each of its parts."""
+    weights, hyphen, rest = mark.partition("-")
+    return f"{weights[:16]}{hyphen}{rest[:4]}"
 
 
 @lru_cache(maxsize=64)
-def _fingerprint(files: tuple[tuple[str, int, int], ...]) -> str:
+def _weights_mark(files: tuple[tuple[str, int, int], ...]) -> str:
     places = {}
     for name, _, _ in files:
         header, start = read_header(Path(name))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from peftport.hosts import attention
 from peftport.hosts.fingerprint import fingerprint, weight_files
 from peftport.hosts.fused import fuse
 from peftport.hosts.geometry import Geometry
+from peftport.hosts.loading import load_model
 from peftport.hosts.precision import Precision, lower_products
 from peftport.hosts.source import (
     find_host,
@@ -221,24 +221,14 @@ def load_tokenizer(folder: Path, name: str) -> Any:
 
 
 def _load_model(folder: Path, geometry: Geometry, name: str) -> Any:
-    import transformers
-
     extra = {"add_pooling_layer": False} if geometry.kind == "encoder" else {}
-    with quiet_transformers(), by_library(f"host {name} cannot be loaded from {folder}"):
-        model, info = getattr(transformers, _AUTO_CLASSES[geometry.kind]).from_pretrained(
-            folder,
-            dtype=torch.float32,
-            attn_implementation=attention.NAME,
-            output_loading_info=True,
-            trust_remote_code=False,
-            **extra,
-        )
-    # transformers fills missing weights with random numbers and goes on; a host must be whole.
-    missing = sorted(info["missing_keys"])
-    if missing:
+    model = load_model(
+        _AUTO_CLASSES[geometry.kind], folder, name, attn_implementation=attention.NAME, **extra
+    )
+    if model.config._attn_implementation != attention.NAME:
         raise BadInput(
-            f"host {name} lacks {len(missing)} weights, {missing[0]!r} among them: its "
-            f"config.json and its weights do not belong together."
+            f"host {name}: transformers gave it attention {model.config._attn_implementation!r} "
+            "in place of peftport's, without which prefixes do nothing."
         )
     return model
 
@@ -266,20 +256,3 @@ def _check_insertion_points(model: nn.Module, geometry: Geometry, name: str) -> 
         b.path for b in geometry.blocks.values()
     ]:
         find(path)
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Silence transformers' load reports: what matters in them is checked and raised here."""
-    from transformers.utils import logging as their_logging
-
-    before = their_logging.get_verbosity()
-    bars = their_logging.is_progress_bar_enabled()
-    their_logging.set_verbosity(logging.ERROR)
-    their_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        their_logging.set_verbosity(before)
-        if bars:
-            their_logging.enable_progress_bar()

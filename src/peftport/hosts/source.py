@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,21 @@ def find_host(name: str) -> HostSource:
     if exists(folder) or folder.is_absolute() or name.startswith("."):
         raise BadInput(f"host {name!r} is not a folder with a transformers model.")
     return HostSource(name, "hub")
+
+
+def lasting(name: str) -> str:
+    """A host's name as it holds from everywhere on this machine: a folder by its whole path."""
+    return os.path.abspath(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+
+
+def for_others(name: str) -> tuple[str, str | None]:
+    """The name, and the revision if it has one, by which other libraries load a host."""
+    if name.startswith("lab:"):
+        return str(find_host(name).files()), None
+    if Path(name).expanduser().is_dir():
+        return lasting(name), None
+    place, _, revision = name.partition("@")
+    return place, revision or None
 
 
 def geometry_by_name(name: str) -> Geometry:

@@ -19,10 +19,10 @@ from peftport.studies.lock import NAME as LOCK
 from peftport.studies.lock import driver_lock
 from peftport.studies.plan import Plan
 from peftport.studies.progress import Progress, Silent
-from peftport.studies.resolve import Facts, resolve
+from peftport.studies.resolve import Facts, as_begun, resolve
 from peftport.studies.schedule import Schedule
 from peftport.studies.spec import Spec, parse_spec
-from peftport.studies.store import Store, create, is_study, open_store
+from peftport.studies.store import Store, create, is_study, open_store, read_store
 from peftport.studies.work import Executor
 
 
@@ -69,7 +69,7 @@ def run_study(
     """
     executor.warm()
     try:
-        facts = resolve(spec, fetch=True)
+        facts = _as_begun(resolve(spec, fetch=True), folder)
         spec = settled(spec, folder, facts)
         plan = Plan(spec)
         identity = Identity(plan, *facts.marks())
@@ -127,6 +127,13 @@ def _make_folder(folder: Path) -> None:
         raise BadInput(
             f"{folder} holds no study and is not empty ({others[0]}); give another --out."
         )
+
+
+def _as_begun(facts: Facts, folder: Path) -> Facts:
+    if not is_study(folder):
+        return facts
+    with read_store(folder) as store:
+        return as_begun(facts, store.facts["hosts"])
 
 
 def _open(folder: Path, spec: Spec, facts: Facts) -> Store:

@@ -20,6 +20,7 @@ from peftport.modules.formats.weights import read_weights
 from peftport.modules.module import (
     FOREIGN_CONFIG,
     HostName,
+    ModelClass,
     Module,
     Record,
     require_whole,
@@ -176,6 +177,10 @@ class ForeignFormat(Format):
     @abstractmethod
     def read(self, folder: Folder) -> Draft:
         """Read a folder; BadInput names the file and key or tensor that cannot be used."""
+
+    def model(self, folder: Folder, draft: Draft) -> ModelClass | None:
+        """The class of model that a module was made on, where its files tell it."""
+        return None
 
 
 def as_module(folder: Folder, draft: Draft) -> Module:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from peftport.errors import BadInput
 from peftport.files import exists, require_regular
-from peftport.modules.module import load_tensors
+from peftport.modules.module import load_tensors, require_filled
 from peftport.techniques.base import Parameters
 
 _log = logging.getLogger(__name__)
@@ -44,15 +44,17 @@ def read_weights(
             f"{path} is a pickle and --no-pickle is given; save the module again as {safe}, or "
             "leave the option out to read it by torch's weights-only loader."
         )
-    require_regular(path)
     _log.info("notice: %s is a pickle, read by torch's weights-only loader and nothing else", path)
-    tensors = {name: _plain(name, tensor, path) for name, tensor in _unpickled(path).items()}
+    tensors = {name: _plain(name, tensor, path) for name, tensor in unpickled(path).items()}
+    require_filled(path, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     if not data:
         return path, {name: tensor.to("meta") for name, tensor in tensors.items()}
     return path, {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
 
 
-def _unpickled(path: Path) -> Mapping[Any, Any]:
+def unpickled(path: Path) -> Mapping[Any, Any]:
+    """What a pickle holds, by torch's weights-only loader; BadInput when it cannot be read."""
+    require_regular(path)
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
