@@ -22,6 +22,8 @@ from hypothesis import strategies as st
 
 from modules.formats.modules import made
 from peftport.modules import formats
+from peftport.studies.rows import DONOR_FIELDS, RUN_FIELDS, digest
+from peftport.studies.salvage import digest_of_meta
 from study_specs import data as small_study
 from tiny_runs import host_in
 
@@ -211,9 +213,22 @@ def _edited_store(draw: Any, good: Path) -> bytes:
                 db.execute(f"UPDATE {table} SET {column} = ? WHERE {columns[0]} = ?", (new, key))
             except sqlite3.Error:
                 continue
+        if draw(st.booleans()):  # a stranger can write digests, too
+            _seal(db)
     found = copied.read_bytes()
     copied.unlink()
     return found
+
+
+def _seal(db: sqlite3.Connection) -> None:
+    """Make the digests of a store fit what it holds."""
+    for table, fields in (("runs", RUN_FIELDS), ("donors", DONOR_FIELDS)):
+        for key, *values in db.execute(
+            f"SELECT rowid, {', '.join(fields)} FROM {table}"
+        ).fetchall():
+            mark = digest(values[:-1])
+            db.execute(f"UPDATE {table} SET digest = ? WHERE rowid = ?", (mark, key))
+    db.execute("INSERT OR REPLACE INTO meta VALUES ('digest', ?)", (digest_of_meta(db),))
 
 
 _EDITED: dict[str, Callable[[Path], Any]] = {

@@ -188,8 +188,9 @@ def load_host(name: str, device: str | torch.device = "cpu", precision: Precisio
     folder = find_host(name).files()
     geometry = geometry_in(folder, name)
     # Refuses hosts without safetensors, or with too few, before anything large is read.
-    require_weights_for(geometry, weight_files(folder), name)
+    files = weight_files(folder)
     require_readable(folder, name)
+    require_weights_for(geometry, files, name)
     mark = fingerprint(folder)
     model = _load_model(folder, geometry, name).to(device)
     model.requires_grad_(False)
