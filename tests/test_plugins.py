@@ -41,8 +41,8 @@ class Shift(Technique):
         return {f"{block}.shift": (geometry.width,) for block in geometry.blocks}
 
     def initial(self, config, geometry, generator):
-        drawn = self.shapes(config, geometry).items()
-        return {name: config.size * torch.randn(shape, generator=generator) for name, shape in drawn}
+        shapes = self.shapes(config, geometry)
+        return {n: config.size * torch.randn(s, generator=generator) for n, s in shapes.items()}
 
     def attach(self, host, config, parameters):
         def add(vector):
@@ -84,7 +84,7 @@ def install(tmp_path, monkeypatch):
 
     def installed(name: str, modules: dict[str, str], groups: dict[str, dict[str, str]]) -> Path:
         folder = tmp_path / name
-        record = folder / f"{name}-1.0.dist-info"
+        record = folder / f"{name.replace('-', '_')}-1.0.dist-info"
         record.mkdir(parents=True)
         (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         lines = []

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput
-from peftport.files import is_file, opened, read_json
+from peftport.files import is_file, opened, read_bytes, read_json
 from peftport.hosts.fingerprint import read_header
 from peftport.modules.module import Record, parse_record
 
@@ -52,7 +52,9 @@ def read_provenance(folder: Path) -> Record | None:
 
 
 def _sha256(path: Path) -> str:
-    if path.suffix == ".safetensors":
-        read_header(path)  # a file that is none, however large, is not read to its end
+    # A file that is none of its kind, however large, is not read to its end.
+    if path.suffix != ".safetensors":
+        return hashlib.sha256(read_bytes(path)).hexdigest()
+    read_header(path)
     with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
