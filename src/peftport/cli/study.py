@@ -93,7 +93,7 @@ def tune(
     from peftport.studies.load import load_spec
     from peftport.studies.progress import Lines
     from peftport.studies.run import run_study
-    from peftport.studies.store import read_store
+    from peftport.studies.store import read_study
 
     loaded = load_spec(spec, settings or ())
     made = tuning.candidates(loaded, parse_numbers(rates, "--rates", float), seeds)
@@ -106,7 +106,7 @@ def tune(
         if outcome.interrupted:
             say("Interrupted; the same command goes on.")
             raise typer.Exit(130)
-        with read_store(folder / f"{rate:g}") as store:
+        with read_study(folder / f"{rate:g}") as store:
             rows[rate] = list(store.rows())
     found = tuning.tried(rows)
     show(tuning.record(found, made), tuning.text(found, made), as_json)
@@ -296,7 +296,7 @@ def _study_to_run(name: str, out: Path | None, settings: list[str]) -> tuple[Spe
     """The specification and the folder that the arguments of `run` stand for."""
     from peftport.studies.load import load_spec
     from peftport.studies.spec import parse_spec
-    from peftport.studies.store import read_store
+    from peftport.studies.store import read_study
 
     if not is_folder(Path(name)):
         loaded = load_spec(name, settings)
@@ -304,7 +304,7 @@ def _study_to_run(name: str, out: Path | None, settings: list[str]) -> tuple[Spe
     for option, given in (("--out", out), ("--set", settings)):
         if given:
             raise BadInput(f"{option} belongs to a new study; {name} goes on as it was begun.")
-    with read_store(Path(name)) as store:
+    with read_study(Path(name)) as store:
         return parse_spec(store.spec, name), Path(name)
 
 
