@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from peftport.cli import app
 from peftport.errors import BadInput
 from strangers import a_stranger, write_good
 
+SECONDS = 20
 INPUTS = int(os.environ.get("PEFTPORT_FUZZ", "0"))
 
 
@@ -92,12 +94,32 @@ def outcome(command: str, folder: Path) -> tuple[int, str]:
     """Exit code and error of a command, as `peftport.cli.main` ends it; anything else is raised."""
     shutil.rmtree(folder / "report", ignore_errors=True)
     arguments = [part.replace("{}", str(folder)) for part in command.split()]
-    ended = CliRunner().invoke(app, arguments)
+    with no_longer_than(SECONDS):
+        ended = CliRunner().invoke(app, arguments)
     if isinstance(ended.exception, BadInput):
         return 2, str(ended.exception)
     if ended.exception is not None and not isinstance(ended.exception, SystemExit):
         raise ended.exception
     return ended.exit_code, ended.stderr
+
+
+@contextmanager
+def no_longer_than(seconds: int) -> Iterator[None]:
+    """Fail when the block is not done after so many seconds, whatever it waits for."""
+    late = []
+
+    def stop(*_):
+        late.append(True)
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert not late, f"it took more than {seconds} seconds"
 
 
 @contextmanager
@@ -118,7 +140,7 @@ def test_good_files_are_read(reader, good):
     assert outcome(reader.command, good) == (0, "")
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1200 if INPUTS else 120)
 @pytest.mark.parametrize("reader", READERS, ids=str)
 def test_a_file_of_a_stranger_is_read_or_refused(reader, good):
     shares = sum(each.share for each in READERS)
