@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from peftport.errors import BadInput
 from peftport.files import exists, is_file, opened, parse_json, read_json
@@ -103,7 +103,7 @@ def _require_entry(name: str, entry: Any) -> None:
         raise ValueError(f"tensor {name!r} has a shape or place that no tensor has")
 
 
-def _whole_numbers(value: Any) -> bool:
+def _whole_numbers(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(each) is int and each >= 0 for each in value)
 
 

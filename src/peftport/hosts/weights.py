@@ -52,7 +52,7 @@ class Weights(Mapping[str, Tensor]):
         data = torch.empty(end - begin, dtype=torch.uint8)
         with opened(file) as stream:
             stream.seek(start + begin)
-            stream.readinto(data.numpy().data)  # type: ignore[attr-defined]
+            stream.readinto(data.numpy().data)
         return data.view(_TYPES[entry["dtype"]]).view(entry["shape"])
 
     def __iter__(self) -> Iterator[str]:
