@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput, PeftportError
+from peftport.places import refuse_existing, writing
 
 LARGEST = 16 << 20
 """Bytes of a file that is parsed as a whole: as objects in memory, up to thirty times as many."""
@@ -27,20 +28,25 @@ _POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a kill at any moment leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            os.fchmod(file.fileno(), 0o644)  # mkstemp makes files that nobody else may read
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    """Write `data` to `path` so that a kill at any moment leaves the old file or the new one.
+
+    Raises:
+        BadInput, RunFailed: nothing can be written there; see `peftport.places.writing`.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                os.fchmod(file.fileno(), 0o644)  # mkstemp makes files that nobody else may read
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
@@ -62,28 +68,22 @@ def new_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `path` when the block ends without an error.
 
     Raises:
-        BadInput: `path` exists already; nothing is ever written over.
+        BadInput: `path` exists already (nothing is ever written over), or cannot be written.
+        RunFailed: the disk is full or fails.
     """
     refuse_existing(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    temporary.chmod(0o755)
-    try:
-        yield temporary
-        refuse_existing(path)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def refuse_existing(path: Path) -> None:
-    """Raise BadInput when there is something at `path` (an empty folder counts as nothing)."""
-    if path.is_dir() and not any(path.iterdir()):
-        return
-    if path.exists() or path.is_symlink():
-        raise BadInput(f"{path} exists already; give another --out or remove it first.")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        temporary.chmod(0o755)
+        try:
+            yield temporary
+            refuse_existing(path)
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
 
 
 def is_file(path: Path) -> bool:

@@ -26,7 +26,7 @@ from peftport.hosts.fingerprint import (
     weight_files,
     weights_mark,
 )
-from peftport.hosts.loading import quiet_transformers
+from peftport.hosts.quiet import quiet_transformers
 
 FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

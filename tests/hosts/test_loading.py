@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM
 from families import ONE_OF_EACH_KIND
 from peftport.errors import BadInput
 from peftport.hosts import attention, load_host
-from peftport.hosts.loading import load_model, quiet_transformers
+from peftport.hosts.loading import load_model
+from peftport.hosts.quiet import quiet_transformers
 from techniques.references import batch, our_answer
 
 

@@ -14,6 +14,7 @@ import typer
 from peftport.cli.output import AsJson, parse_numbers, say, show
 from peftport.errors import BadInput
 from peftport.files import is_file, is_folder
+from peftport.places import require_writable
 
 if TYPE_CHECKING:
     from peftport.reports import Analysis
@@ -231,9 +232,9 @@ def report(
         show({"report": str(page), **drawn, **summary(analysis)}, "", as_json)
     else:
         _print_tables(analysis)
-        print(f"Report: {page}")
+        show({}, f"Report: {page}", False)
         if written:
-            print(f"Figures: {', '.join(path.name for path in written)}")
+            show({}, f"Figures: {', '.join(path.name for path in written)}", False)
 
 
 @app.command()
@@ -245,6 +246,12 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="A new file; standard output if not given.")
     ] = None,
+    excel_safe: Annotated[
+        bool,
+        typer.Option(
+            "--excel-safe", help="In CSV, an apostrophe before texts that a spreadsheet computes."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the rows of a study, one a run."""
@@ -255,7 +262,7 @@ def export(
         form = "json"
     _check_place(out, form)
     rows = read_rows(folder)
-    data = rows_as(rows, form)
+    data = rows_as(rows, form, excel_safe)
     if out is not None:
         _write(out, data)
         show(
@@ -281,15 +288,13 @@ def _check_place(out: Path | None, form: str) -> None:
         raise BadInput(f"--out {out} {what}.")
     if not out.parent.is_dir():
         raise BadInput(f"--out {out}: there is no folder {out.parent}.")
+    require_writable(out)
 
 
 def _write(out: Path, data: bytes) -> None:
     from peftport.files import write_atomic
 
-    try:
-        write_atomic(out, data)
-    except OSError as error:
-        raise BadInput(f"--out {out} cannot be written: {error}.") from error
+    write_atomic(out, data)
 
 
 def _study_to_run(name: str, out: Path | None, settings: list[str]) -> tuple[Spec, Path]:
@@ -322,11 +327,8 @@ def _write_report(study: Path, out: Path) -> tuple[Path, Analysis]:
     from peftport.cli.results import read_exported, read_results
     from peftport.reports import analyse, write_report
 
+    require_writable(out / "index.html")
     analysis = analyse(read_exported(study) if is_file(study) else read_results(study))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"--out {out} cannot be made a folder: {error}.") from error
     return write_report(analysis, out), analysis
 
 

@@ -7,11 +7,13 @@ Such keys are left out before a model is made, so that a host runs as peftport r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput
 from peftport.files import by_library, read_json
+from peftport.hosts.quiet import quiet_transformers
 
 _RUNTIME = frozenset(
     {
@@ -58,8 +60,8 @@ def host_config(folder: Path) -> Any:
     kind = raw.get("model_type") if isinstance(raw, dict) else None
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         raise BadInput(f"{path}: model_type is {kind!r}, which transformers does not know.")
-    with by_library(f"{path} is no configuration of {kind} models"):
-        return CONFIG_MAPPING[kind].from_dict(_without_runtime(raw))
+    with quiet_transformers(), by_library(f"{path} is no configuration of {kind} models"):
+        return CONFIG_MAPPING[kind].from_dict(_without(raw, _of_runtime))
 
 
 def settings(folder: Path) -> dict[str, Any]:
@@ -68,27 +70,26 @@ def settings(folder: Path) -> dict[str, Any]:
     trained, or read by other heads; whatever is new counts.
     """
     config = host_config(folder)
-    usual = type(config)().to_dict()
-    found = _without_runtime(config.to_dict())
-    told = {
-        key: value
-        for key, value in found.items()
-        if not _of_no_effect(key) and (key not in usual or usual[key] != value)
-    }
+    with quiet_transformers():
+        usual = type(config)().to_dict()
+    found, usual = (_without(each, _of_no_effect) for each in (config.to_dict(), usual))
+    told = {key: value for key, value in found.items() if key not in usual or usual[key] != value}
     return {"model_type": config.model_type, **told}
+
+
+def _of_runtime(key: str) -> bool:
+    return key.startswith("_") or key in _RUNTIME
 
 
 def _of_no_effect(key: str) -> bool:
     # A frozen host drops nothing out: "dropout_rate", "attn_pdrop", "hidden_dropout_prob".
-    return key in _TRAINING or key in _READING or "drop" in key
+    return _of_runtime(key) or key in _TRAINING or key in _READING or "drop" in key
 
 
-def _without_runtime(config: Any) -> Any:
-    """The configuration, and those within it, without keys that say how it was run."""
+def _without(config: Any, left_out: Callable[[str], bool]) -> Any:
+    """The configuration, and those within it, without some keys."""
     if not isinstance(config, dict):
         return config
     return {
-        key: _without_runtime(value)
-        for key, value in config.items()
-        if not (str(key).startswith("_") or key in _RUNTIME)
+        key: _without(value, left_out) for key, value in config.items() if not left_out(str(key))
     }

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +14,9 @@ from peftport.errors import BadInput
 from peftport.files import by_library, exists
 from peftport.hosts.configuration import host_config
 from peftport.hosts.fingerprint import read_header, weight_files
+from peftport.hosts.quiet import quiet_transformers
 
 _ADAPTER = "adapter_config.json"
-_MAPPINGS = {
-    "AutoModel": "MODEL_MAPPING",
-    "AutoModelForCausalLM": "MODEL_FOR_CAUSAL_LM_MAPPING",
-    "AutoModelForMaskedLM": "MODEL_FOR_MASKED_LM_MAPPING",
-    "AutoModelForSeq2SeqLM": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING",
-}
 _log = logging.getLogger(__name__)
 
 
@@ -34,7 +27,7 @@ def load_model(auto: str, folder: Path, name: str, **options: Any) -> Any:
     find more: a module to attach, other weights, settings of generation.
 
     Args:
-        auto: transformers' class that finds the model's class, one of `_MAPPINGS`.
+        auto: name of transformers' class that finds the model's class.
         name: of the host, for messages.
         options: of the model's class.
 
@@ -44,7 +37,8 @@ def load_model(auto: str, folder: Path, name: str, **options: Any) -> Any:
     _notice_adapter(folder, name)
     config, state = host_config(folder), _state(folder)
     with quiet_transformers(), by_library(f"host {name} cannot be loaded from {folder}"):
-        model, info = _model_class(auto, config).from_pretrained(
+        model_class, config = _model_class(auto, config)
+        model, info = model_class.from_pretrained(
             None,
             config=config,
             state_dict=state,
@@ -62,18 +56,21 @@ def load_model(auto: str, folder: Path, name: str, **options: Any) -> Any:
     return model.eval()
 
 
-def _model_class(auto: str, config: Any) -> Any:
-    """The model's class, which the automatic class itself gives for a folder or a name alone."""
+def _model_class(auto: str, config: Any) -> tuple[Any, Any]:
+    """The model's class and its configuration, which an automatic class gives for a folder or a
+    name alone; ValueError where there is none."""
     import transformers
 
     try:
-        found = getattr(transformers, _MAPPINGS[auto])[type(config)]
+        found = getattr(transformers, auto)._model_mapping[type(config)]
     except KeyError:
         raise ValueError(f"transformers has no {auto} of {config.model_type} models") from None
-    if not isinstance(found, tuple):
-        return found
-    named = [each for each in found if each.__name__ in (config.architectures or ())]
-    return (*named, *found)[0]
+    if isinstance(found, tuple):
+        named = [each for each in found if each.__name__ in (config.architectures or ())]
+        found = (*named, *found)[0]
+    text = config.sub_configs.get("text_config")
+    whole = text is None or found.config_class is not text
+    return found, config if whole else config.get_text_config()
 
 
 def _state(folder: Path) -> dict[str, Tensor]:
@@ -94,20 +91,3 @@ def _notice_adapter(folder: Path, name: str) -> None:
             "host is its weights alone",
             *(name, folder / _ADAPTER),
         )
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Silence transformers' load reports: what matters in them is checked and raised here."""
-    from transformers.utils import logging as their_logging
-
-    before = their_logging.get_verbosity()
-    bars = their_logging.is_progress_bar_enabled()
-    their_logging.set_verbosity(logging.ERROR)
-    their_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        their_logging.set_verbosity(before)
-        if bars:
-            their_logging.enable_progress_bar()

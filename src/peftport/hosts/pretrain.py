@@ -17,12 +17,12 @@ import numpy as np
 import torch
 
 from peftport.errors import BadInput
-from peftport.files import new_folder, refuse_existing, write_json
+from peftport.files import new_folder, write_json
 from peftport.hosts.fingerprint import fingerprint, read_header, weight_files
 from peftport.hosts.genealogy import RECORD
 from peftport.hosts.geometry import Geometry, geometry_of
 from peftport.hosts.host import load_tokenizer
-from peftport.hosts.loading import load_model, quiet_transformers
+from peftport.hosts.loading import load_model
 from peftport.hosts.objectives import (
     MaskedTokens,
     NextToken,
@@ -31,10 +31,12 @@ from peftport.hosts.objectives import (
     Taught,
     TeacherStates,
 )
+from peftport.hosts.quiet import quiet_transformers
 from peftport.hosts.scratch import Sizes, family_entry, new_model, new_tokenizer
 from peftport.hosts.source import find_host, geometry_in
 from peftport.hosts.texts import read_texts, token_rows
 from peftport.hosts.trainer import train
+from peftport.places import require_new
 
 FROM_SCRATCH, CONTINUED = 1e-3, 1e-4
 """Learning rates that are taken when none is given."""
@@ -125,7 +127,7 @@ def pretrain(
             its own, a teacher that cannot teach, no text or less than a batch, or `out` exists.
         RunFailed: the loss was not finite.
     """
-    refuse_existing(out)
+    require_new(out)
     if (family is None) == (origin is None):
         raise BadInput("give either a family, for a new host, or a host to continue from.")
     if origin is not None and (sizes is not None or cased):

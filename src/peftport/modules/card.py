@@ -12,6 +12,7 @@ from peftport.files import exists, locked, read_text, write_atomic
 from peftport.hosts.source import for_others
 from peftport.metrics import METRICS
 from peftport.modules.module import HostName, Module, Record
+from peftport.plain import inline, printable
 
 CARD = "README.md"
 _MEASURED = "## Measured"
@@ -141,24 +142,27 @@ def _origin(record: Record) -> Iterable[str]:
     options = {key: value for key, value in record.config.items() if value is not None}
     yield f"configuration: {_code(json.dumps(options))}"
     if record.versions:
-        yield "written with " + ", ".join(f"{n} {v}" for n, v in record.versions.items())
+        yield inline("written with " + ", ".join(f"{n} {v}" for n, v in record.versions.items()))
 
 
 def _port(port: Mapping[str, Any], account: Mapping[str, Any] | None) -> Iterable[str]:
     """Method, counts, the tensors that were not simply carried over, and what came after."""
     options = {key: value for key, value in port.get("options", {}).items() if value is not None}
+    seed = inline(str(port.get("seed", 0)))
     yield (
         f"From {_host(HostName(**port['from']))}, trained for "
-        f"{_code(port.get('task', 'unknown'))}, by `{port['method']}`, seed {port.get('seed', 0)}"
+        f"{_code(port.get('task', 'unknown'))}, by {_code(str(port['method']))}, seed {seed}"
         + (f", options {_code(json.dumps(options))}." if options else ".")
     )
     texts = port.get("texts")
     if texts:
-        yield f"It looked at {texts['count']} texts of {_code(texts['source'])}, without labels."
-    counted = [f"{n} {action}" for action, n in port.get("counts", {}).items() if n]
+        count = inline(str(texts["count"]))
+        yield f"It looked at {count} texts of {_code(str(texts['source']))}, without labels."
+    counted = [inline(f"{n} {action}") for action, n in port.get("counts", {}).items() if n]
     yield f"Tensors: {', '.join(counted) or 'none'}; each one is in `account.json`."
     lost = [
-        f"{_code(str(entry['source'] or entry['target']))} {entry['action']}: {entry['why']}"
+        f"{_code(str(entry['source'] or entry['target']))} "
+        + inline(f"{entry['action']}: {entry['why']}")
         for entry in (account or {}).get("tensors", ())
         if entry["action"] in ("dropped", "initialised")
     ]
@@ -171,11 +175,11 @@ def _port(port: Mapping[str, Any], account: Mapping[str, Any] | None) -> Iterabl
 
 
 def _told(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in settings.items())
+    return inline(", ".join(f"{key} {value}" for key, value in settings.items()))
 
 
 def _host(host: HostName) -> str:
-    mark = f"weights `{host.fingerprint[:16]}`" if host.fingerprint else "weights not recorded"
+    mark = f"weights {_code(host.fingerprint[:16])}" if host.fingerprint else "weights not recorded"
     return f"{_code(host.name)} ({mark})"
 
 
@@ -191,7 +195,7 @@ def _row(figures: Mapping[str, Any], columns: Sequence[str]) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value).replace("|", "\\|")
+    return f"{value:.3f}" if isinstance(value, float) else inline(str(value))
 
 
 def _list(lines: Iterable[str]) -> str:
@@ -199,5 +203,5 @@ def _list(lines: Iterable[str]) -> str:
 
 
 def _code(text: str) -> str:
-    """Names come from other people's files; in a code span they cannot be markup."""
-    return f"`{text.replace('`', chr(39))}`"
+    """Names come from other people's files; in a code span of one line they cannot be markup."""
+    return f"`{printable(' '.join(text.split())).replace('`', chr(39))}`"

@@ -15,6 +15,7 @@ from typing import Any
 
 from peftport.errors import BadInput
 from peftport.files import exists, opened, parse_json, require_regular
+from peftport.places import writing
 
 NAME = "driver.lock"
 
@@ -27,16 +28,20 @@ def driver_lock(folder: Path) -> Iterator[None]:
     behind locks nothing.
 
     Raises:
-        BadInput: another process drives the study; its number and machine are named.
+        BadInput: another process drives the study, which is named with its machine; or the folder
+            cannot be written.
+        RunFailed: the disk is full.
     """
     require_regular(folder / NAME)
-    handle = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    with writing(folder / NAME):
+        handle = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if not _locked(handle):
             raise BadInput(_refusal(folder, driver_of(folder)))
         mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(mine).encode(), 0)
+        with writing(folder / NAME):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, json.dumps(mine).encode(), 0)
         yield
     finally:
         os.close(handle)

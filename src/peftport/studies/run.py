@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput
+from peftport.places import require_writable, writing
 from peftport.studies.driver import Driver
 from peftport.studies.identity import Identity
 from peftport.studies.lanes import settled
@@ -22,7 +23,7 @@ from peftport.studies.progress import Progress, Silent
 from peftport.studies.resolve import Facts, as_begun, resolve
 from peftport.studies.schedule import Schedule
 from peftport.studies.spec import Spec, parse_spec
-from peftport.studies.store import Store, create, is_study, open_store, read_store
+from peftport.studies.store import NAME, Store, create, is_study, open_store, read_store
 from peftport.studies.work import Executor
 
 
@@ -67,6 +68,7 @@ def run_study(
             another study, or another process is running this one.
         RunFailed: the store cannot be written.
     """
+    require_writable(folder / NAME)
     executor.warm()
     try:
         facts = _as_begun(resolve(spec, fetch=True), folder)
@@ -117,10 +119,8 @@ def _interrupts() -> Iterator[threading.Event]:
 
 
 def _make_folder(folder: Path) -> None:
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"{folder} cannot be made a folder: {error}.") from error
     # A driver that was killed while it began leaves its lock and hidden files, and no study.
     others = [p.name for p in folder.iterdir() if p.name != LOCK and not p.name.startswith(".")]
     if others and not is_study(folder):

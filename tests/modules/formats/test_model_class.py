@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from modules.formats.modules import made
 from peftport.hosts import load_host
 from peftport.hosts.lab import folder as lab_folder
-from peftport.hosts.loading import quiet_transformers
+from peftport.hosts.quiet import quiet_transformers
 from peftport.hosts.source import geometry_by_name
 from peftport.modules import HostName, formats, load_module
 from peftport.porting import port

@@ -23,6 +23,7 @@ from peftport.modules.module import (
     is_foreign,
     load_tensors,
 )
+from peftport.plain import printable
 from peftport.registry import Registry
 from peftport.techniques.head import BIAS
 
@@ -125,7 +126,8 @@ def _bias_told(module: Module) -> str:
         map(str, module.record.task.get("label_words") or module.record.task["labels"])
     )
     numbers = ", ".join(f"{value:.4f}" for value in module.tensors[BIAS].tolist())
-    return f"then add {numbers} to the scores of the label words {words}"
+    told = f"then add {numbers} to the scores of the label words {words}"
+    return printable(" ".join(told.split()))  # a comment in code: one line, whatever the words are
 
 
 def _foreign_format(config: Any, path: Path) -> str:
