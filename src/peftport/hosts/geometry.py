@@ -119,7 +119,7 @@ def geometry_of(config: Mapping[str, Any], host: str) -> Geometry:
         }
     except ValueError as error:
         raise BadInput(
-            f"host {host}: its configuration has a size that is none: {error}."
+            f"host {host}: its configuration has a size that is no number: {error}."
         ) from error
     return _build(family, sizes, counts, _is_gated(family, config))
 
