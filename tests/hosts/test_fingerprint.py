@@ -304,5 +304,5 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
     with pytest.raises(BadInput, match="does not exist"):
         read_header(tmp_path / FILE)
     (tmp_path / FILE).mkdir()
-    with pytest.raises(BadInput, match="is not a whole safetensors file"):
+    with pytest.raises(BadInput, match="is a folder, expected a file"):
         read_header(tmp_path / FILE)

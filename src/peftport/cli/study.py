@@ -13,6 +13,7 @@ import typer
 
 from peftport.cli.output import AsJson, parse_numbers, say, show
 from peftport.errors import BadInput
+from peftport.files import is_file, is_folder
 from peftport.places import require_writable
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def tune(
     from peftport.studies.load import load_spec
     from peftport.studies.progress import Lines
     from peftport.studies.run import run_study
-    from peftport.studies.store import read_store
+    from peftport.studies.store import read_study
 
     loaded = load_spec(spec, settings or ())
     made = tuning.candidates(loaded, parse_numbers(rates, "--rates", float), seeds)
@@ -106,7 +107,7 @@ def tune(
         if outcome.interrupted:
             say("Interrupted; the same command goes on.")
             raise typer.Exit(130)
-        with read_store(folder / f"{rate:g}") as store:
+        with read_study(folder / f"{rate:g}") as store:
             rows[rate] = list(store.rows())
     found = tuning.tried(rows)
     show(tuning.record(found, made), tuning.text(found, made), as_json)
@@ -221,7 +222,7 @@ def report(
     """Write a study's report: a page that needs no network, tables in Markdown and LaTeX."""
     from peftport.reports import summary, write_png
 
-    if out is None and folder.is_file():
+    if out is None and is_file(folder):
         raise BadInput(f"{folder} is a file: say with --out where its report is to be written.")
     place = out or folder
     page, analysis = _write_report(folder, place)
@@ -300,15 +301,15 @@ def _study_to_run(name: str, out: Path | None, settings: list[str]) -> tuple[Spe
     """The specification and the folder that the arguments of `run` stand for."""
     from peftport.studies.load import load_spec
     from peftport.studies.spec import parse_spec
-    from peftport.studies.store import read_store
+    from peftport.studies.store import read_study
 
-    if not Path(name).is_dir():
+    if not is_folder(Path(name)):
         loaded = load_spec(name, settings)
         return loaded, out or Path("runs") / loaded.name
     for option, given in (("--out", out), ("--set", settings)):
         if given:
             raise BadInput(f"{option} belongs to a new study; {name} goes on as it was begun.")
-    with read_store(Path(name)) as store:
+    with read_study(Path(name)) as store:
         return parse_spec(store.spec, name), Path(name)
 
 
@@ -327,7 +328,7 @@ def _write_report(study: Path, out: Path) -> tuple[Path, Analysis]:
     from peftport.reports import analyse, write_report
 
     require_writable(out / "index.html")
-    analysis = analyse(read_exported(study) if study.is_file() else read_results(study))
+    analysis = analyse(read_exported(study) if is_file(study) else read_results(study))
     return write_report(analysis, out), analysis
 
 

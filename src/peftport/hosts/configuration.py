@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput
-from peftport.files import read_json
+from peftport.files import by_library, read_json
 from peftport.hosts.quiet import quiet_transformers
 
 _RUNTIME = frozenset(
@@ -60,13 +60,8 @@ def host_config(folder: Path) -> Any:
     kind = raw.get("model_type") if isinstance(raw, dict) else None
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         raise BadInput(f"{path}: model_type is {kind!r}, which transformers does not know.")
-    try:
-        with quiet_transformers():
-            return CONFIG_MAPPING[kind].from_dict(_without(raw, _of_runtime))
-    except Exception as error:
-        # Each class has checks of its own; whatever they raise is of the values in the file.
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise BadInput(f"{path} is no configuration of {kind} models: {reason}") from error
+    with quiet_transformers(), by_library(f"{path} is no configuration of {kind} models"):
+        return CONFIG_MAPPING[kind].from_dict(_without(raw, _of_runtime))
 
 
 def settings(folder: Path) -> dict[str, Any]:

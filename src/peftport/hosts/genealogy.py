@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from peftport.errors import BadInput
-from peftport.files import read_json
+from peftport.files import is_file, read_json
 from peftport.hosts.fingerprint import of_weights, weights_mark
 
 RECORD = "peftport_host.json"
@@ -111,7 +111,7 @@ def recorded(*folders: Path) -> Genealogy:
 def record_of(folder: Path) -> dict[str, Any]:
     """What a host's folder records of its pretraining; empty where that is nothing."""
     path = folder / RECORD
-    found = read_json(path) if path.is_file() else None
+    found = read_json(path) if is_file(path) else None
     return found if isinstance(found, dict) else {}
 
 

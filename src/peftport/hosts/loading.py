@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from peftport.errors import BadInput
+from peftport.files import by_library, exists
 from peftport.hosts.configuration import host_config
 from peftport.hosts.fingerprint import read_header, weight_files
 from peftport.hosts.quiet import quiet_transformers
@@ -35,19 +36,16 @@ def load_model(auto: str, folder: Path, name: str, **options: Any) -> Any:
     """
     _notice_adapter(folder, name)
     config, state = host_config(folder), _state(folder)
-    with quiet_transformers():
-        try:
-            model_class, config = _model_class(auto, config)
-            model, info = model_class.from_pretrained(
-                None,
-                config=config,
-                state_dict=state,
-                dtype=torch.float32,
-                output_loading_info=True,
-                **options,
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise BadInput(f"host {name} cannot be loaded from {folder}: {error}") from error
+    with quiet_transformers(), by_library(f"host {name} cannot be loaded from {folder}"):
+        model_class, config = _model_class(auto, config)
+        model, info = model_class.from_pretrained(
+            None,
+            config=config,
+            state_dict=state,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **options,
+        )
     # transformers fills missing weights with random numbers and goes on; a host must be whole.
     missing = sorted(info["missing_keys"])
     if missing:
@@ -80,13 +78,14 @@ def _state(folder: Path) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for file in weight_files(folder):
         read_header(file)  # which says what is wrong with a file that is not whole
-        found |= load_file(file)
+        with by_library(f"{file} is not a whole safetensors file"):
+            found |= load_file(file)
     return found
 
 
 def _notice_adapter(folder: Path, name: str) -> None:
     """Say that a module which lies beside a host's weights is no part of the host."""
-    if (folder / _ADAPTER).is_file():
+    if exists(folder / _ADAPTER):
         _log.warning(
             "notice: host %s: %s is a module beside the host's weights; it is not attached, the "
             "host is its weights alone",

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from peftport.errors import BadInput
-from peftport.files import locked, write_atomic
+from peftport.files import exists, locked, read_text, write_atomic
 from peftport.hosts.source import for_others
 from peftport.metrics import METRICS
 from peftport.modules.module import HostName, Module, Record
@@ -68,10 +67,7 @@ def add_figures(folder: Path, figures: Mapping[str, Any]) -> None:
     """
     path = folder / CARD
     with locked(folder):
-        try:
-            text = path.read_bytes().decode() if path.is_file() else ""
-        except UnicodeDecodeError as error:
-            raise BadInput(f"{path} is not UTF-8 text: {error}.") from error
+        text = read_text(path) if exists(path) else ""
         write_atomic(path, _with_row(text, figures).encode())
 
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file, save_file
 
 from peftport.errors import BadInput
-from peftport.files import new_folder, read_json, write_json
+from peftport.files import by_library, is_file, is_folder, new_folder, read_json, write_json
 from peftport.hosts.fingerprint import read_header
 from peftport.hosts.geometry import Geometry, geometry_from_record
 from peftport.hosts.source import lasting
@@ -183,7 +183,7 @@ def load_module(
 
 def is_foreign(folder: Path) -> bool:
     """Whether a folder is in the format of another library."""
-    return not (folder / RECORD).is_file() and (folder / FOREIGN_CONFIG).is_file()
+    return not is_file(folder / RECORD) and is_file(folder / FOREIGN_CONFIG)
 
 
 def require_whole(module: Module, path: Path, described_by: str) -> None:
@@ -215,9 +215,9 @@ def read_record(folder: Path, from_host: str | None = None) -> Record:
     Args:
         from_host: takes the place of the name of the host.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise BadInput(f"module {folder} is not a folder.")
-    if not (folder / RECORD).is_file():
+    if not is_file(folder / RECORD):
         raise BadInput(f"{folder} has no {RECORD}: it is not a module's folder.")
     record = parse_record(read_json(folder / RECORD), folder / RECORD)
     if from_host is None:
@@ -264,7 +264,8 @@ def load_tensors(path: Path, data: bool = True) -> Parameters:
     if not data:
         return {n: torch.empty(entry["shape"], device="meta") for n, entry in header.items()}
     # Copied, because the tensors of `load_file` are views of the file as long as they live.
-    return {n: t.to(torch.float32, copy=True) for n, t in load_file(path).items()}
+    with by_library(f"{path} is not a whole safetensors file", "Copy it again."):
+        return {n: t.to(torch.float32, copy=True) for n, t in load_file(path).items()}
 
 
 def require_filled(path: Path, shapes: Shapes) -> None:

@@ -127,7 +127,7 @@ def _work(pipe: Connection, packed: tuple[Any, ...], place: str, threads: int) -
     torch.set_num_threads(threads)
     record, tensors, *rest = packed
     job = Job(Module(Record.model_validate_json(record), load(tensors)), *rest)
-    METHODS.add(job.method, place)
+    METHODS.add(job.method, place)  # one that this process alone was told of
     try:
         pipe.send(_measured(job))
     except PeftportError as error:

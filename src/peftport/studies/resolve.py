@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftport.errors import BadInput
+from peftport.files import exists
 from peftport.hosts.fingerprint import of_weights, same_host
 from peftport.hosts.genealogy import recorded, settled
 from peftport.hosts.source import find_host
@@ -255,7 +256,7 @@ def _texts(
 def _on_hub(location: str) -> bool:
     path = Path(location)
     looks_local = path.is_absolute() or location.startswith(".") or len(path.parts) > 2
-    return not (location.startswith("lab:") or path.exists() or looks_local or path.suffix)
+    return not (location.startswith("lab:") or exists(path) or looks_local or path.suffix)
 
 
 def _check_combinations(spec: Spec, facts: Facts) -> None:

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput, RunFailed
-from peftport.files import write_atomic
+from peftport.files import by_library, is_file, write_atomic
+from peftport.studies.contents import require_contents
 from peftport.studies.migration import migrate
 from peftport.studies.rows import (
     DONOR_FIELDS,
@@ -259,7 +260,7 @@ def open_store(folder: Path) -> Store:
     store = Store(folder, db)
     if begun_with < VERSION:
         with store._transaction():
-            _migrate(db)
+            _migrate(db, path)
     return store
 
 
@@ -276,13 +277,26 @@ def read_store(folder: Path) -> Store:
     copy = sqlite3.connect(":memory:", isolation_level=None)
     with closing(db):
         db.backup(copy)
-    _migrate(copy)
+    _migrate(copy, path)
     return Store(folder, copy)
 
 
-def _migrate(db: sqlite3.Connection) -> None:
-    migrate(db)
-    _seal(db)
+def read_study(folder: Path) -> Store:
+    """As `read_store`, for those who take what is in it at its word: BadInput also where it holds
+    what no study wrote (`peftport.studies.contents`)."""
+    store = read_store(folder)
+    try:
+        require_contents(store._db, folder / NAME)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    with by_library(f"{path} cannot be brought to the tables of today"):
+        migrate(db)
+        _seal(db)
 
 
 def _seal(db: sqlite3.Connection) -> None:
@@ -292,7 +306,7 @@ def _seal(db: sqlite3.Connection) -> None:
 
 def is_study(folder: Path) -> bool:
     """Whether there is a store in `folder`."""
-    return (folder / NAME).is_file()
+    return is_file(folder / NAME)
 
 
 def existing(folder: Path) -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 from peftport.errors import BadInput
+from peftport.files import is_folder
 from peftport.hosts.geometry import Geometry, geometry_from_record
 from peftport.hosts.source import find_host, geometry_by_name
 from peftport.modules.formats.weights import read_weights
@@ -102,7 +103,7 @@ class Folder:
             )
         self._require_followed(name)
         revision = self.config.get("revision")
-        if revision is None or Path(name).is_dir():
+        if revision is None or is_folder(Path(name)):
             return name
         if not isinstance(revision, str) or not revision.isprintable() or ".." in revision:
             self.refuse("revision", f"{revision!r} is no revision of a host; {_HINT}")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from peftport.errors import BadInput
-from peftport.files import refuse_pointer
+from peftport.files import exists, require_regular
 from peftport.modules.module import load_tensors, require_filled
 from peftport.techniques.base import Parameters
 
@@ -34,10 +34,10 @@ def read_weights(
     Raises:
         BadInput: there is no file, it may not or cannot be read, or a tensor is none of floats.
     """
-    if (folder / safe).is_file():
+    if exists(folder / safe):
         return folder / safe, load_tensors(folder / safe, data)
     path = folder / pickled
-    if not path.is_file():
+    if not exists(path):
         raise BadInput(f"{folder} has neither {safe} nor {pickled}: the module's tensors are gone.")
     if not pickles:
         raise BadInput(
@@ -54,7 +54,7 @@ def read_weights(
 
 def unpickled(path: Path) -> Mapping[Any, Any]:
     """What a pickle holds, by torch's weights-only loader; BadInput when it cannot be read."""
-    refuse_pointer(path)
+    require_regular(path)
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
