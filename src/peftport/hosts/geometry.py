@@ -117,11 +117,11 @@ def geometry_of(config: Mapping[str, Any], host: str) -> Geometry:
             s["name"]: _size(_evaluate(s["layers"], config, host), s["layers"], LAYERS)
             for s in family["stacks"]
         }
+        return _build(family, sizes, counts, _is_gated(family, config))
     except ValueError as error:
         raise BadInput(
             f"host {host}: its configuration has a size that is no number: {error}."
         ) from error
-    return _build(family, sizes, counts, _is_gated(family, config))
 
 
 def geometry_from_record(record: Mapping[str, Any]) -> Geometry:
