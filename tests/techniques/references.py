@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
 
-from families import KINDS
+from families import ALL_KINDS as KINDS
 
 TEXTS = (
     "the film was good .",
