@@ -47,7 +47,7 @@ MORE: dict[str, tuple[str, str, dict[str, Any]]] = {
     "mistral": ("decoder", "llama", {**_HEADS, **_SLIDING}),
     "ministral": ("decoder", "llama", {**_HEADS, **_TWO_KINDS}),
     "ministral3": ("decoder", "llama", _HEADS),
-    "phi3": ("decoder", "llama", _GROUPED),
+    "phi3": ("decoder", "llama", {**_GROUPED, "intermediate_size": 32}),
     "olmo2": ("decoder", "qwen2", _GROUPED),
     "granite": (
         "decoder",
@@ -83,7 +83,7 @@ MORE: dict[str, tuple[str, str, dict[str, Any]]] = {
             "max_position_embeddings": LENGTH,
         },
     ),
-    "electra": ("encoder", "bert", {**_PLAIN, "embedding_size": 16}),
+    "electra": ("encoder", "bert", {**_PLAIN, "embedding_size": 40}),
     "deberta": (
         "encoder",
         "bert",

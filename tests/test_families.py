@@ -33,7 +33,7 @@ TECHNIQUES = ("houlsby", "pfeiffer", "compacter", "rslora", "prefix")
 LEFT_OUT = {
     **dict.fromkeys(("houlsby", "compacter"), ("qwen3_moe", "gpt_oss", "llama4_text")),
     "prefix": (
-        *("falcon", "bloom", "deberta", "deberta-v2", "modernbert", "bart", "mbart"),
+        *("falcon", "bloom", "deberta", "deberta-v2", "modernbert", "albert", "bart", "mbart"),
         "llama4_text",
     ),
 }
@@ -116,7 +116,7 @@ _CLASSES = {
     "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
     "FEATURE_EXTRACTION": "AutoModel",
 }
-_NO_PREFIX_IN_PEFT = ("distilbert", "albert")
+_NO_PREFIX_IN_PEFT = ("distilbert",)
 IN_PEFT = [
     (family, case)
     for family, case in CELLS
@@ -130,7 +130,7 @@ def test_stock_peft_loads_what_is_written(cell, tiny_host, tmp_path):
 
     family, case = cell
     host = host_in(tiny_host(family))
-    options: dict[str, Any] = {"alpha": 3} if case == "rslora" else {}
+    options: dict[str, Any] = {"alpha": 1} if case == "rslora" else {}
     if case == "prefix" and host.geometry.kind == "encoder-decoder":
         options["attentions"] = ("decoder.self",)
     module = made(host, case, classes=0, **options)
@@ -141,7 +141,7 @@ def test_stock_peft_loads_what_is_written(cell, tiny_host, tmp_path):
     inputs = batch(host.tokenizer)
     theirs = reference_answer(model, family, inputs)
     bare = answer_of(silenced(module), host, inputs)
-    assert (bare - theirs).abs().max() > 0.03
+    assert (bare - theirs).abs().max() > 0.02
     torch.testing.assert_close(answer_of(module, host, inputs), theirs, atol=1e-5, rtol=0)
     assert load_module(tmp_path / "module").tensors.keys() == module.tensors.keys()
 
@@ -169,8 +169,8 @@ def test_a_twin_of_known_map_answers_as_the_originating_host_does(
 
     wanted = answers(host, module)
     bare = answers(host, None) if host.geometry.kind != "encoder" else wanted * 0
-    means = Means(side(host.name), side(other.name), calibration())
-    options = {"prefix_steps": 20, "places": 1024}
+    means = Means(side(host.name), side(other.name), calibration()[40:])
+    options = {"prefix_steps": 20, "places": 1500}
     ported = port(
         module, other.geometry, name_of(other), "procrustes", options=options, means=means
     )

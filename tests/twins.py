@@ -60,7 +60,8 @@ def permuted(model: Any, geometry: Geometry) -> Any:
         done.add(id(module))
     for name, tensor in model.named_parameters():
         if id(model.get_submodule(name.rpartition(".")[0])) not in done:
-            stack = "decoder" if ".decoder." in f".{name}" else next(iter(heads))
+            inner = "decoder" in heads and ".decoder." in f".{name}"
+            stack = "decoder" if inner else next(iter(heads))
             _permute(name, tensor, hidden, *heads[stack], geometry)
     return model
 
@@ -165,6 +166,8 @@ def _within(model: Any, geometry: Geometry) -> Any:
 def _head_order(geometry: Geometry, draw: torch.Generator) -> tuple[Tensor, Tensor]:
     """Orders of the queries' and of the keys' rows: groups of heads change places whole."""
     order = torch.randperm(geometry.kv_heads, generator=draw)
+    if geometry.positions == "none":  # each head has a slope of its own (ALiBi)
+        order = order.sort().values
     group = geometry.heads // geometry.kv_heads
     queries = (order[:, None] * group + torch.arange(group)).flatten()
     size = torch.arange(geometry.head_dim)
