@@ -77,10 +77,7 @@ def _known(family: dict[str, Any], text: Any, model: nn.Module, host: str) -> Ge
         name, path = stack["name"], stack["path"]
         found = _where(path, modules)
         if found is None:
-            raise BadInput(
-                f"host {host}: family {family['family']} expects a module at "
-                f"{path.format(layer=0)!r}, and the host has none."
-            )
+            raise _lacks(family, path.format(layer=0), host)
         counts[name] = len(modules[found.partition(".{layer}")[0]])  # type: ignore[arg-type]
         if found != path:
             roots[name] = found
@@ -88,15 +85,22 @@ def _known(family: dict[str, Any], text: Any, model: nn.Module, host: str) -> Ge
     root = roots.get(first["name"], first["path"]).format(layer=0)
     gates = [e for e in first["linears"] if e.get("when") == "gated"]
     gated = bool(gates) and all(f"{root}.{entry['path']}" in modules for entry in gates)
-    shapes = {
-        entry["name"]: _shape(modules[f"{root}.{entry['path']}"])
-        for entry in entries_of(first, gated)
-        if f"{root}.{entry['path']}" in modules
-    }
+    shapes = {}
+    for entry in entries_of(first, gated):
+        path = f"{root}.{entry['path']}"
+        if path not in modules:
+            raise _lacks(family, path, host)
+        shapes[entry["name"]] = _shape(modules[path])
     sizes = _sizes(shapes, text, model, host)
     made = laid_out(family, sizes, counts, gated, roots)
     require_points(model, made, host)
     return made
+
+
+def _lacks(family: Mapping[str, Any], path: str, host: str) -> BadInput:
+    return BadInput(
+        f"host {host}: family {family['family']} expects a module at {path!r}, and there is none."
+    )
 
 
 def _where(path: str, modules: Mapping[str, nn.Module]) -> str | None:
@@ -191,10 +195,11 @@ def _kind(config: Any, host: str) -> str:
     said = " ".join(config.architectures or [])
     model_type = config.model_type
     seq2seq = model_type in known.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
-    if config.is_encoder_decoder and seq2seq:
+    if seq2seq and config.is_encoder_decoder:
         return "encoder-decoder"
     masked = model_type in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     causal = model_type in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    causal = causal and not config.is_encoder_decoder
     if causal and ("CausalLM" in said or "LMHead" in said or not masked):
         return "decoder"
     if masked or (said.endswith("Model") and model_type in known.MODEL_MAPPING_NAMES):
