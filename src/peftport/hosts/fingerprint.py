@@ -18,6 +18,7 @@ from typing import Any
 
 from peftport.errors import BadInput
 from peftport.files import read_json
+from peftport.hosts.gguf import mark_of
 
 _CHUNK = 1 << 24
 _WHOLE = 4 << 30
@@ -94,7 +95,10 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 over name, type, shape and bytes of every weight, as 64 hexadecimal digits."""
+    """SHA-256 over name, type, shape and bytes of every weight, as 64 hexadecimal digits; of a GGUF
+    file, that of its bytes."""
+    if (mark := mark_of(folder)) is not None:
+        return mark
     files = weight_files(folder)
     key = tuple((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files)
     # A file of this very moment can be written again without another time or size: not yet kept.

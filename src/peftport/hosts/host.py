@@ -18,6 +18,7 @@ from peftport.hosts.fingerprint import fingerprint, weight_files
 from peftport.hosts.fused import fuse
 from peftport.hosts.geometry import Geometry
 from peftport.hosts.precision import Precision, lower_products
+from peftport.hosts.quantised import require_readable
 from peftport.hosts.quiet import quiet_transformers
 from peftport.hosts.skeleton import auto_class, options_of, require_points
 from peftport.hosts.source import config_in, find_host, geometry_in
@@ -214,6 +215,7 @@ def load_host(name: str, device: str | torch.device = "cpu", precision: Precisio
     """
     folder = find_host(name).files()
     geometry = geometry_in(folder, name)
+    require_readable(folder, name)
     weight_files(folder)  # refuses hosts without safetensors before anything large is read
     mark = fingerprint(folder)
     model = _load_model(folder, geometry, name).to(device)

@@ -30,6 +30,7 @@ from peftport.hosts.objectives import (
     Taught,
     TeacherStates,
 )
+from peftport.hosts.quantised import require_readable
 from peftport.hosts.quiet import quiet_transformers
 from peftport.hosts.scratch import Sizes, family_entry, new_model, new_tokenizer
 from peftport.hosts.source import find_host, geometry_in
@@ -221,6 +222,7 @@ def continued(origin: str, seed: int) -> Start:
     """
     folder = find_host(origin).files()
     geometry = geometry_in(folder, origin)
+    require_readable(folder, origin)
     names = {name for file in weight_files(folder) for name in read_header(file)[0]}
     tokenizer = load_tokenizer(folder, origin)
     parent = {"name": origin, "fingerprint": fingerprint(folder)}

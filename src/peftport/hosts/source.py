@@ -9,13 +9,15 @@ from typing import Any
 from peftport.errors import BadInput
 from peftport.files import read_json
 from peftport.hosts.geometry import Geometry, geometry_of
+from peftport.hosts.gguf import gguf_at, unpacked
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 
 @dataclass(frozen=True)
 class HostSource:
-    """A host found by name: `origin` is "lab", "folder" or "hub"."""
+    """A host found by name: `origin` is "lab", "folder", "gguf" (then `folder` is the file) or
+    "hub"."""
 
     name: str
     origin: str
@@ -28,10 +30,10 @@ class HostSource:
             weights: False fetches configuration and tokenizer alone.
 
         Raises:
-            BadInput: the hub knows no such host or cannot be reached.
+            BadInput: the hub knows no such host or cannot be reached; a GGUF file cannot be read.
         """
         if self.folder is not None:
-            return self.folder
+            return unpacked(self.folder) if self.origin == "gguf" else self.folder
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import (
             HfHubHTTPError,
@@ -51,7 +53,8 @@ class HostSource:
 
 
 def find_host(name: str) -> HostSource:
-    """Find a host by `lab:NAME`, a folder, or a hub name (`google/t5-v1_1-base`, `name@revision`).
+    """Find a host by `lab:NAME`, a folder, a GGUF file or a folder with one, or a hub name
+    (`google/t5-v1_1-base`, `name@revision`).
 
     Nothing is loaded. BadInput: an unknown lab host, or a folder that holds no model.
     """
@@ -60,6 +63,8 @@ def find_host(name: str) -> HostSource:
 
         return HostSource(name, "lab", lab.folder(name.removeprefix("lab:")))
     folder = Path(name).expanduser()
+    if file := gguf_at(folder):
+        return HostSource(name, "gguf", file)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise BadInput(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from peftport.errors import BadInput
 from peftport.hosts.fingerprint import read_header, weight_files
+from peftport.hosts.quantised import require_readable
 
 _TYPES = {
     "F64": torch.float64,
@@ -27,6 +28,7 @@ class Weights(Mapping[str, Tensor]):
     """
 
     def __init__(self, folder: Path) -> None:
+        require_readable(folder, str(folder))
         self.folder = folder
         self._places = {
             name: (file, start, entry)
