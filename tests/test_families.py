@@ -4,7 +4,6 @@ does, train, save, copy, be read by stock peft, and go to a host that is the sam
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +80,9 @@ def test_a_module_trains_is_saved_and_is_copied(
 
     trained = train_module(host, task, name, options, steps=6, seed=5, learning_rate=1e-2)
     module = trained.module
-    moved = {n for n, t in module.tensors.items() if n.endswith((".lora_B", ".up.bias")) and t.any()}
+    moved = {
+        n for n, t in module.tensors.items() if n.endswith((".lora_B", ".up.bias")) and t.any()
+    }
     assert name == "prefix" or name == "compacter" or moved
     own = answers(host, module)
     assert torch.isfinite(own).all()
@@ -144,6 +145,12 @@ def test_stock_peft_loads_what_is_written(cell, tiny_host, tmp_path):
     assert (bare - theirs).abs().max() > 0.02
     torch.testing.assert_close(answer_of(module, host, inputs), theirs, atol=1e-5, rtol=0)
     assert load_module(tmp_path / "module").tensors.keys() == module.tensors.keys()
+
+
+def test_a_prefix_that_stock_peft_has_no_place_for_is_not_written(tiny_host, tmp_path):
+    module = made(host_in(tiny_host("distilbert")), "prefix", classes=0)
+    with pytest.raises(BadInput, match="stock peft cannot give a distilbert host a prefix"):
+        formats.save(module, tmp_path / "module", "peft")
 
 
 # Twins

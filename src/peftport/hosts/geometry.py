@@ -21,9 +21,7 @@ from peftport.errors import BadInput
 SIZES = ("width", "vocabulary", "heads", "kv_heads", "head_dim", "ffn")
 MOST_LAYERS = 2000
 """Of a stack: no host has more, and a file that says so would be built for hours."""
-UNKNOWN = (
-    "its family is not known here, and of such hosts only the linear layers are found; LoRA can be"
-)
+UNKNOWN = "its family is not known here, and of such hosts only the linear layers are found"
 
 
 @dataclass(frozen=True)
