@@ -210,7 +210,7 @@ def load_host(name: str, device: str | torch.device = "cpu", precision: Precisio
         precision: of the products with its frozen weights.
 
     Raises:
-        BadInput: the host cannot be found, is of an unknown family, lacks weights or a tokenizer,
+        BadInput: the host cannot be found, is no language model, lacks weights or a tokenizer,
             or does not have the insertion points that its family promises.
     """
     folder = find_host(name).files()
