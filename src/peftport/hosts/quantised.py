@@ -42,7 +42,7 @@ def unreadable(folder: Path, name: str) -> str | None:
     )
 
 
-def require_readable(folder: Path, name: str) -> None:
+def require_plain(folder: Path, name: str) -> None:
     """Raise BadInput for a host whose weights are quantised."""
     if why := unreadable(folder, name):
         raise BadInput(f"{why}.")

@@ -31,6 +31,8 @@ METHODS = Registry(
         "spectrum": "peftport.porting.controls:Spectrum",
         "sampled": "peftport.porting.controls:Gaussian",
     },
+    group="peftport.methods",
+    kind="peftport.porting.base:PortMethod",
 )
 SAMPLINGS = ("gaussian", "permuted", "spectrum")
 
