@@ -89,11 +89,12 @@ def port(
     from peftport.modules import HostName, formats, load_module
     from peftport.porting import port as rewrite
     from peftport.porting import port_method
+    from peftport.porting.port import needs_of
 
     refuse_existing(out)
     options, made = options_of(set_, layers), port_method(method)
-    needs = made.requires(made.configure(options))
-    donor = load_module(module, from_host=from_host, pickles=not no_pickle)
+    made.configure(options)
+    donor = load_module(module, from_host=from_host, pickles=not no_pickle, partial=allow_partial)
     written = formats.FORMATS.require(format or formats.format_of(module))
     if steps and task is None:
         raise BadInput(f"--steps {steps} needs a --task to train on.")
@@ -102,6 +103,8 @@ def port(
     donor = replace(donor, record=informed(donor.record, said, data))
     folder, on = find_host(to).files(), device_named(device)
     name, geometry = HostName(name=to, fingerprint=fingerprint(folder)), geometry_in(folder, to)
+    shapes = {key: tuple(tensor.shape) for key, tensor in donor.tensors.items()}
+    needs = needs_of(made, made.request(donor.record, shapes, geometry, options))
     require_known_words(donor.record, geometry, folder, to)
     if steps or "texts" in needs:
         notice_unsaid(donor.record, module)

@@ -61,7 +61,8 @@ class Block:
 class Geometry:
     """Sizes and insertion points of one host; equal geometries can take each other's modules.
 
-    `stacks` is the number of layers by stack: {"encoder": 12, "decoder": 12}.
+    `stacks` is the number of layers by stack: {"encoder": 12, "decoder": 12}. `embeddings`: paths
+    of the token embeddings by which the host reads ("input") and scores ("output").
     """
 
     family: str
@@ -79,6 +80,7 @@ class Geometry:
     linears: dict[str, Linear] = field(repr=False)
     attentions: dict[str, Attention] = field(repr=False)
     blocks: dict[str, Block] = field(repr=False)
+    embeddings: dict[str, str] = field(repr=False)
 
     def record(self) -> dict[str, Any]:
         """What a module's file says of its host; `geometry_from_record` is the way back."""
@@ -210,5 +212,6 @@ def _build(
         linears=linears,
         attentions=attentions,
         blocks=blocks,
+        embeddings=dict(family["embeddings"]),
         **sizes,
     )

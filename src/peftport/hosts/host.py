@@ -97,15 +97,21 @@ class Host:
                 use_cache=False,
             )
             return out.logits[:, -1, chosen]  # (rows, vocabulary)
+        states = self.last_states(input_ids, attention_mask, whole or vocabulary is None)
+        head = self.model.get_output_embeddings()
+        bias = None if head.bias is None else head.bias[chosen]
+        return functional.linear(states, head.weight[chosen], bias)
+
+    def last_states(self, input_ids: Tensor, attention_mask: Tensor, whole: bool = False) -> Tensor:
+        """A decoder's state at each text's last token, behind its last norm: (rows, width), from
+        (rows, tokens) inputs, with every token in every layer if they are wanted `whole`."""
         last = attention_mask.sum(1) - 1
         # A causal host never looks at padding on the right, so that no mask is needed.
-        with nullcontext() if whole or vocabulary is None else self._only_last(last):
+        with nullcontext() if whole else self._only_last(last):
             states = self.model.base_model(
                 input_ids=input_ids, position_ids=self._positions(input_ids), use_cache=False
             ).last_hidden_state  # (rows, tokens, width)
-        head = self.model.get_output_embeddings()
-        bias = None if head.bias is None else head.bias[chosen]
-        return functional.linear(_rows_at(states, last)[:, 0], head.weight[chosen], bias)
+        return _rows_at(states, last)[:, 0]
 
     def token_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """An encoder's last hidden states: (rows, tokens, width), from (rows, tokens) inputs."""

@@ -50,7 +50,9 @@ class Record(BaseModel):
         labels where a head tells their number.
     training: steps, learning rate and the like; empty for a module that never was trained.
     port: method, seed and the donor's host, when the module was ported.
-    head: how an encoder's head pools; of no effect where there is none.
+    head: how a head pools; of no effect where there is none.
+    embeddings: shapes of the embeddings that the module brings along, by name.
+    left_out: shapes of what its files have besides and peftport cannot carry, by name.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,6 +68,8 @@ class Record(BaseModel):
     port: dict[str, Any] | None = None
     head: Pooling = "mean"
     versions: dict[str, str] = {}
+    embeddings: dict[str, tuple[int, ...]] = {}
+    left_out: dict[str, tuple[int, ...]] = {}
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,11 @@ class Module:
 
 
 def load_module(
-    folder: str | Path, *, from_host: str | None = None, pickles: bool = True
+    folder: str | Path,
+    *,
+    from_host: str | None = None,
+    pickles: bool = True,
+    partial: bool = False,
 ) -> Module:
     """Read a module's folder, of peftport, PEFT or AdapterHub, and hold its tensors against its
     configuration.
@@ -119,6 +127,8 @@ def load_module(
         from_host: the host that the module is made for, instead of the one that its files name.
         pickles: read the pickled tensors of other libraries (`.bin`), by torch's weights-only
             loader.
+        partial: read a module of another library without the tensors that peftport cannot carry,
+            with a notice; the record names them (`left_out`).
 
     Raises:
         BadInput: a file is missing, corrupt or not safetensors; a tensor is missing, surplus, of
@@ -129,7 +139,7 @@ def load_module(
     if is_foreign(folder):
         from peftport.modules.formats import read
 
-        return read(folder, from_host, pickles)
+        return read(folder, from_host, pickles, partial=partial)
     record = read_record(folder, from_host)
     module = Module(record, load_tensors(folder / TENSORS))
     require_whole(module, folder / TENSORS, RECORD)
@@ -152,7 +162,7 @@ def require_whole(module: Module, path: Path, described_by: str) -> None:
 
 
 def read_outline(
-    folder: Path, from_host: str | None = None, pickles: bool = True
+    folder: Path, from_host: str | None = None, pickles: bool = True, partial: bool = False
 ) -> tuple[Record, Shapes]:
     """Read a module's record and its tensors' shapes without their data; arguments and errors as
     `load_module`."""
@@ -160,7 +170,7 @@ def read_outline(
         return read_record(folder, from_host), read_shapes(folder)
     from peftport.modules.formats import read
 
-    module = read(folder, from_host, pickles, data=False)
+    module = read(folder, from_host, pickles, data=False, partial=partial)
     return module.record, {name: tuple(t.shape) for name, t in module.tensors.items()}
 
 
@@ -223,7 +233,8 @@ def expected_shapes(record: Record) -> Shapes:
     """Names and shapes that technique, configuration and geometry ask for."""
     made, geometry = technique(record.technique), geometry_from_record(record.geometry)
     shapes = made.shapes(made.configure(record.config), geometry)
-    return shapes | head_shapes(geometry, len(record.task.get("labels", ())), record.head)
+    head = head_shapes(geometry, len(record.task.get("labels", ())), record.head)
+    return shapes | head | record.embeddings
 
 
 def versions() -> dict[str, str]:

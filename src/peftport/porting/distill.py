@@ -57,6 +57,7 @@ class Distill(PortMethod):
     source = "Hinton et al. 2015 (arXiv 1503.02531), Trans-LoRA (arXiv 2405.17258)"
     needs = frozenset({"weights", "texts"})
     Options = DistillOptions
+    carries = False
 
     def refusal(self, request: Request) -> str | None:
         """A donor that tells no classes apart has no answers to learn."""
@@ -128,7 +129,7 @@ def _answers(
         request.config,
         stack_lanes([donor]),
         encoded,
-        readout_of(host, task),
+        readout_of(host, task, donor),
     )[0]
     if not torch.isfinite(found).all():
         raise RunFailed(f"the module's scores on {host.name} are not finite.")

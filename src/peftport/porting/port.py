@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,8 +12,10 @@ from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
 from peftport.modules import HostName, Module, versions
 from peftport.porting.account import Account
-from peftport.porting.base import PortMethod, Request
+from peftport.porting.base import Made, Need, PortMethod, Request
+from peftport.porting.embeddings import carry
 from peftport.porting.methods import judge, others, port_method
+from peftport.techniques.embeddings import brought
 
 if TYPE_CHECKING:
     from peftport.porting.means import Means
@@ -60,7 +62,9 @@ def port(
     _require_applies(made, request, allow_partial)
     _require_means(made, request, means)
     generator = torch.Generator().manual_seed(seed)
-    result = made.port(request, donor.tensors, generator, means)
+    body = {name: donor.tensors[name] for name in request.shapes}
+    result = made.port(request, body, generator, means)
+    result = _with_besides(made, request, result, donor, means, allow_partial)
     details = {
         "method": made.name,
         "options": request.options.model_dump(mode="json"),
@@ -71,8 +75,10 @@ def port(
         **_texts(made, request, means),
         **result.details,
     }
-    record = donor.record.model_copy(
+    record = request.donor.model_copy(
         update={
+            "embeddings": brought(result.tensors),
+            "left_out": {},
             "geometry": receiver.record(),
             "host": host,
             "seed": seed,
@@ -82,6 +88,44 @@ def port(
         }
     )
     return Ported(Module(record, result.tensors), result.account)
+
+
+def _with_besides(
+    method: PortMethod,
+    request: Request,
+    made: Made,
+    donor: Module,
+    means: Means | None,
+    allow_partial: bool,
+) -> Made:
+    """What a method made, with the embeddings that the donor brings along.
+
+    Raises:
+        BadInput: tokens are not in the receiving host's vocabulary, and a partial port is not
+            allowed.
+    """
+    if not method.carries:
+        return made
+    entries, tensors = request.besides, made.tensors
+    if any(entry.action == "copied" for entry in entries):
+        assert means is not None
+        carried = carry(donor.tensors, means)
+        entries = tuple(e for e in entries if e.action != "copied") + carried.entries
+        tensors = tensors | carried.tensors
+    account = made.account.with_besides(entries)
+    problem = None if allow_partial else method.problem(account)
+    if problem is not None:
+        raise BadInput(
+            f"port by {method.name}: {problem}. With --allow-partial it goes on with what is left."
+        )
+    return replace(made, tensors=tensors, account=account)
+
+
+def needs_of(method: PortMethod, request: Request) -> frozenset[Need]:
+    """What a port needs: what its method does, and both hosts for embeddings that are carried."""
+    requires = method.requires(request.options)
+    carried = method.carries and any(entry.action == "copied" for entry in request.besides)
+    return requires | {"weights"} if carried else requires
 
 
 def _require_applies(method: PortMethod, request: Request, allow_partial: bool) -> None:
@@ -104,7 +148,7 @@ def _texts(method: PortMethod, request: Request, means: Means | None) -> dict[st
 
 def _require_means(method: PortMethod, request: Request, means: Means | None) -> None:
     """Raise BadInput when a method lacks the hosts or the texts that it needs."""
-    needs = method.requires(request.options)
+    needs = needs_of(method, request)
     if needs and means is None:
         raise BadInput(f"port by {method.name} needs both hosts: {' and '.join(sorted(needs))}.")
     if "texts" in needs and means is not None and not means.texts:

@@ -47,7 +47,13 @@ def format_of(folder: Path) -> str:
     return _foreign_format(config, folder / FOREIGN_CONFIG)
 
 
-def read(folder: Path, from_host: str | None, pickles: bool, data: bool = True) -> Module:
+def read(
+    folder: Path,
+    from_host: str | None,
+    pickles: bool,
+    data: bool = True,
+    partial: bool = False,
+) -> Module:
     """Read a folder of another library; see `load_module`.
 
     Args:
@@ -61,7 +67,7 @@ def read(folder: Path, from_host: str | None, pickles: bool, data: bool = True) 
     config = read_json(path)
     made: ForeignFormat = FORMATS.get(_foreign_format(config, path))()
     kept = read_provenance(folder)
-    source = Folder(folder, config, made.host_key, from_host, pickles, data, kept)
+    source = Folder(folder, config, made.host_key, from_host, pickles, data, kept, partial)
     draft = made.read(source)
     if kept is not None and kept.head == "words":
         draft.tensors.update(load_tensors(folder / LABEL_BIAS, data))
