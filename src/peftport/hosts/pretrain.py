@@ -21,7 +21,7 @@ from peftport.files import new_folder, refuse_existing, write_json
 from peftport.hosts.fingerprint import fingerprint, read_header, weight_files
 from peftport.hosts.genealogy import RECORD
 from peftport.hosts.geometry import Geometry, geometry_of
-from peftport.hosts.host import load_tokenizer, quiet_transformers
+from peftport.hosts.host import load_tokenizer
 from peftport.hosts.objectives import (
     MaskedTokens,
     NextToken,
@@ -30,6 +30,7 @@ from peftport.hosts.objectives import (
     Taught,
     TeacherStates,
 )
+from peftport.hosts.quiet import quiet_transformers
 from peftport.hosts.scratch import Sizes, family_entry, new_model, new_tokenizer
 from peftport.hosts.source import find_host, geometry_in
 from peftport.hosts.texts import read_texts, token_rows

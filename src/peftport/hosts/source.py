@@ -75,28 +75,29 @@ def geometry_by_name(name: str) -> Geometry:
     """The geometry of a host from its configuration; no weight is read.
 
     Raises:
-        BadInput: the host cannot be found, or belongs to no known family.
+        BadInput: the host cannot be found, or transformers has no such model.
     """
     return geometry_in(find_host(name).files(weights=False), name)
 
 
 def geometry_in(folder: Path, name: str) -> Geometry:
     """The geometry of the host in `folder`, called `name` in messages."""
+    return geometry_of(written_config(folder, name), name)
+
+
+def config_in(folder: Path, name: str) -> Any:
+    """The configuration of the host in `folder` as its model class reads it."""
+    from peftport.hosts.skeleton import configuration
+
+    return configuration(written_config(folder, name), name)
+
+
+def written_config(folder: Path, name: str) -> dict[str, Any]:
+    """The configuration of the host in `folder` as its file has it."""
     config = read_json(folder / "config.json")
     if not isinstance(config, dict):
         raise BadInput(f"host {name}: its config.json is not a transformers configuration.")
-    return geometry_of(_with_defaults(config), name)
-
-
-def _with_defaults(config: dict[str, Any]) -> dict[str, Any]:
-    """Add what a config.json leaves out because it equals the family's default."""
-    from transformers import CONFIG_MAPPING
-
-    model_type = str(config.get("model_type"))
-    if model_type not in CONFIG_MAPPING:
-        return config
-    defaults = CONFIG_MAPPING[model_type]().to_dict()
-    return {**defaults, **config}
+    return config
 
 
 def _first_line(error: Exception) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
-from peftport.modules.formats.base import Draft, Folder, layouts
+from peftport.modules.formats.base import Draft, Folder
 from peftport.modules.formats.heads import classes_of, saved_modules, written_classifier
 from peftport.modules.formats.lora import Factors, joined, require_shapes
 from peftport.modules.formats.names import in_model
@@ -77,8 +77,7 @@ def written(module: Module) -> tuple[dict[str, Any], Parameters]:
     """Configuration and tensors."""
     geometry, config = module.geometry, module.config
     kind, head = written_classifier(module)
-    prefix = layouts()[geometry.family]["prefix"]
-    inside = f"{prefix}." if kind and geometry.kind == "encoder" else ""
+    inside = f"{geometry.prefix}." if kind and geometry.kind == "encoder" else ""
     before, embeddings = f"{_MODEL}{inside}", written_embeddings(module, inside)
     points = targets(config, geometry)
     tensors = {
@@ -202,7 +201,7 @@ def _listed(folder: Folder) -> set[str] | None:
     narrowed = any(folder.config.get(k) for k in ("exclude_modules", "layers_to_transform"))
     if not isinstance(wanted, list) or narrowed:
         return None
-    prefix = layouts()[folder.geometry.family]["prefix"]
+    prefix = folder.geometry.prefix
     linears = {point: linear.path for point, linear in folder.geometry.linears.items()}
     return {
         point

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
-from peftport.modules.formats.base import Draft, Folder, layouts
+from peftport.modules.formats.base import Draft, Folder
 from peftport.modules.formats.heads import classes_of, saved_modules, written_classifier
 from peftport.modules.formats.names import in_model
 from peftport.modules.formats.peft_config import classifier_kind, number, refuse_unknown
@@ -97,8 +97,7 @@ def written(module: Module) -> tuple[dict[str, Any], Parameters]:
         for half, what in enumerate(("keys", "values")):
             states[:, _stored(layer, stored, doubled), half] = body[f"{point}.{what}"]
     kind, head = written_classifier(module)
-    prefix = layouts()[geometry.family]["prefix"]
-    inside = f"{prefix}." if kind and geometry.kind == "encoder" else ""
+    inside = f"{geometry.prefix}." if kind and geometry.kind == "encoder" else ""
     embeddings = written_embeddings(module, inside)
     options = {
         "peft_type": "PREFIX_TUNING",

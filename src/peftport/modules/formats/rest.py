@@ -19,7 +19,7 @@ from torch import Tensor
 from peftport.errors import BadInput
 from peftport.hosts.fingerprint import read_header, weight_files
 from peftport.hosts.geometry import Geometry
-from peftport.modules.formats.base import Folder, layouts
+from peftport.modules.formats.base import Folder
 from peftport.modules.formats.heads import Kind, head_names, read_classifier
 from peftport.modules.formats.names import plain
 from peftport.modules.formats.places import Places
@@ -162,7 +162,7 @@ class _HostRows:
 
     def _weight(self, name: str, side: str | None) -> Iterator[Tensor] | None:
         """The rows of a weight, some at a time, as stored; None where the host has no such."""
-        prefix = layouts()[self._folder.geometry.family]["prefix"]
+        prefix = self._folder.geometry.prefix
         names = [name]
         if side is not None:
             paths = embedding_paths(self._folder.geometry)
