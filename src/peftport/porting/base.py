@@ -13,6 +13,7 @@ from peftport.hosts.geometry import Geometry, geometry_from_record
 from peftport.modules import Record
 from peftport.options import Options, chosen
 from peftport.porting.account import Account, Entry, idle, left_over
+from peftport.porting.fused import agreed
 from peftport.porting.layers import Pairs, partner_of
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Shapes
@@ -141,6 +142,8 @@ class PortMethod(ABC):
         if donor.head == "last" and self.carries and not self.carries_last(donor, receiver):
             lost = donor.left_out | {WEIGHT: shapes.pop(WEIGHT)}
             donor = donor.model_copy(update={"head": "mean", "left_out": lost})
+        if self.carries or self.control:
+            donor, shapes, receiver = agreed(donor, shapes, receiver)
         return Request(donor, shapes, receiver, self.configure(options or {}))
 
     def carries_last(self, donor: Record, receiver: Geometry) -> bool:

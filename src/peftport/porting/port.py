@@ -14,7 +14,9 @@ from peftport.modules import HostName, Module, versions
 from peftport.porting.account import Account
 from peftport.porting.base import Made, Need, PortMethod, Request
 from peftport.porting.embeddings import carry
+from peftport.porting.fused import joined, parted, told
 from peftport.porting.methods import judge, others, port_method
+from peftport.techniques import technique
 from peftport.techniques.embeddings import brought
 
 if TYPE_CHECKING:
@@ -62,8 +64,10 @@ def port(
     _require_applies(made, request, allow_partial)
     _require_means(made, request, means)
     generator = torch.Generator().manual_seed(seed)
-    body = {name: donor.tensors[name] for name in request.shapes}
-    result = made.port(request, body, generator, means)
+    whole = parted(donor.tensors, request.origin)
+    body = {name: whole[name] for name in request.shapes}
+    result = made.port(request, body, generator, _as_asked(means, request))
+    result = _joined(request, result, receiver)
     result = _with_besides(made, request, result, donor, means, allow_partial)
     details = {
         "method": made.name,
@@ -88,6 +92,32 @@ def port(
         }
     )
     return Ported(Module(record, result.tensors), result.account)
+
+
+def _as_asked(means: Means | None, request: Request) -> Means | None:
+    """Both hosts with their fused layers as the request has them."""
+    if means is None or not (request.origin.split or request.receiver.split):
+        return means
+    origin = means.origin.seen_as(request.origin)
+    return replace(means, origin=origin, receiver=means.receiver.seen_as(request.receiver))
+
+
+def _joined(request: Request, made: Made, receiver: Geometry) -> Made:
+    """What a method made, on the receiving host as it is."""
+    if not (request.origin.split or request.receiver.split):
+        return made
+    config, tensors = made.record.get("config", request.donor.config), made.tensors
+    if request.receiver.split:
+        lora = technique("lora").configure(config)
+        lora, tensors = joined(lora, tensors, request.receiver, receiver)
+        config = lora.model_dump(mode="json")
+    entries = told(made.account.entries, request.origin, request.receiver, tensors)
+    return replace(
+        made,
+        tensors=tensors,
+        account=replace(made.account, entries=entries),
+        record={**made.record, "config": config},
+    )
 
 
 def _with_besides(

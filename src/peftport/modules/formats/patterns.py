@@ -30,7 +30,7 @@ def own_alpha(folder: Folder, path: str, usual: float) -> float:
         except (regex.error, TimeoutError, RecursionError, OverflowError) as error:
             folder.refuse(
                 "alpha_pattern",
-                f"the pattern {pattern[:60]!r} cannot be matched ({error or 'it takes too long'}); "
+                f"the pattern {pattern[:60]!r} cannot be matched ({str(error) or 'it takes too long'}); "
                 "write the names of the layers out",
             )
         if found:
