@@ -16,6 +16,7 @@ from peftport.porting.base import Made, Need, PortMethod, Request
 from peftport.porting.embeddings import carry
 from peftport.porting.fused import joined, parted, told
 from peftport.porting.methods import judge, others, port_method
+from peftport.porting.rank import cut, require_one
 from peftport.techniques import technique
 from peftport.techniques.embeddings import brought
 
@@ -41,6 +42,8 @@ def port(
     seed: int = 0,
     allow_partial: bool = False,
     means: Means | None = None,
+    rank: int | None = None,
+    energy: float | None = None,
 ) -> Ported:
     """Rewrite a module for another host.
 
@@ -52,6 +55,8 @@ def port(
         seed: of what the method draws.
         allow_partial: go on although tensors are dropped or initialised.
         means: both hosts and texts, for methods that need them.
+        rank, energy: of a LoRA, cut it to that rank, or to the smallest that keeps such a share of
+            every change; see `rank.cut`. Not both.
 
     Raises:
         BadInput: the method or an option is unknown, it lacks what it needs, does not apply, or
@@ -59,6 +64,8 @@ def port(
             Controls are never partial where shapes agree.
     """
     made = port_method(method)
+    if rank is not None or energy is not None:
+        require_one(rank, energy)
     shapes = {name: tuple(tensor.shape) for name, tensor in donor.tensors.items()}
     request = made.request(donor.record, shapes, receiver, options)
     _require_applies(made, request, allow_partial)
@@ -69,6 +76,8 @@ def port(
     result = made.port(request, body, generator, _as_asked(means, request))
     result = _joined(request, result, receiver)
     result = _with_besides(made, request, result, donor, means, allow_partial)
+    if rank is not None or energy is not None:
+        result = _smaller(request, result, rank, energy)
     details = {
         "method": made.name,
         "options": request.options.model_dump(mode="json"),
@@ -118,6 +127,15 @@ def _joined(request: Request, made: Made, receiver: Geometry) -> Made:
         account=replace(made.account, entries=entries),
         record={**made.record, "config": config},
     )
+
+
+def _smaller(request: Request, made: Made, rank: int | None, energy: float | None) -> Made:
+    """What a method made, cut to a rank; BadInput when it is no LoRA."""
+    name = made.record.get("technique", request.donor.technique)
+    if name != "lora":
+        raise BadInput(f"a rank or an energy is of LoRA, and the module is of {name}.")
+    config = technique(name).configure(made.record.get("config", request.donor.config))
+    return cut(made, config, rank, energy)
 
 
 def _with_besides(
