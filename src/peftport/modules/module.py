@@ -21,12 +21,12 @@ from peftport.errors import BadInput
 from peftport.files import new_folder, read_json, write_json
 from peftport.hosts.fingerprint import read_header
 from peftport.hosts.geometry import Geometry, geometry_from_record
+from peftport.modules.found import FOREIGN_CONFIG, RECORD, find_module
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Shapes
 from peftport.techniques.head import Pooling, head_shapes
 
-TENSORS, RECORD, ACCOUNT = "module.safetensors", "module.json", "account.json"
-FOREIGN_CONFIG = "adapter_config.json"
+TENSORS, ACCOUNT = "module.safetensors", "account.json"
 FORMAT = 1
 
 
@@ -135,7 +135,7 @@ def load_module(
             another shape or type than technique and geometry say, or not finite; a folder of
             another library is of a kind that peftport does not read.
     """
-    folder = Path(folder)
+    folder = find_module(folder)
     if is_foreign(folder):
         from peftport.modules.formats import read
 
@@ -166,6 +166,7 @@ def read_outline(
 ) -> tuple[Record, Shapes]:
     """Read a module's record and its tensors' shapes without their data; arguments and errors as
     `load_module`."""
+    folder = find_module(folder)
     if not is_foreign(folder):
         return read_record(folder, from_host), read_shapes(folder)
     from peftport.modules.formats import read
@@ -180,10 +181,7 @@ def read_record(folder: Path, from_host: str | None = None) -> Record:
     Args:
         from_host: takes the place of the name of the host.
     """
-    if not folder.is_dir():
-        raise BadInput(f"module {folder} is not a folder.")
-    if not (folder / RECORD).is_file():
-        raise BadInput(f"{folder} has no {RECORD}: it is not a module's folder.")
+    folder = find_module(folder)
     record = parse_record(read_json(folder / RECORD), folder / RECORD)
     if from_host is None:
         return record

@@ -14,6 +14,7 @@ from peftport.files import new_folder, read_json, write_atomic, write_json
 from peftport.modules.card import CARD, card
 from peftport.modules.formats.base import Folder, ForeignFormat, Format, as_module
 from peftport.modules.formats.provenance import KEPT, provenance, read_provenance
+from peftport.modules.found import find_module
 from peftport.modules.module import (
     ACCOUNT,
     FOREIGN_CONFIG,
@@ -41,6 +42,7 @@ FORMATS = Registry(
 
 def format_of(folder: Path) -> str:
     """Name of the format that a module's folder is in; BadInput when it is in none."""
+    folder = find_module(folder)
     if not is_foreign(folder):
         return OWN
     config = read_json(folder / FOREIGN_CONFIG)
