@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from peftport.cli import assess, check, hosts, methods, port, study, test, train
+from peftport.cli import assess, check, formats, hosts, methods, port, study, test, train
 from peftport.errors import PeftportError
 from peftport.memory import collect_rarely, keep_freed_memory
 
@@ -26,6 +26,7 @@ app.command("check")(check.check)
 app.command("port")(port.port)
 app.command("assess")(assess.assess)
 app.command("methods")(methods.methods)
+app.command("formats")(formats.formats)
 app.add_typer(study.app, name="study")
 
 

@@ -52,6 +52,8 @@ class Record(BaseModel):
     port: method, seed and the donor's host, when the module was ported.
     head: how a head pools; of no effect where there is none.
     embeddings: shapes of the embeddings that the module brings along, by name.
+    converted: by place, the share of its change that was lost when a module of another kind was
+        made a LoRA.
     left_out: shapes of what its files have besides and peftport cannot carry, by name.
     """
 
@@ -70,6 +72,7 @@ class Record(BaseModel):
     versions: dict[str, str] = {}
     embeddings: dict[str, tuple[int, ...]] = {}
     left_out: dict[str, tuple[int, ...]] = {}
+    converted: dict[str, float] = {}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -71,6 +71,19 @@ class Request:
         why = "peftport cannot carry it"
         entries += [Entry(n, None, "dropped", s, why=why) for n, s in self.donor.left_out.items()]
         return tuple(entries)
+
+    def with_conversion(self, account: Account) -> Account:
+        """The account with what was lost before, where the donor was of a kind that was converted."""
+        lost = self.donor.converted
+
+        def told(entry: Entry) -> Entry:
+            point = (entry.source or "").rpartition(".")[0]
+            if point not in lost:
+                return entry
+            said = f"made a LoRA by peft, which lost {lost[point]:.3%} of the change"
+            return replace(entry, why="; ".join(filter(None, [entry.why, said])))
+
+        return replace(account, entries=tuple(map(told, account.entries)))
 
     @property
     def wanted(self) -> Shapes:

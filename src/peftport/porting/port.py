@@ -76,6 +76,7 @@ def port(
     result = made.port(request, body, generator, _as_asked(means, request))
     result = _joined(request, result, receiver)
     result = _with_besides(made, request, result, donor, means, allow_partial)
+    result = replace(result, account=request.with_conversion(result.account))
     if rank is not None or energy is not None:
         result = _smaller(request, result, rank, energy)
     details = {

@@ -135,7 +135,8 @@ class Draft:
     options: of the technique. tensors: under peftport's names; meta tensors where no data are read.
     pooling: of the head, where there is one. labels: of the classes, as far as they are known.
     path: the file with the tensors, for messages. left_out: what in it belongs to the module and is
-    not among its tensors, by name, with its shape.
+    not among its tensors, by name, with its shape. converted: share of each place's change that was
+    lost where the module was of another kind.
     """
 
     technique: str
@@ -145,6 +146,7 @@ class Draft:
     pooling: Pooling = "mean"
     labels: tuple[Any, ...] = ()
     left_out: Shapes = field(default_factory=dict)
+    converted: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -234,6 +236,7 @@ def _record(folder: Folder, draft: Draft) -> Record:
         versions=versions(),
         embeddings=brought(draft.tensors),
         left_out=draft.left_out,
+        converted=draft.converted,
     )
 
 

@@ -31,7 +31,7 @@ from peftport.techniques.lora import targets
 
 _MODEL = "base_model.model."
 _FACTOR = re.compile(r"(?P<path>.+)\.lora_(?:embedding_)?(?P<factor>[AB])")
-_KNOWN = frozenset(
+KNOWN = frozenset(
     {
         *("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "bias"),
         *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
@@ -40,13 +40,13 @@ _KNOWN = frozenset(
     }
 )
 # How factors start does not matter once they are trained, unless the host was changed for it.
-_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
+STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 
 
 def read(folder: Folder, path: Path, tensors: Mapping[str, Tensor]) -> Draft:
     """Read the factors, the head that they were trained with, and embeddings that were trained."""
-    refuse_unknown(folder, _KNOWN)
-    if (start := folder.config.get("init_lora_weights", True)) not in _STARTS:
+    refuse_unknown(folder, KNOWN)
+    if (start := folder.config.get("init_lora_weights", True)) not in STARTS:
         folder.refuse(
             "init_lora_weights",
             f"{start!r} changes the host's own weights; convert the module to plain LoRA with "
