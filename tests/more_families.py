@@ -92,10 +92,19 @@ MORE: dict[str, tuple[str, str, dict[str, Any]]] = {
     "deberta-v2": (
         "encoder",
         "bert",
-        {**_PLAIN, "relative_attention": True, "pos_att_type": ["c2p", "p2c"], "share_att_key": True},
+        {
+            **_PLAIN,
+            "relative_attention": True,
+            "pos_att_type": ["c2p", "p2c"],
+            "share_att_key": True,
+        },
     ),
     "albert": ("encoder", "bert", _ALBERT),
-    "modernbert": ("encoder", "bert", {**_PLAIN, "local_attention": 8, "global_attn_every_n_layers": 2}),
+    "modernbert": (
+        "encoder",
+        "bert",
+        {**_PLAIN, "local_attention": 8, "global_attn_every_n_layers": 2},
+    ),
     "xlm-roberta": (
         "encoder",
         "roberta",

@@ -4,7 +4,6 @@ does, train, save, copy, be read by stock peft, and go to a host that is the sam
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +80,9 @@ def test_a_module_trains_is_saved_and_is_copied(
 
     trained = train_module(host, task, name, options, steps=6, seed=5, learning_rate=1e-2)
     module = trained.module
-    moved = {n for n, t in module.tensors.items() if n.endswith((".lora_B", ".up.bias")) and t.any()}
+    moved = {
+        n for n, t in module.tensors.items() if n.endswith((".lora_B", ".up.bias")) and t.any()
+    }
     assert name == "prefix" or name == "compacter" or moved
     own = answers(host, module)
     assert torch.isfinite(own).all()

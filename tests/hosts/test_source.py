@@ -76,9 +76,7 @@ def test_the_geometry_needs_the_configuration_alone(family, tiny_host, tmp_path)
     assert geometry_by_name(str(tmp_path)) == host_in(tiny_host(family)).geometry
 
 
-@pytest.mark.parametrize(
-    ("family", "key"), [("qwen3", "head_dim"), ("gpt2", "n_inner")]
-)
+@pytest.mark.parametrize(("family", "key"), [("qwen3", "head_dim"), ("gpt2", "n_inner")])
 def test_what_a_configuration_leaves_out_is_the_family_s_default(family, key, tiny_host, tmp_path):
     config = json.loads((tiny_host(family) / "config.json").read_text())
     del config[key]

@@ -100,8 +100,9 @@ def test_what_was_joined_is_loaded_by_stock_peft(tiny_host, tmp_path):
         AutoModelForCausalLM.from_pretrained(tiny_host("gpt2")), str(tmp_path / "out")
     ).eval()
     inputs = batch(gpt2.tokenizer)
-    with torch.no_grad(), technique("lora").attach(
-        gpt2, ported.config, stack_lanes([ported.tensors])
+    with (
+        torch.no_grad(),
+        technique("lora").attach(gpt2, ported.config, stack_lanes([ported.tensors])),
     ):
         ours = our_answer(gpt2, inputs)
     last = inputs["attention_mask"].sum(1) - 1

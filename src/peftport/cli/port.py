@@ -78,7 +78,9 @@ def port(
     ] = None,
     energy: Annotated[
         float | None,
-        typer.Option(help="Cut a LoRA to the smallest rank that keeps such a share of each change."),
+        typer.Option(
+            help="Cut a LoRA to the smallest rank that keeps such a share of each change."
+        ),
     ] = None,
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Go on though tensors are left out.")

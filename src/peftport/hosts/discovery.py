@@ -177,9 +177,7 @@ def _unknown(config: Any, host: str) -> Geometry:
     targets = tuple(name for name in names if _stem(name) in _READERS) or ("all",)
     sizes = _named_sizes(config, model)
     prefix = str(model.base_model_prefix)
-    return of_own_names(
-        config.model_type, kind, sizes, roots, counts, linears, targets, prefix
-    )
+    return of_own_names(config.model_type, kind, sizes, roots, counts, linears, targets, prefix)
 
 
 def _stem(name: str) -> str:

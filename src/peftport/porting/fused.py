@@ -158,9 +158,7 @@ def _joined(
         column, rows = index * rank if apart else 0, split.linears[part].rows
         given = tensors[f"{part}.lora_B"]
         spans = rows or ((0, outputs),)
-        for (start, stop), piece in zip(
-            spans, given.split([b - a for a, b in spans]), strict=True
-        ):
+        for (start, stop), piece in zip(spans, given.split([b - a for a, b in spans]), strict=True):
             up[start:stop, column : column + rank] = piece
     return down, up
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from peftport.hosts.geometry import families
 from peftport.modules.formats.adapterhub import TECHNIQUES as OF_ADAPTERHUB
 from peftport.modules.formats.base import layouts
-from peftport.modules.formats.peft import TECHNIQUES as OF_PEFT
 from peftport.modules.formats.peft import CONVERTED, TYPES, refused_types
+from peftport.modules.formats.peft import TECHNIQUES as OF_PEFT
 from peftport.modules.formats.peft_lora import KNOWN, STARTS
 from peftport.techniques import TECHNIQUES
 
