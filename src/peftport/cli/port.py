@@ -79,7 +79,7 @@ def port(
     energy: Annotated[
         float | None,
         typer.Option(
-            help="Cut a LoRA to the smallest rank that keeps such a share of each change."
+            help="Cut a LoRA to the smallest rank that keeps this share of changes."
         ),
     ] = None,
     allow_partial: Annotated[
