@@ -43,6 +43,7 @@ _ALBERT = {**_PLAIN, "embedding_size": 16, "inner_group_num": 1, "num_hidden_gro
 
 # model type -> kind, whose tokenizer, options of its configuration
 MORE: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "gemma": ("decoder", "gemma3_text", _HEADS),
     "gemma2": ("decoder", "gemma3_text", {**_HEADS, **_TWO_KINDS, "query_pre_attn_scalar": 24}),
     "mistral": ("decoder", "llama", {**_HEADS, **_SLIDING}),
     "ministral": ("decoder", "llama", {**_HEADS, **_TWO_KINDS}),
@@ -106,6 +107,11 @@ MORE: dict[str, tuple[str, str, dict[str, Any]]] = {
         {**_PLAIN, "local_attention": 8, "global_attn_every_n_layers": 2},
     ),
     "xlm-roberta": (
+        "encoder",
+        "roberta",
+        {**_PLAIN, "max_position_embeddings": LENGTH + 2, "type_vocab_size": 1},
+    ),
+    "camembert": (
         "encoder",
         "roberta",
         {**_PLAIN, "max_position_embeddings": LENGTH + 2, "type_vocab_size": 1},

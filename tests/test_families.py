@@ -147,6 +147,12 @@ def test_stock_peft_loads_what_is_written(cell, tiny_host, tmp_path):
     assert load_module(tmp_path / "module").tensors.keys() == module.tensors.keys()
 
 
+def test_a_prefix_that_stock_peft_has_no_place_for_is_not_written(tiny_host, tmp_path):
+    module = made(host_in(tiny_host("distilbert")), "prefix", classes=0)
+    with pytest.raises(BadInput, match="stock peft cannot give a distilbert host a prefix"):
+        formats.save(module, tmp_path / "module", "peft")
+
+
 # Twins
 
 TWINS = [(f, c) for f, c in CELLS if c in ("houlsby", "rslora", "prefix")]

@@ -44,7 +44,7 @@ def test_a_lower_rank_is_the_nearest_and_its_loss_is_told(rank, case, tiny_host)
 
 @pytest.mark.parametrize("energy", [0.5, 0.9, 1.0])
 def test_an_energy_is_kept_at_every_place_by_the_smallest_rank(energy, tiny_host):
-    module, ported = cut("gpt2", tiny_host, energy=energy)
+    _, ported = cut("gpt2", tiny_host, energy=energy)
     lost = ported.module.record.port["rank_loses"]
     assert all(share <= 1 - energy + 1e-6 for share in lost.values())
     rank = ported.module.config.rank

@@ -69,6 +69,7 @@ def check(
     from peftport.hosts import geometry_by_name, geometry_from_record
     from peftport.modules import formats, load_module, read_outline
     from peftport.porting import judge, judge_all, port_method
+    from peftport.porting.means import unread
 
     options = options_of(set_, layers)
     if options and method is None:
@@ -104,10 +105,12 @@ def check(
         found["forecast"] = made_of.record()
     if method is not None:
         made = port_method(method)
-        found |= _entry(judge(made, made.request(record, shapes, receiver, options)))
+        request = made.request(record, shapes, receiver, options)
+        found |= _entry(judge(made, request, unread(record.host.name, to)))
         show(found, _text(found, [found]), as_json)
         return
-    entries = [_entry(verdict) for verdict in judge_all(record, shapes, receiver)]
+    blind = unread(record.host.name, to)
+    entries = [_entry(verdict) for verdict in judge_all(record, shapes, receiver, blind)]
     found |= {"can_port": any(each["can_port"] for each in entries), "methods": entries}
     show(found, _text(found, entries), as_json)
 

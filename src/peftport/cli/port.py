@@ -78,9 +78,7 @@ def port(
     ] = None,
     energy: Annotated[
         float | None,
-        typer.Option(
-            help="Cut a LoRA to the smallest rank that keeps this share of changes."
-        ),
+        typer.Option(help="Cut a LoRA to the smallest rank that keeps this share of changes."),
     ] = None,
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Go on though tensors are left out.")
@@ -91,16 +89,16 @@ def port(
     as_json: AsJson = False,
 ) -> None:
     """Port a module to another host and write the account of what became of each tensor."""
-    from peftport.files import refuse_existing
     from peftport.hosts import find_host
     from peftport.hosts.fingerprint import fingerprint
     from peftport.hosts.source import geometry_in
     from peftport.modules import HostName, formats, load_module
+    from peftport.places import require_new
     from peftport.porting import port as rewrite
     from peftport.porting import port_method
     from peftport.porting.port import needs_of
 
-    refuse_existing(out)
+    require_new(out)
     options, made = options_of(set_, layers), port_method(method)
     made.configure(options)
     donor = load_module(module, from_host=from_host, pickles=not no_pickle, partial=allow_partial)

@@ -78,7 +78,9 @@ def _known(family: dict[str, Any], text: Any, model: nn.Module, host: str) -> Ge
         found = _where(path, modules)
         if found is None:
             raise _lacks(family, path.format(layer=0), host)
-        counts[name] = len(modules[found.partition(".{layer}")[0]])  # type: ignore[arg-type]
+        layers = modules[found.partition(".{layer}")[0]]
+        assert isinstance(layers, nn.ModuleList)
+        counts[name] = len(layers)
         if found != path:
             roots[name] = found
     first = family["stacks"][0]
@@ -116,9 +118,9 @@ def _where(path: str, modules: Mapping[str, nn.Module]) -> str | None:
     return None
 
 
-def _shape(module: nn.Module) -> tuple[int, int]:
+def _shape(module: Any) -> tuple[int, int]:
     """(inputs, outputs) of a linear layer."""
-    rows, columns = module.weight.shape  # type: ignore[union-attr]
+    rows, columns = module.weight.shape
     return (rows, columns) if isinstance(module, Conv1D) else (columns, rows)
 
 

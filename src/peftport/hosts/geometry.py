@@ -21,12 +21,10 @@ from peftport.errors import BadInput
 if TYPE_CHECKING:
     from torch import Tensor
 
+LARGEST, LAYERS = 2**31 - 1, 2000
+"""More than any host has, of any size and of layers in a stack: what claims more is no host."""
 SIZES = ("width", "vocabulary", "heads", "kv_heads", "head_dim", "ffn")
-MOST_LAYERS = 2000
-"""Of a stack: no host has more, and a file that says so would be built for hours."""
-UNKNOWN = (
-    "its family is not known here, and of such hosts only the linear layers are found; LoRA can be"
-)
+UNKNOWN = "its family is not known here, and of such hosts only the linear layers are found"
 
 
 @dataclass(frozen=True)
@@ -178,10 +176,9 @@ def geometry_of(config: Mapping[str, Any], host: str) -> Geometry:
 def geometry_from_record(record: Mapping[str, Any]) -> Geometry:
     """Rebuild a geometry from `Geometry.record()`; BadInput names a field that is missing."""
     try:
-        counts = {str(name): int(count) for name, count in record["stacks"].items()}
-        if not counts or not all(0 < count <= MOST_LAYERS for count in counts.values()):
-            raise ValueError(f"stacks: {record['stacks']!r}")
-        sizes = {name: int(record[name]) for name in SIZES}
+        stacks = record["stacks"].items()
+        counts = {str(name): _size(count, f"stacks.{name}", LAYERS) for name, count in stacks}
+        sizes = {name: _size(record[name], name) for name in SIZES}
         roots = {str(name): str(root) for name, root in record.get("roots", {}).items()}
         family = families().get(record["family"])
         if family is None:
@@ -191,6 +188,13 @@ def geometry_from_record(record: Mapping[str, Any]) -> Geometry:
         return split_at(found, tuple(map(str, record.get("split", ()))))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"the geometry of this module cannot be read: {error!r}.") from error
+
+
+def _size(value: Any, name: str, most: int = LARGEST) -> int:
+    """A size that a file says; ValueError for what no host has."""
+    if type(value) is not int or not 0 < value <= most:
+        raise ValueError(f"{name} is {value!r}, expected a whole number from 1 to {most:,}")
+    return value
 
 
 def laid_out(
@@ -362,7 +366,8 @@ def _own(
     for point, (inputs, outputs, transposed) in record["linears"].items():
         stack, layer, role = point.split(".", 2)
         path = f"{roots[stack].format(layer=int(layer))}.{role}"
-        linears[point] = Linear(path, int(inputs), int(outputs), bool(transposed))
+        sizes_of = (_size(inputs, point), _size(outputs, point))
+        linears[point] = Linear(path, *sizes_of, bool(transposed))
     targets = tuple(str(target) for target in record["lora_targets"])
     family, kind, prefix = (str(record[key]) for key in ("family", "kind", "prefix"))
     return of_own_names(family, kind, sizes, roots, counts, linears, targets, prefix)

@@ -12,15 +12,23 @@ from torch import Tensor
 from torch.nn import functional
 
 from peftport.errors import BadInput
+from peftport.files import by_library, is_file
 from peftport.hosts import attention
 from peftport.hosts.discovery import family_of
 from peftport.hosts.fingerprint import fingerprint, weight_files
 from peftport.hosts.fused import fuse
 from peftport.hosts.geometry import Geometry
+from peftport.hosts.loading import load_model
 from peftport.hosts.precision import Precision, lower_products
-from peftport.hosts.quiet import quiet_transformers
+from peftport.hosts.quantised import require_plain
 from peftport.hosts.skeleton import auto_class, options_of, require_points
-from peftport.hosts.source import config_in, find_host, geometry_in
+from peftport.hosts.source import (
+    config_in,
+    find_host,
+    geometry_in,
+    require_readable,
+    require_weights_for,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -220,12 +228,16 @@ def load_host(name: str, device: str | torch.device = "cpu", precision: Precisio
         precision: of the products with its frozen weights.
 
     Raises:
-        BadInput: the host cannot be found, is of an unknown family, lacks weights or a tokenizer,
+        BadInput: the host cannot be found, is no language model, lacks weights or a tokenizer,
             or does not have the insertion points that its family promises.
     """
     folder = find_host(name).files()
     geometry = geometry_in(folder, name)
-    weight_files(folder)  # refuses hosts without safetensors before anything large is read
+    require_plain(folder, name)
+    # Refuses hosts without safetensors, or with too few, before anything large is read.
+    files = weight_files(folder)
+    require_readable(folder, name)
+    require_weights_for(geometry, files, name)
     mark = fingerprint(folder)
     model = _load_model(folder, geometry, name).to(device)
     model.requires_grad_(False)
@@ -242,40 +254,30 @@ def load_tokenizer(folder: Path, name: str) -> Any:
     from transformers import AutoTokenizer
 
     # Without files, transformers makes a tokenizer that knows no word, and says nothing.
-    if not any((folder / file).is_file() for file in _VOCABULARIES):
+    if not any(is_file(folder / file) for file in _VOCABULARIES):
         raise BadInput(
             f"host {name} has no tokenizer: {folder} holds no {', '.join(_VOCABULARIES)}."
         )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise BadInput(f"host {name} has no tokenizer that can be read: {error}") from error
-    tokenizer.padding_side = "right"
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    require_readable(folder, name)
+    with by_library(f"host {name} has no tokenizer that can be read"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer.padding_side = "right"
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        tokenizer("one text")  # some files are read at the first use
     return tokenizer
 
 
 def _load_model(folder: Path, geometry: Geometry, name: str) -> Any:
     config = config_in(folder, name)
     auto = auto_class(geometry.kind, family_of(config)[1])
-    ours = geometry.known and not geometry.trait("own_attention")
-    with quiet_transformers():
-        try:
-            model, info = auto.from_pretrained(
-                folder,
-                dtype=torch.float32,
-                attn_implementation=attention.NAME if ours else "eager",
-                output_loading_info=True,
-                **options_of(auto, config),
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise BadInput(f"host {name} cannot be loaded from {folder}: {error}") from error
-    # transformers fills missing weights with random numbers and goes on; a host must be whole.
-    missing = sorted(info["missing_keys"])
-    if missing:
+    own = geometry.trait("own_attention") or not geometry.known
+    wanted = "eager" if own else attention.NAME
+    options = options_of(auto, config)
+    model = load_model(auto, folder, name, attn_implementation=wanted, **options)
+    if model.config._attn_implementation != wanted:
         raise BadInput(
-            f"host {name} lacks {len(missing)} weights, {missing[0]!r} among them: its "
-            f"config.json and its weights do not belong together."
+            f"host {name}: transformers gave it attention {model.config._attn_implementation!r} "
+            "in place of peftport's, without which prefixes do nothing."
         )
     return model

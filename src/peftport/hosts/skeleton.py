@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from peftport.errors import BadInput
-from peftport.hosts.geometry import MOST_LAYERS, Geometry
+from peftport.hosts.configuration import without_runtime
+from peftport.hosts.geometry import LAYERS, Geometry
 from peftport.hosts.quiet import quiet_transformers
 from peftport.registry import did_you_mean
 
@@ -20,8 +21,6 @@ _AUTO_CLASSES = {
     "encoder": "AutoModel",
 }
 _WITH_IMAGES = "AutoModelForImageTextToText"
-_OF_RUNS = ("_attn_implementation", "attn_implementation", "quantization_config", "auto_map")
-"""Keys of a configuration that say how a model is run or stored, and nothing of its shape."""
 _COUNTS = ("layers", "n_layer", "num_hidden_groups", "inner_group_num", "experts")
 
 
@@ -41,7 +40,8 @@ def configuration(config: Mapping[str, Any], host: str) -> Any:
             f"{did_you_mean(model_type, known)} The `model_type` of its config.json is read."
         )
     _require_possible(config, host)
-    plain = {key: value for key, value in config.items() if key not in _OF_RUNS}
+    plain = without_runtime(dict(config))
+    plain.pop("quantization_config", None)
     with quiet_transformers():
         try:
             return CONFIG_MAPPING[model_type].from_dict(plain)
@@ -54,7 +54,7 @@ def _require_possible(config: Mapping[str, Any], host: str) -> None:
     for key, value in config.items():
         if isinstance(value, Mapping):
             _require_possible(value, host)
-        elif key.endswith(_COUNTS) and isinstance(value, int) and value > MOST_LAYERS:
+        elif key.endswith(_COUNTS) and isinstance(value, int) and value > LAYERS:
             raise BadInput(f"host {host}: {key} is {value} in its configuration; no host has that.")
 
 
@@ -67,19 +67,19 @@ def unusable(host: str, model_type: str, error: Exception) -> BadInput:
     )
 
 
-def auto_class(kind: str, wrapped: bool = False) -> Any:
-    """The class of transformers' that makes models of a kind.
+def auto_class(kind: str, wrapped: bool = False) -> str:
+    """The name of the class of transformers' that makes models of a kind.
 
     wrapped: the model is one of images and text, whose language model is the host.
     """
+    return _WITH_IMAGES if wrapped else _AUTO_CLASSES[kind]
+
+
+def options_of(auto: str, config: Any) -> dict[str, Any]:
+    """Options that an encoder's class needs to be made without a pooler, where it takes them."""
     import transformers
 
-    return getattr(transformers, _WITH_IMAGES if wrapped else _AUTO_CLASSES[kind])
-
-
-def options_of(auto: Any, config: Any) -> dict[str, Any]:
-    """Options that an encoder's class needs to be made without a pooler, where it takes them."""
-    made = auto._model_mapping.get(type(config), None)
+    made = getattr(transformers, auto)._model_mapping.get(type(config), None)
     made = made[0] if isinstance(made, tuple) else made
     takes = made is not None and "add_pooling_layer" in inspect.signature(made.__init__).parameters
     return {"add_pooling_layer": False} if takes else {}
@@ -91,10 +91,13 @@ def skeleton(config: Any, kind: str, host: str, wrapped: bool = False) -> nn.Mod
     Raises:
         BadInput: transformers has no such model for the kind, or cannot build it.
     """
+    import transformers
+
     auto = auto_class(kind, wrapped)
     with quiet_transformers(), torch.device("meta"):
         try:
-            return auto.from_config(config, **options_of(auto, config))
+            made = getattr(transformers, auto).from_config(config, **options_of(auto, config))
+            return cast(nn.Module, made)
         except Exception as error:  # whatever a class checks, and however it says so
             raise unusable(host, config.model_type, error) from error
 

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput
-from peftport.files import read_json
+from peftport.files import exists, is_folder, read_json, require_regular
 from peftport.hosts.geometry import Geometry, geometry_of
+from peftport.hosts.gguf import gguf_at, unpacked
 
+_READ_BY_TRANSFORMERS = (".json", ".txt", ".model", ".jinja", ".safetensors", ".tiktoken")
+_VOCABULARIES = ("tokenizer.json", "vocab.json")
+_SETTINGS = (
+    *("config.json", "generation_config.json", "model.safetensors.index.json"),
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+)
+_LARGEST_VOCABULARY = 128 << 20
+_MOST_IN_A_BYTE = 8
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 
 @dataclass(frozen=True)
 class HostSource:
-    """A host found by name: `origin` is "lab", "folder" or "hub"."""
+    """A host found by name: `origin` is "lab", "folder", "gguf" (then `folder` is the file) or
+    "hub"."""
 
     name: str
     origin: str
@@ -28,10 +40,10 @@ class HostSource:
             weights: False fetches configuration and tokenizer alone.
 
         Raises:
-            BadInput: the hub knows no such host or cannot be reached.
+            BadInput: the hub knows no such host or cannot be reached; a GGUF file cannot be read.
         """
         if self.folder is not None:
-            return self.folder
+            return unpacked(self.folder) if self.origin == "gguf" else self.folder
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import (
             HfHubHTTPError,
@@ -51,7 +63,8 @@ class HostSource:
 
 
 def find_host(name: str) -> HostSource:
-    """Find a host by `lab:NAME`, a folder, or a hub name (`google/t5-v1_1-base`, `name@revision`).
+    """Find a host by `lab:NAME`, a folder, a GGUF file or a folder with one, or a hub name
+    (`google/t5-v1_1-base`, `name@revision`).
 
     Nothing is loaded. BadInput: an unknown lab host, or a folder that holds no model.
     """
@@ -60,15 +73,32 @@ def find_host(name: str) -> HostSource:
 
         return HostSource(name, "lab", lab.folder(name.removeprefix("lab:")))
     folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
+    if file := gguf_at(folder):
+        return HostSource(name, "gguf", file)
+    if is_folder(folder):
+        if not exists(folder / "config.json"):
             raise BadInput(
                 f"host folder {name} has no config.json: it is not a transformers model."
             )
         return HostSource(name, "folder", folder)
-    if folder.exists() or folder.is_absolute() or name.startswith("."):
+    if exists(folder) or folder.is_absolute() or name.startswith("."):
         raise BadInput(f"host {name!r} is not a folder with a transformers model.")
     return HostSource(name, "hub")
+
+
+def lasting(name: str) -> str:
+    """A host's name as it holds from everywhere on this machine: a folder by its whole path."""
+    return os.path.abspath(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+
+
+def for_others(name: str) -> tuple[str, str | None]:
+    """The name, and the revision if it has one, by which other libraries load a host."""
+    if name.startswith("lab:"):
+        return str(find_host(name).files()), None
+    if Path(name).expanduser().exists():
+        return lasting(name), None
+    place, _, revision = name.partition("@")
+    return place, revision or None
 
 
 def geometry_by_name(name: str) -> Geometry:
@@ -98,6 +128,36 @@ def written_config(folder: Path, name: str) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise BadInput(f"host {name}: its config.json is not a transformers configuration.")
     return config
+
+
+def require_readable(folder: Path, name: str) -> None:
+    """Look at a host's files before transformers opens them.
+
+    Raises:
+        BadInput: one of them is a pipe or the like, is larger than such files are, or is JSON that
+            cannot be read.
+    """
+    for path in sorted(folder.iterdir()):
+        if path.suffix not in _READ_BY_TRANSFORMERS:
+            continue
+        require_regular(path)
+        if path.name in _VOCABULARIES:
+            if path.stat().st_size > _LARGEST_VOCABULARY:
+                raise BadInput(f"host {name}: {path} is larger than any tokenizer's file.")
+        elif path.name in _SETTINGS:
+            read_json(path)
+
+
+def require_weights_for(geometry: Geometry, files: Iterable[Path], name: str) -> None:
+    """Raise BadInput when a host's layers would be larger than its files, before there is memory
+    for them."""
+    there = sum(file.stat().st_size for file in files)
+    wanted = sum(linear.inputs * linear.outputs for linear in geometry.linears.values())
+    if wanted > _MOST_IN_A_BYTE * there:
+        raise BadInput(
+            f"host {name}: its config.json has layers of {wanted:,} weights, and its files have "
+            f"{there:,} bytes: they do not belong together."
+        )
 
 
 def _first_line(error: Exception) -> str:

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from peftport.errors import BadInput
+from peftport.files import opened
 from peftport.hosts.fingerprint import read_header, weight_files
+from peftport.hosts.quantised import require_plain
 
 _TYPES = {
     "F64": torch.float64,
@@ -27,6 +29,7 @@ class Weights(Mapping[str, Tensor]):
     """
 
     def __init__(self, folder: Path) -> None:
+        require_plain(folder, str(folder))
         self.folder = folder
         self._places = {
             name: (file, start, entry)
@@ -49,9 +52,9 @@ class Weights(Mapping[str, Tensor]):
                 f"{', '.join(_TYPES)}: save the host again in one of them."
             )
         data = torch.empty(end - begin, dtype=torch.uint8)
-        with file.open("rb") as opened:
-            opened.seek(start + begin)
-            opened.readinto(data.numpy().data)
+        with opened(file) as stream:
+            stream.seek(start + begin)
+            stream.readinto(data.numpy().data)
         return data.view(_TYPES[entry["dtype"]]).view(entry["shape"])
 
     def __iter__(self) -> Iterator[str]:

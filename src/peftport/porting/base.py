@@ -73,7 +73,7 @@ class Request:
         return tuple(entries)
 
     def with_conversion(self, account: Account) -> Account:
-        """The account with what was lost before, where the donor was of a kind that was converted."""
+        """The account with what was lost before, where the donor was of another kind."""
         lost = self.donor.converted
 
         def told(entry: Entry) -> Entry:
@@ -126,10 +126,10 @@ class PortMethod(ABC):
 
     about: one sentence for `peftport methods`. limits: what it cannot do, in a sentence or two.
     source: the paper it follows. control: whether the result is a control, which keeps nothing of
-    what the donor learnt but its distribution or less. carries: whether the donor's tensors go over,
-    with what it has besides; a control's do not, nor those that something is learnt from. needs: what it uses beside the module and
-    the geometries: both hosts' weights, unlabelled texts; `requires` tells it with the options
-    known. techniques: those that it can port; None for all. Options: what can be set with
+    what the donor learnt but its distribution or less. carries: whether the donor's tensors go
+    over, with what it has besides; a control's do not, nor those that something is learnt from.
+    needs: what it uses beside the module and the geometries: both hosts' weights, unlabelled texts;
+    `requires` tells it with the options known. techniques: those that it can port; None for all. Options: what can be set with
     `--set KEY=VALUE`, found in `request.options`.
     """
 

@@ -23,6 +23,7 @@ METHODS = Registry(
         "prolora": "peftport.porting.subspace:ProLora",
         "correlation": "peftport.porting.correlation:Correlation",
         "procrustes": "peftport.porting.procrustes:Procrustes",
+        "ridge": "peftport.porting.ridge:Ridge",
         "distill": "peftport.porting.distill:Distill",
         "scratch": "peftport.porting.controls:Scratch",
         "gaussian": "peftport.porting.controls:Gaussian",
@@ -30,6 +31,8 @@ METHODS = Registry(
         "spectrum": "peftport.porting.controls:Spectrum",
         "sampled": "peftport.porting.controls:Gaussian",
     },
+    group="peftport.methods",
+    kind="peftport.porting.base:PortMethod",
 )
 SAMPLINGS = ("gaussian", "permuted", "spectrum")
 
@@ -88,9 +91,14 @@ def way(written: str) -> Way:
     return Way(written, name, options, method.configure(options))
 
 
-def judge(method: PortMethod, request: Request) -> Verdict:
-    """Whether a method could do what is requested of it (`PortMethod.request`)."""
+def judge(method: PortMethod, request: Request, unread: str | None = None) -> Verdict:
+    """Whether a method could do what is requested of it (`PortMethod.request`).
+
+    unread: why the weights of one of the hosts cannot be read, where that is so.
+    """
     requires = method.requires(request.options)
+    if unread is not None and "weights" in requires:
+        return Verdict(method.name, unread, requires)
     try:
         refusal = method.refusal(request)
         account = None if refusal else method.account(request)
@@ -102,11 +110,13 @@ def judge(method: PortMethod, request: Request) -> Verdict:
     return Verdict(method.name, problem, requires, account)
 
 
-def judge_all(donor: Record, shapes: Shapes, receiver: Geometry) -> list[Verdict]:
+def judge_all(
+    donor: Record, shapes: Shapes, receiver: Geometry, unread: str | None = None
+) -> list[Verdict]:
     """What `judge` says of every method that is no control, with its default options."""
     methods = [port_method(name) for name in METHODS]
     return [
-        judge(method, method.request(donor, shapes, receiver))
+        judge(method, method.request(donor, shapes, receiver), unread)
         for method in methods
         if not method.control
     ]

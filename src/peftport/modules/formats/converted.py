@@ -86,9 +86,8 @@ def _lost(model: Any, tensors: Parameters) -> dict[str, float]:
         if f"{name}.lora_A.weight" not in tensors:
             continue
         change: Tensor = layer.get_delta_weight("default").detach().float()
-        product = (
-            tensors[f"{name}.lora_B.weight"].float() @ tensors[f"{name}.lora_A.weight"].float()
-        )
+        up, down = (tensors[f"{name}.lora_{factor}.weight"].float() for factor in "BA")
+        product = up @ down
         product = product if product.shape == change.shape else product.mT
         if change.shape[0] == change.shape[1]:  # a square layer may be stored transposed
             product = min(product, product.mT, key=lambda each: float((change - each).norm()))

@@ -28,9 +28,10 @@ def own_alpha(folder: Folder, path: str, usual: float) -> float:
         try:
             found = _matches(pattern, path)
         except (regex.error, TimeoutError, RecursionError, OverflowError) as error:
+            reason = str(error) or "it takes too long"
             folder.refuse(
                 "alpha_pattern",
-                f"the pattern {pattern[:60]!r} cannot be matched ({str(error) or 'it takes too long'}); "
+                f"the pattern {pattern[:60]!r} cannot be matched ({reason}); "
                 "write the names of the layers out",
             )
         if found:

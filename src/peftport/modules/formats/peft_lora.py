@@ -219,7 +219,9 @@ def _named_targets(points: Any, geometry: Geometry, before: str) -> list[str]:
         for point, linear in geometry.linears.items()
         if any(f".{linear.path}".endswith(f".{ending}") for ending in endings)
     }
-    return endings if meant == set(points) else [f"{before}{path}" for path in paths.values()]
+    # In a model of images and text a short name means layers of both.
+    alone = meant == set(points) and not geometry.roots
+    return endings if alone else [f"{before}{path}" for path in paths.values()]
 
 
 def _in_layer(point: str, path: str) -> str:

@@ -13,8 +13,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from peftport.errors import BadInput
-from peftport.files import read_json
-from peftport.modules.module import load_tensors
+from peftport.files import exists, read_json, require_regular
+from peftport.modules.module import load_tensors, require_filled
 from peftport.techniques.base import Parameters
 
 INDEX = "model.safetensors.index.json"
@@ -38,12 +38,12 @@ def read_weights(
     Raises:
         BadInput: there is no file, it may not or cannot be read, or a tensor is none of floats.
     """
-    if (folder / safe).is_file():
+    if exists(folder / safe):
         return folder / safe, load_tensors(folder / safe, data)
     if index := _index(folder, safe):
         return index, _sharded(index, data)
     path = folder / pickled
-    if not path.is_file():
+    if not exists(path):
         raise BadInput(f"{folder} has neither {safe} nor {pickled}: the module's tensors are gone.")
     if not pickles:
         raise BadInput(
@@ -51,7 +51,8 @@ def read_weights(
             "leave the option out to read it by torch's weights-only loader."
         )
     _log.info("notice: %s is a pickle, read by torch's weights-only loader and nothing else", path)
-    tensors = {name: _plain(name, tensor, path) for name, tensor in _unpickled(path).items()}
+    tensors = {name: _plain(name, tensor, path) for name, tensor in unpickled(path).items()}
+    require_filled(path, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     if not data:
         return path, {name: tensor.to("meta") for name, tensor in tensors.items()}
     return path, {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
@@ -87,6 +88,14 @@ def _sharded(index: Path, data: bool) -> Parameters:
     return found
 
 
+def files_of(path: Path) -> list[Path]:
+    """The safetensors files behind what `read_weights` named; none where it is a pickle."""
+    if path.name.endswith(".index.json"):
+        placed = read_json(path)["weight_map"].values()
+        return [path.parent / Path(file).name for file in sorted(set(placed))]
+    return [path] if path.suffix == ".safetensors" else []
+
+
 def blocks(path: Path, meant: Callable[[str], bool]) -> Iterator[Tensor]:
     """The rows of one tensor of a file that `read_weights` named, some at a time, as stored.
 
@@ -98,15 +107,17 @@ def blocks(path: Path, meant: Callable[[str], bool]) -> Iterator[Tensor]:
             Path(file).name for name, file in read_json(path)["weight_map"].items() if meant(name)
         )
     if path.suffix != ".safetensors":
-        yield next(tensor for name, tensor in _unpickled(path).items() if meant(name))
+        yield next(tensor for name, tensor in unpickled(path).items() if meant(name))
         return
     with safe_open(path, framework="pt") as opened:
-        part = opened.get_slice(next(name for name in opened.keys() if meant(name)))
+        part = opened.get_slice(next(filter(meant, opened.keys())))
         for start in range(0, part.get_shape()[0], BLOCK):
             yield part[start : start + BLOCK]
 
 
-def _unpickled(path: Path) -> Mapping[Any, Any]:
+def unpickled(path: Path) -> Mapping[Any, Any]:
+    """What a pickle holds, by torch's weights-only loader; BadInput when it cannot be read."""
+    require_regular(path)
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
