@@ -129,8 +129,8 @@ class PortMethod(ABC):
     what the donor learnt but its distribution or less. carries: whether the donor's tensors go
     over, with what it has besides; a control's do not, nor those that something is learnt from.
     needs: what it uses beside the module and the geometries: both hosts' weights, unlabelled texts;
-    `requires` tells it with the options known. techniques: those that it can port; None for all. Options: what can be set with
-    `--set KEY=VALUE`, found in `request.options`.
+    `requires` tells it with the options known. techniques: those that it can port;
+    None for all. Options: what can be set with `--set KEY=VALUE`, found in `request.options`.
     """
 
     name: ClassVar[str]
