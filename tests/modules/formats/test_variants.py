@@ -24,7 +24,7 @@ from tiny_runs import host_in
         ({"peft_type": "IA3"}, "peft_type: 'IA3' is none that peftport reads"),
         ({"peft_type": 3}, "peft_type: 3 is none that peftport reads"),
         ({"peft_type": None}, "peft_type: None is none"),
-        ({"use_dora": True}, "use_dora: True: a variant that peftport does not read"),
+        ({"use_dora": True}, "peft_type: 'DORA' is none that peftport reads"),
         ({"lora_bias": True}, "lora_bias: True: a variant"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights: 'pissa' changes the host's own"),
         ({"layer_replication": [[0, 1]]}, "layer_replication: .* a variant"),

@@ -43,6 +43,8 @@ def as_lora(folder: Folder, kind: str, safe: str) -> Converted:
     Raises:
         BadInput: peft is not installed, the host is not at hand, or peft cannot convert the module.
     """
+    import transformers
+
     try:
         import peft
     except ImportError:
@@ -52,7 +54,8 @@ def as_lora(folder: Folder, kind: str, safe: str) -> Converted:
     host = folder.host_files()
     try:
         with quiet_transformers():
-            made = auto_class(folder.geometry.kind).from_pretrained(host, dtype=torch.float32)
+            auto = getattr(transformers, auto_class(folder.geometry.kind))
+            made = auto.from_pretrained(host, dtype=torch.float32)
             model = peft.PeftModel.from_pretrained(made, str(folder.path))
         config, tensors = peft.convert_to_lora(model, rank=ENERGY)
         lost = _lost(model, tensors)
