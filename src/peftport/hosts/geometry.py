@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from peftport.errors import BadInput
 
@@ -247,7 +247,7 @@ def laid_out(
         prefix=family["prefix"],
         refuses=family.get("refuses", {}),
         embeddings=family.get("embeddings", {}),
-        **sizes,
+        **cast(dict[str, Any], sizes),
     )
 
 
@@ -352,7 +352,7 @@ def of_own_names(
         roots=roots,
         prefix=prefix,
         refuses=dict.fromkeys(("adapter", "compacter", "prefix"), UNKNOWN),
-        **sizes,
+        **cast(dict[str, Any], sizes),
     )
 
 

@@ -67,6 +67,7 @@ def _patterns(folder: Folder, key: str) -> Mapping[str, Any]:
 
 
 def _positive(folder: Folder, key: str, value: Any, kinds: tuple[type, ...]) -> Any:
-    if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < 1e9:
+    number = isinstance(value, kinds) and not isinstance(value, bool)
+    if not number or not 0 < value < 1e9:
         folder.refuse(key, f"{value!r}, expected a positive number")
     return value

@@ -15,7 +15,7 @@ Row = tuple[str, ...]
 
 def techniques() -> list[Row]:
     """Of every technique, which formats it is read from and written to."""
-    rows = [("technique", "peftport", "peft", "adapterhub")]
+    rows: list[Row] = [("technique", "peftport", "peft", "adapterhub")]
     for name in TECHNIQUES:
         both = (OF_PEFT.get(name), OF_ADAPTERHUB.get(name))
         rows.append((name, "read, written", *(_said(each) for each in both)))
@@ -29,7 +29,7 @@ def _said(how: tuple[bool, bool] | None) -> str:
 
 def places() -> list[Row]:
     """Of every family, whether adapters has a layout for it."""
-    rows = [("family", "peft", "adapterhub")]
+    rows: list[Row] = [("family", "peft", "adapterhub")]
     for name in families():
         known = layouts().get(name, {}).get("adapterhub")
         rows.append((name, "read, written", "read, written" if known else "refused"))
