@@ -40,7 +40,7 @@ class Weights(Mapping[str, Tensor]):
 
         It is read in one go, and not mapped: whoever reads ahead has it in memory then.
         """
-        stored = self._stored(name)
+        stored = self.stored_name(name)
         file, start, entry = self._places[stored]
         begin, end = entry["data_offsets"]
         if entry["dtype"] not in _TYPES:
@@ -64,7 +64,8 @@ class Weights(Mapping[str, Tensor]):
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._find(name) is not None
 
-    def _stored(self, name: str) -> str:
+    def stored_name(self, name: str) -> str:
+        """What a tensor is called in the files; BadInput when they lack it."""
         found = self._find(name)
         if found is None:
             raise BadInput(f"{self.folder} has no weight called {name!r}.")
