@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STUDY := runs/quick
 
-.PHONY: help study test bench lint types format adapters golden constraints clean
+.PHONY: help study test wheel bench lint types format adapters golden constraints clean
 
 help:
 	@echo "make study        run the quick study into $(STUDY) and say where its report is"
 	@echo "make test         run the tests"
+	@echo "make wheel        build the wheel, install it afresh, and run a tiny study from there"
 	@echo "make bench        run the benchmarks into benchmarks/results; BENCH=--quick tries them"
 	@echo "make lint         check the style; make format mends what can be mended"
 	@echo "make types        check the types"
@@ -27,6 +28,9 @@ study: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+wheel:
+	PYTHON=$(PYTHON) .ci/wheel
 
 bench: $(READY)
 	for each in benchmarks/start.py benchmarks/where.py benchmarks/study.py benchmarks/floor.py benchmarks/agreement.py benchmarks/lanes.py benchmarks/growth.py benchmarks/port.py benchmarks/lab.py; do \

@@ -25,8 +25,9 @@ def parts(name: str) -> list[doctest.DocTest]:
 
 @pytest.fixture
 def place(lab_module, tmp_path, monkeypatch):
-    """A current folder with `modules/films` in it, in which the examples run."""
+    """A current folder with `modules/films` and `texts.txt` in it, in which the examples run."""
     shutil.copytree(lab_module, tmp_path / "modules" / "films")
+    (tmp_path / "texts.txt").write_text("\n\n".join(f"film {n} was fine" for n in range(99)))
     monkeypatch.chdir(tmp_path)
 
 

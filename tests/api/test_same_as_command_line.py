@@ -84,8 +84,17 @@ CASES: dict[str, tuple[str, Any]] = {
     "hosts describe": ("hosts describe lab:small", lambda out: pp.describe_host("lab:small")),
     "hosts pretrain": (
         "hosts pretrain --texts texts.txt --out OUT --steps 2 --family gpt2 --length 8 "
+        "--tokens-per-batch 64 "
         "--width 16 --layers 1 --heads 2 --vocabulary 300",
-        lambda out: pp.pretrain_host(out, "texts.txt", 2, family="gpt2", length=8, sizes=SIZES),
+        lambda out: pp.pretrain_host(
+            out,
+            "texts.txt",
+            2,
+            family="gpt2",
+            length=8,
+            tokens_per_batch=64,
+            sizes=SIZES,
+        ),
     ),
     "study plan": (
         "study plan quick --no-measure",

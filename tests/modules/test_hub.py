@@ -34,6 +34,8 @@ class Hub(BaseHTTPRequestHandler):
         elif self.path.endswith("/api/repos/create"):
             self.made.append(json.loads(body))
             self.answer({"url": f"{self.base}/me/bot", "name": "me/bot"})
+        elif self.path.endswith("/api/validate-yaml"):
+            self.answer({"errors": [], "warnings": []})
         elif "/preupload/" in self.path:
             asked = json.loads(body)["files"]
             told = [

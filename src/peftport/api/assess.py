@@ -112,6 +112,7 @@ def assess(
         relation: "same", "continuation" or "independent", if the hosts' records do not say it.
         limit_test: test on at most so many texts.
         label_words, template: with which the modules were trained, if their files do not say it.
+        device, precision: of a host that is given by name.
         fail_under: the recovery that some method must reach at the smallest budget, for `passed`.
         progress: told what is done next.
 

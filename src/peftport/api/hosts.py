@@ -269,15 +269,19 @@ def pretrain_host(
         learning_rate: the highest; 1e-3 for a new host, 1e-4 for a continuation.
         tokens_per_batch: in a step. length: the most tokens in a row of text.
         sizes: of a new host: `width`, `layers`, `heads`, `ffn`, `vocabulary`.
+        seed: of weights, order and what is hidden. text_column: in files with columns.
+        cased: the tokenizer of a new host keeps upper case letters.
+        device: "cpu" or "cuda"; the GPU when there is one.
         progress: called after each step with its number, from 1, and its loss in nats.
 
     Raises:
         BadInput: the text cannot be read, the sizes do not fit, or `out` exists already.
 
     >>> import peftport as pp
-    >>> _ = open("some.txt", "w").write("A film. " * 200)
     >>> small = {"width": 16, "layers": 1, "heads": 2, "vocabulary": 300}
-    >>> pp.pretrain_host("new", "some.txt", 2, family="gpt2", length=8, sizes=small).folder.name
+    >>> made = pp.pretrain_host("new", "texts.txt", 2, family="gpt2", length=8,
+    ...                         tokens_per_batch=64, sizes=small)
+    >>> made.folder.name
     'new'
     """
     from peftport.hosts.fingerprint import fingerprint

@@ -172,10 +172,12 @@ def port(
             list of texts; at most `text_count` are drawn. Those of `task` if not given.
         text_column, label_column: of the texts and of the task.
         task: what the module is trained on after the port, for `steps` steps of `batch_size`
-            texts. What its files leave unsaid of texts and words is taken from it.
+            texts, on at most `limit_train` of them. What its files leave unsaid of texts and words
+            is taken from it.
         learning_rate: of these steps; the module's own if not given.
         label_words, template: with which the module was trained, if its files do not say it.
         seed: of what the method draws, of the texts, of the training's order.
+        device: where hosts go that are given by name: "cpu" or "cuda".
         allow_partial: go on though tensors are left out.
         out: a new folder for the module, which is only kept in memory if not given.
         format: of the folder; the one that the module came in if not given.
@@ -191,7 +193,7 @@ def port(
     >>> ported = pp.port("modules/films", to="lab:small-tuned")
     >>> print(ported.report)  # doctest: +ELLIPSIS
     lora from lab:small to lab:small-tuned by copy, ... s
-    tensors: 48 copied
+    tensors: 24 copied
     """
     from peftport.files import refuse_existing
     from peftport.modules import HostName, formats

@@ -94,7 +94,7 @@ class Study:
             BadInput: the specification names what cannot be found or combined.
 
         >>> import peftport as pp
-        >>> pp.Study("quick").plan(measure=False).to_dict()["runs"]["total"]
+        >>> pp.Study("quick").plan(measure=False).to_dict()["runs"]
         318
         """
         from peftport.studies.identity import Identity

@@ -89,6 +89,7 @@ def test(
         limit_test: test on at most so many texts.
         label_words, template, text_column, label_column: for modules and data that do not say
             them.
+        device, precision: of a host that is given by name.
         to_card: add the figures to the README in the module's folder.
 
     Raises:

@@ -114,6 +114,7 @@ def train(
         learning_rate: the technique's own if not given.
         label_words, template, text_column, label_column: for data that do not say them.
         limit_train: train on at most so many texts.
+        device, precision: of a host that is given by name.
         progress: called about twenty times with the step and the mean loss (nats) since the last.
 
     Raises:

@@ -141,6 +141,7 @@ def verify(
         host: the host to load it on: a name, or what `load_host` gave.
         texts: to try it on, of which at most `text_count` are drawn: a file, a folder, a task's
             name, or a list of texts; eight plain sentences if not given. text_column: of them.
+        device: where the host goes: "cpu" or "cuda".
         precision: in which the library loads the host; "bf16" is compared with a wider tolerance.
 
     Raises:
@@ -154,6 +155,8 @@ def verify(
     handle, there = as_handle(module), as_host(host, device)
     if handle.path is None:
         raise BadInput("the module has no folder yet: save it, and verify the folder.")
+    if not handle.path.is_dir():
+        raise BadInput(f"module {handle.path} is not a folder.")
     return _verified(handle, there, _texts(texts, text_count, text_column), device, precision)
 
 

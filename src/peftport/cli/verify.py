@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,7 +40,7 @@ def verify(
     import peftport as pp
 
     found = pp.verify(
-        pp.load_module(module, from_host=host, pickles=not no_pickle),
+        pp.ModuleHandle(Path(module), pickles=not no_pickle),  # a wrong one is to be told, too
         host,
         texts=texts,
         text_count=text_count,

@@ -70,8 +70,7 @@ def answers(
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise BadInput(f"peft cannot load it: {reason}") from error
         if task in _WITH_HEAD:
-            with _body_disabled(model):
-                bare = _ask(model, geometry, task, here)
+            bare = _without_body(model, geometry, task, here)
         unread, missing = _differences(model, folder)
         made = _ask(model, geometry, task, here)
     return Answers(bare, made, geometry.kind != "encoder" or task in _WITH_HEAD, unread, missing)
@@ -125,21 +124,20 @@ def _ask(model: Any, geometry: Geometry, task: str | None, inputs: dict[str, Ten
     return found.float().cpu()
 
 
-@contextmanager
-def _body_disabled(model: Any) -> Iterator[None]:
-    """The model with the module's head and without the rest of it."""
+def _without_body(
+    model: Any, geometry: Geometry, task: str | None, inputs: dict[str, Tensor]
+) -> Tensor:
+    """The answer with the module's head and without the rest of it."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     layers = [part for part in model.modules() if isinstance(part, BaseTunerLayer)]
-    if not layers:
-        with model.disable_adapter():
-            yield
-        return
     for layer in layers:
         layer.enable_adapters(False)
-    yield
+    # What stands before the text is put there by peft's model, and not by the one inside.
+    found = _ask(model if layers else model.get_base_model(), geometry, task, inputs)
     for layer in layers:
         layer.enable_adapters(True)
+    return found
 
 
 def _differences(model: Any, folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
