@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import re
 import shutil
+from pathlib import Path
 from types import FunctionType
 
 import pytest
@@ -41,6 +43,12 @@ def test_the_example_of_the_package_runs(place):
     for found in doctest.DocTestFinder(recurse=False).find(pp, "peftport"):
         assert len(found.examples) > 5
         run(found)
+
+
+def test_the_example_of_the_readme_runs(place):
+    text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    (block,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    run(doctest.DocTestParser().get_doctest(block, {}, "README.md", "README.md", 0))
 
 
 @pytest.mark.parametrize("name", [*FUNCTIONS, "Study"])

@@ -117,7 +117,7 @@ def test_a_ported_module_is_uploaded_with_its_card(hub, asked, tmp_path):
     assert "uploaded: http://127.0.0.1:" in done.stderr
     assert Hub.made[0]["name"] == "bot"
     assert Hub.made[0]["organization"] == "me"
-    assert Hub.made[0]["private"] is True
+    assert Hub.made[0]["visibility"] == "private"
     sent = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
     assert Hub.files == sent
     assert {"README.md", "adapter_config.json", "adapter_model.safetensors"} <= sent.keys()

@@ -99,6 +99,13 @@ def test_what_cannot_be_merged_is_refused_and_nothing_written(tiny_host, tmp_pat
     assert [file.name for file in out.iterdir()] == ["mine"]
 
 
+def test_what_a_merge_would_lose_is_refused(tiny_host, tmp_path):
+    module = made(host_in(tiny_host("llama")), "lora", classes=0)
+    more = {**module.tensors, "embeddings.input": torch.zeros(2, 2)}
+    with pytest.raises(BadInput, match=r"'embeddings\.input' beside its factors"):
+        pp.merge(type(module)(module.record, more), tiny_host("llama"), tmp_path / "out")
+
+
 def test_another_host_s_weights_are_told(tiny_host, tiny_continuation, tmp_path, caplog):
     module = made(host_in(tiny_host("llama")), "lora")
     pp.merge(module, tiny_continuation("llama"), tmp_path / "out")

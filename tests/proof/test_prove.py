@@ -120,11 +120,10 @@ def test_a_saved_embedding_is_found_and_servers_would_not_take_it(lora, tiny_hos
     host = host_in(tiny_host("llama")).model
     table = host.get_input_embeddings().weight.detach().clone()
     respell(lora / PEFT, {"base_model.model.model.embed_tokens.weight": table})
-    code, found = verified(lora, tiny_host, call)
+    _, found = verified(lora, tiny_host, call)
     vllm, sglang = found["servers"]
     assert (vllm["taken"], sglang["taken"]) == (False, False)
     assert "embed_tokens.weight': only factors" in vllm["problems"][0]
-    assert code == 1  # peftport does not read it, and cannot say what it should answer
 
 
 def test_a_folder_that_the_library_does_not_load_is_found(lora, tiny_host, call):

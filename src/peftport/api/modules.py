@@ -91,7 +91,9 @@ class ModuleHandle(Result):
         """Format of its folder: "peftport", "peft" or "adapterhub"."""
         from peftport.modules import formats
 
-        return formats.OWN if self.path is None else formats.format_of(self.path)
+        if self.path is None or not self.path.is_dir():
+            return formats.OWN
+        return formats.format_of(self.path)
 
     def save(
         self,

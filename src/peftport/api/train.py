@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftport.api.hosts import HostHandle, as_host
+from peftport.api.hosts import HostHandle
 from peftport.api.modules import ModuleHandle
 from peftport.api.reading import plain_task, told
 from peftport.api.result import Result
@@ -42,8 +42,11 @@ class TrainedModule(Result):
     validation: Mapping[str, Any]
 
     def save(self, folder: str | Path, format: str | None = None) -> None:
-        """Write the module's folder; see `ModuleHandle.save`."""
-        self.module.save(folder, format)
+        """Write the module's folder with its card; see `ModuleHandle.save`."""
+        told = self.module.record.training
+        row = {"condition": f"{told['steps']} steps, validation split", "host": self.host}
+        figures = [{**row, "task": self.task, **self.validation}]
+        self.module.save(folder, format, figures=figures)
 
     def push_to_hub(self, name: str, **options: Any) -> str:
         """Upload the module; see `ModuleHandle.push_to_hub`."""
@@ -127,6 +130,7 @@ def train(
     (4, ['step', 'loss'])
     """
     from peftport.files import refuse_existing
+    from peftport.modules.formats import OWN
     from peftport.techniques import technique as find_technique
     from peftport.training import Settings
     from peftport.training.module import train_module
@@ -151,12 +155,13 @@ def train(
         progress=progress,
     )
     path = None if out is None else Path(out)
-    if path is not None:
-        trained.module.save(path)
-    return TrainedModule(
+    made = TrainedModule(
         ModuleHandle(path, made=trained.module),
-        as_host(host).name,
+        host.name,
         data.name,
         trained.losses,
         trained.validation.figures,
     )
+    if path is not None:
+        made.save(path, OWN)
+    return made

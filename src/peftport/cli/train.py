@@ -14,12 +14,14 @@ from peftport.cli.arguments import (
     LabelWords,
     LimitTrain,
     Precision,
+    Private,
+    PushToHub,
     TaskName,
     Template,
     TextColumn,
     options_of,
 )
-from peftport.cli.output import AsJson, show
+from peftport.cli.output import AsJson, push, show
 from peftport.cli.progress import losses_to_stderr
 
 
@@ -47,6 +49,8 @@ def train(
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     limit_train: LimitTrain = None,
+    push_to_hub: PushToHub = None,
+    private: Private = False,
     device: Device = None,
     precision: Precision = "fp32",
     as_json: AsJson = False,
@@ -74,3 +78,4 @@ def train(
         progress=losses_to_stderr(steps),
     )
     show(made, as_json)
+    push(made, push_to_hub, private)

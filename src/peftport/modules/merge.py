@@ -23,7 +23,7 @@ from peftport.hosts.geometry import Geometry
 from peftport.hosts.weights import Weights
 from peftport.modules.card import merged_card
 from peftport.modules.module import Module
-from peftport.techniques.head import WEIGHT
+from peftport.techniques.head import BIAS, WEIGHT
 from peftport.techniques.lora import targets
 
 SHARD = 2 << 30
@@ -94,15 +94,22 @@ def _require_mergeable(module: Module, geometry: Geometry) -> None:
             f"{module.technique} cannot be merged: it acts beside the host's weights. Only LoRA "
             "can; others are loaded with the host."
         )
+    if module.geometry != geometry:
+        raise BadInput(
+            f"the module is made for {module.record.host.name}, and the host is of another "
+            "geometry: port it first."
+        )
     if WEIGHT in module.tensors:
         raise BadInput(
             "the module has a head, for which a plain model has no place: load the two together, "
             "as the module's README says."
         )
-    if module.geometry != geometry:
+    factors = {f"{point}.lora_{f}" for point in targets(module.config, geometry) for f in "AB"}
+    others = sorted(module.tensors.keys() - factors - {BIAS})
+    if others:
         raise BadInput(
-            f"the module is made for {module.record.host.name}, and the host is of another "
-            "geometry: port it first."
+            f"the module holds {others[0]!r} beside its factors ({len(others)} such tensors), "
+            "which is not merged: load the module with its host."
         )
 
 

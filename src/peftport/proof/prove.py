@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from peftport.hosts.host import Host
 
 Precision = Literal["fp32", "bf16"]
-TOLERANCE = {"fp32": 1e-5, "bf16": 2e-2}
-"""How far two ways of computing an answer may be apart, as a share of its largest number."""
+TOLERANCE = {"fp32": 1e-5, "bf16": 5e-2}
+"""How far two ways of computing an answer may be apart, as a share of its largest number. In
+bfloat16 the eighteen layers of Gemma 3 270M alone bring them 2e-2 apart."""
 _NOTHING = 1e-7
 """A change by less than this share of the largest number is rounding."""
 _LISTED = 3

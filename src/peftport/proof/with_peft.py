@@ -62,8 +62,8 @@ def answers(
     with _quiet():
         try:
             config = peft.PeftConfig.from_pretrained(str(folder))
-            task, model = config.task_type, _host(host, geometry, config.task_type, folder)
-            model = model.to(device=device, dtype=dtype).eval()
+            task = config.task_type
+            model = _host(host, geometry, task, folder, dtype).to(device).eval()
             bare = _ask(model, geometry, task, here)
             model = peft.PeftModel.from_pretrained(model, str(folder)).to(device).eval()
         except Exception as error:  # what a foreign library raises on a bad folder is open
@@ -76,11 +76,13 @@ def answers(
     return Answers(bare, made, geometry.kind != "encoder" or task in _WITH_HEAD, unread, missing)
 
 
-def _host(host: Path, geometry: Geometry, task: str | None, folder: Path) -> Any:
+def _host(
+    host: Path, geometry: Geometry, task: str | None, folder: Path, dtype: torch.dtype
+) -> Any:
     import transformers
 
     name = _WITH_HEAD.get(str(task), _AUTO[geometry.kind])
-    more: dict[str, Any] = {}
+    more: dict[str, Any] = {"dtype": dtype}  # not converted later: some models keep constants
     if task in _WITH_HEAD:
         more["num_labels"] = _classes(folder)
     elif geometry.kind == "encoder":
