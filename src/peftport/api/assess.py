@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from peftport.api.assessment import assessment_text, record_of
 from peftport.api.binding import made_for, with_task
@@ -206,7 +206,8 @@ def _require_ports(ways: Sequence[Way]) -> None:
 
 def _handles(modules: ModuleLike | Sequence[ModuleLike]) -> list[ModuleHandle]:
     """Load modules; BadInput names the first that is of another kind than the one before it."""
-    given = modules if isinstance(modules, list | tuple) else [modules]
+    several = isinstance(modules, Sequence) and not isinstance(modules, str)
+    given = cast("Sequence[ModuleLike]", modules if several else [modules])
     handles = [as_handle(module) for module in given]
     kinds = [_kind(handle.module) for handle in handles]
     for handle, kind in zip(handles[1:], kinds[1:], strict=True):

@@ -95,7 +95,7 @@ class Study:
 
         >>> import peftport as pp
         >>> pp.Study("quick").plan(measure=False).to_dict()["runs"]
-        318
+        192
         """
         from peftport.studies.identity import Identity
         from peftport.studies.outline import outline
