@@ -266,7 +266,8 @@ def pretrain_host(
         out: a new folder. texts: a file of text, Parquet, CSV, TSV, JSONL or JSON, or a folder.
         family: of a new host. origin: the host to continue. One of both is needed.
         teacher: a new encoder learns this one's states, and takes its tokenizer.
-        steps: of training. learning_rate: the highest; 1e-3 for a new host, 1e-4 for a continuation.
+        steps: of training.
+        learning_rate: the highest; 1e-3 for a new host, 1e-4 for a continuation.
         tokens_per_batch: in a step. length: the most tokens in a row of text.
         sizes: of a new host: `width`, `layers`, `heads`, `ffn`, `vocabulary`.
         seed: of weights, order and what is hidden. text_column: in files with columns.
