@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -217,3 +219,22 @@ def test_an_account_says_what_became_of_every_tensor(call, lora, tiny_continuati
     assert "by copy, " in text
     assert "each one in" in text
     assert len(read_json(out / "account.json")["tensors"]) == len(load_module(lora).tensors)
+
+
+@pytest.mark.parametrize("with_task", [True, False])
+def test_without_a_method_it_says_which_ones_can_and_the_command_runs(
+    with_task, call, tiny_host, tiny_task, tmp_path
+):
+    module = tmp_path / "module"
+    formats.save(made(host_in(tiny_host("llama")), "lora"), module)
+    words = ("--label-words", "bad,good") if with_task else ()
+    task = ("--task", tiny_task) if with_task else ()
+    asked = ("port", module, "--host", tiny_host("gpt2"), "--out", tmp_path / "out")
+    code, text, error = call(*asked, *task, *words)
+    assert (code, text) == (2, "")
+    assert "cannot be copied to" in error
+    assert "distill (looks at both hosts and texts)" in error
+    (told,) = re.findall(r"Name one with --method; see `peftport (.*)`", error)
+    steps = ("--set", "steps=2") if with_task and "distill" in told else ()
+    code, _, error = call(*shlex.split(told), *words, *steps)
+    assert code == 0, error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -204,3 +206,14 @@ def test_a_port_can_do_without(lora, tiny_continuation, call, tmp_path):
     code, text, _ = call(*asked, "--no-verify", "--json")
     assert code == 0
     assert json.loads(text)["verified"] is None
+
+
+def test_a_large_host_is_left_to_those_who_ask(
+    lora, tiny_continuation, call, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("peftport.api.verify._LARGE", 0)
+    asked = ("port", lora, "--host", tiny_continuation("llama"), "--out", tmp_path / "out")
+    code, text, error = call(*asked)
+    assert code == 0, error
+    (told,) = re.findall(r"not verified: the host is large; see `peftport (.*)`", text)
+    assert call(*shlex.split(told))[0] == 0
