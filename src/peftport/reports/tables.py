@@ -6,12 +6,13 @@ Every table that shows a ported figure shows the bare host, scratch and sampled 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from peftport.reports.answers import Answer, answers
+from peftport.metrics import METRICS
+from peftport.reports.answers import SURE, Answer, answers
 from peftport.reports.compared import Point, Pool
 from peftport.reports.comparisons import Analysis, analyse
 from peftport.reports.continuation import fadings
@@ -26,7 +27,6 @@ from peftport.reports.wording import (
     kind_of,
     name_of,
     number,
-    p_text,
     recovery_text,
     relation_name,
     sentence,
@@ -60,7 +60,7 @@ def accuracy_grids(analysis: Analysis, short: bool = False) -> Iterator[Grid]:
     """One table for every pair and setting: technique and budget against conditions.
 
     Args:
-        short: for terminals, which are narrow.
+        short: for terminals and Markdown, which are narrow.
     """
     names = columns(analysis)
     head = ("technique", "steps", *(name_of(name) for name in names), "recovery")
@@ -84,8 +84,8 @@ def accuracy_grids(analysis: Analysis, short: bool = False) -> Iterator[Grid]:
 
 
 def beside_grids(analysis: Analysis) -> Iterator[Grid]:
-    """What stands beside the corrected accuracies at the smallest budget, for terminals: accuracy
-    as answered, and AUROC, which no threshold touches. One table for every pair and setting."""
+    """What stands beside the corrected accuracies at the smallest budget, in short: accuracy as
+    answered, and AUROC, which no threshold touches. One table for every pair and setting."""
     names = columns(analysis)
     head = ("technique", "figure", *(name_of(name) for name in names), "lift kept")
     budget = min(analysis.results.budgets, default=0)
@@ -95,7 +95,7 @@ def beside_grids(analysis: Analysis) -> Iterator[Grid]:
     ):
         rows = []
         for point in members:
-            kept = NONE if point.effect is None else with_half(point.effect.ratio)
+            kept = with_half(_kept(point))
             for figures, name, share in (
                 (point.plain, "as answered", NONE),
                 (point.ranking, "AUROC", kept),
@@ -113,42 +113,65 @@ def _beside_head(analysis: Analysis) -> tuple[str, ...]:
     return (*plain, "AUROC, bare host", "AUROC, ported", "AUROC lift kept")
 
 
-def _beside(analysis: Analysis, found: Point | Pool) -> tuple[str, ...]:
+def _beside(analysis: Analysis, found: Point) -> tuple[str, ...]:
     """The cells of `_beside_head`."""
     shown = [found.plain, found.ranking] if analysis.results.is_corrected else [found.ranking]
     pairs = (figure(figures.get(name)) for figures in shown for name in ("host", "ported"))
-    kept = found.effect.ratio if found.effect is not None else None
-    return (*pairs, with_span(kept))
+    return (*pairs, with_span(_kept(found)))
 
 
 def average_grids(analysis: Analysis) -> Iterator[Grid]:
-    """One table for every relation of hosts: technique and budget, averaged over pairs and
-    settings, against conditions, with the ported modules' leads over their controls."""
-    names = columns(analysis)
-    leads = analysis.controls
-    head = ("technique", "steps", *(name_of(name) for name in names), "recovery")
-    head += tuple(f"ported over {name_of(name)}" for name in leads)
-    head += _beside_head(analysis)
+    """Averages over pairs and settings for every relation of hosts, in narrow tables: corrected
+    accuracies, leads of ported modules, accuracies as answered, and AUROC."""
     pools = [pool for pool in analysis.pools if pool.by == "technique"]
     for (relation, method), members in groupby(pools, key=lambda p: (p.relation, p.method)):
         how = f", method {method}" if len(analysis.results.methods) > 1 else ""
-        rows = tuple(
-            (
-                pool.name,
-                str(pool.budget),
-                *(with_span(pool.means.get(name)) for name in names),
-                recovery_text(pool.recovery),
-                *(_lead(pool.leads.get(name)) for name in leads),
-                *_beside(analysis, pool),
-            )
-            for pool in members
-        )
-        yield Grid(f"{sentence(relation_name(relation))}{how}, all pairs and settings", head, rows)
+        title = f"{sentence(relation_name(relation))}{how}, all pairs and settings"
+        yield from _average_grids(analysis, title, tuple(members))
+
+
+def _average_grids(analysis: Analysis, title: str, pools: Sequence[Pool]) -> Iterator[Grid]:
+    names = columns(analysis)
+    conditions = [name_of(name) for name in names]
+
+    def grid(about: str, head: Sequence[str], row: Callable[[Pool], tuple[str, ...]]) -> Grid:
+        rows = tuple((pool.name, str(pool.budget), *row(pool)) for pool in pools)
+        return Grid(f"{title}: {about}", ("technique", "steps", *head), rows)
+
+    yield grid(
+        METRICS[analysis.results.metric].title,
+        (*conditions, "recovery"),
+        lambda pool: (*_conditions(pool.means, names), recovery_text(pool.recovery)),
+    )
+    yield grid(
+        f"leads of ported modules (* adjusted p < {SURE})",
+        [f"over {name_of(name)}" for name in analysis.controls],
+        lambda pool: tuple(_lead(pool.leads.get(name)) for name in analysis.controls),
+    )
+    if analysis.results.is_corrected:
+        yield grid("as answered", conditions, lambda p: (*_conditions(p.plain, names),))
+    yield grid(
+        "AUROC",
+        (*conditions, "lift kept"),
+        lambda pool: (*_conditions(pool.ranking, names), with_span(_kept(pool))),
+    )
+
+
+def _conditions(found: Mapping[str, Estimate], names: Sequence[str]) -> Iterator[str]:
+    """A figure for each condition, with its interval for the ported modules alone."""
+    for name in names:
+        yield with_span(found.get(name)) if name == "ported" else figure(found.get(name))
+
+
+def _kept(found: Point | Pool) -> Estimate | None:
+    """The share of the native modules' lift of AUROC that ported ones keep."""
+    return None if found.effect is None else found.effect.ratio
 
 
 def _lead(found: Estimate | None) -> str:
-    """A lead with its interval and its p-value adjusted over the family."""
-    return NONE if found is None else f"{with_span(found, sign=True)}, {p_text(found.adjusted)}"
+    """A lead with its interval, and a star where its p-value, adjusted, makes it sure."""
+    sure = "*" if found is not None and found.adjusted < SURE else ""
+    return with_span(found, sign=True) + sure
 
 
 def _row(analysis: Analysis, point: Point, names: Sequence[str]) -> tuple[str, ...]:
@@ -273,14 +296,17 @@ def markdown(results: Results | Analysis) -> str:
         lines = [f"- {fading.setting}: {fading.sentence}" for fading in faded]
         parts += ["## Further pretraining of the receiving host", "\n".join(lines)]
     parts.append(interval_note(analysis))
-    grids = (*average_grids(analysis), *accuracy_grids(analysis))
+    grids = [*average_grids(analysis), *accuracy_grids(analysis, short=True)]
+    if analysis.results.is_corrected:
+        grids += beside_grids(analysis)
     parts += [f"## {grid.title}\n\n{_markdown_grid(grid)}" for grid in grids]
     return "\n\n".join(parts) + "\n"
 
 
 def _markdown_answer(answer: Answer) -> str:
     findings = (
-        f"**{sentence(f.about)}: {f.short}.** {' '.join(f.sentences)}" for f in answer.findings
+        "\n".join([f"**{sentence(f.about)}: {f.short}.**\n", *(f"- {s}" for s in f.sentences)])
+        for f in answer.findings
     )
     return f"## {answer.question}\n\n" + "\n\n".join(findings)
 
