@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -91,23 +92,31 @@ class HostHandle(Result):
         }
 
     def __str__(self) -> str:
-        record = self.to_dict()
-        stacks = ", ".join(f"{count} {name} layers" for name, count in record["stacks"].items())
-        roles: dict[str, list[int]] = {}
-        for name, shape in record["linears"].items():
+        roles: dict[str, str] = {}
+        for name, place in self.geometry.linears.items():
             stack, _, role = name.split(".", 2)
-            roles.setdefault(f"{stack}.*.{role}", shape)
+            roles.setdefault(f"{stack}.*.{role}", f"{place.outputs} x {place.inputs}")
         return "\n".join(
             [
-                f"{record['name']}: {record['family']}, {record['kind']}, {stacks}",
-                f"width {record['width']}, {record['heads']} heads of {record['head_dim']} "
-                f"({record['kv_heads']} for keys and values), feed-forward {record['ffn']}, "
-                f"vocabulary {record['vocabulary']}",
-                f"fingerprint {record['fingerprint']}",
+                *self._sizes(),
+                f"fingerprint {self.fingerprint}",
                 "linear layers (outputs x inputs):",
-                *(f"  {role:<22} {shape[0]} x {shape[1]}" for role, shape in roles.items()),
+                *(f"  {role:<22} {shape}" for role, shape in roles.items()),
             ]
         )
+
+    def _repr_html_(self) -> str:
+        """The sizes: a fingerprint would read all weights to be looked at."""
+        return f"<pre>{html.escape(chr(10).join(self._sizes()))}</pre>"
+
+    def _sizes(self) -> list[str]:
+        this = self.geometry
+        stacks = ", ".join(f"{count} {name} layers" for name, count in this.stacks.items())
+        return [
+            f"{self.name}: {this.family}, {this.kind}, {stacks}",
+            f"width {this.width}, {this.heads} heads of {this.head_dim} ({this.kv_heads} for keys "
+            f"and values), feed-forward {this.ffn}, vocabulary {this.vocabulary}",
+        ]
 
 
 def load_host(

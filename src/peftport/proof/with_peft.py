@@ -56,23 +56,33 @@ def answers(
     Raises:
         BadInput: peft cannot load the folder; the message has its reason.
     """
-    import peft
-
-    here = {name: tensor.to(device) for name, tensor in inputs.items()}
     with _quiet():
         try:
-            config = peft.PeftConfig.from_pretrained(str(folder))
-            task = config.task_type
-            model = _host(host, geometry, task, folder, dtype).to(device).eval()
-            bare = _ask(model, geometry, task, here)
-            model = peft.PeftModel.from_pretrained(model, str(folder)).to(device).eval()
+            return _answers(folder, host, geometry, inputs, device, dtype)
         except Exception as error:  # what a foreign library raises on a bad folder is open
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise BadInput(f"peft cannot load it: {reason}") from error
-        if task in _WITH_HEAD:
-            bare = _without_body(model, geometry, task, here)
-        unread, missing = _differences(model, folder)
-        made = _ask(model, geometry, task, here)
+
+
+def _answers(
+    folder: Path,
+    host: Path,
+    geometry: Geometry,
+    inputs: dict[str, Tensor],
+    device: str,
+    dtype: torch.dtype,
+) -> Answers:
+    import peft
+
+    here = {name: tensor.to(device) for name, tensor in inputs.items()}
+    task = peft.PeftConfig.from_pretrained(str(folder)).task_type
+    model = _host(host, geometry, task, folder, dtype).to(device).eval()
+    bare = _ask(model, geometry, task, here)
+    model = peft.PeftModel.from_pretrained(model, str(folder)).to(device).eval()
+    if task in _WITH_HEAD:
+        bare = _without_body(model, geometry, task, here)
+    unread, missing = _differences(model, folder)
+    made = _ask(model, geometry, task, here)
     return Answers(bare, made, geometry.kind != "encoder" or task in _WITH_HEAD, unread, missing)
 
 
