@@ -142,7 +142,8 @@ class ModuleHandle(Result):
     def to_dict(self) -> dict[str, Any]:
         """Folder, format and record."""
         path = None if self.path is None else str(self.path)
-        return {"module": path, "format": self.format, **self.record.model_dump(mode="json")}
+        record = self.record.model_dump(mode="json")
+        return {"module": path, "format": self.format, "record": record}
 
     def __str__(self) -> str:
         record = self.record
