@@ -40,7 +40,7 @@ class Weights(Mapping[str, Tensor]):
 
         It is read in one go, and not mapped: whoever reads ahead has it in memory then.
         """
-        stored = self.stored_name(name)
+        stored = self._stored(name)
         file, start, entry = self._places[stored]
         begin, end = entry["data_offsets"]
         if entry["dtype"] not in _TYPES:
@@ -66,6 +66,9 @@ class Weights(Mapping[str, Tensor]):
 
     def stored_name(self, name: str) -> str:
         """What a tensor is called in the files; BadInput when they lack it."""
+        return self._stored(name)
+
+    def _stored(self, name: str) -> str:
         found = self._find(name)
         if found is None:
             raise BadInput(f"{self.folder} has no weight called {name!r}.")
