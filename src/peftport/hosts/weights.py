@@ -64,10 +64,6 @@ class Weights(Mapping[str, Tensor]):
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._find(name) is not None
 
-    def stored_name(self, name: str) -> str:
-        """What a tensor is called in the files; BadInput when they lack it."""
-        return self._stored(name)
-
     def _stored(self, name: str) -> str:
         found = self._find(name)
         if found is None:
@@ -81,3 +77,7 @@ class Weights(Mapping[str, Tensor]):
         _, _, short = name.partition(".")
         candidates = tails or [stored for stored in (short,) if stored in self._places]
         return candidates[0] if len(candidates) == 1 else None
+
+    def stored_name(self, name: str) -> str:
+        """What a tensor is called in the files; BadInput when they lack it."""
+        return self._stored(name)
