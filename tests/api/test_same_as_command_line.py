@@ -142,8 +142,10 @@ def test_a_verb_and_its_function_find_the_same(case, place, call):
     told = json.loads(text)
     if Path("made").exists():
         Path("made").rename("of the command line")
-    found = function("made").to_dict()
-    assert steady(json.loads(json.dumps(found))) == steady(told)
+    result = function("made")
+    assert steady(json.loads(json.dumps(result.to_dict()))) == steady(told)
+    assert result._repr_html_().startswith("<")
+    assert str(result)
 
 
 def test_every_verb_is_compared():
