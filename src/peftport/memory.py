@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import gc
+import resource
 import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
@@ -27,6 +28,13 @@ def keep_freed_memory() -> None:
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, _LARGEST)
         mallopt(_M_ARENA_MAX, 1)
+
+
+def resident_peak() -> float:
+    """Bytes of resident memory at their highest so far. The unit of the system is 1024 bytes,
+    except on macOS, where it is one."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def collect_rarely() -> None:

@@ -109,10 +109,14 @@ CASES: dict[str, tuple[str, Any]] = {
         lambda out: pp.Study("tiny.yaml", out=out).run().outcome,
     ),
     "study status": ("study status STUDY", lambda out: pp.Study("study").status()),
+    "study rescue": (
+        "study rescue STUDY --out OUT",
+        lambda out: pp.Study("study").rescue(out),
+    ),
     "study report": ("study report STUDY", lambda out: pp.Study("study").report()),
     "study export": ("study export STUDY", lambda out: pp.Study("study").export(form="json")),
 }
-OF_A_STUDY = ("study status", "study report", "study export")
+OF_A_STUDY = ("study status", "study rescue", "study report", "study export")
 
 
 def tiny_study(place: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from peftport.porting.activations import (
-    _contrasts,
+    contrasts_of,
     label_gradients,
     observe,
     path_of,
@@ -155,7 +155,7 @@ def test_nothing_stays_attached(tiny_host, tiny_task):
 
 @pytest.mark.parametrize("classes", [2, 3, 8, 9, 40])
 def test_contrasts_tell_classes_apart_and_what_all_share_does_not_count(classes):
-    found = _contrasts(classes)
+    found = contrasts_of(classes)
     assert len(found) == (1 if classes == 2 else min(classes, 8))
     assert torch.allclose(found.sum(1), torch.zeros(len(found)), atol=1e-5)
     assert torch.linalg.matrix_rank(found) == min(len(found), classes - 1)

@@ -16,6 +16,7 @@ from peftport.api.modules import ModuleHandle, as_handle
 from peftport.api.reading import told
 from peftport.api.result import Result
 from peftport.errors import BadInput
+from peftport.hosts.fingerprint import of_weights
 from peftport.hosts.genealogy import UNSTATED, Relation, folder_at_hand, relation_of, settled
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ def _kind(module: Module) -> dict[str, Any]:
     return {
         "technique": record.technique,
         "configuration": record.config,
-        "host": record.host.fingerprint or record.host.name,
+        "host": of_weights(record.host.fingerprint) or record.host.name,
         "task": record.task["name"],
         "labels": record.task["labels"],
     }

@@ -195,14 +195,14 @@ def port(
     lora from lab:small to lab:small-tuned by copy, ... s
     tensors: 24 copied
     """
-    from peftport.files import refuse_existing
     from peftport.modules import HostName, formats
+    from peftport.places import require_new
     from peftport.porting import port as rewrite
     from peftport.porting import port_method
 
     path = None if out is None else Path(out)
     if path is not None:
-        refuse_existing(path)
+        require_new(path)
     handle, receiver = as_handle(module), as_host(to, device)
     made = port_method(method or "copy")
     needs = made.requires(made.configure(options or {}))

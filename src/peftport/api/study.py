@@ -9,8 +9,18 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftport.api.study_results import Exported, Planned, Reported, Standing, StudyRun, TunedRates
+from peftport.api.study_results import (
+    Exported,
+    Planned,
+    Reported,
+    Rescued,
+    Standing,
+    StudyRun,
+    TunedRates,
+)
 from peftport.errors import BadInput
+from peftport.files import is_file, is_folder
+from peftport.places import require_writable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +68,7 @@ class Study:
         """
         given = _settings(settings)
         self._name = "" if isinstance(spec, Mapping) else str(spec)
-        self.begun = bool(self._name) and Path(self._name).is_dir()
+        self.begun = bool(self._name) and is_folder(Path(self._name))
         if self.begun:
             for option, said in (("--out", out), ("--set", given)):
                 if said:
@@ -77,9 +87,9 @@ class Study:
         if not self.begun:
             return self._loaded
         from peftport.studies.spec import parse_spec
-        from peftport.studies.store import read_store
+        from peftport.studies.store import read_study
 
-        with read_store(self.folder) as store:
+        with read_study(self.folder) as store:
             return parse_spec(store.spec, self._name)
 
     def plan(
@@ -188,16 +198,27 @@ class Study:
         """
         return report_of(self.folder, out, figures=figures)
 
-    def export(self, out: str | Path | None = None, form: str = "csv") -> Exported:
+    def export(
+        self, out: str | Path | None = None, form: str = "csv", *, excel_safe: bool = False
+    ) -> Exported:
         """The rows as bytes, or in a new file.
 
         Args:
             out: a new file. form: "csv", "parquet" or "json".
+            excel_safe: in CSV, an apostrophe before texts that a spreadsheet would compute.
 
         Raises:
             BadInput: `out` exists already or cannot be written, or the form is unknown.
         """
-        return export_of(self.folder, out, form)
+        return export_of(self.folder, out, form, excel_safe=excel_safe)
+
+    def rescue(self, out: str | Path) -> Rescued:
+        """Write what is whole of a damaged study into a new folder, which `run` goes on with.
+
+        Raises:
+            BadInput: there is no study, or `out` exists already.
+        """
+        return rescue_of(self.folder, out)
 
     def tune(
         self,
@@ -227,7 +248,7 @@ class Study:
         from peftport.studies.executors.local import LocalExecutor
         from peftport.studies.progress import Lines
         from peftport.studies.run import run_study
-        from peftport.studies.store import read_store
+        from peftport.studies.store import read_study
 
         made = tuning.candidates(self.spec, rates, seeds)
         folder = Path(out) if out else Path("runs") / f"{self.spec.name}-rates"
@@ -239,7 +260,7 @@ class Study:
             outcome = run_study(candidate, place, executor, progress=Lines(sys.stderr))
             if outcome.interrupted:
                 raise KeyboardInterrupt
-            with read_store(place) as store:
+            with read_study(place) as store:
                 rows[rate] = list(store.rows())
         found = tuning.tried(rows)
         return TunedRates(tuning.record(found, made), tuning.text(found, made))
@@ -266,7 +287,7 @@ def report_of(
     from peftport.reports import write_png
 
     source = Path(study)
-    if out is None and source.is_file():
+    if out is None and is_file(source):
         raise BadInput(f"{source} is a file: say with --out where its report is to be written.")
     place = source if out is None else Path(out)
     page, analysis = _write_report(source, place)
@@ -274,7 +295,13 @@ def report_of(
     return Reported(page, analysis, None if drawn is None else tuple(drawn))
 
 
-def export_of(folder: str | Path, out: str | Path | None = None, form: str = "csv") -> Exported:
+def export_of(
+    folder: str | Path,
+    out: str | Path | None = None,
+    form: str = "csv",
+    *,
+    excel_safe: bool = False,
+) -> Exported:
     """The rows of the study in a folder; see `Study.export`."""
     from peftport.reports.exports import export as rows_as
     from peftport.reports.stored import read_rows
@@ -282,10 +309,18 @@ def export_of(folder: str | Path, out: str | Path | None = None, form: str = "cs
     if out is not None:
         _require_new(Path(out))
     rows = read_rows(Path(folder))
-    data = rows_as(rows, form)
+    data = rows_as(rows, form, excel_safe)
     if out is not None:
         _write(Path(out), data)
     return Exported(None if out is None else Path(out), form, len(rows), data)
+
+
+def rescue_of(folder: str | Path, out: str | Path) -> Rescued:
+    """What is whole of the damaged study in a folder, in a new one; see `Study.rescue`."""
+    from peftport.studies.rescue import rescue
+
+    found = rescue(Path(folder), Path(out))
+    return Rescued(Path(out), found.runs, found.donors)
 
 
 def _settings(given: Mapping[str, Any] | Sequence[str]) -> list[str]:
@@ -324,11 +359,8 @@ def _write_report(study: Path, out: Path) -> tuple[Path, Analysis]:
     from peftport.reports import analyse, write_report
     from peftport.reports.stored import read_exported, read_results
 
-    analysis = analyse(read_exported(study) if study.is_file() else read_results(study))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"--out {out} cannot be made a folder: {error}.") from error
+    require_writable(out / "index.html")
+    analysis = analyse(read_exported(study) if is_file(study) else read_results(study))
     return write_report(analysis, out), analysis
 
 
@@ -339,12 +371,10 @@ def _require_new(out: Path) -> None:
         raise BadInput(f"--out {out} {what}.")
     if not out.parent.is_dir():
         raise BadInput(f"--out {out}: there is no folder {out.parent}.")
+    require_writable(out)
 
 
 def _write(out: Path, data: bytes) -> None:
     from peftport.files import write_atomic
 
-    try:
-        write_atomic(out, data)
-    except OSError as error:
-        raise BadInput(f"--out {out} cannot be written: {error}.") from error
+    write_atomic(out, data)

@@ -159,6 +159,25 @@ class Exported(Result):
 
 
 @dataclass(frozen=True)
+class Rescued(Result):
+    """What was whole of a damaged study: `runs` and `donors`, now in the folder `out`."""
+
+    out: Path
+    runs: int
+    donors: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything."""
+        return {"out": str(self.out), "runs": self.runs, "donors": self.donors}
+
+    def __str__(self) -> str:
+        return (
+            f"{self.runs:,} runs and {self.donors:,} donors: {self.out}\n"
+            f"`peftport study run {self.out}` does what is missing"
+        )
+
+
+@dataclass(frozen=True)
 class TunedRates(Result):
     """Learning rates that were tried on the validation split, and the best of each technique."""
 

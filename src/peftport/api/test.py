@@ -102,12 +102,17 @@ def test(
     >>> found.made_for_this_host, 0 <= found.figures["auroc"] <= 1
     (True, True)
     """
-    from peftport.modules.card import add_figures
+    from peftport.modules.card import CARD, add_figures
+    from peftport.places import require_writable
     from peftport.tasks import encode, encode_unlabelled
     from peftport.techniques import technique
     from peftport.training import evaluate_one, readout_of
 
     handle = as_handle(module)
+    if to_card:
+        if handle.path is None:
+            raise BadInput("the module has no folder with a card: save it first.")
+        require_writable(handle.path / CARD)
     if not isinstance(host, HostHandle):
         host = HostHandle(str(host), device, precision, kept=False)
     loaded = handle.module
@@ -138,9 +143,7 @@ def test(
         readout_of(there, data),
         encode_unlabelled(there.tokenizer, data, there.geometry.kind),
     ).figures
-    if to_card:
-        if handle.path is None:
-            raise BadInput("the module has no folder with a card: save it first.")
+    if to_card and handle.path is not None:
         row = {"condition": "module", "host": host.name, "task": data.name, **figures}
         add_figures(handle.path, row)
     return Tested(handle.called, loaded.technique, host.name, same, data.name, figures)

@@ -129,14 +129,14 @@ def train(
     >>> made.module.record.config["rank"], made.frame().columns.tolist()
     (4, ['step', 'loss'])
     """
-    from peftport.files import refuse_existing
     from peftport.modules.formats import OWN
+    from peftport.places import require_new
     from peftport.techniques import technique as find_technique
     from peftport.training import Settings
     from peftport.training.module import train_module
 
     if out is not None:
-        refuse_existing(Path(out))
+        require_new(Path(out))
     given = dict(options or {})
     find_technique(technique).configure(given)
     said = told(label_words, template, text_column, label_column)

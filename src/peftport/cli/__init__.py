@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -61,7 +60,7 @@ def _options(
 
 def main() -> None:
     """Run the command line; exit codes: 0 done, 1 a run failed, 2 bad input, 130 interrupted."""
-    from peftport.cli.output import log_to_stderr
+    from peftport.cli.output import log_to_stderr, say
 
     log_to_stderr()
     keep_freed_memory()
@@ -69,5 +68,5 @@ def main() -> None:
     try:
         app()
     except PeftportError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         raise SystemExit(error.exit_code) from error

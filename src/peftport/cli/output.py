@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from peftport.errors import BadInput
+from peftport.plain import printable
 
 if TYPE_CHECKING:
     from peftport.api.result import Result
@@ -19,10 +20,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on s
 
 def show(result: Result, as_json: bool) -> None:
     """Print a result as JSON, or else in words."""
+    text = str(result)
     if as_json:
-        print(json.dumps(result.to_dict(), indent=2, ensure_ascii=False))
-    elif text := str(result):
-        print(text)
+        text = json.dumps(result.to_dict(), indent=2, ensure_ascii=False)
+    print(printable(text))
 
 
 def push(result: Any, name: str | None, private: bool) -> None:
@@ -33,13 +34,18 @@ def push(result: Any, name: str | None, private: bool) -> None:
 
 def say(text: str) -> None:
     """Print progress or a notice on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+class _Printable(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def log_to_stderr() -> None:
     """Send the package's notices to standard error, as bare lines."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Printable("%(message)s"))
     logger = logging.getLogger("peftport")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)

@@ -89,9 +89,9 @@ def port(
 ) -> None:
     """Port a module to another host and write the account of what became of each tensor."""
     import peftport as pp
-    from peftport.files import refuse_existing
+    from peftport.places import require_new
 
-    refuse_existing(out)
+    require_new(out)
     ported = pp.port(
         pp.load_module(module, from_host=from_host, pickles=not no_pickle),
         host,

@@ -1,4 +1,4 @@
-"""`peftport study`: plan, tune, run, status, report, export."""
+"""`peftport study`: plan, tune, run, status, rescue, report, export."""
 
 from __future__ import annotations
 
@@ -155,6 +155,18 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def rescue(
+    folder: Folder,
+    out: Annotated[Path, typer.Option(help="A new folder for the study.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write what is whole of a damaged study into a new one, which `run` goes on with."""
+    from peftport.api.study import rescue_of
+
+    show(rescue_of(folder, out), as_json)
+
+
+@app.command()
 def report(
     folder: Annotated[
         Path,
@@ -187,6 +199,12 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="A new file; standard output if not given.")
     ] = None,
+    excel_safe: Annotated[
+        bool,
+        typer.Option(
+            "--excel-safe", help="In CSV, an apostrophe before texts that a spreadsheet computes."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the rows of a study, one a run."""
@@ -196,7 +214,7 @@ def export(
         form = "json"
     if out is None and form == "parquet" and sys.stdout.isatty():
         raise BadInput("Parquet is no text for a terminal; give --out FILE.")
-    found = export_of(folder, out, form)
+    found = export_of(folder, out, form, excel_safe=excel_safe)
     if out is None and not as_json:
         sys.stdout.buffer.write(found.data)
         sys.stdout.buffer.flush()

@@ -96,7 +96,7 @@ def label_gradients(
     """
     points = set(points)
     kept: dict[str, list[list[Tensor]]] = {point: [] for point in points}
-    contrasts = _contrasts(readout.classes)
+    contrasts = contrasts_of(readout.classes)
     for part in rows.parts(_GRAPHS_AT_ONCE):
         seen: dict[str, Tensor] = {}
 
@@ -143,7 +143,7 @@ def _at(states: Tensor, rows: Rows, point: str) -> Tensor:
     return states.detach().flatten(0, 1)[places].float().cpu()
 
 
-def _contrasts(classes: int, most: int = 8) -> Tensor:
+def contrasts_of(classes: int, most: int = 8) -> Tensor:
     """Differences of class scores that tell the classes apart: (contrasts, classes)."""
     if classes == 2:
         return torch.tensor([[-1.0, 1.0]])

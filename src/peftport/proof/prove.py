@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from peftport.errors import BadInput
+from peftport.files import read_json
 from peftport.modules import Module, formats, load_module
 from peftport.modules.formats.provenance import KEPT
 from peftport.proof import with_adapters, with_peft
@@ -203,7 +203,7 @@ def _changed(folder: Path, module: Module | None) -> Iterator[str]:
     if module is None or not (folder / KEPT).is_file():
         return
     try:
-        kept = json.loads((folder / KEPT).read_text(encoding="utf-8"))["record"]
+        kept = read_json(folder / KEPT)["record"]
         written = technique(kept["technique"]).configure(kept["config"])
     except (OSError, ValueError, KeyError, TypeError, BadInput):
         return

@@ -14,7 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from peftport.errors import BadInput
+from peftport.files import read_json
 from peftport.modules.formats.adapterhub_layout import layout_of
+from peftport.modules.module import FOREIGN_CONFIG
 from peftport.proof.answers import Answers
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def answers(
     Raises:
         BadInput: adapters cannot load the folder; the message has its reason.
     """
-    config = json.loads((folder / "adapter_config.json").read_text())
+    config = read_json(folder / FOREIGN_CONFIG)
     prefix = config["config"].get("architecture") == "prefix_tuning"
     job = {
         "host": str(host),

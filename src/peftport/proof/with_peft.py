@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from peftport.errors import BadInput
+from peftport.hosts.quiet import quiet_transformers
 from peftport.proof.answers import Answers
 
 if TYPE_CHECKING:
@@ -163,8 +164,6 @@ def _differences(model: Any, folder: Path) -> tuple[tuple[str, ...], tuple[str, 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without warnings: what matters in them is looked at."""
-    from peftport.hosts.host import quiet_transformers
-
     with warnings.catch_warnings(), quiet_transformers():
         warnings.simplefilter("ignore")
         yield

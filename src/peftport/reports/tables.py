@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from peftport.metrics import METRICS
+from peftport.plain import inline, printable
 from peftport.reports.answers import SURE, Answer, answers
 from peftport.reports.compared import Point, Pool
 from peftport.reports.comparisons import Analysis, analyse
@@ -244,15 +245,20 @@ def terminal_table(results: Results | Analysis) -> Group:
     from rich.text import Text
 
     analysis = analyse(results)
+
+    def shown(text: str) -> Text:
+        return Text(printable(text))  # a str would be read as markup
+
     parts: list[Table | Text] = [
-        Text(f"{analysis.results.name}: {summary_line(analysis.results)}", style="bold")
+        shown(f"{analysis.results.name}: {summary_line(analysis.results)}")
     ]
+    parts[0].style = "bold"
     grids = [*accuracy_grids(analysis, short=True)]
     if analysis.results.is_corrected:
         grids += beside_grids(analysis)
     for grid in grids:
         table = Table(
-            title=grid.title,
+            title=shown(grid.title),
             title_justify="left",
             title_style="bold",
             box=None,
@@ -260,7 +266,7 @@ def terminal_table(results: Results | Analysis) -> Group:
         )
         for name in grid.head:
             table.add_column(
-                _narrow(name),
+                shown(_narrow(name)),
                 no_wrap=True,
                 justify="left" if name in ("technique", "figure") else "right",
                 style="bold" if name == "ported" else "",
@@ -271,12 +277,13 @@ def terminal_table(results: Results | Analysis) -> Group:
             before = row[0]
             # With a control more there is room for every digit, and for none of the spaces.
             tight = len(grid.head) > _WIDEST
-            table.add_row(first, *(cell.replace(" ±", "±") if tight else cell for cell in row[1:]))
+            cells = (cell.replace(" ±", "±") if tight else cell for cell in row[1:])
+            table.add_row(shown(first), *map(shown, cells))
         parts += [Text(""), table]
     parts += [Text(""), Text(interval_note(analysis), style="dim"), Text("")]
     for answer in answers(analysis):
         parts.append(Text(answer.question, style="bold"))
-        parts += [Text(f"  {f.about}: {f.short}") for f in answer.findings]
+        parts += [shown(f"  {f.about}: {f.short}") for f in answer.findings]
     return Group(*parts)
 
 
@@ -289,23 +296,28 @@ def _narrow(name: str) -> str:
 def markdown(results: Results | Analysis) -> str:
     """Answers and tables in Markdown."""
     analysis = analyse(results)
-    parts = [f"# {analysis.results.name}", summary_line(analysis.results) + "."]
+    parts = [f"# {inline(analysis.results.name)}", summary_line(analysis.results) + "."]
     parts += [_markdown_answer(answer) for answer in answers(analysis)]
     faded = fadings(analysis)
     if faded:
-        lines = [f"- {fading.setting}: {fading.sentence}" for fading in faded]
+        lines = [f"- {inline(f'{fading.setting}: {fading.sentence}')}" for fading in faded]
         parts += ["## Further pretraining of the receiving host", "\n".join(lines)]
     parts.append(interval_note(analysis))
     grids = [*average_grids(analysis), *accuracy_grids(analysis, short=True)]
     if analysis.results.is_corrected:
         grids += beside_grids(analysis)
-    parts += [f"## {grid.title}\n\n{_markdown_grid(grid)}" for grid in grids]
+    parts += [f"## {inline(grid.title)}\n\n{_markdown_grid(grid)}" for grid in grids]
     return "\n\n".join(parts) + "\n"
 
 
 def _markdown_answer(answer: Answer) -> str:
     findings = (
-        "\n".join([f"**{sentence(f.about)}: {f.short}.**\n", *(f"- {s}" for s in f.sentences)])
+        "\n".join(
+            [
+                f"**{inline(f'{sentence(f.about)}: {f.short}.')}**\n",
+                *(f"- {inline(s)}" for s in f.sentences),
+            ]
+        )
         for f in answer.findings
     )
     return f"## {answer.question}\n\n" + "\n\n".join(findings)
@@ -313,7 +325,7 @@ def _markdown_answer(answer: Answer) -> str:
 
 def _markdown_grid(grid: Grid) -> str:
     lines = [grid.head, tuple("---" for _ in grid.head), *grid.rows]
-    return "\n".join("| " + " | ".join(x.replace("|", r"\|") for x in row) + " |" for row in lines)
+    return "\n".join(f"| {' | '.join(map(inline, row))} |" for row in lines)
 
 
 def latex(results: Results | Analysis) -> str:
@@ -362,4 +374,4 @@ _LATEX = {
 
 
 def _latex_text(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in text)
+    return "".join(_LATEX.get(letter, letter) for letter in printable(" ".join(text.split())))
