@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -70,3 +71,8 @@ def _bar(total: int) -> Any:
     bar.add_task("", total=total, loss="-")
     bar.start()
     return bar
+
+
+def losses_to_stderr(steps: int) -> Callable[[int, float], None]:
+    """What is called now and then in a training of so many steps: a line on standard error."""
+    return lambda step, loss: say(f"step {step:>6} of {steps}  loss {loss:.4f}")

@@ -80,3 +80,7 @@ class Weights(Mapping[str, Tensor]):
         _, _, short = name.partition(".")
         candidates = tails or [stored for stored in (short,) if stored in self._places]
         return candidates[0] if len(candidates) == 1 else None
+
+    def stored_name(self, name: str) -> str:
+        """What a tensor is called in the files; BadInput when they lack it."""
+        return self._stored(name)
