@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from peftport.errors import BadInput
 from peftport.hosts.geometry import (
+    LAYERS,
     Geometry,
     Linear,
     entries_of,
@@ -54,8 +55,19 @@ def _discovered(written: str, host: str) -> Geometry:
     for key, why in family.get("refused", {}).items():
         if value := getattr(text, key, None):
             raise BadInput(f"host {host}: {key} is {value!r} in its configuration: {why}.")
+    _require_few_layers(text, host)
     model = skeleton(config, family["kind"], host, wrapped)
     return _known(family, text, model, host)
+
+
+def _require_few_layers(config: Any, host: str) -> None:
+    """Refuse what no host has, before a skeleton of it is built."""
+    for key, value in config.to_dict().items():
+        if "layer" in key and isinstance(value, int) and value > LAYERS:
+            raise BadInput(
+                f"host {host}: {key} is {value:,} in its configuration; a host has at most "
+                f"{LAYERS:,} layers."
+            )
 
 
 def family_of(config: Any) -> tuple[dict[str, Any] | None, bool]:
@@ -153,6 +165,7 @@ def _sizes(
 
 def _unknown(config: Any, host: str) -> Geometry:
     kind = _kind(config, host)
+    _require_few_layers(config, host)
     model = skeleton(config, kind, host)
     roots: dict[str, str] = {}
     linears: dict[str, Linear] = {}

@@ -58,7 +58,8 @@ def observe(
             def see(point: str, given: Tensor, made: Tensor, part: Rows = part) -> None:
                 for side, states in (("in", given), ("out", made)):
                     if (side, point) in kept and _of_text(states, part, point):
-                        kept[side, point].append(_at(states, part, point))
+                        mine = _outputs(host, point, states) if side == "out" else states
+                        kept[side, point].append(_at(mine, part, point))
 
             with torch.no_grad(), _watched(host, points, see):
                 run(host, part)
@@ -121,7 +122,7 @@ def label_gradients(
             total.backward(retain_graph=index + 1 < len(sums))
             for point, states in seen.items():
                 gradient = torch.zeros_like(states) if states.grad is None else states.grad
-                kept[point][-1].append(_at(gradient, part, point))
+                kept[point][-1].append(_at(_outputs(host, point, gradient), part, point))
                 states.grad = None
     return {p: torch.cat([torch.stack(each) for each in parts], 1) for p, parts in kept.items()}
 
@@ -152,6 +153,14 @@ def _at(states: Tensor, rows: Rows, point: str) -> Tensor:
     """
     places = rows.places[stack_of(point)].to(states.device)
     return states.detach().reshape(-1, states.shape[-1])[places].float().cpu()
+
+
+def _outputs(host: Host, point: str, states: Tensor) -> Tensor:
+    """What comes out of a place, of what comes out of the layer that it may be a part of."""
+    linear = host.geometry.linears.get(point)
+    if linear is None or linear.rows is None:
+        return states
+    return linear.part(states.movedim(-1, 0)).movedim(0, -1)
 
 
 def _of_text(states: Tensor, rows: Rows, point: str) -> bool:

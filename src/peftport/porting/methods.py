@@ -104,6 +104,8 @@ def judge(method: PortMethod, request: Request, unread: str | None = None) -> Ve
         account = None if refusal else method.account(request)
     except BadInput as error:
         return Verdict(method.name, str(error).removesuffix("."), requires)
+    if account is not None and method.carries:
+        account = account.with_besides(request.besides)
     problem = f"does not apply: {refusal}" if account is None else method.problem(account)
     return Verdict(method.name, problem, requires, account)
 
