@@ -247,7 +247,7 @@ def laid_out(
         prefix=family["prefix"],
         refuses=family.get("refuses", {}),
         embeddings=family.get("embeddings", {}),
-        **sizes,
+        **sizes,  # type: ignore[arg-type]
     )
 
 
@@ -352,7 +352,7 @@ def of_own_names(
         roots=roots,
         prefix=prefix,
         refuses=dict.fromkeys(("adapter", "compacter", "prefix"), UNKNOWN),
-        **sizes,
+        **sizes,  # type: ignore[arg-type]
     )
 
 
