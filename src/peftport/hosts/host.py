@@ -105,7 +105,8 @@ class Host:
             ).last_hidden_state  # (rows, tokens, width)
         head = self.model.get_output_embeddings()
         bias = None if head.bias is None else head.bias[chosen]
-        return functional.linear(_rows_at(states, last)[:, 0], head.weight[chosen], bias)
+        weight = head.weight[chosen].to(states)  # (vocabulary, width)
+        return functional.linear(_rows_at(states, last)[:, 0], weight, bias)
 
     def token_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """An encoder's last hidden states: (rows, tokens, width), from (rows, tokens) inputs."""
@@ -187,7 +188,7 @@ def load_host(name: str, device: str | torch.device = "cpu", precision: Precisio
     model.requires_grad_(False)
     fuse(model)
     model.eval()
-    _check_insertion_points(model, geometry, name)
+    check_insertion_points(model, geometry, name)
     if precision == "bf16":
         lower_products(model, geometry)
     return Host(name, folder, model, load_tokenizer(folder, name), geometry, mark, precision)
@@ -237,7 +238,7 @@ def _load_model(folder: Path, geometry: Geometry, name: str) -> Any:
     return model
 
 
-def _check_insertion_points(model: nn.Module, geometry: Geometry, name: str) -> None:
+def check_insertion_points(model: nn.Module, geometry: Geometry, name: str) -> None:
     """Hold the geometry, which is derived from data, against the model that was loaded."""
 
     def find(path: str) -> nn.Module:

@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from peftport.porting.activations import Observed
-from peftport.porting.layers import Pairs, partner_of
+from peftport.porting.layers import Pairs, layer_of, partner_of
 from peftport.porting.maps import InputMap
 
 
@@ -38,6 +38,7 @@ class FittedMaps:
 
     pairs: layer of the receiving host ("encoder.1") -> that of the originating one, or None.
     gradients: place of the receiving host -> gradients at the outputs of both hosts.
+    layer: the one whose maps these are; all where not given.
     """
 
     fit: Fit
@@ -45,8 +46,13 @@ class FittedMaps:
     origin: Observed
     receiver: Observed
     gradients: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    layer: str | None = None
     _inputs: dict[tuple[int, int], InputMap] = field(default_factory=dict)
     _changes: dict[str, Tensor] = field(default_factory=dict)
+
+    def covers(self, point: str) -> bool:
+        """Whether the maps of this place are among these."""
+        return self.layer in (None, layer_of(point))
 
     def partner(self, point: str) -> str | None:
         """The same place of the originating host; None where the layer has no partner."""

@@ -65,10 +65,10 @@ class Means:
 
 def side(name: str, device: str = "cpu") -> Side:
     """The host called `name` (lab, folder or hub) as a side of a port; nothing is loaded yet."""
-    from peftport.hosts.host import load_host
+    from peftport.hosts.streaming import stream_host
 
     folder = find_host(name).files()
-    return Side(name, folder, geometry_in(folder, name), lambda: load_host(name, device))
+    return Side(name, folder, geometry_in(folder, name), lambda: stream_host(name, device, __import__('os').environ.get('PP_PREC','bf16')))
 
 
 def origin_side(host: HostName, device: str = "cpu") -> Side:
