@@ -29,6 +29,14 @@ def keep_freed_memory() -> None:
         mallopt(_M_ARENA_MAX, 1)
 
 
+def give_freed_memory_back() -> None:
+    """Give the system what is freed by now, where large buffers of other sizes come next."""
+    gc.collect(0)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
 def collect_rarely() -> None:
     """Have Python look for unreachable cycles rarely, and not once more when the process ends.
 

@@ -6,15 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from peftport.porting.activations import (
-    _contrasts,
-    label_gradients,
-    observe,
-    path_of,
-    run,
-    stack_of,
-)
+from peftport.porting.activations import observe, path_of, run, stack_of
+from peftport.porting.mapped import Spaces
 from peftport.porting.reading import Rows, read_pair, task_of
+from peftport.porting.walk import Walk, class_contrasts
 from peftport.techniques.head import initial_head
 from peftport.training import readout_of
 from peftport.training.readout import Readout, class_logits
@@ -29,6 +24,12 @@ def passes_of(host, most: int = 10_000) -> list[Rows]:
     both, texts = (host.tokenizer, host.tokenizer), opinions(70, 3)[0]
     task, draw = task_of({"labels": [0, 1]}), torch.Generator().manual_seed(0)
     return read_pair(both, starts, task, host.geometry.kind, texts, most, draw)[0]
+
+
+def label_gradients(host, rows: Rows, points, readout: Readout, head) -> dict[str, Tensor]:
+    """Gradients at some outputs, of all layers."""
+    layers = Walk(host, [rows], readout).layers(Spaces(changes=tuple(points)), head)
+    return {point: found for layer in layers for point, found in layer.gradients.items()}
 
 
 def weight_and_bias(host, point: str) -> tuple[Tensor, Tensor | float]:
@@ -94,10 +95,11 @@ def test_gradients_tell_how_scores_move_with_an_output(family, tiny_host, tiny_t
     gradients times the change."""
     host, task = host_in(tiny_host(family)), task_in(tiny_task)
     rows = passes_of(host)[0]
-    head = {n: t[None] for n, t in initial_head(host.geometry, 2, torch.Generator()).items()}
+    alone = initial_head(host.geometry, 2, torch.Generator())
+    head = {n: t[None] for n, t in alone.items()}
     readout = readout_of(host, task)
     points = [point for point in host.geometry.linears if point.endswith((".o", ".down"))]
-    found = label_gradients(host, rows, points, readout, head)
+    found = label_gradients(host, rows, points, readout, alone)
     for point in points:
         gradient = found[point]
         assert gradient.shape == (1, len(rows.places[stack_of(point)]), host.geometry.width)
@@ -111,7 +113,7 @@ def test_gradients_tell_how_scores_move_with_an_output(family, tiny_host, tiny_t
 def test_gradients_of_several_contrasts_do_not_add_up(tiny_host):
     """The contrasts of three classes cancel, and so do their gradients; none is nothing."""
     host = host_in(tiny_host("bert"))
-    head = {n: t[None] for n, t in initial_head(host.geometry, 3, torch.Generator()).items()}
+    head = initial_head(host.geometry, 3, torch.Generator())
     point = "encoder.0.self.o"
     found = label_gradients(host, passes_of(host)[0], (point,), Readout(3, None), head)[point]
     assert len(found) == 3
@@ -155,7 +157,7 @@ def test_nothing_stays_attached(tiny_host, tiny_task):
 
 @pytest.mark.parametrize("classes", [2, 3, 8, 9, 40])
 def test_contrasts_tell_classes_apart_and_what_all_share_does_not_count(classes):
-    found = _contrasts(classes)
+    found = class_contrasts(classes)
     assert len(found) == (1 if classes == 2 else min(classes, 8))
     assert torch.allclose(found.sum(1), torch.zeros(len(found)), atol=1e-5)
     assert torch.linalg.matrix_rank(found) == min(len(found), classes - 1)

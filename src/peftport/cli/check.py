@@ -118,6 +118,7 @@ def _entry(verdict: Verdict) -> dict[str, Any]:
         "problem": verdict.problem,
         "needs": sorted(verdict.requires),
         "counts": verdict.account.counts() if verdict.account else {},
+        "note": verdict.account.note if verdict.account and not verdict.problem else None,
     }
 
 
@@ -168,7 +169,8 @@ def _why(each: dict[str, Any]) -> str:
         return str(each["problem"])
     needs = " and ".join(_NEEDED[need] for need in sorted(each["needs"], reverse=True))
     counted = ", ".join(f"{n} {action}" for action, n in each["counts"].items() if n)
-    return f"tensors: {counted}" + (f"; needs {needs}" if needs else "")
+    said = [f"tensors: {counted}", each["note"], f"needs {needs}" if needs else None]
+    return "; ".join(part for part in said if part)
 
 
 def _forecast_lines(found: dict[str, Any]) -> list[str]:

@@ -23,6 +23,7 @@ from peftport.cli.means import (
 )
 from peftport.cli.modules import Format, FromHost, NoPickle
 from peftport.cli.output import AsJson, figures_text, say, show
+from peftport.cli.progress import Shares
 from peftport.cli.reading import (
     LabelWords,
     Template,
@@ -106,16 +107,18 @@ def port(
     if steps or "texts" in needs:
         notice_unsaid(donor.record, module)
     begun = time.perf_counter()
-    ported = rewrite(
-        donor,
-        geometry,
-        name,
-        method,
-        options=options,
-        seed=seed,
-        allow_partial=allow_partial,
-        means=means_for(needs, donor.record, to, on, Asked(text, texts, text_column), seed, data),
-    )
+    means = means_for(needs, donor.record, to, on, Asked(text, texts, text_column), seed, data)
+    with Shares() as shares:
+        ported = rewrite(
+            donor,
+            geometry,
+            name,
+            method,
+            options=options,
+            seed=seed,
+            allow_partial=allow_partial,
+            means=means and replace(means, progress=shares.show),
+        )
     seconds = time.perf_counter() - begun
     trained = None
     if steps:
@@ -193,6 +196,8 @@ def _text(ported: Ported, trained: Trained | None, out: Path, seconds: float) ->
         f"{ported.account.method}, {seconds:.1f} s: {out}",
         f"tensors: {counted}; each one in {out / 'account.json'}",
     ]
+    if ported.account.note:
+        lines.append(ported.account.note)
     if told.get("texts"):
         lines.append(f"looked at {told['texts']['count']} texts of {told['texts']['source']}")
     if trained:

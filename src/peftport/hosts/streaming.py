@@ -19,7 +19,7 @@ from peftport.hosts import attention
 from peftport.hosts.fingerprint import fingerprint, weight_files
 from peftport.hosts.fused import fuse
 from peftport.hosts.geometry import Geometry
-from peftport.hosts.precision import Precision, lower_products
+from peftport.hosts.precision import Precision, bf16_is_fast, lower_products
 from peftport.hosts.source import find_host, geometry_in
 from peftport.hosts.weights import Weights
 
@@ -33,11 +33,16 @@ _WHOLE = 64 << 20
 """Hosts whose files are no larger are loaded whole."""
 
 
-def stream_host(name: str, device: str = "cpu", precision: Precision = "fp32") -> Host:
+def stream_host(name: str, device: str = "cpu", precision: Precision | None = None) -> Host:
     """A host that runs as one from `load_host` does, with one layer's weights in memory at a time.
 
     Small hosts, those on a GPU, encoders and encoder-decoders, and those whose files name weights
     otherwise than the model does, are loaded whole.
+
+    Args:
+        precision: of the products with its weights. If not given they are in bfloat16 where the
+            weights are streamed, stored in it, and this CPU multiplies it itself; else in single
+            precision.
 
     Raises:
         BadInput: as `load_host` does.
@@ -48,13 +53,16 @@ def stream_host(name: str, device: str = "cpu", precision: Precision = "fp32") -
     geometry, files = geometry_in(folder, name), weight_files(folder)
     large = sum(file.stat().st_size for file in files) > _WHOLE
     if device != "cpu" or geometry.kind != "decoder" or not large:
-        return load_host(name, device, precision)
+        return load_host(name, device, precision or "fp32")
     model, weights = _skeleton(folder), Weights(folder)
     if not all(
         key in weights and weights.shape(key) == tuple(parameter.shape)
         for key, parameter in model.named_parameters()
     ):
-        return load_host(name, device, precision)
+        return load_host(name, device, precision or "fp32")
+    if precision is None:
+        lower = bf16_is_fast() and _stored_low(weights, geometry)
+        precision = "bf16" if lower else "fp32"
     check_insertion_points(model, geometry, name)
     tokenizer = load_tokenizer(folder, name)
     _read_small(model, weights)
@@ -65,6 +73,12 @@ def stream_host(name: str, device: str = "cpu", precision: Precision = "fp32") -
     if precision == "bf16":
         lower_products(model, geometry)
     return host
+
+
+def _stored_low(weights: Weights, geometry: Geometry) -> bool:
+    """Whether a host's linear layers are stored in bfloat16."""
+    paths = {linear.path for linear in geometry.linears.values()}
+    return all(weights.type(f"{path}.weight") == torch.bfloat16 for path in paths)
 
 
 def layer_paths(host: Host) -> dict[str, str]:

@@ -60,6 +60,10 @@ class Weights(Mapping[str, Tensor]):
         data = np.memmap(file, np.uint8, mode="c", offset=start + begin, shape=(end - begin,))
         return torch.from_numpy(data).view(_TYPES[entry["dtype"]]).view(entry["shape"])
 
+    def type(self, name: str) -> torch.dtype:
+        """The type a tensor is stored in; BadInput when the files lack it."""
+        return _TYPES[self._place(name)[2]["dtype"]]
+
     def shape(self, name: str) -> tuple[int, ...]:
         """A tensor's shape; BadInput when the files lack it."""
         return tuple(self._place(name)[2]["shape"])

@@ -84,7 +84,7 @@ def map_lora(
         if partner is None or inputs is None or change is None:
             made |= idle_lora(point, linear, config.rank)
             continue
-        made[f"{point}.lora_A"] = donor[f"{partner}.lora_A"] @ inputs.linear()
+        made[f"{point}.lora_A"] = inputs.linear(donor[f"{partner}.lora_A"])
         made[f"{point}.lora_B"] = change @ donor[f"{partner}.lora_B"]
     return made
 
@@ -111,8 +111,10 @@ def map_adapter(
         down = donor[f"{side}.down.weight"]
         made[f"{place}.down.weight"] = states.weight(down)
         made[f"{place}.down.bias"] = states.bias(down, donor[f"{side}.down.bias"])
-        made[f"{place}.up.weight"] = change @ donor[f"{side}.up.weight"]
-        made[f"{place}.up.bias"] = change @ donor[f"{side}.up.bias"]
+        up = torch.cat([donor[f"{side}.up.weight"], donor[f"{side}.up.bias"][:, None]], 1)
+        changed = change @ up  # (width, bottleneck + 1)
+        made[f"{place}.up.weight"] = changed[:, :-1].contiguous()
+        made[f"{place}.up.bias"] = changed[:, -1].contiguous()
     return made
 
 

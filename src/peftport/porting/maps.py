@@ -6,8 +6,8 @@ Procrustes problem (Schoenemann 1966), and of its relaxation to other widths. Th
 gradients. Here both are in one fit: a module's change of an output counts by what it does to the
 states that follow, and by what it does to the label words.
 
-Narrow spaces are decomposed in double precision as the formulas say. In wide ones the same maps
-come from Cholesky factors and the eigenvectors of one product, a fifth of the work.
+Here narrow spaces are decomposed as the formulas say, in double precision; the same maps between
+wide ones are in `wide`.
 """
 
 from __future__ import annotations
@@ -17,21 +17,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from peftport.porting.space_map import SpaceMap
 from peftport.porting.svd import svd
+from peftport.porting.wide import WideChange, are_wide, fit_wide_input, fit_wide_output
 
 _TINY = 1e-12
 _LEAST = 1e-6
 """Share of the largest variance below which a direction counts as one without any."""
-_WIDE = 384
-"""Spaces of more dimensions on both sides are wide."""
-_POWERS = 50
-"""Products by which the largest variance of a wide space is found."""
 _MEANS = 0.01
 """Weight of the means beside the centred samples: enough where the samples say nothing."""
 
 
+Change = Tensor | WideChange
+"""A map of changes (receiver, origin), by which vectors (origin, vectors) are multiplied."""
+
+
 @dataclass(frozen=True)
-class InputMap:
+class InputMap(SpaceMap):
     """From the receiving host's inputs to the originating one's: x -> matrix (x - centre) + mean.
 
     matrix: (origin, receiver). mean: (origin,). centre: (receiver,).
@@ -42,24 +44,8 @@ class InputMap:
     centre: Tensor
 
     def weight(self, weight: Tensor) -> Tensor:
-        """A weight that reads the originating host's inputs, for the receiving one's: (..., origin)
-        -> (..., receiver). Goes with `bias`."""
+        """Its product with the matrix."""
         return weight @ self.matrix
-
-    def bias(self, weight: Tensor, bias: Tensor) -> Tensor:
-        """The bias that goes with `weight`, so that the centre is read as the mean."""
-        return bias + weight @ (self.mean - self.matrix @ self.centre)
-
-    def linear(self) -> Tensor:
-        """The map without a constant that still takes the centre to the mean: (origin, receiver).
-
-        For weights that have no bias to take up the constant, as LoRA's.
-        """
-        square = self.centre @ self.centre
-        if square < _TINY:
-            return self.matrix
-        rest = self.mean - self.matrix @ self.centre  # (origin,)
-        return self.matrix + torch.outer(rest, self.centre) / square
 
 
 @dataclass(frozen=True)
@@ -108,24 +94,8 @@ def covariance(origin: Tensor, receiver: Tensor) -> Tensor:
 
 def semi_orthogonal(covariance: Tensor) -> Tensor:
     """The semi-orthogonal matrix nearest to a covariance: (origin, receiver), singular values 1."""
-    if min(covariance.shape) > _WIDE:
-        return polar(covariance.double()).to(covariance.dtype)
     left, _, right = svd(covariance.double())
     return (left @ right).to(covariance.dtype)
-
-
-def polar(matrix: Tensor) -> Tensor:
-    """The polar factor of a matrix, by the eigenvectors of its product with itself.
-
-    Of singular values that are so small that rounding made them, nothing is taken, where `svd`
-    would pair their vectors at random.
-    """
-    if len(matrix) > matrix.shape[1]:
-        return polar(matrix.mT).mT
-    squares, vectors = torch.linalg.eigh(matrix @ matrix.mT)
-    least = 4 * torch.finfo(matrix.dtype).eps * squares[-1]
-    scales = torch.where(squares > least, squares.clamp_min(least).rsqrt(), 0.0)
-    return (vectors * scales) @ (vectors.mT @ matrix)
 
 
 @dataclass(frozen=True)
@@ -164,15 +134,20 @@ def _size(wanted: Tensor, found: Tensor) -> Tensor:
     return wanted.norm() / (found.norm() + _TINY)
 
 
-def fit_input(origin: Tensor, receiver: Tensor, whitening: float = 0.0) -> InputMap:
+def fit_input(origin: Tensor, receiver: Tensor, whitening: float = 0.0) -> SpaceMap:
     """Fit the map of inputs on activations (samples, width) of the same tokens.
 
     whitening: 0 fits a turn and one scale. 1 fits the turn between whitened spaces, which recovers
     any linear relation of the two, whatever their widths; between them the turn is fitted on
     spaces partly whitened.
     """
-    if whitening == 1 and min(origin.shape[1], receiver.shape[1]) > _WIDE:
-        return _fit_wide_input(origin, receiver)
+    if whitening == 1 and are_wide(origin, receiver):
+        return fit_wide_input(origin, receiver)
+    return fit_turn(origin, receiver, whitening)
+
+
+def fit_turn(origin: Tensor, receiver: Tensor, whitening: float = 0.0) -> InputMap:
+    """`fit_input` as a matrix, however wide the spaces are."""
     there, here = _Samples.of(origin), _Samples.of(receiver)
     matrix = _turn(there, here, whitening)
     matrix = matrix * _size(there.centred, here.centred @ matrix.mT)
@@ -191,40 +166,12 @@ def _turn(there: _Samples, here: _Samples, whitening: float) -> Tensor:
     return there.spread.root(whitening) @ turn @ whiten
 
 
-def _fit_wide_input(origin: Tensor, receiver: Tensor) -> InputMap:
-    """The map between wholly whitened wide spaces.
-
-    A turn between whitened spaces is the same whichever root whitens them, so that Cholesky factors
-    do. Their directions without variance are taken for larger than they are by adding the least
-    variance to all. What is constant has no sign here: `InputMap` takes the means over.
-    """
-    means = [states.double().mean(0).to(states.dtype) for states in (origin, receiver)]
-    there, here = origin - means[0], receiver - means[1]
-    own = here.mT @ here  # (receiver, receiver)
-    fade, whiten = _lower_root(there.mT @ there), _lower_root(own)
-    joint = torch.linalg.solve_triangular(whiten, here.mT @ there, upper=False)
-    joint = torch.linalg.solve_triangular(fade, joint.mT.contiguous(), upper=False)
-    turn = polar(joint)  # (origin, receiver)
-    matrix = fade @ torch.linalg.solve_triangular(whiten, turn, upper=False, left=False)
-    found = ((matrix @ own) * matrix).sum().clamp_min(0).sqrt()
-    return InputMap(matrix * (there.norm() / (found + _TINY)), *means)
-
-
-def _lower_root(product: Tensor) -> Tensor:
-    """The Cholesky factor of samples' products, with the least variance added: (width, width)."""
-    vector = product.new_ones(len(product))
-    for _ in range(_POWERS):
-        vector = torch.nn.functional.normalize(product @ vector, dim=0)
-    least = _LEAST * (product @ vector).norm() + _TINY
-    return torch.linalg.cholesky(product + least * torch.eye(len(product), dtype=product.dtype))
-
-
 def fit_output(
     origin: Tensor,
     receiver: Tensor,
     gradients: tuple[Tensor, Tensor] | None = None,
     weight: float = 0.0,
-) -> Tensor:
+) -> Change:
     """Fit the map that takes changes of an output to the receiving host: (receiver, origin).
 
     Args:
@@ -232,15 +179,11 @@ def fit_output(
         gradients: of the label words' scores at both hosts' outputs, (..., samples, width) each.
         weight: of the gradients' covariance beside the activations'.
     """
-    if min(origin.shape[1], receiver.shape[1]) > _WIDE:
-        there, here = (states - states.double().mean(0).to(states) for states in (origin, receiver))
-        joint = covariance(there, here)
-    else:
-        both = _Samples.of(origin), _Samples.of(receiver)
-        there, here = both[0].centred, both[1].centred
-        joint = covariance(there, here) + _constants(*both)
+    if are_wide(origin, receiver):
+        return fit_wide_output(origin, receiver, gradients, weight)
+    there, here = _Samples.of(origin), _Samples.of(receiver)
+    joint = covariance(there.centred, here.centred) + _constants(there, here)
     if gradients is not None:
-        slopes = (each.flatten(0, -2).to(joint) for each in gradients)
-        joint = joint + weight * covariance(*slopes)
+        joint = joint + weight * covariance(*(g.flatten(0, -2).double() for g in gradients))
     turn = semi_orthogonal(joint).mT
-    return (turn * _size(here, there @ turn.mT)).to(origin.dtype)
+    return (turn * _size(here.centred, there.centred @ turn.mT)).to(origin.dtype)

@@ -21,6 +21,7 @@ from peftport.modules import HostName
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
 
+Progress = Callable[[float, str], None]
 _log = logging.getLogger(__name__)
 
 
@@ -54,13 +55,15 @@ class Side:
 class Means:
     """What a method may use beside the module.
 
-    texts: unlabelled, in no order. source: where they are from, for the record.
+    texts: unlabelled, in no order. source: where they are from, for the record. progress: told, now
+    and then, what share of the work is done and what comes next.
     """
 
     origin: Side
     receiver: Side
     texts: tuple[str, ...] = field(default=(), repr=False)
     source: str = ""
+    progress: Progress = field(default=lambda _share, _what: None, repr=False)
 
 
 def side(name: str, device: str = "cpu") -> Side:
@@ -68,7 +71,7 @@ def side(name: str, device: str = "cpu") -> Side:
     from peftport.hosts.streaming import stream_host
 
     folder = find_host(name).files()
-    return Side(name, folder, geometry_in(folder, name), lambda: stream_host(name, device, __import__('os').environ.get('PP_PREC','bf16')))
+    return Side(name, folder, geometry_in(folder, name), lambda: stream_host(name, device))
 
 
 def origin_side(host: HostName, device: str = "cpu") -> Side:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from peftport.hosts.host import Host
 
 _SWEEPS = 200
-_TOKENS = 1024
+_TOKENS = 512
 """Tokens at a time, padding among them."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,7 +10,6 @@ from torch import Tensor
 _TINY = 1e-12
 
 
-@dataclass(frozen=True)
 class SpaceMap(ABC):
     """From the receiving host's inputs to the originating one's, so that the centre is read as the
     mean.

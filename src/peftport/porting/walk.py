@@ -29,7 +29,7 @@ from peftport.training.readout import Readout, class_logits
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
 
-_TOKENS = 1024
+_TOKENS = 512
 """Tokens, padding among them, of which a layer's graph is kept at a time."""
 
 
@@ -182,8 +182,7 @@ class Walk:
                 for point, each in slopes.items() if call.slopes else ():
                     at = [at_places(slope, part, point) for slope in each]
                     kept["slope", point].append(torch.stack(at))
-        found = {key: torch.cat(parts, dim=-2) for key, parts in kept.items()}
-        del kept
+        found = {key: torch.cat(kept.pop(key), dim=-2) for key in list(kept)}
         observed = Observed(
             {point: found["in", first] for point, first in readers.items()},
             {point: found["out", point] for point in wanted.outputs},
@@ -213,7 +212,7 @@ def _run_again(
     before, leaves = [each for each, _ in given], [leaf for _, leaf in given]
     wanted = [*made_at.values(), *leaves]
     found: dict[str, list[Tensor]] = {point: [] for point in made_at}
-    for index, slope in enumerate(call.slopes):
+    for index, slope in enumerate(call.slopes if wanted else ()):
         more = index + 1 < len(call.slopes)
         slope = torch.zeros_like(end) if slope is None else slope
         grads = torch.autograd.grad(end, wanted, slope, retain_graph=more, allow_unused=True)

@@ -22,10 +22,10 @@ WIDE = 384
 """Spaces of more dimensions, on both sides, are wide."""
 _LEAST = 1e-6
 """Share of the largest variance that is added to every direction before inputs are whitened."""
-_WHITENED, _CHANGES = (1e-6, 8), (1e-12, 12)
+_WHITENED, _CHANGES = (1e-6, 8), (1e-10, 10)
 """Share of the largest square of a singular value down to which a polar factor is right within
 0.002, and by how many inverses. Below it vectors fade: samples say nothing of them."""
-_POWERS = 50
+_POWERS = 12
 _TINY = 1e-12
 
 
@@ -37,20 +37,21 @@ def are_wide(origin: Tensor, receiver: Tensor) -> bool:
 @dataclass(frozen=True)
 class Polar:
     """The polar factor of `matrix` (rows, columns); square: the product with itself, on the shorter
-    side; largest: its largest eigenvalue; least, inverses: as `_CHANGES`."""
+    side; largest: none of its eigenvalues is larger; least, inverses: as `_CHANGES`."""
 
     matrix: Tensor = field(repr=False)
     square: Tensor = field(repr=False)
-    largest: Tensor
+    largest: float
     least: float
     inverses: int
 
     @classmethod
-    def of(cls, matrix: Tensor, least: float, inverses: int) -> Polar:
+    def of(cls, matrix: Tensor, least: float, inverses: int, largest: float | None = None) -> Polar:
         """Prepare the polar factor, in the precision of the matrix."""
         short = matrix if len(matrix) <= matrix.shape[1] else matrix.mT
         square = short @ short.mT
-        return cls(matrix, square, 1.01 * _largest(square) + _TINY, least, inverses)
+        bound = float(square.norm()) + _TINY if largest is None else largest
+        return cls(matrix, square, bound, least, inverses)
 
     def after(self, vectors: Tensor) -> Tensor:
         """Vectors times the factor: (vectors, rows) -> (vectors, columns)."""
@@ -65,7 +66,7 @@ class Polar:
         for shift, share in inverse_root(self.least, self.inverses):
             factor = _factor(self.square, shift * self.largest)
             found += share * torch.cholesky_solve(vectors.mT, factor).mT
-        return found / self.largest.sqrt()
+        return found * math.sqrt(self.largest)
 
     def norm(self, samples: Tensor) -> Tensor:
         """Norm of samples (samples, rows) times the factor."""
@@ -102,6 +103,8 @@ class WideInputMap(SpaceMap):
     fade, whiten: Cholesky factors of both covariances. turn: between the whitened spaces.
     """
 
+    mean: Tensor
+    centre: Tensor
     fade: Tensor = field(repr=False)
     turn: Polar = field(repr=False)
     whiten: Tensor = field(repr=False)
@@ -134,8 +137,8 @@ def fit_wide_input(origin: Tensor, receiver: Tensor) -> WideInputMap:
     fade, whiten = _whitener(there), _whitener(here)
     joint = torch.linalg.solve_triangular(whiten, here.mT @ there, upper=False)
     joint = torch.linalg.solve_triangular(fade, joint.mT.contiguous(), upper=False)
-    turn = Polar.of(joint, *_WHITENED)
-    return WideInputMap(mean, centre, fade, turn, whiten, there.norm() / turn.norm(fade.mT))
+    turn = Polar.of(joint, *_WHITENED, largest=1.0)  # singular values are correlations
+    return WideInputMap(mean, centre, fade, turn, whiten, there.norm() / turn.norm(fade))
 
 
 def fit_wide_output(
@@ -166,16 +169,16 @@ def _whitener(centred: Tensor) -> Tensor:
     return _factor(product, _LEAST * _largest(product) + _TINY)
 
 
-def _factor(square: Tensor, shift: Tensor) -> Tensor:
+def _factor(square: Tensor, shift: float) -> Tensor:
     """The lower Cholesky factor of a matrix with a multiple of the identity added."""
     shifted = square.clone()
     shifted.diagonal().add_(shift)
     return torch.linalg.cholesky(shifted)
 
 
-def _largest(square: Tensor) -> Tensor:
-    """The largest eigenvalue of a product of a matrix with itself."""
+def _largest(square: Tensor) -> float:
+    """The largest eigenvalue of a product of a matrix with itself, within some per cent."""
     vector = square.new_ones(len(square))
     for _ in range(_POWERS):
         vector = normalize(square @ vector, dim=0)
-    return (square @ vector).norm()
+    return float((square @ vector).norm())
