@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from peftport.cli.arguments import Device, ModuleFolder, ToHost, device_named
-from peftport.cli.means import Asked, Layers, Set, TextColumn, TextSource, means_for, options_of
+from peftport.cli.means import TEXTS, Asked, Layers, Set, TextColumn, TextSource, means_for, options_of
 from peftport.cli.modules import FromHost, NoPickle
 from peftport.cli.output import AsJson, show
 from peftport.cli.reading import LabelWords, Template, informed, notice_unsaid, task_for, told
@@ -69,6 +69,7 @@ def check(
     from peftport.hosts import geometry_by_name, geometry_from_record
     from peftport.modules import formats, load_module, read_outline
     from peftport.porting import judge, judge_all, port_method
+    from peftport.porting.estimate import Load
 
     options = options_of(set_, layers)
     if options and method is None:
@@ -100,12 +101,14 @@ def check(
             donor = load_module(module, from_host=from_host, pickles=not no_pickle).tensors
         made_of = _forecast(copy, donor, to, asked, data, device_named(device), genealogy)
         found["forecast"] = made_of.record()
+    load = Load(TEXTS)
+    found["estimated_for"] = {"texts": load.texts, "tokens": load.tokens}
     if method is not None:
         made = port_method(method)
-        found |= _entry(judge(made, made.request(record, shapes, receiver, options)))
+        found |= _entry(judge(made, made.request(record, shapes, receiver, options), load))
         show(found, _text(found, [found]), as_json)
         return
-    entries = [_entry(verdict) for verdict in judge_all(record, shapes, receiver)]
+    entries = [_entry(verdict) for verdict in judge_all(record, shapes, receiver, load)]
     found |= {"can_port": any(each["can_port"] for each in entries), "methods": entries}
     show(found, _text(found, entries), as_json)
 
@@ -118,6 +121,8 @@ def _entry(verdict: Verdict) -> dict[str, Any]:
         "problem": verdict.problem,
         "needs": sorted(verdict.requires),
         "counts": verdict.account.counts() if verdict.account else {},
+        "estimate": verdict.estimate.record() if verdict.estimate else None,
+        "takes": verdict.estimate.text() if verdict.estimate else None,
         "note": verdict.account.note if verdict.account and not verdict.problem else None,
     }
 
@@ -147,7 +152,11 @@ def _differences(origin: dict[str, Any], receiver: dict[str, Any]) -> dict[str, 
 def _text(found: dict[str, Any], entries: list[dict[str, Any]]) -> str:
     lines = [f"{found['technique']} {found['module']}, made for {found['made_for']}"]
     lines += [f"  {key}: {a} -> {b}" for key, (a, b) in found["differences"].items()]
-    lines.append(f"to {found['to']} by")
+    asked = found["estimated_for"]
+    lines.append(
+        f"to {found['to']} by (time and memory with {asked['texts']:,} texts of "
+        f"{asked['tokens']:.0f} tokens)"
+    )
     for each in entries:
         can = "yes" if each["can_port"] else "no"
         lines.append(f"  {each['method']:<12} {can:<4} {_why(each)}")
@@ -170,6 +179,8 @@ def _why(each: dict[str, Any]) -> str:
     needs = " and ".join(_NEEDED[need] for need in sorted(each["needs"], reverse=True))
     counted = ", ".join(f"{n} {action}" for action, n in each["counts"].items() if n)
     said = [f"tensors: {counted}", each["note"], f"needs {needs}" if needs else None]
+    if each["takes"]:
+        said.append(each["takes"])
     return "; ".join(part for part in said if part)
 
 

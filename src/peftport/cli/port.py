@@ -18,8 +18,10 @@ from peftport.cli.means import (
     TextColumn,
     TextCount,
     TextSource,
+    load_of,
     means_for,
     options_of,
+    require_memory,
 )
 from peftport.cli.modules import Format, FromHost, NoPickle
 from peftport.cli.output import AsJson, figures_text, say, show
@@ -77,6 +79,10 @@ def port(
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Go on though tensors are left out.")
     ] = False,
+    ignore_memory: Annotated[
+        bool,
+        typer.Option("--ignore-memory", help="Try it though it should not fit into memory."),
+    ] = False,
     format: Format = None,
     from_host: FromHost = None,
     no_pickle: NoPickle = False,
@@ -88,8 +94,8 @@ def port(
     from peftport.hosts.fingerprint import fingerprint
     from peftport.hosts.source import geometry_in
     from peftport.modules import HostName, formats, load_module
+    from peftport.porting import judge, port_method
     from peftport.porting import port as rewrite
-    from peftport.porting import port_method
 
     refuse_existing(out)
     options, made = options_of(set_, layers), port_method(method)
@@ -108,6 +114,13 @@ def port(
         notice_unsaid(donor.record, module)
     begun = time.perf_counter()
     means = means_for(needs, donor.record, to, on, Asked(text, texts, text_column), seed, data)
+    if not ignore_memory:
+        shapes = {name: tuple(tensor.shape) for name, tensor in donor.tensors.items()}
+        request = made.request(donor.record, shapes, geometry, options)
+        if needs and judge(made, request).account is not None:
+            load = load_of(means, donor.record, texts)
+            estimate, options = require_memory(made, request, load, options)
+            say(f"{made.name}: {estimate.text()}")
     with Shares() as shares:
         ported = rewrite(
             donor,

@@ -12,6 +12,7 @@ from peftport.modules import Record
 from peftport.options import parsed
 from peftport.porting.account import Account
 from peftport.porting.base import Need, PortMethod, Request
+from peftport.porting.estimate import Estimate, Load
 from peftport.registry import Registry
 from peftport.techniques.base import Shapes
 
@@ -40,12 +41,14 @@ class Verdict:
 
     problem: why it cannot, or why the port would be empty or partial; None when nothing is against
     it. requires: what it uses beside the module. account: what it would do, where it can tell.
+    estimate: what it would take, where a load was given and it can do it.
     """
 
     method: str
     problem: str | None
     requires: frozenset[Need]
     account: Account | None = None
+    estimate: Estimate | None = None
 
 
 def port_method(name: str) -> PortMethod:
@@ -88,8 +91,9 @@ def way(written: str) -> Way:
     return Way(written, name, options, method.configure(options))
 
 
-def judge(method: PortMethod, request: Request) -> Verdict:
-    """Whether a method could do what is requested of it (`PortMethod.request`)."""
+def judge(method: PortMethod, request: Request, load: Load | None = None) -> Verdict:
+    """Whether a method could do what is requested of it (`PortMethod.request`), and with what load
+    of text it would take what."""
     requires = method.requires(request.options)
     try:
         refusal = method.refusal(request)
@@ -97,14 +101,17 @@ def judge(method: PortMethod, request: Request) -> Verdict:
     except BadInput as error:
         return Verdict(method.name, str(error).removesuffix("."), requires)
     problem = f"does not apply: {refusal}" if account is None else method.problem(account)
-    return Verdict(method.name, problem, requires, account)
+    estimate = method.estimate(request, load) if load is not None and account is not None else None
+    return Verdict(method.name, problem, requires, account, estimate)
 
 
-def judge_all(donor: Record, shapes: Shapes, receiver: Geometry) -> list[Verdict]:
+def judge_all(
+    donor: Record, shapes: Shapes, receiver: Geometry, load: Load | None = None
+) -> list[Verdict]:
     """What `judge` says of every method that is no control, with its default options."""
     methods = [port_method(name) for name in METHODS]
     return [
-        judge(method, method.request(donor, shapes, receiver))
+        judge(method, method.request(donor, shapes, receiver), load)
         for method in methods
         if not method.control
     ]
