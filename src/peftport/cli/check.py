@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from peftport.cli.arguments import Device, ModuleFolder, ToHost, device_named
-from peftport.cli.means import TEXTS, Asked, Layers, Set, TextColumn, TextSource, means_for, options_of
+from peftport.cli.means import (
+    TEXTS,
+    Asked,
+    Layers,
+    Set,
+    TextColumn,
+    TextSource,
+    means_for,
+    options_of,
+)
 from peftport.cli.modules import FromHost, NoPickle
 from peftport.cli.output import AsJson, show
 from peftport.cli.reading import LabelWords, Template, informed, notice_unsaid, task_for, told

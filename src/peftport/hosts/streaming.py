@@ -1,12 +1,12 @@
 """Hosts of which one layer's weights are in memory at a time.
 
 A layer's weights are read from the host's files when the layer runs, and let go after it; of the
-embeddings only the rows are read whose tokens occur. What is left is small and stays: norms, biases.
+embeddings only the rows are read whose tokens occur. What is left is small and stays: norms and
+biases.
 """
 
 from __future__ import annotations
 
-import os.path
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -92,11 +92,17 @@ def layer_paths(host: Host) -> dict[str, str]:
         within.setdefault(layer, []).append(linear.path.split(".")[:-1])
     found = {}
     for layer, paths in within.items():
-        shared = os.path.commonprefix(paths)
+        shared = paths[0][: _shared(paths)]
         while isinstance(host.part(".".join(shared)), nn.ModuleList):
             shared = shared[:-1]
         found[layer] = ".".join(shared)
     return found
+
+
+def _shared(paths: list[list[str]]) -> int:
+    """How many parts all paths begin with."""
+    alike = [len(set(parts)) == 1 for parts in zip(*paths, strict=False)]
+    return (alike + [False]).index(False)
 
 
 @contextmanager

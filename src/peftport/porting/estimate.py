@@ -55,7 +55,9 @@ class Estimate:
         """In words: "about 40 s, 1.2 GB of memory"."""
         seconds = self.seconds
         time_ = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-        return f"about {time_}, {gigabytes(self.memory)} of memory, {self.disk / 1e6:.1f} MB written"
+        return (
+            f"about {time_}, {gigabytes(self.memory)} of memory, {self.disk / 1e6:.1f} MB written"
+        )
 
     def record(self) -> dict[str, float]:
         """For JSON, in seconds and bytes."""
@@ -104,7 +106,7 @@ def estimated(
 
 @cache
 def products_per_second(side: int = 512) -> float:
-    """Floating-point operations a second of a product on this machine, as if it did nothing else."""
+    """Floating-point operations a second of a product, while this machine does nothing else."""
     import torch
 
     one, other = torch.ones(side, side), torch.ones(side, side)

@@ -32,7 +32,6 @@ class Spaces:
     outputs: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
 
-
     def within(self, layers: Collection[str]) -> Spaces:
         """Those of some layers."""
         kept = (

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from peftport.porting import mapped
 from peftport.hosts.geometry import Geometry
 from peftport.memory import give_freed_memory_back
+from peftport.porting import mapped
 from peftport.porting.activations import Observed
 from peftport.porting.base import Request
 from peftport.porting.fitted import Fit, FittedMaps
@@ -86,7 +86,10 @@ def map_module(
             than the receiving host.
     """
     task, head = task_of(request.donor.task), mapped.head_of(donor)
-    hosts = means.origin.load(), means.receiver.load()
+    sides = (means.origin, means.receiver)
+    # The fit of prefixes runs the host again for every attention.
+    often = request.donor.technique == "prefix"
+    hosts = [side.load() if often else side.stream() for side in sides]
     tokenizers = [host.tokenizer for host in hosts]
     passes = _read(tokenizers, request, means, task, how.places, generator)
     there, here = (
@@ -261,7 +264,11 @@ class _Port:
 
     def _by_layer(self, layers: Iterable[FittedMaps]) -> Mapped:
         """LoRA, an adapter, or a compacter as an adapter."""
-        name, config, origin = self.request.donor.technique, self.request.config, self.request.origin
+        name, config, origin = (
+            self.request.donor.technique,
+            self.request.config,
+            self.request.origin,
+        )
         donor, made = self.donor, {}
         if name == "lora":
             for maps in layers:

@@ -30,13 +30,15 @@ class Side:
     """One of the two hosts of a port: its files, and the host itself once a method asks for it.
 
     load: gives the loaded host. It is called when it is needed and its host let go afterwards,
-    so that the two hosts of a port need not be in memory together.
+    so that the two hosts of a port need not be in memory together. stream: gives the host with one
+    layer's weights in memory at a time (`hosts.streaming`), for those who run it a few times.
     """
 
     name: str
     folder: Path
     geometry: Geometry
     load: Callable[[], Host] = field(repr=False)
+    stream: Callable[[], Host] = field(repr=False)
 
     @cached_property
     def weights(self) -> Weights:
@@ -68,10 +70,17 @@ class Means:
 
 def side(name: str, device: str = "cpu") -> Side:
     """The host called `name` (lab, folder or hub) as a side of a port; nothing is loaded yet."""
+    from peftport.hosts.host import load_host
     from peftport.hosts.streaming import stream_host
 
     folder = find_host(name).files()
-    return Side(name, folder, geometry_in(folder, name), lambda: stream_host(name, device))
+    return Side(
+        name,
+        folder,
+        geometry_in(folder, name),
+        lambda: load_host(name, device),
+        lambda: stream_host(name, device),
+    )
 
 
 def origin_side(host: HostName, device: str = "cpu") -> Side:

@@ -74,7 +74,7 @@ class Subspace(PortMethod):
         return mapped_account(self.name, request, _pairs(request), request.wanted)
 
     def estimate(self, request: Request, load: Load) -> Estimate:
-        """Every weight that is changed is read, and multiplied with a block of vectors six times."""
+        """Every weight that is changed is read, and multiplied with a block six times."""
         hosts = (request.origin, request.receiver)
         weights = sum(map(weights_of, hosts))
         block = request.options.rank + _MORE
