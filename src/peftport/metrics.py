@@ -9,7 +9,7 @@ resample. So one way of making intervals serves all metrics.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftport import correction
+from peftport.plugins import added
 
 Parts = NDArray[np.floating] | None
 
@@ -160,13 +161,45 @@ def _log_loss(scored: Scored) -> Parts:
     return _log_sum_exp(scored.wide) - chosen
 
 
-METRICS: dict[str, Metric] = {
-    "accuracy": Metric("accuracy as answered", "higher", _accuracy),
-    "corrected_accuracy": Metric("corrected accuracy", "higher", _corrected),
-    "macro_f1": Metric("macro-F1", "higher", _macro_f1),
-    "auroc": Metric("AUROC", "higher", _auroc),
-    "log_loss": Metric("log-loss", "lower", _log_loss),
-}
+class Metrics(MutableMapping[str, Metric]):
+    """Metrics by name: peftport's own, then those that other packages add (`peftport.plugins`),
+    which are imported at the first look and not with this module, which they import themselves."""
+
+    def __init__(self, own: dict[str, Metric]) -> None:
+        self._own = own
+
+    @cached_property
+    def _all(self) -> dict[str, Metric]:
+        there = added("peftport.metrics", tuple(self._own))
+        return self._own | {
+            name: plugin.load("metric", "peftport.metrics:Metric") for name, plugin in there.items()
+        }
+
+    def __getitem__(self, name: str) -> Metric:
+        return self._all[name]
+
+    def __setitem__(self, name: str, metric: Metric) -> None:
+        self._all[name] = metric
+
+    def __delitem__(self, name: str) -> None:
+        del self._all[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+
+METRICS = Metrics(
+    {
+        "accuracy": Metric("accuracy as answered", "higher", _accuracy),
+        "corrected_accuracy": Metric("corrected accuracy", "higher", _corrected),
+        "macro_f1": Metric("macro-F1", "higher", _macro_f1),
+        "auroc": Metric("AUROC", "higher", _auroc),
+        "log_loss": Metric("log-loss", "lower", _log_loss),
+    }
+)
 """Every metric by its name, which is its column's too."""
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from peftport.errors import BadInput
+from peftport.plugins import Plugin, added
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -18,41 +19,59 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 class Registry:
-    """Names with the place ("module:attribute") where each is defined.
+    """Names with the place ("module:attribute") where each is defined, and those that other
+    packages add (`peftport.plugins`).
 
     Args:
         what: what the names are, for messages: "technique".
         places: name -> "package.module:attribute", imported at the first `get`.
+        group: of the entry points by which other packages add names; "" where they cannot.
+        kind: "module:class" of what they may add.
     """
 
-    def __init__(self, what: str, places: Mapping[str, str]) -> None:
+    def __init__(
+        self, what: str, places: Mapping[str, str], group: str = "", kind: str = ""
+    ) -> None:
         self.what = what
         self._places = dict(places)
+        self._group, self._kind = group, kind
+        self._own = tuple(places)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return iter([*self._places, *(name for name in self._added() if name not in self._places)])
 
     def __contains__(self, name: object) -> bool:
-        return name in self._places
+        # Installed packages are looked through only for what is not peftport's own.
+        return name in self._places or name in self._added()
 
     def add(self, name: str, place: str) -> None:
-        """Register `name`; the way in which another package adds a technique or a method."""
+        """Register `name` in this process. What other processes are to find, workers among them,
+        is added by entry points."""
         self._places[name] = place
 
     def place(self, name: str) -> str:
         """Where `name` is defined, "module:attribute"; BadInput when it is not known."""
-        return self._places[self.require(name)]
+        name = self.require(name)
+        return self._places[name] if name in self._places else self._added()[name].place
 
     def require(self, name: str) -> str:
         """Return `name`, or raise BadInput that lists what is known."""
-        if name not in self._places:
+        if name not in self:
             raise BadInput(
-                f"unknown {self.what} {name!r}.{did_you_mean(name, self._places)} "
-                f"Known: {', '.join(self._places)}."
+                f"unknown {self.what} {name!r}.{did_you_mean(name, self)} Known: {', '.join(self)}."
             )
         return name
 
     def get(self, name: str) -> Any:
-        """Import and return what `name` stands for; BadInput when the name is not known."""
-        module, attribute = self.place(name).split(":")
+        """Import and return what `name` stands for.
+
+        Raises:
+            BadInput: the name is not known, or the package that adds it does not work.
+        """
+        if self.require(name) not in self._places:
+            return self._added()[name].load(self.what, self._kind)
+        module, attribute = self._places[name].split(":")
         return getattr(importlib.import_module(module), attribute)
+
+    def _added(self) -> dict[str, Plugin]:
+        return added(self._group, self._own) if self._group else {}

@@ -7,25 +7,42 @@ every message names the file.
 from __future__ import annotations
 
 import csv as text_csv
+import io
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput
+from peftport.files import by_library, exists, opened, parse_json, read_text
 
 ENDINGS = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 TEXT_COLUMNS = ("text", "sentence")
+LARGEST, _START = 1 << 30, 1 << 12
+"""Bytes of a data file that is read, and of its start by which it is told whether it is text."""
+_FEW = 1_000_000
+"""Rows that a file may have, however small it is."""
 
 
 def require_file(path: Path, endings: Sequence[str] = ENDINGS) -> Path:
-    """Return `path`; BadInput when it is no data file by its name, is missing or is empty."""
+    """Return `path`; BadInput when it is no data file by its name, is missing, empty,
+    larger than 1 GiB, or text with null bytes."""
     if path.suffix.lower() not in endings:
         raise BadInput(f"{path} is no data file: its name must end in {', '.join(endings)}.")
-    if not path.is_file():
+    if not exists(path):
         raise BadInput(f"data file {path} does not exist.")
-    if path.stat().st_size == 0:
-        raise BadInput(f"data file {path} is empty.")
+    with opened(path) as file:
+        start = file.read(_START)
+        if not start:
+            raise BadInput(f"data file {path} is empty.")
+        if path.suffix.lower() != ".parquet" and b"\0" in start:
+            raise BadInput(f"data file {path} is not text: it has null bytes.")
+        if os.fstat(file.fileno()).st_size > LARGEST:
+            raise BadInput(
+                f"data file {path} has more than {LARGEST:,} bytes, which are not read in one "
+                "piece: give a part of it."
+            )
     return path
 
 
@@ -70,27 +87,28 @@ def texts_in(table: Any, name: str, origin: str) -> list[str | None]:
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if kind not in (pa.string(), pa.large_string(), pa.string_view(), pa.null()):
         raise BadInput(f"column {name!r} of {origin} holds {kind}, not text.")
-    texts: list[str | None] = column.to_pylist()
+    with by_library(f"column {name!r} of {origin} cannot be read"):
+        texts: list[str | None] = column.to_pylist()
     return texts
 
 
 def decoded(path: Path) -> str:
-    """A file's text; BadInput when it is not UTF-8."""
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path} is not UTF-8 text: {error}.") from error
+    """A data file's text, however large; BadInput when it is not UTF-8."""
+    return read_text(path, limit=None)
 
 
 def _read_parquet(path: Path) -> Any:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        with pq.ParquetFile(path) as file:
-            return file.read()
-    except (pa.ArrowException, OSError) as error:
-        raise BadInput(f"{path} is not a whole Parquet file: {_first_line(error)}") from error
+    advice = "Copy it again from where it came from."
+    with opened(path) as file, by_library(f"{path} is not a whole Parquet file", advice):
+        found = pq.ParquetFile(file)
+        # What is written once and repeated takes no room in the file, and all of it in memory.
+        if found.metadata.num_rows > max(_FEW, os.fstat(file.fileno()).st_size):
+            raise ValueError(f"it claims {found.metadata.num_rows:,} rows, more than it has bytes")
+        table = found.read()
+        table.validate(full=True)
+        return table
 
 
 def _read_delimited(path: Path) -> Any:
@@ -99,29 +117,31 @@ def _read_delimited(path: Path) -> Any:
     from pyarrow import csv
 
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    # One block holds the whole file: pyarrow refuses a quoted field that spans two blocks.
-    block = max(1 << 20, path.stat().st_size + 1)
     parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    try:
+    with (
+        opened(path) as file,
+        by_library(f"{path} cannot be read as {path.suffix[1:].upper()}"),
+    ):
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        names = next(text_csv.reader(text, delimiter=delimiter), [])
+        text.detach().seek(0)
+        # One block holds the whole file: pyarrow refuses a quoted field that spans two blocks.
+        block = max(1 << 20, os.fstat(file.fileno()).st_size + 1)
         read = csv.ReadOptions(use_threads=False, block_size=block)
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            names = next(text_csv.reader(file, delimiter=delimiter), [])
         convert = csv.ConvertOptions(
             column_types={name: pa.string() for name in names},
             null_values=[""],
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
         )
-        return csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
-    except (pa.ArrowException, OSError, UnicodeDecodeError, text_csv.Error) as error:
-        raise BadInput(f"{path} cannot be read as {path.suffix[1:].upper()}: {error}.") from error
+        return csv.read_csv(file, read_options=read, parse_options=parse, convert_options=convert)
 
 
 def _read_json_lines(path: Path) -> Any:
     lines = decoded(path).split("\n")
     return _from_records(
         [
-            (f"line {number}", _record(line, f"line {number} of {path}"))
+            (f"line {number}", parse_json(line, f"line {number} of {path}", halves=True))
             for number, line in enumerate(lines, start=1)
             if line.strip()
         ],
@@ -134,15 +154,8 @@ def _read_json(path: Path) -> Any:
     text = decoded(path)
     if not text.lstrip().startswith("["):
         return _read_json_lines(path)
-    records = _record(text, str(path))
+    records = parse_json(text, str(path), halves=True)
     return _from_records([(f"row {i}", record) for i, record in enumerate(records, 1)], path)
-
-
-def _record(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise BadInput(f"{where} is not valid JSON: {error}.") from error
 
 
 def _from_records(records: list[tuple[str, Any]], path: Path) -> Any:
@@ -160,9 +173,10 @@ def _from_records(records: list[tuple[str, Any]], path: Path) -> Any:
         values = [record.get(column) for _, record in records]
         try:
             arrays[column] = pa.array(values)
-        except (pa.ArrowException, UnicodeEncodeError):
+        except (pa.ArrowException, ValueError, OverflowError):  # also half a character
             arrays[column] = pa.array([_as_text(value) for value in values])
-    return pa.table(arrays)
+    with by_library(f"{path} is no table"):
+        return pa.table({_as_text(name): array for name, array in arrays.items()})
 
 
 def _as_text(value: Any) -> str | None:
@@ -170,10 +184,6 @@ def _as_text(value: Any) -> str | None:
         return None
     text = value if isinstance(value, str) else json.dumps(value)
     return text.encode("utf-8", "replace").decode()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
 
 
 _READERS = {

@@ -37,7 +37,7 @@ def test_a_host_is_described_with_its_insertion_points_and_its_fingerprint(call,
     found = json.loads(text)
     assert (found["family"], found["kind"], found["width"]) == ("gpt2", "decoder", 32)
     assert found["linears"]["decoder.0.ffn.up"] == [found["ffn"], 32]
-    assert len(found["fingerprint"]) == 64
+    assert len(found["fingerprint"]) == 64 + 1 + 16
     assert found["provenance"] is None
     code, text, _ = call("hosts", "describe", host)
     assert found["fingerprint"] in text

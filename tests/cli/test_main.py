@@ -59,7 +59,7 @@ def test_what_ends_a_command_is_its_exit_code(raised, code, message, call, monke
     def burst(path):
         raise raised
 
-    monkeypatch.setattr("peftport.files.refuse_existing", burst)
+    monkeypatch.setattr("peftport.places.require_new", burst)
     asked = ("train", "--host", "lab:small", "--task", "lab:films", "--technique", "lora")
     assert call(*asked, "--out", tmp_path / "m") == (code, "", message)
 

@@ -1,4 +1,4 @@
-"""A fingerprint is of the weights alone; what is not whole safetensors is refused."""
+"""A fingerprint is of weights and settings; what is not whole safetensors is refused."""
 
 from __future__ import annotations
 
@@ -16,8 +16,17 @@ from safetensors.torch import load_file, save, save_file
 from transformers import T5ForConditionalGeneration
 
 from peftport.errors import BadInput
-from peftport.hosts.fingerprint import _fingerprint, fingerprint, read_header, weight_files
-from peftport.hosts.host import quiet_transformers
+from peftport.hosts.fingerprint import (
+    _weights_mark,
+    fingerprint,
+    of_weights,
+    read_header,
+    same_host,
+    shown,
+    weight_files,
+    weights_mark,
+)
+from peftport.hosts.quiet import quiet_transformers
 
 FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -43,11 +52,13 @@ def some_weight(folder: Path) -> tuple[str, torch.Tensor]:
 # What it depends on
 
 
-def test_it_is_a_sha256_and_the_same_every_time(folder):
+def test_it_is_a_sha256_of_weights_and_one_of_settings_and_the_same_every_time(folder):
     mark = fingerprint(folder)
-    assert len(mark) == 64
-    assert int(mark, 16)
+    weights, settings = mark.split("-")
+    assert (len(weights), len(settings)) == (64, 16)
+    assert int(weights, 16) and int(settings, 16)
     assert fingerprint(folder) == mark
+    assert weights_mark(folder) == of_weights(mark) == weights
 
 
 def test_it_does_not_depend_on_how_the_weights_lie_in_files(folder, tmp_path):
@@ -63,7 +74,6 @@ def test_it_does_not_depend_on_how_the_weights_lie_in_files(folder, tmp_path):
 def test_it_does_not_depend_on_the_file_s_metadata_or_on_other_files(folder):
     before = fingerprint(folder)
     (folder / "notes.txt").write_text("x")
-    (folder / "config.json").write_text("{}")
     save_file(load_file(folder / FILE), folder / FILE, metadata={"format": "pt", "by": "me"})
     assert fingerprint(folder) == before
 
@@ -92,7 +102,7 @@ def test_names_types_and_shapes_count(folder):
 
 def test_large_hosts_are_sampled_and_a_trained_one_is_told_apart(folder, tmp_path, monkeypatch):
     whole = fingerprint(folder)
-    _fingerprint.cache_clear()  # it keeps the marks of files, however they were made
+    _weights_mark.cache_clear()  # it keeps the marks of files, however they were made
     monkeypatch.setattr("peftport.hosts.fingerprint._WHOLE", 0)
     monkeypatch.setattr("peftport.hosts.fingerprint._PAGE", 64)
     monkeypatch.setattr("peftport.hosts.fingerprint._PAGES", 3)
@@ -109,6 +119,90 @@ def test_large_hosts_are_sampled_and_a_trained_one_is_told_apart(folder, tmp_pat
         model = T5ForConditionalGeneration.from_pretrained(folder)
         model.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
     assert fingerprint(tmp_path / "shards") == marks[-1]
+
+
+# Settings
+
+
+def configured(folder: Path, **keys) -> str:
+    """The fingerprint with some keys of the configuration set; None takes one away."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text()) | keys
+    path.write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+    return fingerprint(folder)
+
+
+REACHING = {
+    "t5-v1.0": {
+        "layer_norm_epsilon": 1e-3,
+        "decoder_start_token_id": 2,
+        "relative_attention_max_distance": 16,
+        "feed_forward_proj": "gated-gelu",
+        "scale_decoder_outputs": False,
+        "never_heard_of": 3,
+    },
+    "llama": {"rms_norm_eps": 1e-3, "rope_parameters": {"rope_theta": 99.0}, "hidden_act": "relu"},
+    "roberta": {"layer_norm_eps": 1e-3, "pad_token_id": 0, "hidden_act": "relu"},
+    "gpt2": {"layer_norm_epsilon": 1e-3, "scale_attn_weights": False},
+}
+EACH = [(family, key) for family, keys in REACHING.items() for key in keys]
+
+
+@pytest.mark.parametrize(("family", "key"), EACH)
+def test_what_reaches_the_outputs_changes_it(family, key, tiny_host, tmp_path):
+    folder = Path(shutil.copytree(tiny_host(family), tmp_path / "host"))
+    before = fingerprint(folder)
+    after = configured(folder, **{key: REACHING[family][key]})
+    assert after != before
+    assert of_weights(after) == of_weights(before)
+    assert not same_host(before, after)
+    assert shown(before) != shown(after)
+
+
+def test_what_says_how_a_host_was_run_trained_or_saved_does_not_change_it(folder):
+    before = fingerprint(folder)
+    without_effect = {
+        "_attn_implementation": "eager",
+        "attn_implementation": "sdpa",
+        "_name_or_path": "somewhere/else",
+        "transformers_version": "9.9.9",
+        "dtype": "bfloat16",
+        "torch_dtype": "float16",
+        "use_cache": False,
+        "output_hidden_states": True,
+        "return_dict": False,
+        "dropout_rate": 0.5,
+        "classifier_dropout": 0.5,
+        "architectures": ["Another"],
+        "id2label": {"0": "bad", "1": "good"},
+        "max_length": 7,
+        "initializer_factor": 0.1,
+    }
+    for key, value in without_effect.items():
+        assert configured(folder, **{key: value}) == before, key
+
+
+def test_a_default_that_is_written_down_is_the_same_as_one_that_is_not(folder):
+    before = configured(folder, layer_norm_epsilon=None)
+    assert configured(folder, layer_norm_epsilon=1e-6) == before
+
+
+def test_an_older_mark_names_every_host_with_its_weights(folder):
+    old, before = weights_mark(folder), fingerprint(folder)
+    after = configured(folder, layer_norm_epsilon=1e-3)
+    assert same_host(old, before) and same_host(after, old) and not same_host(before, after)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"model_type": "never-heard-of"}, r"config\.json: model_type is 'never-heard-of'"),
+        ({"num_layers": "three"}, r"config\.json is no configuration of t5 models: .*num_layers"),
+    ],
+)
+def test_a_configuration_that_is_none_is_refused(keys, message, folder):
+    with pytest.raises(BadInput, match=message):
+        configured(folder, **keys)
 
 
 # Where the weights are
@@ -210,5 +304,5 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
     with pytest.raises(BadInput, match="does not exist"):
         read_header(tmp_path / FILE)
     (tmp_path / FILE).mkdir()
-    with pytest.raises(BadInput, match="is not a whole safetensors file"):
+    with pytest.raises(BadInput, match="is a folder, expected a file"):
         read_header(tmp_path / FILE)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from peftport.errors import BadInput
 from peftport.files import write_json
-from peftport.hosts.fingerprint import fingerprint
+from peftport.hosts.fingerprint import fingerprint, weights_mark
 from peftport.hosts.genealogy import (
     RECORD,
     Genealogy,
@@ -151,7 +151,7 @@ def test_records_tell_relations_also_through_hosts_between(one, other, relation,
 
 def test_records_tell_amounts_and_directions(line):
     known = recorded(line["leaf"])
-    base, leaf = fingerprint(line["base"]), fingerprint(line["leaf"])
+    base, leaf = weights_mark(line["base"]), weights_mark(line["leaf"])
     assert known.amount(base, leaf) == 15
     assert known.direction(base, leaf) == "onward"
     assert known.direction(leaf, base) == "back"
@@ -159,6 +159,7 @@ def test_records_tell_amounts_and_directions(line):
 
 def test_a_host_that_is_gone_is_known_by_its_fingerprint_alone(line):
     mark = fingerprint(line["base"])
+    assert relation_of(None, weights_mark(line["base"]), line["mid"]) == "continuation"
     assert relation_of(None, mark, line["mid"]) == "continuation"
     assert relation_of(None, mark, line["base"]) == "same"
     assert relation_of(None, mark, line["leaf"]) == "continuation"

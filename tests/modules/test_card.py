@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import yaml
 
 from modules.formats.modules import made
+from peftport.errors import BadInput
 from peftport.modules import HostName, formats
 from peftport.modules.card import add_figures
 from peftport.porting import port
@@ -74,3 +77,71 @@ def test_what_was_never_measured_says_how(tiny_host, tmp_path):
     assert "from adapters import BertAdapterModel" in text
     add_figures(tmp_path / "module", FIGURES)
     assert "Nothing yet" not in (tmp_path / "module" / "README.md").read_text()
+
+
+ROW = "| a\\|b | 7 | 0.1 |"
+AFTER = """
+A word on the table.
+
+## Licence
+
+Apache-2.0. | not | a | table |
+
+```
+## Measured
+```
+"""
+
+
+def test_what_follows_the_table_stays_as_it_was(folder):
+    path = folder / "README.md"
+    before = path.read_text()
+    path.write_text(before + AFTER)
+    add_figures(folder, FIGURES | {"accuracy": 0.75})
+    add_figures(folder, FIGURES | {"accuracy": 0.25})
+    text = path.read_text()
+    assert text.startswith(before) and text.endswith(AFTER)
+    rows = text[len(before) : -len(AFTER)].splitlines()
+    assert [row.split(" | ")[3] for row in rows] == ["0.750", "0.250"]
+
+
+def test_a_section_without_a_table_keeps_its_words(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text("# Mine\n\n## Measured\n\nBy hand: good.\n\n## Licence\n\nMIT\n")
+    add_figures(tmp_path, FIGURES)
+    text = path.read_text()
+    assert text.startswith("# Mine\n\n## Measured\n\n| condition |")
+    assert "| 48 |\n\nBy hand: good.\n\n## Licence\n\nMIT\n" in text
+
+
+def test_a_card_without_the_section_gets_it_at_its_end(tmp_path):
+    (tmp_path / "README.md").write_text("# Mine\r\n\r\nWords.")
+    add_figures(tmp_path, FIGURES)
+    text = (tmp_path / "README.md").read_bytes().decode()
+    assert text.startswith("# Mine\r\n\r\nWords.\r\n\r\n## Measured\r\n\r\n| condition |")
+    assert text.count("\n") == text.count("\r\n")
+
+
+def test_a_table_of_other_columns_keeps_them(tmp_path):
+    old = ("## Measured", "", "| condition | bleu | accuracy |", "| --- | --- | --- |", ROW, "")
+    (tmp_path / "README.md").write_text("\n".join(old))
+    add_figures(tmp_path, FIGURES)
+    head, line, first, second = (tmp_path / "README.md").read_text().splitlines()[2:]
+    assert head.startswith("| condition | bleu | accuracy | host | task |")
+    assert head.count("|") == line.count("|") == second.count("|") - 1 == first.count("|") - 1
+    assert first.startswith("| a\\|b | 7 | 0.1 | - | - |")
+    assert second.startswith("| ported | - | 0.512 | a\\|b | t |")
+
+
+def test_no_row_is_lost_when_many_write_at_the_same_time(folder):
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: add_figures(folder, FIGURES | {"n_test": i}), range(100, 140)))
+    rows = [line for line in (folder / "README.md").read_text().splitlines() if " | 1" in line]
+    assert sorted(int(row.split(" | ")[-1].rstrip(" |")) for row in rows) == list(range(100, 140))
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_a_card_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "README.md").write_bytes(b"\xff\xfe")
+    with pytest.raises(BadInput, match=r"README\.md is not UTF-8"):
+        add_figures(tmp_path, FIGURES)

@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from peftport.porting.activations import observe, path_of, run, stack_of
-from peftport.porting.mapped import Spaces
+from peftport.porting.activations import contrasts_of, observe, path_of, run, stack_of
 from peftport.porting.reading import Rows, read_pair, task_of
-from peftport.porting.walk import Walk, class_contrasts
+from peftport.porting.walk import label_gradients
 from peftport.techniques.head import initial_head
 from peftport.training import readout_of
 from peftport.training.readout import Readout, class_logits
@@ -24,12 +23,6 @@ def passes_of(host, most: int = 10_000) -> list[Rows]:
     both, texts = (host.tokenizer, host.tokenizer), opinions(70, 3)[0]
     task, draw = task_of({"labels": [0, 1]}), torch.Generator().manual_seed(0)
     return read_pair(both, starts, task, host.geometry.kind, texts, most, draw)[0]
-
-
-def label_gradients(host, rows: Rows, points, readout: Readout, head) -> dict[str, Tensor]:
-    """Gradients at some outputs, of all layers."""
-    layers = Walk(host, [rows], readout).layers(Spaces(changes=tuple(points)), head)
-    return {point: found for layer in layers for point, found in layer.gradients.items()}
 
 
 def weight_and_bias(host, point: str) -> tuple[Tensor, Tensor | float]:
@@ -157,7 +150,7 @@ def test_nothing_stays_attached(tiny_host, tiny_task):
 
 @pytest.mark.parametrize("classes", [2, 3, 8, 9, 40])
 def test_contrasts_tell_classes_apart_and_what_all_share_does_not_count(classes):
-    found = class_contrasts(classes)
+    found = contrasts_of(classes)
     assert len(found) == (1 if classes == 2 else min(classes, 8))
     assert torch.allclose(found.sum(1), torch.zeros(len(found)), atol=1e-5)
     assert torch.linalg.matrix_rank(found) == min(len(found), classes - 1)

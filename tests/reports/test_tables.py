@@ -19,6 +19,7 @@ from peftport.reports.tables import (
     terminal_table,
     with_half,
 )
+from peftport.reports.wording import with_span
 from synthetic_studies import Synthetic
 
 
@@ -91,22 +92,35 @@ def test_figures_that_are_not_corrected_say_so() -> None:
     )
 
 
-def test_averages_by_technique_stand_beside_their_controls_one_table_a_relation() -> None:
-    analysis = analyse(Synthetic().results())
+def test_averages_by_technique_stand_beside_their_controls_in_narrow_tables() -> None:
+    analysis = analyse(Synthetic(scores=True).results())
     grids = list(average_grids(analysis))
-    assert [grid.title.split(",")[0] for grid in grids] == ["Continuations", "Independent hosts"]
-    for grid in grids:
-        assert grid.head[2:] == (
-            "bare host", "sampled", "from scratch", "ported", "native", "recovery",
-            "ported over sampled", "ported over from scratch", "ported over bare host",
-            "AUROC, bare host", "AUROC, ported", "AUROC lift kept",
-        )  # fmt: skip
-        leads = [cell for row in grid.rows for cell in row[-6:-3]]
-        assert all(re.search(r", p.[=<].0\.|, p.=.1", cell) for cell in leads)
+    title = "Continuations, all pairs and settings: "
+    figures, leads, plain, ranking = grids[: len(grids) // 2]
+    assert [grid.title.removeprefix(title) for grid in (figures, leads, plain, ranking)] == [
+        "corrected accuracy", "leads of ported modules (* adjusted p < 0.05)", "as answered",
+        "AUROC",
+    ]  # fmt: skip
+    assert all(grid.title.startswith("Independent hosts") for grid in grids[len(grids) // 2 :])
+    conditions = ("bare host", "sampled", "from scratch", "ported", "native")
+    for grid in (figures, plain, ranking):
+        assert grid.head[2:7] == conditions
     pool = analysis.pool("continuation", "copy", 10, "technique", "lora")
-    row = next(row for row in grids[0].rows if row[:2] == ("lora", "10"))
-    assert row[5].startswith(f"{pool.means['ported'].value:.2f} (")
-    assert f"## {grids[0].title}" in markdown(analysis)
+    assert pool is not None
+    row = next(row for row in figures.rows if row[:2] == ("lora", "10"))
+    assert row[5] == with_span(pool.means["ported"])
+    assert row[2] == f"{pool.means['host'].value:.2f}"
+    row = next(row for row in leads.rows if row[:2] == ("lora", "10"))
+    for name, cell in zip(analysis.controls, row[2:], strict=True):
+        found = pool.leads[name]
+        assert cell == with_span(found, sign=True) + "*" * (found.adjusted < 0.05)
+    assert f"## {leads.title}" in markdown(analysis)
+
+
+def test_tables_in_markdown_have_at_most_100_columns() -> None:
+    text = markdown(Synthetic(scores=True, techniques=("compacter",)).results())
+    tables = [line for line in text.splitlines() if line.startswith("| ")]
+    assert max(map(len, tables)) <= 100
 
 
 def test_a_terminal_of_80_columns_shows_whole_figures() -> None:
@@ -147,8 +161,9 @@ def test_markdown_has_answers_and_well_formed_tables() -> None:
     text = markdown(Synthetic(pairs=(("a|b", "c", "continuation"),)).results())
     assert "**Continuations: Yes, by 0.3" in text
     lines = [line for line in text.splitlines() if line.startswith("| ")]
-    assert len(lines) == 2 * (2 + 2 * 3)
-    assert [len(re.findall(r"(?<!\\)\|", line)) for line in lines] == [15] * 8 + [12] * 8
+    assert len(lines) == 4 * (2 + 2 * 3)
+    bars = [len(re.findall(r"(?<!\\)\|", line)) for line in lines]
+    assert bars == [9] * 8 + [6] * 8 + [9] * 16
 
 
 def test_latex_is_escaped_and_balanced() -> None:

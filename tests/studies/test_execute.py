@@ -9,6 +9,7 @@ import pytest
 from safetensors.torch import load
 
 from peftport.errors import BadInput
+from peftport.hosts.fingerprint import of_weights
 from peftport.modules import Module, Record, expected_shapes
 from peftport.studies.execute import execute
 from peftport.studies.resolve import resolve, texts_at
@@ -248,6 +249,11 @@ def test_a_bare_host_is_tested_for_every_seed(work):
     losses = {result.figures["log_loss"] for result in found}
     is_encoder = "bert" in work.host
     assert len(losses) == (3 if is_encoder else 1)
+
+
+def test_a_mark_of_weights_alone_names_the_host_still(work):
+    older = replace(work, host_mark=of_weights(work.host_mark), budgets=(0,), tests={0: (0,)})
+    assert run(older)[0].lanes[0].error == ""
 
 
 @pytest.mark.parametrize("mark", ["host_mark", "task_mark"])

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from peftport.errors import BadInput
+from peftport.errors import BadInput, RunFailed
 from peftport.studies.executors import Options
 from peftport.studies.executors.local import LocalExecutor, available_threads
 from peftport.studies.work import Broken, Finished, Lost, PackReading
@@ -212,3 +212,54 @@ def test_what_only_a_cluster_has_is_refused():
     for options in (Options(address="10.0.0.1:6379"), Options(gpus=0.5)):
         with pytest.raises(BadInput, match="belongs to --executor ray"):
             LocalExecutor.from_options(options)
+
+
+def fork_server() -> int:
+    from multiprocessing import forkserver
+
+    return forkserver._forkserver._forkserver_pid
+
+
+def test_a_fork_server_that_is_killed_is_replaced_like_a_worker(executor):
+    """Before the first worker, between two, and while both are at work."""
+    executor.warm()
+    os.kill(fork_server(), signal.SIGKILL)
+    executor.submit(work(0))
+    assert ended(events(executor)) == [Finished(0)]
+    os.kill(fork_server(), signal.SIGKILL)
+    found: list = []
+    for number in (1, 2, 3, 4):
+        while not executor.free():
+            found += executor.poll(0.1)
+        executor.submit(work(number, order="sleep", seconds=0.2))
+        os.kill(fork_server(), signal.SIGKILL)
+    found += events(executor, until=4 - len(ended(found)))
+    assert {event.number for event in ended(found)} == {1, 2, 3, 4}
+    assert all(isinstance(event, Finished | Lost) for event in ended(found))
+
+
+def test_a_fork_server_that_ends_while_it_is_asked_is_asked_again(executor, monkeypatch):
+    from multiprocessing import forkserver
+
+    whole, asked = forkserver.connect_to_new_process, []
+
+    def once(fds):
+        asked.append(fds)
+        if len(asked) < 3:
+            raise [EOFError, ConnectionRefusedError][len(asked) % 2]
+        return whole(fds)
+
+    monkeypatch.setattr("multiprocessing.popen_forkserver.forkserver.connect_to_new_process", once)
+    executor.submit(work(0))
+    assert ended(events(executor)) == [Finished(0)]
+    assert len(asked) == 3
+
+
+def test_where_no_process_can_be_started_the_study_says_so(executor, monkeypatch):
+    def never(fds):
+        raise EOFError
+
+    monkeypatch.setattr("multiprocessing.popen_forkserver.forkserver.connect_to_new_process", never)
+    monkeypatch.setattr("peftport.studies.processes._PAUSE", 0.0)
+    with pytest.raises(RunFailed, match=r"no worker process can be started .EOFError.; run the"):
+        executor.submit(work(0))

@@ -10,8 +10,9 @@ from peftport.studies.lock import driver_lock
 from peftport.studies.outline import outline, outline_text, standing, standing_text
 from peftport.studies.plan import Plan
 from peftport.studies.resolve import Facts
+from peftport.studies.rows import Row
 from peftport.studies.schema import FIGURES
-from peftport.studies.store import Row, create
+from peftport.studies.store import create
 from peftport.studies.ways import resolved
 from peftport.studies.work import Answers
 from study_specs import spec
@@ -64,8 +65,11 @@ def begun(tmp_path):
     made = spec()
     plan = Plan(made)
     names = Identity(plan, *FACTS.marks())
-    with create(tmp_path, made.model_dump(mode="json"), {}, {}) as store:
-        figures = dict.fromkeys(FIGURES, 0.5)
+    films = {**FACTS.tasks["films"], "labels": [0], "data": {"test": {"rows": 1}}}
+    facts = {"hosts": FACTS.hosts, "tasks": {"films": films}, "versions": {}}
+    gold = {"films": b"\0"}
+    with create(tmp_path, made.model_dump(mode="json"), facts, gold) as store:
+        figures = {**dict.fromkeys(FIGURES, 0.5), "n_test": 1}
         rows = []
         for i, run in enumerate(run for run in plan.runs() if run.condition == "ported"):
             run_id, config = names.run(run)

@@ -8,8 +8,8 @@ import shutil
 import pytest
 
 from peftport.errors import BadInput
-from peftport.hosts.fingerprint import fingerprint
-from peftport.studies.resolve import class_bytes, resolve
+from peftport.hosts.fingerprint import fingerprint, of_weights
+from peftport.studies.resolve import as_begun, class_bytes, resolve
 from port_methods import soft
 from study_specs import spec, tiny_spec
 from tiny_hosts import write_host
@@ -33,7 +33,7 @@ def test_hosts_and_tasks_get_fingerprints_and_techniques_their_defaults(made, ti
     hosts, tasks, *_ = facts.marks()
     assert set(hosts) == {"a", "b"}
     assert len({*hosts.values()}) == 2
-    assert all(len(mark) == 64 for mark in (*hosts.values(), *tasks.values()))
+    assert all(len(of_weights(mark)) == 64 for mark in (*hosts.values(), *tasks.values()))
     assert facts.techniques["lora"]["rank"] == 4
     assert facts.techniques["lora"]["alpha"] == 8.0
     assert facts.tasks["films"]["location"] == str(tiny_task)
@@ -136,6 +136,18 @@ def test_texts_are_known_by_their_hash_where_a_port_method_looks_at_them(made, s
     assert resolve(made(**asked), fetch=True).texts.mark != facts.texts.mark
     assert resolve(made(texts=str(texts)), fetch=True).texts is None
     assert "soft needs unlabelled texts" in refused(made(**{**asked, "texts": None}))
+
+
+def test_a_study_goes_on_with_the_marks_of_weights_alone_that_it_was_begun_with(made):
+    facts = resolve(made(), fetch=True)
+    older = {
+        "a": {"fingerprint": of_weights(facts.hosts["a"]["fingerprint"])},
+        "b": {"fingerprint": "0" * 64},
+    }
+    found = as_begun(facts, older).hosts
+    assert found["a"] == facts.hosts["a"] | older["a"]
+    assert found["b"] == facts.hosts["b"]
+    assert as_begun(facts, facts.hosts).hosts == facts.hosts
 
 
 def recorded(folder, origin: str, steps: int) -> None:

@@ -17,8 +17,10 @@ import pytest
 from peftport.errors import BadInput, RunFailed
 from peftport.studies import store as store_file
 from peftport.studies.plan import Plan
+from peftport.studies.rescue import rescue
+from peftport.studies.rows import Donor, Row
 from peftport.studies.schema import COLUMNS, FIGURES, VERSION
-from peftport.studies.store import NAME, Donor, Row, Store, create, open_store, read_store
+from peftport.studies.store import NAME, Store, create, open_store, read_store
 from peftport.studies.work import Answers, Kept
 from study_specs import spec
 
@@ -305,3 +307,135 @@ def test_a_store_is_begun_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(RunFailed, match="No space left"):
         begin(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+# What is not what was stored
+
+
+BLOB = b"a donor's tensors, of which some bytes are overwritten" * 400
+
+
+@pytest.fixture
+def filled(tmp_path) -> Path:
+    """A study of 40 runs, one of them failed, and 20 donors, closed."""
+    folder = tmp_path / "filled"
+    folder.mkdir()
+    with begin(folder) as made:
+        for i in range(20):
+            kept = Kept('{"a": 1}', bytes([i]) * 9 + BLOB, b"answers")
+            error = "it failed" if i == 3 else ""
+            made.record([row(2 * i, error=error), row(2 * i + 1)], [donor(i, module=kept)])
+    return folder
+
+
+def overwrite(folder: Path, find: bytes, with_: bytes) -> None:
+    """Change bytes of the file behind SQLite's back."""
+    data = (folder / NAME).read_bytes()
+    assert find in data
+    (folder / NAME).write_bytes(data.replace(find, with_, 1))
+
+
+def test_a_donor_whose_bytes_have_changed_is_not_given(filled, tmp_path):
+    overwrite(filled, bytes([7]) * 9 + BLOB[:200], bytes([7]) * 9 + bytes(200))
+    with open_store(filled) as store:
+        assert store.donor("donor6")[0] is not None
+        with pytest.raises(BadInput, match=r"donor donor7 is not what was stored.* 40 of its "):
+            store.donor("donor7")
+    found = rescue(filled, tmp_path / "new")
+    assert (found.runs, found.donors) == (40, 19)
+    with open_store(tmp_path / "new") as new, open_store(filled) as old:
+        assert (new.spec, new.facts, new.gold()) == (old.spec, old.facts, old.gold())
+        assert list(new.rows()) == list(old.rows())
+        assert set(old.donor_statuses()) - set(new.donor_statuses()) == {"donor7"}
+        assert new.donor("donor6") == old.donor("donor6")
+
+
+@pytest.mark.parametrize(
+    ("find", "with_"),
+    [
+        (b'{"i":5}', b'{"i":6}'),
+        (b'"accuracy": 0.5', b'"accuracy": 0.9'),
+        (b"it failed", b"it worked"),
+    ],
+)
+def test_a_run_whose_bytes_have_changed_is_in_no_table(filled, find, with_):
+    overwrite(filled, find, with_)
+    with read_store(filled) as store:
+        with pytest.raises(BadInput, match=r"run run.* is not what was stored.* 39 of its runs "):
+            list(store.rows())
+        with pytest.raises(BadInput, match="is not what was stored"):
+            list(store.answers()) and store.failures()
+
+
+@pytest.mark.parametrize("opener", [open_store, read_store])
+@pytest.mark.parametrize("find", [b'{"name": "tiny"}', b'{"hosts": {}}'])
+def test_a_study_that_no_longer_knows_what_it_is_for_is_refused(filled, opener, find, tmp_path):
+    overwrite(filled, find, find.replace(b'"', b"'", 1))
+    with pytest.raises(BadInput, match="what the study is for is not what was stored"):
+        opener(filled)
+    with pytest.raises(BadInput, match="run it anew"):
+        rescue(filled, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_malformed_file_is_refused_with_what_can_be_rescued(filled, tmp_path):
+    """Pages are filled with rubbish, one after another."""
+    rng = random.Random(5)
+    whole = (filled / NAME).read_bytes()
+    told, size = 0, 4096
+    for page in range(2, len(whole) // size):
+        (filled / NAME).write_bytes(
+            whole[: page * size] + rng.randbytes(size) + whole[(page + 1) * size :]
+        )
+        shutil.rmtree(tmp_path / "new", ignore_errors=True)
+        try:
+            with open_store(filled) as store:
+                list(store.rows())
+                for name in store.donor_statuses():
+                    store.donor(name)
+        except BadInput as error:
+            told += 1
+            if "`peftport study rescue" in str(error):
+                found = rescue(filled, tmp_path / "new")
+                assert f"{found.runs} of its runs and {found.donors} of its donors" in str(error)
+                with open_store(tmp_path / "new") as new:
+                    assert len(list(new.rows())) == found.runs
+    assert told > 0.9 * (len(whole) // size - 2)
+
+
+def test_a_cut_file_is_refused(filled):
+    whole = (filled / NAME).read_bytes()
+    (filled / NAME).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(BadInput, match="is damaged"):
+        open_store(filled)
+    with pytest.raises(BadInput, match="`peftport study rescue"), read_store(filled) as store:
+        list(store.rows())
+    found = rescue(filled, filled.parent / "new")
+    assert 0 < found.donors < 20
+
+
+def test_a_copy_of_the_file_alone_has_everything_once_a_sitting_has_ended(tmp_path):
+    (tmp_path / "a").mkdir()
+    with begin(tmp_path / "a") as made, read_store(tmp_path / "a") as looking:
+        made.begin_sitting()
+        made.record([row(0), row(1)])
+        made.close()
+        shutil.copyfile(tmp_path / "a" / NAME, tmp_path / NAME)
+        assert len(looking.statuses()) == 2
+    with read_store(tmp_path) as copied:
+        assert len(copied.statuses()) == 2
+
+
+def test_a_store_that_others_write_is_read_as_it_stood_at_one_moment(tmp_path, monkeypatch):
+    """In a folder that may not be written, its log is read with it."""
+    with begin(tmp_path) as made:
+        made.record([row(0)])
+        made.record([row(1)])
+        beside = sorted(tmp_path.iterdir())
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        with read_store(tmp_path) as looking:
+            made.record([row(2)])
+            assert len(looking.statuses()) == 2
+        with read_store(tmp_path) as looking:
+            assert len(looking.statuses()) == 3
+        assert sorted(tmp_path.iterdir()) == beside

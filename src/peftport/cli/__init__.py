@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
 from peftport.cli import assess, check, hosts, methods, port, study, test, train
@@ -31,7 +29,7 @@ app.add_typer(study.app, name="study")
 
 def main() -> None:
     """Run the command line; exit codes: 0 done, 1 a run failed, 2 bad input, 130 interrupted."""
-    from peftport.cli.output import log_to_stderr
+    from peftport.cli.output import log_to_stderr, say
 
     log_to_stderr()
     keep_freed_memory()
@@ -39,5 +37,5 @@ def main() -> None:
     try:
         app()
     except PeftportError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         raise SystemExit(error.exit_code) from error

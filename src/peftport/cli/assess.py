@@ -24,6 +24,7 @@ from peftport.cli.modules import FromHost, NoPickle, made_for, with_task
 from peftport.cli.output import AsJson, parse_numbers, say, show
 from peftport.cli.reading import LabelWords, Template, told
 from peftport.errors import BadInput
+from peftport.hosts.fingerprint import of_weights
 from peftport.hosts.genealogy import UNSTATED, Relation, folder_at_hand, relation_of, settled
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def _kind(record: Record) -> dict[str, Any]:
     return {
         "technique": record.technique,
         "configuration": record.config,
-        "host": record.host.fingerprint or record.host.name,
+        "host": of_weights(record.host.fingerprint) or record.host.name,
         "task": record.task["name"],
         "labels": record.task["labels"],
     }

@@ -65,10 +65,10 @@ def made_for(record: Record, host: Host) -> bool | None:
     Folders of other libraries name a host and no fingerprint: what bears that name today counts.
     """
     from peftport.hosts import find_host
-    from peftport.hosts.fingerprint import fingerprint
+    from peftport.hosts.fingerprint import fingerprint, same_host
 
     if record.host.fingerprint:
-        return record.host.fingerprint == host.fingerprint
+        return same_host(record.host.fingerprint, host.fingerprint)
     try:
         return fingerprint(find_host(record.host.name).files()) == host.fingerprint
     except BadInput:

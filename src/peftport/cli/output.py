@@ -11,24 +11,30 @@ from typing import Annotated, Any
 import typer
 
 from peftport.errors import BadInput
+from peftport.plain import printable
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
 def show(record: dict[str, Any], text: str, as_json: bool) -> None:
     """Print `record` as JSON, or else `text`."""
-    print(json.dumps(record, indent=2, ensure_ascii=False) if as_json else text)
+    print(printable(json.dumps(record, indent=2, ensure_ascii=False) if as_json else text))
 
 
 def say(text: str) -> None:
     """Print progress or a notice on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+class _Printable(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def log_to_stderr() -> None:
     """Send the package's notices to standard error, as bare lines."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Printable("%(message)s"))
     logger = logging.getLogger("peftport")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)

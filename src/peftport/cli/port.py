@@ -89,15 +89,15 @@ def port(
     as_json: AsJson = False,
 ) -> None:
     """Port a module to another host and write the account of what became of each tensor."""
-    from peftport.files import refuse_existing
     from peftport.hosts import find_host
     from peftport.hosts.fingerprint import fingerprint
     from peftport.hosts.source import geometry_in
     from peftport.modules import HostName, formats, load_module
+    from peftport.places import require_new
     from peftport.porting import judge, port_method
     from peftport.porting import port as rewrite
 
-    refuse_existing(out)
+    require_new(out)
     options, made = options_of(set_, layers), port_method(method)
     needs = made.requires(made.configure(options))
     donor = load_module(module, from_host=from_host, pickles=not no_pickle)

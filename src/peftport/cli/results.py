@@ -10,7 +10,7 @@ from peftport.studies.answers import Unpacked, unpack_classes
 from peftport.studies.plan import Plan
 from peftport.studies.schema import COLUMNS
 from peftport.studies.spec import parse_spec
-from peftport.studies.store import NAME, Store, read_store
+from peftport.studies.store import NAME, Store, read_study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,7 @@ def read_results(folder: Path) -> Results:
     """
     from peftport.reports.results import Results
 
-    with read_store(folder) as store:
+    with read_study(folder) as store:
         classes = {label: len(task["labels"]) for label, task in store.facts["tasks"].items()}
         rows, answers = _rows(store), dict(store.answers())
         task_of = dict(zip(rows["run_id"], rows["task"], strict=True))
@@ -68,7 +68,7 @@ def read_exported(file: Path) -> Results:
 
 def read_rows(folder: Path) -> pd.DataFrame:
     """Read the rows of the study in `folder`; errors as for `read_results`."""
-    with read_store(folder) as store:
+    with read_study(folder) as store:
         return _rows(store)
 
 

@@ -1,4 +1,4 @@
-"""`peftport study`: plan, tune, run, status, report, export."""
+"""`peftport study`: plan, tune, run, status, rescue, report, export."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import typer
 
 from peftport.cli.output import AsJson, parse_numbers, say, show
 from peftport.errors import BadInput
+from peftport.files import is_file, is_folder
+from peftport.places import require_writable
 
 if TYPE_CHECKING:
     from peftport.reports import Analysis
@@ -92,7 +94,7 @@ def tune(
     from peftport.studies.load import load_spec
     from peftport.studies.progress import Lines
     from peftport.studies.run import run_study
-    from peftport.studies.store import read_store
+    from peftport.studies.store import read_study
 
     loaded = load_spec(spec, settings or ())
     made = tuning.candidates(loaded, parse_numbers(rates, "--rates", float), seeds)
@@ -105,7 +107,7 @@ def tune(
         if outcome.interrupted:
             say("Interrupted; the same command goes on.")
             raise typer.Exit(130)
-        with read_store(folder / f"{rate:g}") as store:
+        with read_study(folder / f"{rate:g}") as store:
             rows[rate] = list(store.rows())
     found = tuning.tried(rows)
     show(tuning.record(found, made), tuning.text(found, made), as_json)
@@ -185,6 +187,24 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def rescue(
+    folder: Folder,
+    out: Annotated[Path, typer.Option(help="A new folder for the study.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write what is whole of a damaged study into a new one, which `run` goes on with."""
+    from peftport.studies.rescue import rescue as written
+
+    found = written(folder, out)
+    show(
+        {"out": str(out), "runs": found.runs, "donors": found.donors},
+        f"{found.runs:,} runs and {found.donors:,} donors: {out}\n"
+        f"`peftport study run {out}` does what is missing",
+        as_json,
+    )
+
+
+@app.command()
 def report(
     folder: Annotated[
         Path,
@@ -202,7 +222,7 @@ def report(
     """Write a study's report: a page that needs no network, tables in Markdown and LaTeX."""
     from peftport.reports import summary, write_png
 
-    if out is None and folder.is_file():
+    if out is None and is_file(folder):
         raise BadInput(f"{folder} is a file: say with --out where its report is to be written.")
     place = out or folder
     page, analysis = _write_report(folder, place)
@@ -212,9 +232,9 @@ def report(
         show({"report": str(page), **drawn, **summary(analysis)}, "", as_json)
     else:
         _print_tables(analysis)
-        print(f"Report: {page}")
+        show({}, f"Report: {page}", False)
         if written:
-            print(f"Figures: {', '.join(path.name for path in written)}")
+            show({}, f"Figures: {', '.join(path.name for path in written)}", False)
 
 
 @app.command()
@@ -226,6 +246,12 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="A new file; standard output if not given.")
     ] = None,
+    excel_safe: Annotated[
+        bool,
+        typer.Option(
+            "--excel-safe", help="In CSV, an apostrophe before texts that a spreadsheet computes."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the rows of a study, one a run."""
@@ -236,7 +262,7 @@ def export(
         form = "json"
     _check_place(out, form)
     rows = read_rows(folder)
-    data = rows_as(rows, form)
+    data = rows_as(rows, form, excel_safe)
     if out is not None:
         _write(out, data)
         show(
@@ -262,30 +288,28 @@ def _check_place(out: Path | None, form: str) -> None:
         raise BadInput(f"--out {out} {what}.")
     if not out.parent.is_dir():
         raise BadInput(f"--out {out}: there is no folder {out.parent}.")
+    require_writable(out)
 
 
 def _write(out: Path, data: bytes) -> None:
     from peftport.files import write_atomic
 
-    try:
-        write_atomic(out, data)
-    except OSError as error:
-        raise BadInput(f"--out {out} cannot be written: {error}.") from error
+    write_atomic(out, data)
 
 
 def _study_to_run(name: str, out: Path | None, settings: list[str]) -> tuple[Spec, Path]:
     """The specification and the folder that the arguments of `run` stand for."""
     from peftport.studies.load import load_spec
     from peftport.studies.spec import parse_spec
-    from peftport.studies.store import read_store
+    from peftport.studies.store import read_study
 
-    if not Path(name).is_dir():
+    if not is_folder(Path(name)):
         loaded = load_spec(name, settings)
         return loaded, out or Path("runs") / loaded.name
     for option, given in (("--out", out), ("--set", settings)):
         if given:
             raise BadInput(f"{option} belongs to a new study; {name} goes on as it was begun.")
-    with read_store(Path(name)) as store:
+    with read_study(Path(name)) as store:
         return parse_spec(store.spec, name), Path(name)
 
 
@@ -303,11 +327,8 @@ def _write_report(study: Path, out: Path) -> tuple[Path, Analysis]:
     from peftport.cli.results import read_exported, read_results
     from peftport.reports import analyse, write_report
 
-    analysis = analyse(read_exported(study) if study.is_file() else read_results(study))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"--out {out} cannot be made a folder: {error}.") from error
+    require_writable(out / "index.html")
+    analysis = analyse(read_exported(study) if is_file(study) else read_results(study))
     return write_report(analysis, out), analysis
 
 

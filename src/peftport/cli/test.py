@@ -46,11 +46,14 @@ def test(
     """Test a module on a host, on the test split."""
     from peftport.hosts import geometry_by_name
     from peftport.modules import load_module
-    from peftport.modules.card import add_figures
+    from peftport.modules.card import CARD, add_figures
+    from peftport.places import require_writable
     from peftport.tasks import encode, encode_unlabelled
     from peftport.techniques import technique
     from peftport.training import evaluate_one, readout_of
 
+    if to_card:
+        require_writable(module / CARD)
     loaded = load_module(module, from_host=from_host, pickles=not no_pickle)
     receiver, said = geometry_by_name(host), told(label_words, template)
     if loaded.geometry != receiver:

@@ -39,14 +39,14 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a module on a host for a task and save it."""
-    from peftport.files import refuse_existing
     from peftport.options import parsed
+    from peftport.places import require_new
     from peftport.tasks import load_task
     from peftport.techniques import technique as find_technique
     from peftport.training import Settings
     from peftport.training.module import train_module
 
-    refuse_existing(out)
+    require_new(out)
     options = parsed(option or (), "--option")
     find_technique(technique).configure(options)
     said = told(label_words, template)

@@ -1,8 +1,8 @@
 """Which hosts continue which, how two of them are related, and how much pretraining lies between.
 
 This is known from the records that hosts keep of their pretraining (`peftport_host.json`), from the
-fingerprints of weights, and from what somebody states. Hosts are named by fingerprints in records
-and by labels in studies; which, does not matter here.
+fingerprints, of which the part that is of weights counts here, and from what somebody states. Hosts
+are named by fingerprints in records and by labels in studies; which, does not matter here.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from peftport.errors import BadInput
-from peftport.files import read_json
-from peftport.hosts.fingerprint import fingerprint
+from peftport.files import is_file, read_json
+from peftport.hosts.fingerprint import of_weights, weights_mark
 
 RECORD = "peftport_host.json"
 Relation = Literal["same", "continuation", "independent"]
@@ -85,7 +85,7 @@ class Genealogy:
 
 
 def recorded(*folders: Path) -> Genealogy:
-    """What hosts record of where they come from, by fingerprint.
+    """What hosts record of where they come from, by the fingerprints of their weights.
 
     It is followed up through those of their ancestors that are on this machine, which count only
     while their weights are the ones recorded.
@@ -94,7 +94,7 @@ def recorded(*folders: Path) -> Genealogy:
     added: dict[str, float] = {}
     for each in folders:
         folder: Path | None = each
-        while folder is not None and (mark := fingerprint(folder)) not in parents:
+        while folder is not None and (mark := weights_mark(folder)) not in parents:
             record = record_of(folder)
             if "from" not in record:
                 break
@@ -111,7 +111,7 @@ def recorded(*folders: Path) -> Genealogy:
 def record_of(folder: Path) -> dict[str, Any]:
     """What a host's folder records of its pretraining; empty where that is nothing."""
     path = folder / RECORD
-    found = read_json(path) if path.is_file() else None
+    found = read_json(path) if is_file(path) else None
     return found if isinstance(found, dict) else {}
 
 
@@ -122,9 +122,9 @@ def relation_of(origin: Path | None, mark: str, receiver: Path) -> Relation | No
         origin: the folder of one of them, where it is at hand.
         mark: its fingerprint; empty where it is not known, and then that of the folder counts.
     """
-    mark = mark or (fingerprint(origin) if origin else "")
+    mark = of_weights(mark) or (weights_mark(origin) if origin else "")
     known = recorded(*([origin] if origin else []), receiver)
-    return known.relation(mark, fingerprint(receiver))
+    return known.relation(mark, weights_mark(receiver))
 
 
 def settled(stated: Relation | None, found: Relation | None, what: str) -> Relation | None:
@@ -155,13 +155,15 @@ class _Parent:
     @classmethod
     def of(cls, said: Any) -> _Parent | None:
         mark = said.get("fingerprint") if isinstance(said, dict) else None
-        return cls(str(said.get("name")), mark) if isinstance(mark, str) and mark else None
+        if not isinstance(mark, str) or not mark:
+            return None
+        return cls(str(said.get("name")), of_weights(mark))
 
     def folder(self) -> Path | None:
         """Where it is, if it is on this machine with the weights that were recorded."""
         found = folder_at_hand(self.name)
         try:
-            return found if found is not None and fingerprint(found) == self.mark else None
+            return found if found is not None and weights_mark(found) == self.mark else None
         except BadInput:
             return None
 

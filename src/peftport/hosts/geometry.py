@@ -17,6 +17,8 @@ from typing import Any
 from peftport.errors import BadInput
 from peftport.registry import did_you_mean
 
+LARGEST, LAYERS = 2**31 - 1, 2000
+"""More than any host has, of any size and of layers in a stack: what claims more is no host."""
 SIZES = ("width", "vocabulary", "heads", "kv_heads", "head_dim", "ffn")
 
 
@@ -111,8 +113,11 @@ def geometry_of(config: Mapping[str, Any], host: str) -> Geometry:
             raise BadInput(f"host {host}: {key} is {config[key]!r} in its configuration: {why}.")
     try:
         sizes = {name: _evaluate(rule, config, host) for name, rule in family["sizes"].items()}
-        counts = {s["name"]: _evaluate(s["layers"], config, host) for s in family["stacks"]}
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+        counts = {
+            s["name"]: _size(_evaluate(s["layers"], config, host), s["layers"], LAYERS)
+            for s in family["stacks"]
+        }
+    except ValueError as error:
         raise BadInput(
             f"host {host}: its configuration has a size that is no number: {error}."
         ) from error
@@ -123,8 +128,11 @@ def geometry_from_record(record: Mapping[str, Any]) -> Geometry:
     """Rebuild a geometry from `Geometry.record()`; BadInput names a field that is missing."""
     try:
         family = families()[record["family"]]
-        sizes = {name: int(record[name]) for name in SIZES}
-        counts = {s["name"]: int(record["stacks"][s["name"]]) for s in family["stacks"]}
+        sizes = {name: _size(record[name], name) for name in SIZES}
+        counts = {
+            s["name"]: _size(record["stacks"][s["name"]], s["name"], LAYERS)
+            for s in family["stacks"]
+        }
         return _build(family, sizes, counts, bool(record["gated"]))
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"the geometry of this module cannot be read: {error!r}.") from error
@@ -153,13 +161,21 @@ def _evaluate(rule: str, values: Mapping[str, Any], host: str) -> int:
             if value is None:
                 result = None
                 break
+            value = _size(value, term)
             if result is None:
-                result = int(value)
+                result = value
             else:
-                result = result * int(value) if operator == "*" else result // int(value)
+                result = result * value if operator == "*" else result // value
         if result is not None:
-            return result
+            return _size(result, rule)
     raise BadInput(f"host {host}: its configuration has none of {rule!r}.")
+
+
+def _size(value: Any, name: str, most: int = LARGEST) -> int:
+    """A size that a file says; ValueError for what no host has."""
+    if type(value) is not int or not 0 < value <= most:
+        raise ValueError(f"{name} is {value!r}, expected a whole number from 1 to {most:,}")
+    return value
 
 
 def _is_gated(family: Mapping[str, Any], config: Mapping[str, Any]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +12,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from peftport.errors import BadInput
+from peftport.files import by_library, is_file
 from peftport.hosts import attention
 from peftport.hosts.fingerprint import fingerprint, weight_files
 from peftport.hosts.fused import fuse
 from peftport.hosts.geometry import Geometry
+from peftport.hosts.loading import load_model
 from peftport.hosts.precision import Precision, lower_products
-from peftport.hosts.source import find_host, geometry_in
+from peftport.hosts.source import (
+    find_host,
+    geometry_in,
+    require_readable,
+    require_weights_for,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -182,7 +188,10 @@ def load_host(name: str, device: str | torch.device = "cpu", precision: Precisio
     """
     folder = find_host(name).files()
     geometry = geometry_in(folder, name)
-    weight_files(folder)  # refuses hosts without safetensors before anything large is read
+    # Refuses hosts without safetensors, or with too few, before anything large is read.
+    files = weight_files(folder)
+    require_readable(folder, name)
+    require_weights_for(geometry, files, name)
     mark = fingerprint(folder)
     model = _load_model(folder, geometry, name).to(device)
     model.requires_grad_(False)
@@ -199,41 +208,29 @@ def load_tokenizer(folder: Path, name: str) -> Any:
     from transformers import AutoTokenizer
 
     # Without files, transformers makes a tokenizer that knows no word, and says nothing.
-    if not any((folder / file).is_file() for file in _VOCABULARIES):
+    if not any(is_file(folder / file) for file in _VOCABULARIES):
         raise BadInput(
             f"host {name} has no tokenizer: {folder} holds no {', '.join(_VOCABULARIES)}."
         )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise BadInput(f"host {name} has no tokenizer that can be read: {error}") from error
-    tokenizer.padding_side = "right"
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    require_readable(folder, name)
+    with by_library(f"host {name} has no tokenizer that can be read"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer.padding_side = "right"
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        tokenizer("one text")  # some files are read at the first use
     return tokenizer
 
 
 def _load_model(folder: Path, geometry: Geometry, name: str) -> Any:
-    import transformers
-
     extra = {"add_pooling_layer": False} if geometry.kind == "encoder" else {}
-    with quiet_transformers():
-        try:
-            model, info = getattr(transformers, _AUTO_CLASSES[geometry.kind]).from_pretrained(
-                folder,
-                dtype=torch.float32,
-                attn_implementation=attention.NAME,
-                output_loading_info=True,
-                **extra,
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise BadInput(f"host {name} cannot be loaded from {folder}: {error}") from error
-    # transformers fills missing weights with random numbers and goes on; a host must be whole.
-    missing = sorted(info["missing_keys"])
-    if missing:
+    model = load_model(
+        _AUTO_CLASSES[geometry.kind], folder, name, attn_implementation=attention.NAME, **extra
+    )
+    if model.config._attn_implementation != attention.NAME:
         raise BadInput(
-            f"host {name} lacks {len(missing)} weights, {missing[0]!r} among them: its "
-            f"config.json and its weights do not belong together."
+            f"host {name}: transformers gave it attention {model.config._attn_implementation!r} "
+            "in place of peftport's, without which prefixes do nothing."
         )
     return model
 
@@ -261,20 +258,3 @@ def check_insertion_points(model: nn.Module, geometry: Geometry, name: str) -> N
         b.path for b in geometry.blocks.values()
     ]:
         find(path)
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Silence transformers' load reports: what matters in them is checked and raised here."""
-    from transformers.utils import logging as their_logging
-
-    before = their_logging.get_verbosity()
-    bars = their_logging.is_progress_bar_enabled()
-    their_logging.set_verbosity(logging.ERROR)
-    their_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        their_logging.set_verbosity(before)
-        if bars:
-            their_logging.enable_progress_bar()

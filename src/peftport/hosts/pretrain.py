@@ -17,11 +17,12 @@ import numpy as np
 import torch
 
 from peftport.errors import BadInput
-from peftport.files import new_folder, refuse_existing, write_json
+from peftport.files import new_folder, write_json
 from peftport.hosts.fingerprint import fingerprint, read_header, weight_files
 from peftport.hosts.genealogy import RECORD
 from peftport.hosts.geometry import Geometry, geometry_of
-from peftport.hosts.host import load_tokenizer, quiet_transformers
+from peftport.hosts.host import load_tokenizer
+from peftport.hosts.loading import load_model
 from peftport.hosts.objectives import (
     MaskedTokens,
     NextToken,
@@ -30,10 +31,12 @@ from peftport.hosts.objectives import (
     Taught,
     TeacherStates,
 )
+from peftport.hosts.quiet import quiet_transformers
 from peftport.hosts.scratch import Sizes, family_entry, new_model, new_tokenizer
 from peftport.hosts.source import find_host, geometry_in
 from peftport.hosts.texts import read_texts, token_rows
 from peftport.hosts.trainer import train
+from peftport.places import require_new
 
 FROM_SCRATCH, CONTINUED = 1e-3, 1e-4
 """Learning rates that are taken when none is given."""
@@ -124,7 +127,7 @@ def pretrain(
             its own, a teacher that cannot teach, no text or less than a batch, or `out` exists.
         RunFailed: the loss was not finite.
     """
-    refuse_existing(out)
+    require_new(out)
     if (family is None) == (origin is None):
         raise BadInput("give either a family, for a new host, or a host to continue from.")
     if origin is not None and (sizes is not None or cased):
@@ -192,7 +195,7 @@ def taught(family: str, teacher: str, sizes: Sizes, seed: int) -> Start:
     geometry = geometry_of(encoder.config.to_dict(), f"of family {family}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Taught(encoder, _loaded("AutoModel", folder, teacher, add_pooling_layer=False))
+        model = Taught(encoder, load_model("AutoModel", folder, teacher, add_pooling_layer=False))
     mark = {"name": teacher, "fingerprint": fingerprint(folder)}
     return Start(model, encoder, tokenizer, geometry, teacher=mark)
 
@@ -225,12 +228,12 @@ def continued(origin: str, seed: int) -> Start:
     parent = {"name": origin, "fingerprint": fingerprint(folder)}
     if geometry.kind != "encoder":
         auto = "AutoModelForCausalLM" if geometry.kind == "decoder" else "AutoModelForSeq2SeqLM"
-        model = saved = _loaded(auto, folder, origin)
+        model = saved = load_model(auto, folder, origin)
     elif any(name.startswith(("cls.predictions.", "lm_head.")) for name in names):
-        model = saved = _loaded("AutoModelForMaskedLM", folder, origin)
+        model = saved = load_model("AutoModelForMaskedLM", folder, origin)
     else:
         pooler = any("pooler." in name for name in names)
-        saved = _loaded("AutoModel", folder, origin, add_pooling_layer=pooler)
+        saved = load_model("AutoModel", folder, origin, add_pooling_layer=pooler)
         model = _with_head(saved, seed)
     return Start(model, saved, tokenizer, geometry, parent)
 
@@ -306,24 +309,6 @@ def windows(losses: list[float]) -> list[list[float]]:
         [end, round(float(np.mean(losses[begin:end])), 4)]
         for begin, end in zip([0, *ends[:-1]], ends, strict=True)
     ]
-
-
-def _loaded(auto: str, folder: Path, name: str, **options: Any) -> Any:
-    import transformers
-
-    with quiet_transformers():
-        try:
-            model, info = getattr(transformers, auto).from_pretrained(
-                folder, dtype=torch.float32, output_loading_info=True, **options
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise BadInput(f"host {name} cannot be loaded from {folder}: {error}") from error
-    if info["missing_keys"]:
-        raise BadInput(
-            f"host {name} lacks {len(info['missing_keys'])} weights, "
-            f"{min(info['missing_keys'])!r} among them."
-        )
-    return model.eval()
 
 
 def _with_head(encoder: Any, seed: int) -> Any:

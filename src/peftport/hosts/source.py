@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput
-from peftport.files import read_json
+from peftport.files import exists, is_folder, read_json, require_regular
 from peftport.hosts.geometry import Geometry, geometry_of
 
+_READ_BY_TRANSFORMERS = (".json", ".txt", ".model", ".jinja", ".safetensors", ".tiktoken")
+_VOCABULARIES = ("tokenizer.json", "vocab.json")
+_SETTINGS = (
+    *("config.json", "generation_config.json", "model.safetensors.index.json"),
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+)
+_LARGEST_VOCABULARY = 128 << 20
+_MOST_IN_A_BYTE = 8
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 
@@ -60,15 +70,30 @@ def find_host(name: str) -> HostSource:
 
         return HostSource(name, "lab", lab.folder(name.removeprefix("lab:")))
     folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
+    if is_folder(folder):
+        if not exists(folder / "config.json"):
             raise BadInput(
                 f"host folder {name} has no config.json: it is not a transformers model."
             )
         return HostSource(name, "folder", folder)
-    if folder.exists() or folder.is_absolute() or name.startswith("."):
+    if exists(folder) or folder.is_absolute() or name.startswith("."):
         raise BadInput(f"host {name!r} is not a folder with a transformers model.")
     return HostSource(name, "hub")
+
+
+def lasting(name: str) -> str:
+    """A host's name as it holds from everywhere on this machine: a folder by its whole path."""
+    return os.path.abspath(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+
+
+def for_others(name: str) -> tuple[str, str | None]:
+    """The name, and the revision if it has one, by which other libraries load a host."""
+    if name.startswith("lab:"):
+        return str(find_host(name).files()), None
+    if Path(name).expanduser().is_dir():
+        return lasting(name), None
+    place, _, revision = name.partition("@")
+    return place, revision or None
 
 
 def geometry_by_name(name: str) -> Geometry:
@@ -86,6 +111,36 @@ def geometry_in(folder: Path, name: str) -> Geometry:
     if not isinstance(config, dict):
         raise BadInput(f"host {name}: its config.json is not a transformers configuration.")
     return geometry_of(_with_defaults(config), name)
+
+
+def require_readable(folder: Path, name: str) -> None:
+    """Look at a host's files before transformers opens them.
+
+    Raises:
+        BadInput: one of them is a pipe or the like, is larger than such files are, or is JSON that
+            cannot be read.
+    """
+    for path in sorted(folder.iterdir()):
+        if path.suffix not in _READ_BY_TRANSFORMERS:
+            continue
+        require_regular(path)
+        if path.name in _VOCABULARIES:
+            if path.stat().st_size > _LARGEST_VOCABULARY:
+                raise BadInput(f"host {name}: {path} is larger than any tokenizer's file.")
+        elif path.name in _SETTINGS:
+            read_json(path)
+
+
+def require_weights_for(geometry: Geometry, files: Iterable[Path], name: str) -> None:
+    """Raise BadInput when a host's layers would be larger than its files, before there is memory
+    for them."""
+    there = sum(file.stat().st_size for file in files)
+    wanted = sum(linear.inputs * linear.outputs for linear in geometry.linears.values())
+    if wanted > _MOST_IN_A_BYTE * there:
+        raise BadInput(
+            f"host {name}: its config.json has layers of {wanted:,} weights, and its files have "
+            f"{there:,} bytes: they do not belong together."
+        )
 
 
 def _with_defaults(config: dict[str, Any]) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def layer_paths(host: Host) -> dict[str, str]:
 def _shared(paths: list[list[str]]) -> int:
     """How many parts all paths begin with."""
     alike = [len(set(parts)) == 1 for parts in zip(*paths, strict=False)]
-    return (alike + [False]).index(False)
+    return [*alike, False].index(False)
 
 
 @contextmanager

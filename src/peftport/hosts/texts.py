@@ -12,6 +12,7 @@ import numpy as np
 
 from peftport import tables
 from peftport.errors import BadInput
+from peftport.files import is_folder, opened
 from peftport.hosts.objectives import Ids
 
 ENDINGS = (".txt", *tables.ENDINGS)
@@ -27,7 +28,7 @@ class TextFile:
 
     def record(self) -> dict[str, Any]:
         """What a host's record says of the file; where it lay does not count."""
-        with self.path.open("rb") as file:
+        with opened(self.path) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {"file": self.path.name, "sha256": digest, "texts": len(self.texts)}
 
@@ -44,7 +45,7 @@ def read_texts(path: Path, column: str | None = None) -> list[TextFile]:
     Raises:
         BadInput: nothing is there, a file cannot be read or lacks the column, or there is no text.
     """
-    if path.is_dir():
+    if is_folder(path):
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS)
         if not files:
             raise BadInput(f"{path} has no file that ends in {', '.join(ENDINGS)}.")

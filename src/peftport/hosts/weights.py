@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from peftport.errors import BadInput
+from peftport.files import opened
 from peftport.hosts.fingerprint import read_header, weight_files
 
 _TYPES = {
@@ -45,9 +46,9 @@ class Weights(Mapping[str, Tensor]):
         file, start, entry = self._place(name)
         begin, end = entry["data_offsets"]
         data = torch.empty(end - begin, dtype=torch.uint8)
-        with file.open("rb") as opened:
-            opened.seek(start + begin)
-            opened.readinto(data.numpy().data)
+        with opened(file) as stream:
+            stream.seek(start + begin)
+            stream.readinto(data.numpy().data)
         return data.view(_TYPES[entry["dtype"]]).view(entry["shape"])
 
     def mapped(self, name: str) -> Tensor:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from peftport.files import write_atomic
+from peftport.files import exists, locked, read_text, write_atomic
+from peftport.hosts.source import for_others
 from peftport.metrics import METRICS
 from peftport.modules.module import HostName, Module, Record
+from peftport.plain import inline, printable
 
 CARD = "README.md"
 _MEASURED = "## Measured"
+_NOTHING = "Nothing yet:"
 _COLUMNS = ("condition", "host", "task", *METRICS, "n_test")
 _LISTED = 20
 
@@ -35,7 +39,7 @@ def card(
     """
     record = module.record
     header = {
-        "base_model": record.host.name,
+        "base_model": for_others(record.host.name)[0],
         "library_name": library,
         "tags": ["peftport", record.technique],
     }
@@ -48,18 +52,79 @@ def card(
     ]
     if record.port is not None:
         sections += ["## Port", *_port(record.port, account)]
-    table = _table(figures) if figures else "Nothing yet: `peftport test FOLDER ... --to-card`."
+    table = _table(figures) if figures else f"{_NOTHING} `peftport test FOLDER ... --to-card`."
     return "\n\n".join([*sections, _MEASURED, table]) + "\n"
 
 
 def add_figures(folder: Path, figures: Mapping[str, Any]) -> None:
-    """Add a row to what a module's card says was measured; a card is begun where there is none."""
+    """Add a row to the table of a module's card that says what was measured.
+
+    Nothing else in the card changes, whoever wrote it; a card, a section or a table is begun where
+    there is none. Several processes may do so at the same time: no row is lost.
+
+    Raises:
+        BadInput: the card is no text.
+    """
     path = folder / CARD
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    before, _, after = text.partition(f"{_MEASURED}\n")
-    rows = [line for line in after.splitlines() if line.startswith("|")][2:]
-    table = "\n".join([_table([]), *rows, _row(figures)])
-    write_atomic(path, f"{before.rstrip()}\n\n{_MEASURED}\n\n{table}\n".lstrip().encode())
+    with locked(folder):
+        text = read_text(path) if exists(path) else ""
+        write_atomic(path, _with_row(text, figures).encode())
+
+
+def _with_row(text: str, figures: Mapping[str, Any]) -> str:
+    lines = text.splitlines(keepends=True)
+    ending = "\r\n" if lines and lines[0].endswith("\r\n") else "\n"
+    if lines and not lines[-1].endswith("\n"):
+        lines[-1] += ending
+    begin, end = _section(lines)
+    if begin is None:
+        gap = [ending] if lines else []
+        lines += [*gap, f"{_MEASURED}{ending}"]
+        begin = end = len(lines)
+    table = [i for i in range(begin, end) if lines[i].startswith("|")]
+    # Of several tables the first is meant.
+    table = [i for n, i in enumerate(table) if i == table[0] + n]
+    old = [lines[i].strip() for i in table]
+    new = [f"{line}{ending}" for line in _grown(old, figures)]
+    if table:
+        lines[table[0] : table[-1] + 1] = new
+    else:
+        rest = [line for line in lines[begin:end] if not line.startswith(_NOTHING)]
+        kept = "".join(rest).strip()
+        after = [ending, kept, ending] if kept else []
+        more = [ending] if end < len(lines) else []
+        lines[begin:end] = [ending, *new, *after, *more]
+    return "".join(lines)
+
+
+def _section(lines: Sequence[str]) -> tuple[int | None, int]:
+    """Where the section of what was measured begins, behind its heading, and where it ends."""
+    begin, fenced = None, False
+    for number, line in enumerate(lines):
+        fenced ^= line.lstrip().startswith(("```", "~~~"))
+        if fenced:
+            continue
+        if begin is not None and line.startswith(("# ", "## ")):
+            return begin, number
+        if begin is None and line.strip() == _MEASURED:
+            begin = number + 1
+    return begin, len(lines)
+
+
+def _grown(table: Sequence[str], figures: Mapping[str, Any]) -> list[str]:
+    """A table with one row more, under its own columns and those that it lacks."""
+    if len(table) < 2:
+        return [*_table([]).splitlines(), _row(figures, _COLUMNS)]
+    columns = [name.strip() for name in _cells(table[0])]
+    lacking = [name for name in _COLUMNS if name not in columns]
+    fill = ("", " --- |", *[" - |"] * (len(table) - 2))
+    grown = [line + fill[i] * len(lacking) for i, line in enumerate(table)]
+    grown[0] += "".join(f" {name} |" for name in lacking)
+    return [*grown, _row(figures, [*columns, *lacking])]
+
+
+def _cells(row: str) -> list[str]:
+    return re.split(r"(?<!\\)\|", row.strip().strip("|"))
 
 
 def _origin(record: Record) -> Iterable[str]:
@@ -77,24 +142,27 @@ def _origin(record: Record) -> Iterable[str]:
     options = {key: value for key, value in record.config.items() if value is not None}
     yield f"configuration: {_code(json.dumps(options))}"
     if record.versions:
-        yield "written with " + ", ".join(f"{n} {v}" for n, v in record.versions.items())
+        yield inline("written with " + ", ".join(f"{n} {v}" for n, v in record.versions.items()))
 
 
 def _port(port: Mapping[str, Any], account: Mapping[str, Any] | None) -> Iterable[str]:
     """Method, counts, the tensors that were not simply carried over, and what came after."""
     options = {key: value for key, value in port.get("options", {}).items() if value is not None}
+    seed = inline(str(port.get("seed", 0)))
     yield (
         f"From {_host(HostName(**port['from']))}, trained for "
-        f"{_code(port.get('task', 'unknown'))}, by `{port['method']}`, seed {port.get('seed', 0)}"
+        f"{_code(port.get('task', 'unknown'))}, by {_code(str(port['method']))}, seed {seed}"
         + (f", options {_code(json.dumps(options))}." if options else ".")
     )
     texts = port.get("texts")
     if texts:
-        yield f"It looked at {texts['count']} texts of {_code(texts['source'])}, without labels."
-    counted = [f"{n} {action}" for action, n in port.get("counts", {}).items() if n]
+        count = inline(str(texts["count"]))
+        yield f"It looked at {count} texts of {_code(str(texts['source']))}, without labels."
+    counted = [inline(f"{n} {action}") for action, n in port.get("counts", {}).items() if n]
     yield f"Tensors: {', '.join(counted) or 'none'}; each one is in `account.json`."
     lost = [
-        f"{_code(str(entry['source'] or entry['target']))} {entry['action']}: {entry['why']}"
+        f"{_code(str(entry['source'] or entry['target']))} "
+        + inline(f"{entry['action']}: {entry['why']}")
         for entry in (account or {}).get("tensors", ())
         if entry["action"] in ("dropped", "initialised")
     ]
@@ -107,27 +175,27 @@ def _port(port: Mapping[str, Any], account: Mapping[str, Any] | None) -> Iterabl
 
 
 def _told(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in settings.items())
+    return inline(", ".join(f"{key} {value}" for key, value in settings.items()))
 
 
 def _host(host: HostName) -> str:
-    mark = f"weights `{host.fingerprint[:16]}`" if host.fingerprint else "weights not recorded"
+    mark = f"weights {_code(host.fingerprint[:16])}" if host.fingerprint else "weights not recorded"
     return f"{_code(host.name)} ({mark})"
 
 
 def _table(figures: Sequence[Mapping[str, Any]]) -> str:
     head = [f"| {' | '.join(_COLUMNS)} |", "|" + " --- |" * len(_COLUMNS)]
-    return "\n".join([*head, *map(_row, figures)])
+    return "\n".join([*head, *(_row(each, _COLUMNS) for each in figures)])
 
 
-def _row(figures: Mapping[str, Any]) -> str:
-    return "| " + " | ".join(_cell(figures.get(column)) for column in _COLUMNS) + " |"
+def _row(figures: Mapping[str, Any], columns: Sequence[str]) -> str:
+    return "| " + " | ".join(_cell(figures.get(column)) for column in columns) + " |"
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value).replace("|", "\\|")
+    return f"{value:.3f}" if isinstance(value, float) else inline(str(value))
 
 
 def _list(lines: Iterable[str]) -> str:
@@ -135,5 +203,5 @@ def _list(lines: Iterable[str]) -> str:
 
 
 def _code(text: str) -> str:
-    """Names come from other people's files; in a code span they cannot be markup."""
-    return f"`{text.replace('`', chr(39))}`"
+    """Names come from other people's files; in a code span of one line they cannot be markup."""
+    return f"`{printable(' '.join(text.split())).replace('`', chr(39))}`"

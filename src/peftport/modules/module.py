@@ -6,28 +6,47 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file, save_file
 
 from peftport.errors import BadInput
-from peftport.files import new_folder, read_json, write_json
+from peftport.files import by_library, is_file, is_folder, new_folder, read_json, write_json
 from peftport.hosts.fingerprint import read_header
 from peftport.hosts.geometry import Geometry, geometry_from_record
+from peftport.hosts.source import lasting
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Shapes
-from peftport.techniques.head import Pooling, head_shapes
+from peftport.techniques.head import WEIGHT, Pooling, head_shapes
 
 TENSORS, RECORD, ACCOUNT = "module.safetensors", "module.json", "account.json"
 FOREIGN_CONFIG = "adapter_config.json"
 FORMAT = 1
+Dtype = Literal["float32", "bfloat16", "float16"]
+_log = logging.getLogger(__name__)
+
+
+class ModelClass(BaseModel):
+    """The class of model that a module of another library was made on.
+
+    family, kind: of its host. task_type, auto_mapping: PEFT's words for the class. inside: whether
+        its layers are named as in a model that holds the bare one; None where that is the same.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    family: str
+    kind: str
+    task_type: str | None
+    auto_mapping: dict[str, Any] | None
+    inside: bool | None
 
 
 class HostName(BaseModel):
@@ -51,6 +70,8 @@ class Record(BaseModel):
     training: steps, learning rate and the like; empty for a module that never was trained.
     port: method, seed and the donor's host, when the module was ported.
     head: how an encoder's head pools; of no effect where there is none.
+    dtype: the type that its tensors are written in. model: the class of model that a module of PEFT
+        was made on.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -65,12 +86,25 @@ class Record(BaseModel):
     training: dict[str, Any] = {}
     port: dict[str, Any] | None = None
     head: Pooling = "mean"
+    dtype: Dtype = "float32"
+    model: ModelClass | None = None
     versions: dict[str, str] = {}
+
+    def lasting(self) -> Record:
+        """The same with folders of hosts by their whole paths, which hold from everywhere."""
+        hosts = {
+            key: host.model_copy(update={"name": lasting(host.name)})
+            for key, host in (("host", self.host), ("origin", self.origin))
+        }
+        port = self.port
+        if port is not None and "from" in port:
+            port = port | {"from": port["from"] | {"name": lasting(port["from"]["name"])}}
+        return self.model_copy(update={**hosts, "port": port})
 
 
 @dataclass(frozen=True)
 class Module:
-    """A trained or ported module. `tensors` carry no lane axis."""
+    """A trained or ported module. `tensors` carry no lane axis and are in float32."""
 
     record: Record
     tensors: Parameters = field(repr=False)
@@ -95,6 +129,11 @@ class Module:
         """Number of classes of its task."""
         return len(self.record.task["labels"])
 
+    def written(self, tensors: Parameters) -> Parameters:
+        """Tensors of the module in the type that they are written in."""
+        dtype = getattr(torch, self.record.dtype)
+        return {name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}
+
     def save(self, folder: Path, account: dict[str, Any] | None = None) -> None:
         """Write the module's folder, whole or not at all.
 
@@ -102,8 +141,7 @@ class Module:
             BadInput: `folder` exists already.
         """
         with new_folder(folder) as temporary:
-            tensors = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
-            save_file(tensors, temporary / TENSORS, metadata={"format": "pt"})
+            save_file(self.written(self.tensors), temporary / TENSORS, metadata={"format": "pt"})
             write_json(temporary / RECORD, self.record.model_dump(mode="json"))
             if account is not None:
                 write_json(temporary / ACCOUNT, account)
@@ -129,16 +167,23 @@ def load_module(
     if is_foreign(folder):
         from peftport.modules.formats import read
 
-        return read(folder, from_host, pickles)
-    record = read_record(folder, from_host)
-    module = Module(record, load_tensors(folder / TENSORS))
-    require_whole(module, folder / TENSORS, RECORD)
+        module = read(folder, from_host, pickles)
+    else:
+        module = Module(read_record(folder, from_host), load_tensors(folder / TENSORS))
+        require_whole(module, folder / TENSORS, RECORD)
+    if idle := technique(module.technique).idle(module.tensors):
+        rest = " but for its head" if WEIGHT in module.tensors else ""
+        _log.warning(
+            "notice: %s: every %s is zero: the module changes nothing%s. Was it saved before it "
+            "was trained?",
+            *(folder, " and ".join(idle), rest),
+        )
     return module
 
 
 def is_foreign(folder: Path) -> bool:
     """Whether a folder is in the format of another library."""
-    return not (folder / RECORD).is_file() and (folder / FOREIGN_CONFIG).is_file()
+    return not is_file(folder / RECORD) and is_file(folder / FOREIGN_CONFIG)
 
 
 def require_whole(module: Module, path: Path, described_by: str) -> None:
@@ -170,9 +215,9 @@ def read_record(folder: Path, from_host: str | None = None) -> Record:
     Args:
         from_host: takes the place of the name of the host.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise BadInput(f"module {folder} is not a folder.")
-    if not (folder / RECORD).is_file():
+    if not is_file(folder / RECORD):
         raise BadInput(f"{folder} has no {RECORD}: it is not a module's folder.")
     record = parse_record(read_json(folder / RECORD), folder / RECORD)
     if from_host is None:
@@ -200,7 +245,9 @@ def parse_record(raw: Any, path: Path) -> Record:
 def read_shapes(folder: Path) -> Shapes:
     """Names and shapes of the tensors in `module.safetensors`, read without their data."""
     header, _ = read_header(folder / TENSORS)
-    return {name: tuple(entry["shape"]) for name, entry in header.items()}
+    shapes: Shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
+    require_filled(folder / TENSORS, shapes)
+    return shapes
 
 
 def load_tensors(path: Path, data: bool = True) -> Parameters:
@@ -213,10 +260,26 @@ def load_tensors(path: Path, data: bool = True) -> Parameters:
     for name, entry in header.items():
         if entry["dtype"] not in ("F32", "F16", "BF16", "F64"):
             raise BadInput(f"{path}: tensor {name!r} is of type {entry['dtype']}, expected floats.")
+    require_filled(path, {name: tuple(entry["shape"]) for name, entry in header.items()})
     if not data:
         return {n: torch.empty(entry["shape"], device="meta") for n, entry in header.items()}
     # Copied, because the tensors of `load_file` are views of the file as long as they live.
-    return {n: t.to(torch.float32, copy=True) for n, t in load_file(path).items()}
+    with by_library(f"{path} is not a whole safetensors file", "Copy it again."):
+        return {n: t.to(torch.float32, copy=True) for n, t in load_file(path).items()}
+
+
+def require_filled(path: Path, shapes: Shapes) -> None:
+    """Raise BadInput for a file without tensors, or with tensors without numbers."""
+    empty = [name for name, shape in shapes.items() if 0 in shape]
+    if shapes and not empty:
+        return
+    what = "it holds no tensor at all"
+    if empty:
+        what = f"{len(empty)} of its {len(shapes)} tensors hold no number, {empty[0]!r} among them"
+    raise BadInput(
+        f"{path}: {what}. So DeepSpeed ZeRO 3 writes it where weights are not gathered: save the "
+        "module again with `stage3_gather_16bit_weights_on_model_save`, or by zero_to_fp32.py."
+    )
 
 
 def expected_shapes(record: Record) -> Shapes:

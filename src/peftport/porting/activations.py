@@ -103,6 +103,17 @@ def at_places(states: Tensor, rows: Rows, point: str) -> Tensor:
     return states.detach().flatten(0, 1)[places].float().cpu()
 
 
+def contrasts_of(classes: int, most: int = 8) -> Tensor:
+    """Differences of class scores that tell the classes apart: (contrasts, classes)."""
+    if classes == 2:
+        return torch.tensor([[-1.0, 1.0]])
+    if classes <= most:
+        return torch.eye(classes) - 1 / classes
+    generator = torch.Generator().manual_seed(classes)
+    signs = torch.randint(0, 2, (most, classes), generator=generator) * 2.0 - 1
+    return (signs - signs.mean(1, keepdim=True)) / classes**0.5
+
+
 See = Callable[[str, Tensor, Tensor], None]
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from peftport.errors import RunFailed
 from peftport.porting.account import Account, Entry
+from peftport.porting.answers import donor_scores, no_answers
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request
 from peftport.porting.estimate import Estimate, Load, estimated, weights_of
 from peftport.porting.reading import task_of
@@ -24,7 +24,7 @@ from peftport.tasks import Task, encode_texts
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Technique, stack_lanes, take_lane
 from peftport.techniques.head import head_shapes
-from peftport.training import Settings, readout_of, scores, trajectory
+from peftport.training import Settings, readout_of, trajectory
 from peftport.training.module import fresh
 
 if TYPE_CHECKING:
@@ -61,12 +61,7 @@ class Distill(PortMethod):
 
     def refusal(self, request: Request) -> str | None:
         """A donor that tells no classes apart has no answers to learn."""
-        if request.classes < 2:
-            why = "the module does not say which classes it tells apart"
-            if request.origin.kind == "encoder":
-                return f"{why}: it has no head"
-            return f"{why}; give its --label-words, or a --task that has them"
-        return super().refusal(request)
+        return no_answers(request) or super().refusal(request)
 
     def account(self, request: Request) -> Account:
         """Every tensor is new."""
@@ -106,7 +101,8 @@ class Distill(PortMethod):
         """
         assert means is not None
         task = task_of(request.donor.task)
-        answers = _answers(means.origin.load(), request, donor, task, means.texts)
+        host = means.origin.load()
+        answers = donor_scores(host, request, donor, task, means.texts).softmax(1)
         made, config = _student(request)
         seed = int(torch.randint(2**31, (1,), generator=generator))
         host = means.receiver.load()
@@ -125,25 +121,6 @@ def _student(request: Request) -> tuple[Technique, Any]:
     if wanted is None or wanted == request.donor.technique:
         return technique(request.donor.technique), request.config
     return technique(wanted), technique(wanted).configure({})
-
-
-def _answers(
-    host: Host, request: Request, donor: Parameters, task: Task, texts: tuple[str, ...]
-) -> Tensor:
-    """The donor's class probabilities of every text: (texts, classes)."""
-    kind = host.geometry.kind
-    encoded = encode_texts(host.tokenizer, task, texts, np.zeros(len(texts)), kind)
-    found = scores(
-        host,
-        technique(request.donor.technique),
-        request.config,
-        stack_lanes([donor]),
-        encoded,
-        readout_of(host, task),
-    )[0]
-    if not torch.isfinite(found).all():
-        raise RunFailed(f"the module's scores on {host.name} are not finite.")
-    return found.softmax(1)
 
 
 def _taught(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from peftport.errors import BadInput
-from peftport.hosts.fingerprint import fingerprint
+from peftport.hosts.fingerprint import fingerprint, of_weights, same_host, shown
 from peftport.hosts.geometry import Geometry
 from peftport.hosts.source import find_host, geometry_in
 from peftport.hosts.weights import Weights
@@ -99,17 +99,18 @@ def origin_side(host: HostName, device: str = "cpu") -> Side:
             f"the module's own host is needed: {error} Say where it is with --from-host."
         ) from error
     mark = fingerprint(found.folder)
-    if host.fingerprint and host.fingerprint != mark:
+    if host.fingerprint and not same_host(host.fingerprint, mark):
+        what = "weights" if of_weights(host.fingerprint) != of_weights(mark) else "settings"
         raise BadInput(
-            f"{host.name} is not the host that the module is made for: its weights are "
-            f"{mark[:16]}, the module's record says {host.fingerprint[:16]}. Give the right one "
-            "with --from-host."
+            f"{host.name} is not the host that the module is made for: its {what} are others. Its "
+            f"fingerprint is {shown(mark)}, the module's record says {shown(host.fingerprint)}. "
+            "Give the right one with --from-host."
         )
     if not host.fingerprint:
         _log.warning(
             "notice: the module's files do not say its host's weights; %s is taken as it is "
             "(weights %s)",
             host.name,
-            mark[:16],
+            shown(mark),
         )
     return found

@@ -24,6 +24,7 @@ METHODS = Registry(
         "prolora": "peftport.porting.subspace:ProLora",
         "correlation": "peftport.porting.correlation:Correlation",
         "procrustes": "peftport.porting.procrustes:Procrustes",
+        "ridge": "peftport.porting.ridge:Ridge",
         "distill": "peftport.porting.distill:Distill",
         "scratch": "peftport.porting.controls:Scratch",
         "gaussian": "peftport.porting.controls:Gaussian",
@@ -31,6 +32,8 @@ METHODS = Registry(
         "spectrum": "peftport.porting.controls:Spectrum",
         "sampled": "peftport.porting.controls:Gaussian",
     },
+    group="peftport.methods",
+    kind="peftport.porting.base:PortMethod",
 )
 SAMPLINGS = ("gaussian", "permuted", "spectrum")
 

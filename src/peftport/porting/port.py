@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,8 @@ from peftport.porting.methods import judge, others, port_method
 
 if TYPE_CHECKING:
     from peftport.porting.means import Means
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,23 @@ def port(
             **result.record,
         }
     )
-    return Ported(Module(record, result.tensors), result.account)
+    return Ported(_typed(Module(record, result.tensors)), result.account)
+
+
+def _typed(module: Module) -> Module:
+    """A module with the values that the donor's type holds, so that what is tested is what is
+    written; in float32 where a value is beyond that type's."""
+    if module.record.dtype == "float32":
+        return module
+    rounded = {name: t.to(torch.float32) for name, t in module.written(module.tensors).items()}
+    if all(bool(tensor.isfinite().all()) for tensor in rounded.values()):
+        return replace(module, tensors=rounded)
+    _log.warning(
+        "notice: the ported module has values beyond those of %s, the donor's type: it is written "
+        "in float32",
+        module.record.dtype,
+    )
+    return replace(module, record=module.record.model_copy(update={"dtype": "float32"}))
 
 
 def _require_applies(method: PortMethod, request: Request, allow_partial: bool) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 
 from peftport.errors import BadInput
+from peftport.files import is_folder
 from peftport.hosts.texts import ENDINGS, read_texts
 from peftport.tasks import load_task
 from peftport.tasks.readers import SPLIT_NAMES
@@ -55,7 +56,7 @@ def draw(texts: Sequence[str], count: int, seed: int, source: str) -> tuple[str,
 
 def _texts(source: str, column: str | None) -> list[str]:
     path = Path(source).expanduser()
-    if path.is_dir():
+    if is_folder(path):
         files = [file for file in path.iterdir() if file.suffix.lower() in ENDINGS]
         training = [file for file in files if _split(file) == "train"]
         if not training and any(_split(file) for file in files):

@@ -10,7 +10,7 @@ is kept of one layer, is in memory at a time, however deep the host is (Chen et 
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from peftport.hosts.streaming import holding, layer_paths
-from peftport.porting.activations import Observed, at_places, first_readers, run, watched
+from peftport.porting.activations import (
+    Observed,
+    at_places,
+    contrasts_of,
+    first_readers,
+    run,
+    watched,
+)
 from peftport.porting.mapped import Spaces
 from peftport.porting.reading import Rows
 from peftport.techniques.base import Parameters
@@ -136,7 +143,7 @@ class Walk:
         """Put the gradients of the classes' scores behind the layers that they are read from."""
         assert self._readout is not None
         head = {name: tensor.to(self._host.device) for name, tensor in head.items()}
-        contrasts = class_contrasts(self._readout.classes)
+        contrasts = contrasts_of(self._readout.classes)
         # Only the parts of the first pass have states.
         for part, calls, states in zip(self._parts, self._runs, self._states, strict=False):
             with torch.enable_grad():
@@ -189,6 +196,19 @@ class Walk:
         )
         gradients = {point: each for (side, point), each in found.items() if side == "slope"}
         return Layer(layer, observed, gradients)
+
+
+def label_gradients(
+    host: Host, rows: Rows, points: Iterable[str], readout: Readout, head: Parameters
+) -> dict[str, Tensor]:
+    """Gradients of the classes' scores at the outputs of some places: (contrasts, samples, width).
+
+    Args:
+        rows: the pass that is read as the task is.
+        head: of an encoder, without the lane axis; empty for hosts that are read by label words.
+    """
+    layers = Walk(host, [rows], readout).layers(Spaces(changes=tuple(points)), head)
+    return {point: found for layer in layers for point, found in layer.gradients.items()}
 
 
 def _run_again(
@@ -270,14 +290,3 @@ def _stream(made: Any) -> Tensor:
     """The residual stream of what a layer gives."""
     stream: Tensor = made[0] if isinstance(made, tuple) else made
     return stream
-
-
-def class_contrasts(classes: int, most: int = 8) -> Tensor:
-    """Differences of class scores that tell the classes apart: (contrasts, classes)."""
-    if classes == 2:
-        return torch.tensor([[-1.0, 1.0]])
-    if classes <= most:
-        return torch.eye(classes) - 1 / classes
-    generator = torch.Generator().manual_seed(classes)
-    signs = torch.randint(0, 2, (most, classes), generator=generator) * 2.0 - 1
-    return (signs - signs.mean(1, keepdim=True)) / classes**0.5

@@ -137,10 +137,10 @@ def _lead_sentence(pool: Pool) -> str:
 def _leads(pool: Pool) -> str:
     return listed(
         [
-            f"{with_span(lead, sign=True)} over {ones(name)}, {p_text(lead.adjusted)},"
+            f"{with_span(lead, sign=True)} over {ones(name)} ({p_text(lead.adjusted)})"
             for name, lead in pool.leads.items()
         ]
-    ).removesuffix(",")
+    )
 
 
 def _recovered(pool: Pool) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 
@@ -12,18 +13,20 @@ from peftport.errors import BadInput
 from peftport.registry import did_you_mean
 from peftport.reports.results import COLUMNS
 
+_COMPUTED = ("=", "+", "-", "@", "\t", "\r")
 FORMATS = ("csv", "parquet", "json")
 
 
-def export(rows: pd.DataFrame, format: str) -> bytes:
+def export(rows: pd.DataFrame, format: str, excel_safe: bool = False) -> bytes:
     """The rows with the columns `COLUMNS`, in that order.
 
     Args:
         format: "csv" (UTF-8, with a header), "parquet" or "json" (a list of objects; figures that
             a failed run does not have are null).
+        excel_safe: in CSV, put an apostrophe before texts that a spreadsheet would compute.
 
     Raises:
-        BadInput: an unknown format, or a column is missing.
+        BadInput: an unknown format, a column is missing, or `excel_safe` for another than CSV.
     """
     writers: dict[str, Callable[[pd.DataFrame], bytes]] = {
         "csv": _csv,
@@ -38,7 +41,17 @@ def export(rows: pd.DataFrame, format: str) -> bytes:
     missing = [name for name in COLUMNS if name not in rows.columns]
     if missing:
         raise BadInput(f"the rows lack the columns {', '.join(missing)}.")
-    return writers[format](rows[list(COLUMNS)])
+    rows = rows[list(COLUMNS)]
+    if excel_safe:
+        if format != "csv":
+            raise BadInput(f"--excel-safe is for CSV: in {format} no cell is ever computed.")
+        rows = rows.map(_uncomputed)
+    return writers[format](rows)
+
+
+def _uncomputed(value: Any) -> Any:
+    """A text that a spreadsheet takes for one, whatever it begins with."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in _COMPUTED else value
 
 
 def _csv(rows: pd.DataFrame) -> bytes:

@@ -6,12 +6,14 @@ Every table that shows a ported figure shows the bare host, scratch and sampled 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from peftport.reports.answers import Answer, answers
+from peftport.metrics import METRICS
+from peftport.plain import inline, printable
+from peftport.reports.answers import SURE, Answer, answers
 from peftport.reports.compared import Point, Pool
 from peftport.reports.comparisons import Analysis, analyse
 from peftport.reports.continuation import fadings
@@ -26,7 +28,6 @@ from peftport.reports.wording import (
     kind_of,
     name_of,
     number,
-    p_text,
     recovery_text,
     relation_name,
     sentence,
@@ -60,7 +61,7 @@ def accuracy_grids(analysis: Analysis, short: bool = False) -> Iterator[Grid]:
     """One table for every pair and setting: technique and budget against conditions.
 
     Args:
-        short: for terminals, which are narrow.
+        short: for terminals and Markdown, which are narrow.
     """
     names = columns(analysis)
     head = ("technique", "steps", *(name_of(name) for name in names), "recovery")
@@ -84,8 +85,8 @@ def accuracy_grids(analysis: Analysis, short: bool = False) -> Iterator[Grid]:
 
 
 def beside_grids(analysis: Analysis) -> Iterator[Grid]:
-    """What stands beside the corrected accuracies at the smallest budget, for terminals: accuracy
-    as answered, and AUROC, which no threshold touches. One table for every pair and setting."""
+    """What stands beside the corrected accuracies at the smallest budget, in short: accuracy as
+    answered, and AUROC, which no threshold touches. One table for every pair and setting."""
     names = columns(analysis)
     head = ("technique", "figure", *(name_of(name) for name in names), "lift kept")
     budget = min(analysis.results.budgets, default=0)
@@ -95,7 +96,7 @@ def beside_grids(analysis: Analysis) -> Iterator[Grid]:
     ):
         rows = []
         for point in members:
-            kept = NONE if point.effect is None else with_half(point.effect.ratio)
+            kept = with_half(_kept(point))
             for figures, name, share in (
                 (point.plain, "as answered", NONE),
                 (point.ranking, "AUROC", kept),
@@ -113,42 +114,65 @@ def _beside_head(analysis: Analysis) -> tuple[str, ...]:
     return (*plain, "AUROC, bare host", "AUROC, ported", "AUROC lift kept")
 
 
-def _beside(analysis: Analysis, found: Point | Pool) -> tuple[str, ...]:
+def _beside(analysis: Analysis, found: Point) -> tuple[str, ...]:
     """The cells of `_beside_head`."""
     shown = [found.plain, found.ranking] if analysis.results.is_corrected else [found.ranking]
     pairs = (figure(figures.get(name)) for figures in shown for name in ("host", "ported"))
-    kept = found.effect.ratio if found.effect is not None else None
-    return (*pairs, with_span(kept))
+    return (*pairs, with_span(_kept(found)))
 
 
 def average_grids(analysis: Analysis) -> Iterator[Grid]:
-    """One table for every relation of hosts: technique and budget, averaged over pairs and
-    settings, against conditions, with the ported modules' leads over their controls."""
-    names = columns(analysis)
-    leads = analysis.controls
-    head = ("technique", "steps", *(name_of(name) for name in names), "recovery")
-    head += tuple(f"ported over {name_of(name)}" for name in leads)
-    head += _beside_head(analysis)
+    """Averages over pairs and settings for every relation of hosts, in narrow tables: corrected
+    accuracies, leads of ported modules, accuracies as answered, and AUROC."""
     pools = [pool for pool in analysis.pools if pool.by == "technique"]
     for (relation, method), members in groupby(pools, key=lambda p: (p.relation, p.method)):
         how = f", method {method}" if len(analysis.results.methods) > 1 else ""
-        rows = tuple(
-            (
-                pool.name,
-                str(pool.budget),
-                *(with_span(pool.means.get(name)) for name in names),
-                recovery_text(pool.recovery),
-                *(_lead(pool.leads.get(name)) for name in leads),
-                *_beside(analysis, pool),
-            )
-            for pool in members
-        )
-        yield Grid(f"{sentence(relation_name(relation))}{how}, all pairs and settings", head, rows)
+        title = f"{sentence(relation_name(relation))}{how}, all pairs and settings"
+        yield from _average_grids(analysis, title, tuple(members))
+
+
+def _average_grids(analysis: Analysis, title: str, pools: Sequence[Pool]) -> Iterator[Grid]:
+    names = columns(analysis)
+    conditions = [name_of(name) for name in names]
+
+    def grid(about: str, head: Sequence[str], row: Callable[[Pool], tuple[str, ...]]) -> Grid:
+        rows = tuple((pool.name, str(pool.budget), *row(pool)) for pool in pools)
+        return Grid(f"{title}: {about}", ("technique", "steps", *head), rows)
+
+    yield grid(
+        METRICS[analysis.results.metric].title,
+        (*conditions, "recovery"),
+        lambda pool: (*_conditions(pool.means, names), recovery_text(pool.recovery)),
+    )
+    yield grid(
+        f"leads of ported modules (* adjusted p < {SURE})",
+        [f"over {name_of(name)}" for name in analysis.controls],
+        lambda pool: tuple(_lead(pool.leads.get(name)) for name in analysis.controls),
+    )
+    if analysis.results.is_corrected:
+        yield grid("as answered", conditions, lambda p: (*_conditions(p.plain, names),))
+    yield grid(
+        "AUROC",
+        (*conditions, "lift kept"),
+        lambda pool: (*_conditions(pool.ranking, names), with_span(_kept(pool))),
+    )
+
+
+def _conditions(found: Mapping[str, Estimate], names: Sequence[str]) -> Iterator[str]:
+    """A figure for each condition, with its interval for the ported modules alone."""
+    for name in names:
+        yield with_span(found.get(name)) if name == "ported" else figure(found.get(name))
+
+
+def _kept(found: Point | Pool) -> Estimate | None:
+    """The share of the native modules' lift of AUROC that ported ones keep."""
+    return None if found.effect is None else found.effect.ratio
 
 
 def _lead(found: Estimate | None) -> str:
-    """A lead with its interval and its p-value adjusted over the family."""
-    return NONE if found is None else f"{with_span(found, sign=True)}, {p_text(found.adjusted)}"
+    """A lead with its interval, and a star where its p-value, adjusted, makes it sure."""
+    sure = "*" if found is not None and found.adjusted < SURE else ""
+    return with_span(found, sign=True) + sure
 
 
 def _row(analysis: Analysis, point: Point, names: Sequence[str]) -> tuple[str, ...]:
@@ -221,15 +245,20 @@ def terminal_table(results: Results | Analysis) -> Group:
     from rich.text import Text
 
     analysis = analyse(results)
+
+    def shown(text: str) -> Text:
+        return Text(printable(text))  # a str would be read as markup
+
     parts: list[Table | Text] = [
-        Text(f"{analysis.results.name}: {summary_line(analysis.results)}", style="bold")
+        shown(f"{analysis.results.name}: {summary_line(analysis.results)}")
     ]
+    parts[0].style = "bold"
     grids = [*accuracy_grids(analysis, short=True)]
     if analysis.results.is_corrected:
         grids += beside_grids(analysis)
     for grid in grids:
         table = Table(
-            title=grid.title,
+            title=shown(grid.title),
             title_justify="left",
             title_style="bold",
             box=None,
@@ -237,7 +266,7 @@ def terminal_table(results: Results | Analysis) -> Group:
         )
         for name in grid.head:
             table.add_column(
-                _narrow(name),
+                shown(_narrow(name)),
                 no_wrap=True,
                 justify="left" if name in ("technique", "figure") else "right",
                 style="bold" if name == "ported" else "",
@@ -248,12 +277,13 @@ def terminal_table(results: Results | Analysis) -> Group:
             before = row[0]
             # With a control more there is room for every digit, and for none of the spaces.
             tight = len(grid.head) > _WIDEST
-            table.add_row(first, *(cell.replace(" ±", "±") if tight else cell for cell in row[1:]))
+            cells = (cell.replace(" ±", "±") if tight else cell for cell in row[1:])
+            table.add_row(shown(first), *map(shown, cells))
         parts += [Text(""), table]
     parts += [Text(""), Text(interval_note(analysis), style="dim"), Text("")]
     for answer in answers(analysis):
         parts.append(Text(answer.question, style="bold"))
-        parts += [Text(f"  {f.about}: {f.short}") for f in answer.findings]
+        parts += [shown(f"  {f.about}: {f.short}") for f in answer.findings]
     return Group(*parts)
 
 
@@ -266,28 +296,36 @@ def _narrow(name: str) -> str:
 def markdown(results: Results | Analysis) -> str:
     """Answers and tables in Markdown."""
     analysis = analyse(results)
-    parts = [f"# {analysis.results.name}", summary_line(analysis.results) + "."]
+    parts = [f"# {inline(analysis.results.name)}", summary_line(analysis.results) + "."]
     parts += [_markdown_answer(answer) for answer in answers(analysis)]
     faded = fadings(analysis)
     if faded:
-        lines = [f"- {fading.setting}: {fading.sentence}" for fading in faded]
+        lines = [f"- {inline(f'{fading.setting}: {fading.sentence}')}" for fading in faded]
         parts += ["## Further pretraining of the receiving host", "\n".join(lines)]
     parts.append(interval_note(analysis))
-    grids = (*average_grids(analysis), *accuracy_grids(analysis))
-    parts += [f"## {grid.title}\n\n{_markdown_grid(grid)}" for grid in grids]
+    grids = [*average_grids(analysis), *accuracy_grids(analysis, short=True)]
+    if analysis.results.is_corrected:
+        grids += beside_grids(analysis)
+    parts += [f"## {inline(grid.title)}\n\n{_markdown_grid(grid)}" for grid in grids]
     return "\n\n".join(parts) + "\n"
 
 
 def _markdown_answer(answer: Answer) -> str:
     findings = (
-        f"**{sentence(f.about)}: {f.short}.** {' '.join(f.sentences)}" for f in answer.findings
+        "\n".join(
+            [
+                f"**{inline(f'{sentence(f.about)}: {f.short}.')}**\n",
+                *(f"- {inline(s)}" for s in f.sentences),
+            ]
+        )
+        for f in answer.findings
     )
     return f"## {answer.question}\n\n" + "\n\n".join(findings)
 
 
 def _markdown_grid(grid: Grid) -> str:
     lines = [grid.head, tuple("---" for _ in grid.head), *grid.rows]
-    return "\n".join("| " + " | ".join(x.replace("|", r"\|") for x in row) + " |" for row in lines)
+    return "\n".join(f"| {' | '.join(map(inline, row))} |" for row in lines)
 
 
 def latex(results: Results | Analysis) -> str:
@@ -336,4 +374,4 @@ _LATEX = {
 
 
 def _latex_text(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in text)
+    return "".join(_LATEX.get(letter, letter) for letter in printable(" ".join(text.split())))

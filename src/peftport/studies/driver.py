@@ -13,8 +13,9 @@ from peftport.studies.identity import Identity
 from peftport.studies.plan import Plan, Run, Trajectory, runs_of
 from peftport.studies.progress import Progress, State
 from peftport.studies.resolve import Facts
+from peftport.studies.rows import Donor, Row
 from peftport.studies.schedule import Job, Schedule
-from peftport.studies.store import Donor, Row, Store
+from peftport.studies.store import Store
 from peftport.studies.work import (
     Broken,
     Event,

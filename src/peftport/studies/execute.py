@@ -16,6 +16,7 @@ from safetensors.torch import save
 
 from peftport.correction import agreement
 from peftport.errors import BadInput, PeftportError, RunFailed
+from peftport.hosts.fingerprint import same_host
 from peftport.memory import keep_freed_memory
 from peftport.metrics import Evaluation
 from peftport.modules import Record
@@ -76,11 +77,11 @@ class _Place:
         self.task, self.record = _load_task(
             work.task, work.limit_train, work.split, work.limit_test
         )
-        for name, found, planned in (
-            (work.host_name, self.host.fingerprint, work.host_mark),
-            (work.task_name, self.record["fingerprint"], work.task_mark),
+        for name, same in (
+            (work.host_name, same_host(self.host.fingerprint, work.host_mark)),
+            (work.task_name, self.record["fingerprint"] == work.task_mark),
         ):
-            if found != planned:
+            if not same:
                 raise BadInput(f"{name} is no longer what it was when the study was planned.")
         self.readout: Readout = readout_of(self.host, self.task)
 

@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peftport.studies.processes import started
 from peftport.studies.spec import AUTO, Spec
 from peftport.studies.store import is_study, read_store
 
@@ -46,8 +47,12 @@ def _in_another_process(spec: Spec, facts: Facts) -> int:
     """Choose where torch may be imported: the driver of a study lives without it."""
     known = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(choose, spec, facts).result()
+
+    def chosen() -> int:
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            return pool.submit(choose, spec, facts).result()
+
+    return started(chosen)
 
 
 def choose(spec: Spec, facts: Facts) -> int:

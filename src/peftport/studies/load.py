@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput
-from peftport.files import read_yaml
+from peftport.files import exists, parse_yaml, read_yaml
 from peftport.registry import did_you_mean
 from peftport.studies.spec import Spec, parse_spec
 
@@ -62,8 +62,8 @@ def _parameters(path: Path, declared: Any) -> tuple[dict[str, str], dict[str, st
 
 def _find(name: str) -> Path:
     path = Path(name).expanduser()
-    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1 or path.exists():
-        if not path.is_file():
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1 or exists(path):
+        if not exists(path):
             raise BadInput(f"specification {name} is not a file.")
         return path
     presets = preset_names()
@@ -86,12 +86,7 @@ def _split(settings: Iterable[str]) -> dict[str, str]:
 
 
 def _parse_value(key: str, text: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise BadInput(f"--set {key}={text}: the value is not valid YAML: {error}.") from error
+    return parse_yaml(text, f"--set {key}={text}: the value")
 
 
 def _fill(value: Any, given: Mapping[str, str], declared: Mapping[str, Any], name: str) -> Any:
@@ -154,4 +149,4 @@ def _located(spec: Spec) -> Spec:
 
 def _place(location: str) -> str:
     path = Path(location).expanduser()
-    return str(path.resolve()) if path.exists() else location
+    return str(path.resolve()) if exists(path) else location

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput
+from peftport.files import exists, opened, parse_json, require_regular
+from peftport.places import writing
 
 NAME = "driver.lock"
 
@@ -26,15 +28,20 @@ def driver_lock(folder: Path) -> Iterator[None]:
     behind locks nothing.
 
     Raises:
-        BadInput: another process drives the study; its number and machine are named.
+        BadInput: another process drives the study, which is named with its machine; or the folder
+            cannot be written.
+        RunFailed: the disk is full.
     """
-    handle = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    require_regular(folder / NAME)
+    with writing(folder / NAME):
+        handle = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if not _locked(handle):
             raise BadInput(_refusal(folder, driver_of(folder)))
         mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(mine).encode(), 0)
+        with writing(folder / NAME):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, json.dumps(mine).encode(), 0)
         yield
     finally:
         os.close(handle)
@@ -42,17 +49,14 @@ def driver_lock(folder: Path) -> Iterator[None]:
 
 def driver_of(folder: Path) -> dict[str, Any] | None:
     """The process that runs a study now (pid, host, since), or None when there is none."""
-    try:
-        handle = os.open(folder / NAME, os.O_RDONLY)
-    except FileNotFoundError:
+    if not exists(folder / NAME):
         return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return None
-    except BlockingIOError:
-        return _parsed(os.read(handle, 4096))
-    finally:
-        os.close(handle)
+    with opened(folder / NAME) as file:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return None
+        except BlockingIOError:
+            return _parsed(file.read(4096))
 
 
 def _locked(handle: int) -> bool:
@@ -70,9 +74,9 @@ def _locked(handle: int) -> bool:
 
 def _parsed(content: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(content)
+        found = parse_json(content, NAME)
         return {key: found[key] for key in ("pid", "host", "since")}
-    except (ValueError, KeyError, TypeError):
+    except (BadInput, KeyError, TypeError):
         return {"pid": None, "host": None, "since": None}
 
 

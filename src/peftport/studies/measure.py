@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from peftport.hosts.host import Host, load_host
+from peftport.memory import resident_peak
 from peftport.studies.plan import Plan
 from peftport.studies.resolve import Facts
 from peftport.tasks import Encoded, Task, encode, load_task
@@ -128,7 +128,7 @@ class Bench:
         }
         self.task = next(iter(tasks))
         self.readout = readout_of(self.host, tasks[self.task])
-        self.memory = _peak()
+        self.memory = resident_peak()
 
     def tokens(self) -> dict[str, tuple[float, float]]:
         """Task -> mean tokens of a row as batches have it, in training and in testing."""
@@ -150,7 +150,7 @@ class Bench:
         train_tokens, test_tokens = self.tokens()[self.task]
         rows = most * self.settings.batch_size
         pace = Pace(trained / (rows * train_tokens), tested / (most * test_tokens))
-        more = max(0.0, _peak() - self.memory)
+        more = max(0.0, resident_peak() - self.memory)
         return pace, self.memory + more * lanes / most, _gpu_peak() * lanes / most
 
     def bare(self) -> float:
@@ -201,10 +201,6 @@ def _mean_length(batches: list[Any]) -> float:
 
 def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _peak() -> float:
-    return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _forget_peak() -> None:

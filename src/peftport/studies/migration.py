@@ -2,6 +2,7 @@
 
 Schema 1 had a column for each metric, kept no scores, and named runs by their port method as it
 was written. What it did not keep cannot be made up: its runs have no corrected figures.
+Schema 2 had no digests: a row is taken as it is when it is migrated, and held against that then.
 """
 
 from __future__ import annotations
@@ -11,13 +12,34 @@ import sqlite3
 from typing import Any
 
 from peftport.studies.identity import named
+from peftport.studies.rows import DONOR_FIELDS, RUN_FIELDS, digest
 from peftport.studies.schema import TABLES, VERSION
 
 _METRICS = ("n_test", "accuracy", "macro_f1", "auroc", "log_loss", "train_seconds")
 
 
 def migrate(db: sqlite3.Connection) -> None:
-    """Migrate a store of schema 1 in place, within the caller's transaction if there is one."""
+    """Migrate an older store in place, within the caller's transaction if there is one."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version == 1:
+        _migrate_tables(db)
+    else:
+        for table in ("runs", "donors"):
+            db.execute(f"ALTER TABLE {table} ADD COLUMN digest TEXT NOT NULL DEFAULT ''")
+    _add_digests(db, "runs", RUN_FIELDS)
+    _add_digests(db, "donors", DONOR_FIELDS)
+    db.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _add_digests(db: sqlite3.Connection, table: str, fields: tuple[str, ...]) -> None:
+    names = ", ".join(fields[:-1])
+    for (rowid,) in db.execute(f"SELECT rowid FROM {table}").fetchall():
+        values = db.execute(f"SELECT {names} FROM {table} WHERE rowid = ?", (rowid,)).fetchone()
+        db.execute(f"UPDATE {table} SET digest = ? WHERE rowid = ?", (digest(values), rowid))
+
+
+def _migrate_tables(db: sqlite3.Connection) -> None:
+    """From the tables of schema 1 to those of today."""
     for table in ("runs", "donors"):
         db.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
     _make_tables(db)
@@ -26,7 +48,6 @@ def migrate(db: sqlite3.Connection) -> None:
     _name_runs_anew(db)
     for table in ("runs", "donors"):
         db.execute(f"DROP TABLE old_{table}")
-    db.execute(f"PRAGMA user_version = {VERSION}")
 
 
 def _make_tables(db: sqlite3.Connection) -> None:

@@ -11,7 +11,7 @@ from peftport.studies.plan import BASELINE, Plan
 from peftport.studies.progress import duration
 from peftport.studies.resolve import Facts
 from peftport.studies.spec import parse_spec
-from peftport.studies.store import NAME, read_store
+from peftport.studies.store import NAME, read_study
 
 
 def outline(plan: Plan, facts: Facts) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def standing(folder: Path) -> dict[str, Any]:
     Raises:
         BadInput: there is no study, or one of another schema.
     """
-    with read_store(folder) as store:
+    with read_study(folder) as store:
         plan = Plan(parse_spec(store.spec, str(folder / NAME)))
         counts: dict[str, Counter[str]] = {c: Counter() for c in plan.spec.conditions}
         for condition, status, number in store.count():

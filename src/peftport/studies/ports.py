@@ -10,9 +10,7 @@ from __future__ import annotations
 import importlib
 import logging
 import multiprocessing
-import resource
 import signal
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,10 +22,12 @@ from safetensors.torch import load, save
 
 from peftport.errors import PeftportError, RunFailed
 from peftport.hosts.fingerprint import fingerprint
+from peftport.memory import resident_peak
 from peftport.modules import HostName, Module, Record
 from peftport.porting import METHODS, port, port_method
 from peftport.porting.means import Means, origin_side, side
 from peftport.studies.executors.local import die_with_parent
+from peftport.studies.processes import started
 
 # What hosts need and import when they are first used: it is not to count as a port's.
 for _name in ("transformers.generation.utils", "transformers.models.auto.tokenization_auto"):
@@ -76,12 +76,16 @@ def port_apart(job: Job) -> Taken:
         BadInput: as `port` does.
         RunFailed: the process ended, for instance because it ran out of memory.
     """
-    context = _context()
-    ours, theirs = context.Pipe(duplex=False)
-    order = (_packed(job), METHODS.place(job.method), torch.get_num_threads())
-    process = context.Process(target=_work, args=(theirs, *order), daemon=True)
-    process.start()
-    theirs.close()
+    context, order = _context(), (_packed(job), METHODS.place(job.method), torch.get_num_threads())
+
+    def begin() -> tuple[Any, Connection]:
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(theirs, *order), daemon=True)
+        process.start()
+        theirs.close()
+        return process, ours
+
+    process, ours = started(begin)
     try:
         answer = ours.recv()
     except EOFError:
@@ -133,7 +137,7 @@ def _work(pipe: Connection, packed: tuple[Any, ...], place: str, threads: int) -
     torch.set_num_threads(threads)
     record, tensors, *rest = packed
     job = Job(Module(Record.model_validate_json(record), load(tensors)), *rest)
-    METHODS.add(job.method, place)
+    METHODS.add(job.method, place)  # one that this process alone was told of
     try:
         pipe.send(_measured(job))
     except PeftportError as error:
@@ -167,6 +171,6 @@ def _measured(job: Job) -> tuple[str, bytes, float, float]:
 
 def _peak() -> float:
     """Bytes at their highest so far: resident memory, and what a GPU was asked for."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    resident = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return resident + (torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else 0)
+    return resident_peak() + (
+        torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else 0
+    )

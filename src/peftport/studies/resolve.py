@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftport.errors import BadInput
+from peftport.files import exists
+from peftport.hosts.fingerprint import of_weights, same_host
 from peftport.hosts.genealogy import recorded, settled
 from peftport.hosts.source import find_host
 from peftport.registry import did_you_mean
@@ -100,6 +102,18 @@ def resolve(spec: Spec, *, fetch: bool) -> Facts:
     return facts
 
 
+def as_begun(facts: Facts, hosts: Mapping[str, Mapping[str, Any]]) -> Facts:
+    """The facts of a study that goes on, with the hosts' fingerprints of its beginning where those
+    are of weights alone, as older packages made them, and the weights are still these: its runs
+    are named by them."""
+    kept = {}
+    for label, host in facts.hosts.items():
+        mark, before = host.get("fingerprint", ""), hosts.get(label, {}).get("fingerprint") or ""
+        older = bool(before) and "-" not in before and same_host(before, mark)
+        kept[label] = host | {"fingerprint": before} if older else host
+    return replace(facts, hosts=kept)
+
+
 def texts_at(location: str, count: int) -> tuple[tuple[str, ...], str]:
     """The texts for port methods and their hash; BadInput when there are none."""
     from peftport.porting.texts import calibration_texts
@@ -186,10 +200,14 @@ def _host(label: str, location: str, fetch: bool, unknown: dict[str, str]) -> di
 def _add_genealogy(spec: Spec, hosts: dict[str, dict[str, Any]]) -> None:
     """Say of every host which other one of the study it continues, from the specification or from
     the record that a pretrained host keeps."""
-    labels = {host["fingerprint"]: label for label, host in hosts.items() if "fingerprint" in host}
+    labels = {
+        of_weights(host["fingerprint"]): label
+        for label, host in hosts.items()
+        if "fingerprint" in host
+    }
     known = recorded(*(find_host(hosts[label]["location"]).files() for label in labels.values()))
     for label, host in hosts.items():
-        given, mark = spec.continued.get(label), host.get("fingerprint", "")
+        given, mark = spec.continued.get(label), of_weights(host.get("fingerprint", ""))
         # Of a line of hosts some may not stand in the study.
         origin = next((each for each in known.ancestors(mark) if each in labels), None)
         if given:
@@ -238,7 +256,7 @@ def _texts(
 def _on_hub(location: str) -> bool:
     path = Path(location)
     looks_local = path.is_absolute() or location.startswith(".") or len(path.parts) > 2
-    return not (location.startswith("lab:") or path.exists() or looks_local or path.suffix)
+    return not (location.startswith("lab:") or exists(path) or looks_local or path.suffix)
 
 
 def _check_combinations(spec: Spec, facts: Facts) -> None:
@@ -249,8 +267,9 @@ def _check_combinations(spec: Spec, facts: Facts) -> None:
 
 def _check_relations(spec: Spec, hosts: Mapping[str, Mapping[str, Any]]) -> None:
     for pair in spec.pairs:
-        marks = [hosts[label].get("fingerprint") for label in (pair.origin, pair.receiver)]
-        same = None not in marks and marks[0] == marks[1]
+        ends = (pair.origin, pair.receiver)
+        marks = [of_weights(hosts[label].get("fingerprint") or "") for label in ends]
+        same = "" not in marks and marks[0] == marks[1]
         settled(pair.relation, "same" if same else None, f"pair {pair.origin} -> {pair.receiver}")
 
 

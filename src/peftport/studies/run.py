@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput
+from peftport.places import require_writable, writing
 from peftport.studies.driver import Driver
 from peftport.studies.identity import Identity
 from peftport.studies.lanes import settled
@@ -19,10 +20,10 @@ from peftport.studies.lock import NAME as LOCK
 from peftport.studies.lock import driver_lock
 from peftport.studies.plan import Plan
 from peftport.studies.progress import Progress, Silent
-from peftport.studies.resolve import Facts, resolve
+from peftport.studies.resolve import Facts, as_begun, resolve
 from peftport.studies.schedule import Schedule
 from peftport.studies.spec import Spec, parse_spec
-from peftport.studies.store import Store, create, is_study, open_store
+from peftport.studies.store import NAME, Store, create, is_study, open_store, read_store
 from peftport.studies.work import Executor
 
 
@@ -67,9 +68,10 @@ def run_study(
             another study, or another process is running this one.
         RunFailed: the store cannot be written.
     """
+    require_writable(folder / NAME)
     executor.warm()
     try:
-        facts = resolve(spec, fetch=True)
+        facts = _as_begun(resolve(spec, fetch=True), folder)
         spec = settled(spec, folder, facts)
         plan = Plan(spec)
         identity = Identity(plan, *facts.marks())
@@ -117,16 +119,21 @@ def _interrupts() -> Iterator[threading.Event]:
 
 
 def _make_folder(folder: Path) -> None:
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"{folder} cannot be made a folder: {error}.") from error
     # A driver that was killed while it began leaves its lock and hidden files, and no study.
     others = [p.name for p in folder.iterdir() if p.name != LOCK and not p.name.startswith(".")]
     if others and not is_study(folder):
         raise BadInput(
             f"{folder} holds no study and is not empty ({others[0]}); give another --out."
         )
+
+
+def _as_begun(facts: Facts, folder: Path) -> Facts:
+    if not is_study(folder):
+        return facts
+    with read_store(folder) as store:
+        return as_begun(facts, store.facts["hosts"])
 
 
 def _open(folder: Path, spec: Spec, facts: Facts) -> Store:

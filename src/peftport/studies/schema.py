@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from peftport.metrics import METRICS
 
-VERSION = 2
+VERSION = 3
 """Raised whenever a store of an older package could be misread."""
 
 APPLICATION = 0x70707374
@@ -64,6 +64,7 @@ CREATE TABLE runs (
     scores        BLOB,
     unlabelled    BLOB,
     finished      TEXT NOT NULL,
+    digest        TEXT NOT NULL DEFAULT '',
     CHECK ((status = 'done') = (predictions IS NOT NULL AND error = ''))
 );
 
@@ -81,6 +82,7 @@ CREATE TABLE donors (
     tensors   BLOB,
     answers   BLOB,
     finished  TEXT NOT NULL,
+    digest    TEXT NOT NULL DEFAULT '',
     CHECK ((status = 'done') = (tensors IS NOT NULL AND error = ''))
 );
 

@@ -6,6 +6,7 @@ No name in a specification is looked up here; hosts, tasks and their files are f
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -17,8 +18,10 @@ from peftport.registry import did_you_mean
 from peftport.techniques import TECHNIQUES
 
 Condition = Literal["ported", "sampled", "scratch", "native", "host"]
-Positive = Annotated[int, Field(gt=0)]
-NotNegative = Annotated[int, Field(ge=0)]
+_MOST = 2**63 - 1
+"""What a store and a generator of random numbers can hold."""
+Positive = Annotated[int, Field(gt=0, le=_MOST)]
+NotNegative = Annotated[int, Field(ge=0, le=_MOST)]
 Rate = Annotated[float, Field(gt=0, le=10)]
 
 AUTO = "auto"
@@ -166,7 +169,7 @@ class Spec(_Strict):
     @classmethod
     def _each_once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(set(value)) != len(value):
-            twice = next(v for v in value if value.count(v) > 1)
+            twice = Counter(value).most_common(1)[0][0]
             raise ValueError(f"{twice!r} stands in it twice")
         return value
 
@@ -175,7 +178,7 @@ class Spec(_Strict):
     def _each_pair_once(cls, value: tuple[Pair, ...]) -> tuple[Pair, ...]:
         ways = [(pair.origin, pair.receiver) for pair in value]
         if len(set(ways)) != len(ways):
-            origin, receiver = next(way for way in ways if ways.count(way) > 1)
+            origin, receiver = Counter(ways).most_common(1)[0][0]
             raise ValueError(f"{origin} -> {receiver} stands in it twice")
         return value
 

@@ -4,66 +4,41 @@ A run is done when its row is committed, and not before. Only the driver writes;
 holds all rows of one reading of one pack, with the donors that it gave, so that nothing in the
 store refers to what is not there. Donors are kept in the database itself for the same reason:
 one commit, one file, and no order of writing and renaming that a power loss could turn around.
+
+Every row and donor carries a digest of all that it says, and is held against it when it is read.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput, RunFailed
-from peftport.files import write_atomic
+from peftport.files import by_library, is_file, write_atomic
+from peftport.studies.contents import require_contents
 from peftport.studies.migration import migrate
-from peftport.studies.schema import APPLICATION, COLUMNS, FIGURES, PLAN_COLUMNS, TABLES, VERSION
+from peftport.studies.rows import (
+    DONOR_FIELDS,
+    RUN_FIELDS,
+    UPSERT_DONOR,
+    UPSERT_RUN,
+    Donor,
+    Row,
+    donor_values,
+    is_whole,
+    run_values,
+)
+from peftport.studies.salvage import damaged, digest_of_meta, is_whole_meta, reading
+from peftport.studies.schema import APPLICATION, COLUMNS, TABLES, VERSION
 from peftport.studies.work import Answers, Kept
 
 NAME = "study.sqlite"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A finished run: `answers` for a done one, `error` and `log` for a failed one.
-
-    Attributes:
-        columns: what the row says of its run, by the names in `PLAN_COLUMNS`.
-        figures: by the names in `FIGURES`; empty for a failed run.
-    """
-
-    run_id: str
-    columns: Mapping[str, str | int]
-    config: str
-    figures: Mapping[str, float | int | None]
-    answers: Answers | None = None
-    error: str = ""
-    log: str = ""
-
-    @property
-    def status(self) -> str:
-        """ "done" or "failed"."""
-        return "failed" if self.error else "done"
-
-
-@dataclass(frozen=True)
-class Donor:
-    """A module kept for porting, or the reason why there is none."""
-
-    donor_id: str
-    technique: str
-    host: str
-    task: str
-    budget: int
-    seed: int
-    config: str
-    module: Kept | None = None
-    error: str = ""
 
 
 class Store:
@@ -82,7 +57,14 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Close the database; SQLite folds its log into the file when this is the last user."""
+        """Close the database, with its log folded into the file.
+
+        Whoever copies `study.sqlite` between two sittings has everything then. A reader who is
+        looking on at this moment can keep the log from being folded in; the next close does it.
+        """
+        if self._sitting is not None:
+            with suppress(sqlite3.Error):
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
 
     @property
@@ -126,8 +108,8 @@ class Store:
         """
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         with self._transaction() as db:
-            db.executemany(_UPSERT_RUN, [_run_values(row, now) for row in rows])
-            db.executemany(_UPSERT_DONOR, [_donor_values(donor, now) for donor in donors])
+            db.executemany(UPSERT_RUN, [run_values(row, now) for row in rows])
+            db.executemany(UPSERT_DONOR, [donor_values(donor, now) for donor in donors])
             db.execute(
                 "UPDATE sittings SET seconds = ?, runs = runs + ? WHERE number = ?",
                 (time.monotonic() - self._begun, len(rows), self._sitting),
@@ -135,69 +117,81 @@ class Store:
 
     def statuses(self) -> dict[str, str]:
         """Run id -> "done" or "failed"; runs that are missing are not in it."""
-        return dict(self._db.execute("SELECT run_id, status FROM runs"))
+        return dict(self._read("SELECT run_id, status FROM runs"))
 
     def donor_statuses(self) -> dict[str, str]:
         """Donor id -> "done" or "failed"."""
-        return dict(self._db.execute("SELECT donor_id, status FROM donors"))
+        return dict(self._read("SELECT donor_id, status FROM donors"))
 
     def count(self) -> list[tuple[str, str, int]]:
         """Condition, status and number of the rows that are there."""
-        return self._db.execute(
-            "SELECT condition, status, count(*) FROM runs GROUP BY condition, status"
-        ).fetchall()
+        sql = "SELECT condition, status, count(*) FROM runs GROUP BY condition, status"
+        return list(self._read(sql))
 
     def donor(self, donor_id: str) -> tuple[Kept | None, str]:
-        """A donor's module, or None and why; KeyError when it is missing."""
-        found = self._db.execute(
-            "SELECT record, tensors, answers, error FROM donors WHERE donor_id = ?", (donor_id,)
-        ).fetchone()
-        if found is None:
-            raise KeyError(donor_id)
-        *kept, error = found
-        return (None if error else Kept(*kept)), error
+        """A donor's module, or None and why; KeyError when it is missing.
+
+        Raises:
+            BadInput: it is not what was stored.
+        """
+        for found in self._whole("donors", DONOR_FIELDS, "WHERE donor_id = ?", donor_id):
+            error = found["error"]
+            kept = None if error else Kept(found["record"], found["tensors"], found["answers"])
+            return kept, error
+        raise KeyError(donor_id)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows as they are exported, in the order of their columns; a figure that was not
         measured is None."""
-        told = [column for column in COLUMNS if column not in (*FIGURES, "study")]
         study = {"study": self.title}
-        found = self._db.execute(f"SELECT figures, {', '.join(told)} FROM runs {_ORDER}")
-        for figures, *values in found:
-            row = study | (json.loads(figures) if figures else {})
-            row |= dict(zip(told, values, strict=True))
+        for found in self._whole("runs", RUN_FIELDS, _ORDER):
+            row = study | (json.loads(found["figures"]) if found["figures"] else {}) | found
             yield {column: row.get(column) for column in COLUMNS}
 
     def answers(self) -> Iterator[tuple[str, Answers]]:
         """Run id and answers of every run that is done."""
-        fields = "run_id, predictions, scores, unlabelled"
-        for run_id, *found in self._db.execute(f"SELECT {fields} FROM runs WHERE status = 'done'"):
-            yield run_id, Answers(*found)
+        for found in self._whole("runs", RUN_FIELDS, "WHERE status = 'done'"):
+            answers = (found[key] for key in ("predictions", "scores", "unlabelled"))
+            yield found["run_id"], Answers(*answers)
 
     def gold(self) -> dict[str, bytes]:
         """Task -> true class of every test example, of the same type as predictions."""
-        return dict(self._db.execute("SELECT task, labels FROM gold"))
+        return dict(self._read("SELECT task, labels FROM gold"))
 
     def failures(self) -> list[dict[str, str]]:
         """Run id, error, log and when, of every failed run."""
         names = ("run_id", "error", "log", "finished")
-        found = self._db.execute(
-            f"SELECT {', '.join(names)} FROM runs WHERE status = 'failed' {_ORDER}"
-        )
-        return [dict(zip(names, values, strict=True)) for values in found]
+        failed = self._whole("runs", RUN_FIELDS, f"WHERE status = 'failed' {_ORDER}")
+        return [{name: found[name] for name in names} for found in failed]
 
     def config(self, run_id: str) -> dict[str, Any]:
         """The whole resolved configuration that a run is named by; KeyError when it is missing."""
-        found = self._db.execute("SELECT config FROM runs WHERE run_id = ?", (run_id,)).fetchone()
-        if found is None:
-            raise KeyError(run_id)
-        config: dict[str, Any] = json.loads(found[0])
-        return config
+        for found in self._whole("runs", RUN_FIELDS, "WHERE run_id = ?", run_id):
+            config: dict[str, Any] = json.loads(found["config"])
+            return config
+        raise KeyError(run_id)
 
     def _meta(self, key: str) -> dict[str, Any]:
-        (value,) = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        ((value,),) = self._read("SELECT value FROM meta WHERE key = ?", key)
         parsed: dict[str, Any] = json.loads(value)
         return parsed
+
+    def _whole(
+        self, table: str, fields: tuple[str, ...], which: str, *given: Any
+    ) -> Iterator[dict[str, Any]]:
+        """Rows by their fields, each held against its digest."""
+        for values in self._read(f"SELECT {', '.join(fields)} FROM {table} {which}", *given):
+            if not is_whole(values):
+                what = f"{table.removesuffix('s')} {values[0]} is not what was stored"
+                raise damaged(self.folder / NAME, what)
+            yield dict(zip(fields, values, strict=True))
+
+    def _read(self, sql: str, *given: Any) -> Iterator[tuple[Any, ...]]:
+        """What a query gives; BadInput where the file is no whole database any more."""
+        try:
+            yield from self._db.execute(sql, given)
+        except sqlite3.DatabaseError as error:
+            raise damaged(self.folder / NAME, str(error)) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -215,6 +209,10 @@ class Store:
                 f"{self.folder / NAME} cannot be written: {error}. What was recorded before is "
                 "safe; free some space there and run the study again to go on."
             ) from error
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.DatabaseError as error:
+            raise damaged(self.folder / NAME, str(error)) from error
 
 
 def create(
@@ -235,6 +233,7 @@ def create(
         meta = {"spec": json.dumps(spec), "facts": json.dumps(facts)}
         db.executemany("INSERT INTO meta VALUES (?, ?)", list(meta.items()))
         db.executemany("INSERT INTO gold VALUES (?, ?)", list(gold.items()))
+        _seal(db)
         db.execute(f"PRAGMA application_id = {APPLICATION}")
         db.execute(f"PRAGMA user_version = {VERSION}")
         # Written in one piece, so that a kill leaves a whole store or none.
@@ -250,47 +249,68 @@ def open_store(folder: Path) -> Store:
     """Open a study for its driver, who alone may write.
 
     Raises:
-        BadInput: there is no study, it is no store, or one of another schema.
+        BadInput: there is no study, it is no store, damaged, or one of a newer schema.
     """
-    path = _existing(folder)
+    path = existing(folder)
     db = sqlite3.connect(path, isolation_level=None, timeout=30)
     begun_with = _check(db, path)
+    _require_sound(db, path)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     store = Store(folder, db)
     if begun_with < VERSION:
         with store._transaction():
-            migrate(db)
+            _migrate(db, path)
     return store
 
 
 def read_store(folder: Path) -> Store:
     """Open a study for reading, also while it is being run; errors as for `open_store`."""
-    path = _existing(folder)
-    # Opened for writing if possible, because only then SQLite clears its log away afterwards. A
-    # store on a disk that cannot be written has no log beside it and does not change.
-    mode = "mode=rw" if os.access(folder, os.W_OK) else "mode=ro"
-    if mode == "mode=ro" and not Path(f"{path}-wal").exists():
-        mode = "mode=ro&immutable=1"
-    location = f"{path.absolute().as_uri()}?{mode}"
-    db = sqlite3.connect(location, uri=True, isolation_level=None, timeout=30)
-    db.execute("PRAGMA query_only = ON")
+    path = existing(folder)
+    try:
+        db = reading(path)
+    except sqlite3.DatabaseError as error:
+        raise BadInput(f"{path} cannot be read as a study's store: {error}.") from error
     if _check(db, path) == VERSION:
         return Store(folder, db)
     # A reader changes no file: what an older package wrote is read into memory and migrated there.
     copy = sqlite3.connect(":memory:", isolation_level=None)
     with closing(db):
         db.backup(copy)
-    migrate(copy)
+    _migrate(copy, path)
     return Store(folder, copy)
+
+
+def read_study(folder: Path) -> Store:
+    """As `read_store`, for those who take what is in it at its word: BadInput also where it holds
+    what no study wrote (`peftport.studies.contents`)."""
+    store = read_store(folder)
+    try:
+        require_contents(store._db, folder / NAME)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    with by_library(f"{path} cannot be brought to the tables of today"):
+        migrate(db)
+        _seal(db)
+
+
+def _seal(db: sqlite3.Connection) -> None:
+    """Keep the digest of what the study is for."""
+    db.execute("INSERT OR REPLACE INTO meta VALUES ('digest', ?)", (digest_of_meta(db),))
 
 
 def is_study(folder: Path) -> bool:
     """Whether there is a store in `folder`."""
-    return (folder / NAME).is_file()
+    return is_file(folder / NAME)
 
 
-def _existing(folder: Path) -> Path:
+def existing(folder: Path) -> Path:
+    """The store in `folder`; BadInput when there is none."""
     if not is_study(folder):
         raise BadInput(f"{folder} holds no study: there is no {NAME} in it.")
     return folder / NAME
@@ -303,6 +323,8 @@ def _check(db: sqlite3.Connection, path: Path) -> int:
         (version,) = db.execute("PRAGMA user_version").fetchone()
     except sqlite3.DatabaseError as error:
         db.close()
+        if error.sqlite_errorname == "SQLITE_CORRUPT":
+            raise damaged(path, str(error)) from error
         raise BadInput(f"{path} cannot be read as a study's store: {error}.") from error
     if application != APPLICATION:
         db.close()
@@ -313,56 +335,31 @@ def _check(db: sqlite3.Connection, path: Path) -> int:
             f"{path} has schema {version}, and this peftport reads schemas up to {VERSION}. Read "
             "it with the version that wrote it, or run the study anew in another folder."
         )
+    if version == VERSION and not _is_known(db):
+        db.close()
+        raise damaged(path, "what the study is for is not what was stored")
     return int(version)
+
+
+def _is_known(db: sqlite3.Connection) -> bool:
+    try:
+        return is_whole_meta(db)
+    except sqlite3.DatabaseError:
+        return False
+
+
+def _require_sound(db: sqlite3.Connection, path: Path) -> None:
+    """Raise BadInput when SQLite finds anything wrong with the file."""
+    try:
+        (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        db.close()
+        raise damaged(path, " ".join(found.split()))
 
 
 _ORDER = (
     "ORDER BY condition, technique, receiver, task, origin, origin_task, method, control, "
     "seed, budget, run_id"
 )
-
-_RUN_FIELDS = (
-    "run_id", "status", *PLAN_COLUMNS, "figures", "error", "log", "config", "predictions", "scores",
-    "unlabelled", "finished",
-)  # fmt: skip
-_DONOR_FIELDS = (
-    "donor_id", "status", "technique", "host", "task", "budget", "seed", "error", "config",
-    "record", "tensors", "answers", "finished",
-)  # fmt: skip
-
-
-def _upsert(table: str, key: str, fields: tuple[str, ...]) -> str:
-    changes = ", ".join(f"{field} = excluded.{field}" for field in fields if field != key)
-    return (
-        f"INSERT INTO {table} ({', '.join(fields)}) VALUES ({', '.join('?' * len(fields))}) "
-        f"ON CONFLICT ({key}) DO UPDATE SET {changes} WHERE {table}.status = 'failed'"
-    )
-
-
-_UPSERT_RUN = _upsert("runs", "run_id", _RUN_FIELDS)
-_UPSERT_DONOR = _upsert("donors", "donor_id", _DONOR_FIELDS)
-
-
-def _run_values(row: Row, now: str) -> list[Any]:
-    answers = row.answers
-    return [
-        row.run_id,
-        row.status,
-        *(row.columns[name] for name in PLAN_COLUMNS),
-        json.dumps(dict(row.figures)) if row.figures else None,
-        row.error,
-        row.log,
-        row.config,
-        *((answers.predictions, answers.scores, answers.unlabelled) if answers else (None,) * 3),
-        now,
-    ]
-
-
-def _donor_values(donor: Donor, now: str) -> list[Any]:
-    status = "failed" if donor.error else "done"
-    kept = donor.module
-    module = (kept.record, kept.tensors, kept.answers) if kept else (None, None, None)
-    return [
-        *(donor.donor_id, status, donor.technique, donor.host, donor.task, donor.budget),
-        *(donor.seed, donor.error, donor.config, *module, now),
-    ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from peftport.errors import BadInput
+from peftport.files import exists, is_folder
 from peftport.registry import did_you_mean
 from peftport.tables import ENDINGS, require_file
 from peftport.tasks.readers import (
@@ -172,11 +173,11 @@ def find_source(name: str, columns: Columns) -> Source:
     if name.startswith("hub:"):
         return _hub(name.removeprefix("hub:"), columns)
     path = Path(name).expanduser()
-    if path.is_dir():
+    if is_folder(path):
         return FileSource(path.resolve().name, find_splits(path), columns)
     if path.suffix.lower() in ENDINGS:
         return FileSource(path.stem, {WHOLE: (require_file(path),)}, columns)
-    if path.exists() or path.is_absolute() or name.startswith(".") or name.count("/") > 1:
+    if exists(path) or path.is_absolute() or name.startswith(".") or name.count("/") > 1:
         raise BadInput(
             f"task {name!r} is neither a folder nor a file whose name ends in "
             f"{', '.join(ENDINGS)}, .yaml or .yml."

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from peftport.errors import BadInput
-from peftport.files import read_yaml
+from peftport.files import exists, is_folder, read_yaml
 from peftport.registry import did_you_mean
 from peftport.tables import ENDINGS
 from peftport.tasks.labels import Label, canonical
@@ -102,9 +102,9 @@ def source_of(file: TaskFile, path: Path) -> Source:
             raise BadInput(f"{path} says neither `source` nor `splits`: where are the rows?")
         return named_files(path.stem, path.parent, file.splits, columns)
     inside = path.parent / Path(file.source).expanduser()
-    if inside.is_dir() and file.splits:
+    if is_folder(inside) and file.splits:
         return named_files(path.stem, inside, file.splits, columns)
-    is_path = inside.exists() or inside.suffix in ENDINGS or file.source.startswith(".")
+    is_path = exists(inside) or inside.suffix in ENDINGS or file.source.startswith(".")
     source = find_source(str(inside) if is_path else file.source, columns)
     if isinstance(source, HubSource):
         return _hub_source(source, file, path)
@@ -112,7 +112,7 @@ def source_of(file: TaskFile, path: Path) -> Source:
         raise BadInput(f"{path}: `subset` is for data sets of the hub, not for {file.source!r}.")
     if file.splits:
         raise BadInput(f"{path}: `splits` is for folders and for data sets of the hub.")
-    if isinstance(source, FileSource) and not inside.exists():
+    if isinstance(source, FileSource) and not exists(inside):
         raise BadInput(f"{path}: its source {inside} does not exist.")
     return source
 

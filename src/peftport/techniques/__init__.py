@@ -17,6 +17,8 @@ TECHNIQUES = Registry(
         "lora": "peftport.techniques.lora:Lora",
         "prefix": "peftport.techniques.prefix:PrefixTuning",
     },
+    group="peftport.techniques",
+    kind="peftport.techniques.base:Technique",
 )
 
 

@@ -66,6 +66,7 @@ class Adapter(Technique):
     name = "adapter"
     learning_rate = 3e-3
     Config = AdapterConfig
+    gates = (("up.weight", "up.bias"),)
 
     def shapes(self, config: AdapterConfig, geometry: Geometry) -> Shapes:
         """Four tensors at every place."""

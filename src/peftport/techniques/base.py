@@ -35,11 +35,14 @@ class Technique(ABC):
     """A way of making a module. Instances hold no state.
 
     learning_rate: what is taken when none is given; a study chooses its own on validation.
+    gates: sets of tensors, by the last parts of their names: a module changes nothing where all of
+        one set are zero.
     """
 
     name: ClassVar[str]
     learning_rate: ClassVar[float]
     Config: ClassVar[type[Configuration]]
+    gates: ClassVar[tuple[tuple[str, ...], ...]] = ()
 
     @abstractmethod
     def shapes(self, config: Any, geometry: Geometry) -> Shapes:
@@ -63,9 +66,21 @@ class Technique(ABC):
         """Fold away what only training needs; with or without lane axis. Most have nothing."""
         return config, parameters
 
+    def idle(self, parameters: Parameters) -> tuple[str, ...] | None:
+        """The set of `gates` that is zero, so that the module changes nothing; None if it does."""
+        for gate in self.gates:
+            found = [p for name, p in parameters.items() if f".{name}".endswith(_endings(gate))]
+            if found and not any(bool(p.any()) for p in found):
+                return gate
+        return None
+
     def configure(self, options: Mapping[str, Any]) -> Any:
         """Build the configuration from options; BadInput names the option that is wrong."""
         return chosen(self.Config, options, f"technique {self.name}")
+
+
+def _endings(gate: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f".{name}" for name in gate)
 
 
 Rewrite = Callable[[Tensor, Tensor], Tensor]

@@ -62,6 +62,7 @@ class Compacter(Technique):
     name = "compacter"
     learning_rate = 1e-2
     Config = CompacterConfig
+    gates = (("up.left", "up.bias"), ("up.right", "up.bias"), (RULE, "up.bias"))
 
     def shapes(self, config: CompacterConfig, geometry: Geometry) -> Shapes:
         """The rule, and six tensors at every place; BadInput when n does not divide a side."""

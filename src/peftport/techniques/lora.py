@@ -53,6 +53,7 @@ class Lora(Technique):
     name = "lora"
     learning_rate = 3e-3
     Config = LoraConfig
+    gates = (("lora_B",), ("lora_A",))
 
     def shapes(self, config: LoraConfig, geometry: Geometry) -> Shapes:
         """Two factors for every target; BadInput when a target does not exist on the host."""

@@ -22,6 +22,7 @@ from peftport.files import new_folder, write_json
 from peftport.hosts.fingerprint import fingerprint
 from peftport.hosts.lab import RECORD, folder
 from peftport.hosts.lab import language as words
+from peftport.hosts.loading import load_model
 from peftport.hosts.objectives import Batch, Ids, SpanCorruption
 
 SENTINELS = 16
@@ -229,10 +230,8 @@ def make(name: str, out: Path, origin: Path | None = None) -> None:
     if isinstance(recipe.start, Shape):
         model = fresh(recipe.start, recipe.seed)
     else:
-        from transformers import T5ForConditionalGeneration
-
         origin = origin or folder(recipe.start)
-        model = T5ForConditionalGeneration.from_pretrained(origin, dtype=torch.float32)
+        model = load_model("AutoModelForSeq2SeqLM", origin, f"lab:{recipe.start}")
         start = {"name": f"lab:{recipe.start}", "fingerprint": fingerprint(origin)}
     model.train()
     losses = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from peftport.files import new_folder, read_json, write_atomic, write_json
 from peftport.modules.card import CARD, card
 from peftport.modules.formats.base import Folder, ForeignFormat, Format, as_module
 from peftport.modules.formats.provenance import KEPT, provenance, read_provenance
+from peftport.modules.formats.stored import stored_type
 from peftport.modules.module import (
     ACCOUNT,
     FOREIGN_CONFIG,
@@ -21,6 +23,7 @@ from peftport.modules.module import (
     is_foreign,
     load_tensors,
 )
+from peftport.plain import printable
 from peftport.registry import Registry
 from peftport.techniques.head import BIAS
 
@@ -65,7 +68,11 @@ def read(folder: Path, from_host: str | None, pickles: bool, data: bool = True) 
     draft = made.read(source)
     if kept is not None and kept.head == "words":
         draft.tensors.update(load_tensors(folder / LABEL_BIAS, data))
-    return as_module(source, draft)
+    module = as_module(source, draft)
+    if kept is not None:  # and says what the files are
+        return module
+    told = {"dtype": stored_type(draft.path, draft.tensors), "model": made.model(source, draft)}
+    return replace(module, record=module.record.model_copy(update=told))
 
 
 def save(
@@ -88,6 +95,7 @@ def save(
         BadInput: the format cannot say what the module does, or `folder` exists already.
     """
     made: Format = FORMATS.get(name)()
+    module = replace(module, record=module.record.lasting())
     files, usage = made.files(module), made.usage(module)
     if name != OWN and module.record.head == "words":
         files.tensors[LABEL_BIAS] = {BIAS: module.tensors[BIAS]}
@@ -102,8 +110,7 @@ def save(
         for file, content in files.json.items():
             write_json(temporary / file, content)
         for file, tensors in files.tensors.items():
-            whole = {key: tensor.contiguous() for key, tensor in tensors.items()}
-            save_file(whole, temporary / file, metadata={"format": "pt"})
+            save_file(module.written(tensors), temporary / file, metadata={"format": "pt"})
         if name != OWN:
             written = [*files.json, *files.tensors]
             write_json(temporary / KEPT, provenance(temporary, written, module.record))
@@ -119,7 +126,8 @@ def _bias_told(module: Module) -> str:
         map(str, module.record.task.get("label_words") or module.record.task["labels"])
     )
     numbers = ", ".join(f"{value:.4f}" for value in module.tensors[BIAS].tolist())
-    return f"then add {numbers} to the scores of the label words {words}"
+    told = f"then add {numbers} to the scores of the label words {words}"
+    return printable(" ".join(told.split()))  # a comment in code: one line, whatever the words are
 
 
 def _foreign_format(config: Any, path: Path) -> str:

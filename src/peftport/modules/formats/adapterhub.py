@@ -9,6 +9,7 @@ from typing import Any
 
 from peftport.errors import BadInput
 from peftport.hosts.geometry import families
+from peftport.hosts.source import for_others
 from peftport.modules.formats import (
     adapterhub_bottleneck,
     adapterhub_head,
@@ -64,7 +65,7 @@ class AdapterHub(ForeignFormat):
         config, tensors = _WRITERS[module.technique](module)
         shared = {
             "model_type": families()[module.geometry.family]["model_types"][0],
-            "model_name": module.record.host.name,
+            "model_name": for_others(module.record.host.name)[0],
             "model_class": layout["model_class"],
             "hidden_size": module.geometry.width,
             "name": NAME,
@@ -86,9 +87,11 @@ class AdapterHub(ForeignFormat):
         eager = ""
         if module.technique == "prefix" and module.geometry.kind == "decoder":
             eager = ', attn_implementation="eager"'  # under SDPA adapters ignores prefixes
+        place, revision = for_others(module.record.host.name)
+        revised = f", revision={revision!r}" if revision else ""
         return (
             f"import adapters\nfrom {origin} import {name}\n\n"
-            f"host = {name}.from_pretrained({module.record.host.name!r}{eager})\n{made}"
+            f"host = {name}.from_pretrained({place!r}{revised}{eager})\n{made}"
             "host.load_adapter(FOLDER, use_safetensors=True, set_active=True)"
         )
 

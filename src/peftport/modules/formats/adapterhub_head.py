@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from peftport.errors import BadInput
-from peftport.files import read_json
+from peftport.files import exists, read_json
 from peftport.modules.formats.adapterhub_layout import NAME
 from peftport.modules.formats.base import Draft, Folder
 from peftport.modules.formats.heads import Kind, host_pooler, host_tensor, read_classifier
@@ -36,7 +36,7 @@ _LANGUAGE = (
 
 def with_head(folder: Folder, draft: Draft) -> Draft:
     """Add the head of the folder, if there is one; BadInput for one that peftport cannot follow."""
-    if not (folder.path / CONFIG).is_file():
+    if not exists(folder.path / CONFIG):
         return draft
     config = read_json(folder.path / CONFIG)
     path, tensors = folder.weights(SAFE, PICKLED)

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 from peftport.errors import BadInput
+from peftport.files import is_folder
 from peftport.hosts.geometry import Geometry, geometry_from_record
 from peftport.hosts.source import find_host, geometry_by_name
 from peftport.modules.formats.weights import read_weights
 from peftport.modules.module import (
     FOREIGN_CONFIG,
     HostName,
+    ModelClass,
     Module,
     Record,
     require_whole,
@@ -101,7 +103,7 @@ class Folder:
             )
         self._require_followed(name)
         revision = self.config.get("revision")
-        if revision is None or Path(name).is_dir():
+        if revision is None or is_folder(Path(name)):
             return name
         if not isinstance(revision, str) or not revision.isprintable() or ".." in revision:
             self.refuse("revision", f"{revision!r} is no revision of a host; {_HINT}")
@@ -175,6 +177,10 @@ class ForeignFormat(Format):
     @abstractmethod
     def read(self, folder: Folder) -> Draft:
         """Read a folder; BadInput names the file and key or tensor that cannot be used."""
+
+    def model(self, folder: Folder, draft: Draft) -> ModelClass | None:
+        """The class of model that a module was made on, where its files tell it."""
+        return None
 
 
 def as_module(folder: Folder, draft: Draft) -> Module:

@@ -17,6 +17,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from peftport.errors import BadInput
+from peftport.files import by_library
 from peftport.hosts.fingerprint import read_header, weight_files
 from peftport.modules.formats.base import Folder, layouts
 from peftport.modules.module import Module
@@ -115,9 +116,9 @@ def host_tensor(folder: Folder, names: tuple[str, ...]) -> Tensor | None:
                 continue
             if not folder.data:
                 return torch.empty(header[name]["shape"], device="meta")
-            with safe_open(file, framework="pt") as opened:
-                tensor: Tensor = opened.get_tensor(name)
-            return tensor.to(torch.float32, copy=True)
+            with by_library(f"{file} cannot be read"), safe_open(file, "pt") as weights:
+                tensor: Tensor = weights.get_tensor(name)
+                return tensor.to(torch.float32, copy=True)
     return None
 
 

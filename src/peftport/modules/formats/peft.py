@@ -6,10 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from peftport.errors import BadInput
+from peftport.hosts.source import for_others
 from peftport.modules.formats import peft_lora, peft_prefix
 from peftport.modules.formats.base import Draft, Files, Folder, ForeignFormat
 from peftport.modules.formats.heads import Kind, written_classifier
-from peftport.modules.module import FOREIGN_CONFIG, Module
+from peftport.modules.formats.model_class import Written, read_model_class
+from peftport.modules.formats.stored import names_in
+from peftport.modules.module import FOREIGN_CONFIG, ModelClass, Module
 from peftport.registry import did_you_mean
 
 SAFE, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
@@ -19,18 +22,9 @@ Writer = Callable[[Module], tuple[dict[str, Any], Any]]
 _READERS: dict[str, Reader] = {"LORA": peft_lora.read, "PREFIX_TUNING": peft_prefix.read}
 _WRITERS: dict[str, Writer] = {"lora": peft_lora.written, "prefix": peft_prefix.written}
 
-_TASK_TYPES = {"encoder-decoder": "SEQ_2_SEQ_LM", "decoder": "CAUSAL_LM"}
-_HEAD_TYPES: dict[Kind | None, str] = {
-    None: "FEATURE_EXTRACTION",
-    "sequence": "SEQ_CLS",
-    "token": "TOKEN_CLS",
-}
-_AUTO_CLASSES = {
-    "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
-    "CAUSAL_LM": "AutoModelForCausalLM",
-    "FEATURE_EXTRACTION": "AutoModel",
-    "SEQ_CLS": "AutoModelForSequenceClassification",
-    "TOKEN_CLS": "AutoModelForTokenClassification",
+_HEADS: dict[Kind, tuple[str, str]] = {
+    "sequence": ("SEQ_CLS", "AutoModelForSequenceClassification"),
+    "token": ("TOKEN_CLS", "AutoModelForTokenClassification"),
 }
 
 
@@ -60,31 +54,36 @@ class Peft(ForeignFormat):
                 f"peft has no {module.technique}; write it with --format adapterhub or peftport."
             )
         config, tensors = _WRITERS[module.technique](module)
-        shared = {
-            "base_model_name_or_path": module.record.host.name,
-            "task_type": task_type(module),
-            "inference_mode": True,
-        }
+        name, revision = for_others(module.record.host.name)
+        kind, _ = written_classifier(module)
+        shared: dict[str, Any] = {"base_model_name_or_path": name, "revision": revision}
+        if kind:
+            shared["task_type"] = _HEADS[kind][0]
+        else:
+            made_on = Written(module)
+            config, tensors = made_on.config(config), made_on.tensors(tensors)
+            shared |= {"task_type": made_on.task_type, "auto_mapping": made_on.auto_mapping}
+        shared["inference_mode"] = True
         return Files({FOREIGN_CONFIG: shared | config}, {SAFE: tensors})
+
+    def model(self, folder: Folder, draft: Draft) -> ModelClass:
+        """As the configuration and the tensors' names tell it."""
+        return read_model_class(folder.config, names_in(draft.path), folder.geometry)
 
     def usage(self, module: Module) -> str:
         """How stock peft loads it."""
-        auto = _AUTO_CLASSES[task_type(module)]
-        classes = f", num_labels={module.classes}" if auto.endswith("Classification") else ""
+        kind, _ = written_classifier(module)
+        auto = _HEADS[kind][1] if kind else Written(module).auto_class
+        name, revision = for_others(module.record.host.name)
+        given = f", revision={revision!r}" if revision else ""
+        given += f", num_labels={module.classes}" if kind else ""
         lines = [
             "from peft import PeftModel",
             f"from transformers import {auto}",
             "",
-            f"host = {auto}.from_pretrained({module.record.host.name!r}{classes})",
+            f"host = {auto}.from_pretrained({name!r}{given})",
             "model = PeftModel.from_pretrained(host, FOLDER)",
         ]
-        if task_type(module) == "TOKEN_CLS":
+        if kind == "token":
             lines.append("# a text's class logits are the mean of its tokens' logits")
         return "\n".join(lines)
-
-
-def task_type(module: Module) -> str:
-    """What peft calls the model that a module acts in."""
-    if module.geometry.kind in _TASK_TYPES:
-        return _TASK_TYPES[module.geometry.kind]
-    return _HEAD_TYPES[written_classifier(module)[0]]

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput
-from peftport.files import read_json
+from peftport.files import is_file, opened, read_bytes, read_json
+from peftport.hosts.fingerprint import read_header
 from peftport.modules.module import Record, parse_record
 
 KEPT = "peftport.json"
@@ -31,7 +32,7 @@ def provenance(folder: Path, names: list[str], record: Record) -> dict[str, Any]
 def read_provenance(folder: Path) -> Record | None:
     """The record that peftport kept in a folder; None where there is none that holds."""
     path = folder / KEPT
-    if not path.is_file():
+    if not is_file(path):
         return None
     kept = read_json(path)
     try:
@@ -41,7 +42,7 @@ def read_provenance(folder: Path) -> Record | None:
         raise BadInput(f"{path} lacks `files` or `record`; remove it to go on without.") from None
     # Names from a file: only those right in the folder are opened.
     whole = bool(marks) and all(
-        Path(name).name == name and (folder / name).is_file() and _sha256(folder / name) == mark
+        Path(name).name == name and is_file(folder / name) and _sha256(folder / name) == mark
         for name, mark in marks.items()
     )
     if not whole:
@@ -51,5 +52,9 @@ def read_provenance(folder: Path) -> Record | None:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    # A file that is none of its kind, however large, is not read to its end.
+    if path.suffix != ".safetensors":
+        return hashlib.sha256(read_bytes(path)).hexdigest()
+    read_header(path)
+    with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

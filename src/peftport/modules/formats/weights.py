@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from peftport.errors import BadInput
-from peftport.modules.module import load_tensors
+from peftport.files import exists, require_regular
+from peftport.modules.module import load_tensors, require_filled
 from peftport.techniques.base import Parameters
 
 _log = logging.getLogger(__name__)
@@ -33,10 +34,10 @@ def read_weights(
     Raises:
         BadInput: there is no file, it may not or cannot be read, or a tensor is none of floats.
     """
-    if (folder / safe).is_file():
+    if exists(folder / safe):
         return folder / safe, load_tensors(folder / safe, data)
     path = folder / pickled
-    if not path.is_file():
+    if not exists(path):
         raise BadInput(f"{folder} has neither {safe} nor {pickled}: the module's tensors are gone.")
     if not pickles:
         raise BadInput(
@@ -44,13 +45,16 @@ def read_weights(
             "leave the option out to read it by torch's weights-only loader."
         )
     _log.info("notice: %s is a pickle, read by torch's weights-only loader and nothing else", path)
-    tensors = {name: _plain(name, tensor, path) for name, tensor in _unpickled(path).items()}
+    tensors = {name: _plain(name, tensor, path) for name, tensor in unpickled(path).items()}
+    require_filled(path, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     if not data:
         return path, {name: tensor.to("meta") for name, tensor in tensors.items()}
     return path, {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
 
 
-def _unpickled(path: Path) -> Mapping[Any, Any]:
+def unpickled(path: Path) -> Mapping[Any, Any]:
+    """What a pickle holds, by torch's weights-only loader; BadInput when it cannot be read."""
+    require_regular(path)
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:

@@ -12,6 +12,8 @@ EXECUTORS = Registry(
         "local": "peftport.studies.executors.local:LocalExecutor",
         "ray": "peftport.studies.executors.ray:RayExecutor",
     },
+    group="peftport.executors",
+    kind="builtins:object",
 )
 
 

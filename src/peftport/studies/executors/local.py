@@ -17,6 +17,7 @@ from typing import Any
 from peftport.errors import BadInput
 from peftport.studies.executors import Options
 from peftport.studies.executors.packs import ENTRY, events, load
+from peftport.studies.processes import started
 from peftport.studies.work import Broken, Event, Finished, Lost, Work
 
 _GRACE = 2.0
@@ -82,12 +83,15 @@ class LocalExecutor:
         if idle and (idle[0].host == work.host or len(self._workers) == self._most):
             worker = idle[0]
         else:
-            self.warm()
-            with _for_workers(self._threads):
-                worker = _Worker(self._context, self._threads, self._entry)
+            worker = started(self._new_worker)
             self._workers.append(worker)
         if not worker.give(work):
             self._remove(worker)
+
+    def _new_worker(self) -> _Worker:
+        self.warm()
+        with _for_workers(self._threads):
+            return _Worker(self._context, self._threads, self._entry)
 
     def poll(self, seconds: float) -> Iterator[Event]:
         """What has happened; waits for at most `seconds` when nothing has."""

@@ -1,0 +1,95 @@
+"""A host's configuration as its model is made from: what a config.json says of the host, without
+what it says of the way in which somebody ran it.
+
+A config.json may choose an attention function, another file of weights, or what a model returns.
+Such keys are left out before a model is made, so that a host runs as peftport runs every host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from peftport.errors import BadInput
+from peftport.files import by_library, read_json
+from peftport.hosts.quiet import quiet_transformers
+
+_RUNTIME = frozenset(
+    {
+        *("attn_implementation", "experts_implementation", "use_cache", "return_dict"),
+        *("output_attentions", "output_hidden_states", "chunk_size_feed_forward"),
+        *("dtype", "torch_dtype", "torchscript", "use_bfloat16", "gradient_checkpointing"),
+        *("transformers_weights", "auto_map", "custom_pipelines", "fusion_config"),
+        *("distributed_config", "kernel_config", "name_or_path", "transformers_version"),
+    }
+)
+"""How a model was run or saved. Keys that begin with an underscore are of this kind, too."""
+
+_TRAINING = frozenset({"initializer_range", "initializer_factor", "layerdrop", "init_std"})
+_READING = frozenset(
+    {
+        *("architectures", "id2label", "label2id", "num_labels", "problem_type"),
+        *("finetuning_task", "task_specific_params", "tokenizer_class", "summary_type"),
+        *("summary_use_proj", "summary_activation", "summary_proj_to_labels"),
+        *("bos_token_id", "eos_token_id", "sep_token_id", "prefix"),
+        *("forced_bos_token_id", "forced_eos_token_id", "bad_words_ids", "suppress_tokens"),
+        *("begin_suppress_tokens", "max_length", "min_length", "do_sample", "early_stopping"),
+        *("num_beams", "num_beam_groups", "diversity_penalty", "temperature", "top_k", "top_p"),
+        *("typical_p", "repetition_penalty", "length_penalty", "no_repeat_ngram_size"),
+        *("encoder_no_repeat_ngram_size", "num_return_sequences", "output_scores"),
+        *("return_dict_in_generate", "remove_invalid_values"),
+        "exponential_decay_length_penalty",
+    }
+)
+"""Heads of other model classes, and how text is generated."""
+
+
+def host_config(folder: Path) -> Any:
+    """The configuration of the host in `folder` as transformers' own class has it, defaults filled
+    in and without what only says how it was run.
+
+    Raises:
+        BadInput: there is none, it is of a type that transformers does not know, or has a value
+            that the class does not take.
+    """
+    from transformers import CONFIG_MAPPING
+
+    path = folder / "config.json"
+    raw = read_json(path)
+    kind = raw.get("model_type") if isinstance(raw, dict) else None
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        raise BadInput(f"{path}: model_type is {kind!r}, which transformers does not know.")
+    with quiet_transformers(), by_library(f"{path} is no configuration of {kind} models"):
+        return CONFIG_MAPPING[kind].from_dict(_without(raw, _of_runtime))
+
+
+def settings(folder: Path) -> dict[str, Any]:
+    """What of a host's configuration can reach its outputs, as far as it is not the default of
+    its class. Known to be without effect are those keys alone that say how a model was run,
+    trained, or read by other heads; whatever is new counts.
+    """
+    config = host_config(folder)
+    with quiet_transformers():
+        usual = type(config)().to_dict()
+    found, usual = (_without(each, _of_no_effect) for each in (config.to_dict(), usual))
+    told = {key: value for key, value in found.items() if key not in usual or usual[key] != value}
+    return {"model_type": config.model_type, **told}
+
+
+def _of_runtime(key: str) -> bool:
+    return key.startswith("_") or key in _RUNTIME
+
+
+def _of_no_effect(key: str) -> bool:
+    # A frozen host drops nothing out: "dropout_rate", "attn_pdrop", "hidden_dropout_prob".
+    return _of_runtime(key) or key in _TRAINING or key in _READING or "drop" in key
+
+
+def _without(config: Any, left_out: Callable[[str], bool]) -> Any:
+    """The configuration, and those within it, without some keys."""
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: _without(value, left_out) for key, value in config.items() if not left_out(str(key))
+    }

@@ -1,0 +1,134 @@
+"""The class of model that a PEFT module was made on, and how its files name layers in it.
+
+A layer is `model.layers.0...` in a causal language model and `layers.0...` in the bare model;
+`bert.encoder.layer.0...` in a model with a head and `encoder.layer.0...` without. peft finds layers
+by these names, so that a module is of use in its own class alone. peftport's own names are those of
+the class that it runs a host in; a module keeps the class that it came with.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from peftport.hosts.geometry import Geometry
+from peftport.modules.formats.base import layouts
+from peftport.modules.module import ModelClass, Module
+from peftport.techniques.base import Parameters
+
+MODEL = "base_model.model."
+_log = logging.getLogger(__name__)
+_USUAL = {
+    "encoder-decoder": "SEQ_2_SEQ_LM",
+    "decoder": "CAUSAL_LM",
+    "encoder": "FEATURE_EXTRACTION",
+}
+_AUTO = {
+    "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
+    "CAUSAL_LM": "AutoModelForCausalLM",
+    "FEATURE_EXTRACTION": "AutoModel",
+    "SEQ_CLS": "AutoModelForSequenceClassification",
+    "TOKEN_CLS": "AutoModelForTokenClassification",
+    "QUESTION_ANS": "AutoModelForQuestionAnswering",
+}
+
+
+def read_model_class(
+    config: dict[str, Any], names: Iterable[str], geometry: Geometry
+) -> ModelClass:
+    """The class that a folder's configuration and the names of its tensors tell.
+
+    Args:
+        names: as in the file.
+    """
+    mapping = config.get("auto_mapping")
+    kind = config.get("task_type")
+    return ModelClass(
+        family=geometry.family,
+        kind=geometry.kind,
+        task_type=kind if isinstance(kind, str) else None,
+        auto_mapping=mapping if isinstance(mapping, dict) else None,
+        inside=_inside(names, geometry),
+    )
+
+
+def _inside(names: Iterable[str], geometry: Geometry) -> bool | None:
+    """Whether layers are named as in a model that holds the bare one; None where no name tells."""
+    prefix = layouts()[geometry.family]["prefix"]
+    bare = {linear.path.removeprefix(f"{prefix}.") for linear in geometry.linears.values()}
+    if not prefix:
+        return None
+    for name in names:
+        path = re.sub(r"\.lora_\w+(\..*)?$", "", name.removeprefix(MODEL))
+        if path in bare:
+            return False
+        if path.removeprefix(f"{prefix}.") in bare:
+            return True
+    return None
+
+
+class Written:
+    """How a module without a head of its own is written: for the class that it came with."""
+
+    def __init__(self, module: Module) -> None:
+        self._module, self._geometry = module, module.geometry
+        made_on = module.record.model
+        self._kept = made_on if made_on and made_on.kind == self._geometry.kind else None
+        if made_on and self._kept is None:
+            _log.warning(
+                "notice: the module was made on a model of another kind (%s); it is now for %s",
+                made_on.task_type or "of no named task",
+                _AUTO[self.task_type or ""],
+            )
+
+    @property
+    def task_type(self) -> str | None:
+        """What peft calls the model."""
+        return self._kept.task_type if self._kept else _USUAL[self._geometry.kind]
+
+    @property
+    def auto_mapping(self) -> dict[str, Any] | None:
+        """peft's own word for the class, where the receiving host is of the same family."""
+        same = self._kept is not None and self._kept.family == self._geometry.family
+        return self._kept.auto_mapping if self._kept and same else None
+
+    @property
+    def auto_class(self) -> str:
+        """transformers' automatic class that gives such a model."""
+        if self.task_type in _AUTO:
+            return _AUTO[self.task_type or ""]
+        named = (self._kept.auto_mapping or {}).get("base_model_class") if self._kept else None
+        _, is_for, task = str(named).partition("For")
+        if is_for:
+            return f"AutoModelFor{task.replace('ConditionalGeneration', 'Seq2SeqLM')}"
+        if self._geometry.kind != "encoder":
+            return _AUTO[_USUAL[self._geometry.kind]]
+        return "AutoModelForMaskedLM" if self._kept and self._kept.inside else "AutoModel"
+
+    def tensors(self, tensors: Parameters) -> Parameters:
+        """Tensors by the names that they have on that class."""
+        return {
+            f"{MODEL}{self._path(name.removeprefix(MODEL))}" if name.startswith(MODEL) else name: t
+            for name, t in tensors.items()
+        }
+
+    def config(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The configuration with layers that it names by their whole paths named so there, too."""
+        named = config.get("target_modules")
+        if not isinstance(named, list):
+            return config
+        whole = {linear.path for linear in self._geometry.linears.values()}
+        return config | {
+            "target_modules": [self._path(path) if path in whole else path for path in named]
+        }
+
+    def _path(self, path: str) -> str:
+        """A path of the class that peftport runs hosts in, in the class that the module is for."""
+        inside = self._kept.inside if self._kept else None
+        prefix = layouts()[self._geometry.family]["prefix"]
+        if inside is False:
+            return path.removeprefix(f"{prefix}.")
+        # Decoders are run in the class that holds the bare model: the prefix is there already.
+        return f"{prefix}.{path}" if inside and self._geometry.kind == "encoder" else path

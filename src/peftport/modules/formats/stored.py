@@ -1,0 +1,42 @@
+"""What a module's file says of itself besides its values: names, and the type they are kept in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from peftport.hosts.fingerprint import read_header
+from peftport.modules.formats.weights import unpickled
+from peftport.modules.module import Dtype
+
+_TYPES: dict[str, Dtype] = {"F16": "float16", "BF16": "bfloat16"}
+_TORCH: dict[torch.dtype, Dtype] = {torch.float16: "float16", torch.bfloat16: "bfloat16"}
+
+
+def names_in(path: Path) -> list[str]:
+    """The names of the tensors in a file that `read_weights` has read."""
+    return list(read_header(path)[0] if path.suffix == ".safetensors" else unpickled(path))
+
+
+def stored_type(path: Path, tensors: Mapping[str, Tensor]) -> Dtype:
+    """The type that a module is written in again: that of its file, if it has one for all.
+
+    Args:
+        path: the file that was read. tensors: the module, in float32; where reading it took sums
+            or products that the file's type does not hold, the module is one of float32.
+    """
+    found: set[Dtype]
+    if path.suffix == ".safetensors":
+        header, _ = read_header(path)
+        found = {_TYPES.get(entry["dtype"], "float32") for entry in header.values()}
+    else:
+        found = {_TORCH.get(tensor.dtype, "float32") for tensor in unpickled(path).values()}
+    if len(found) != 1:
+        return "float32"
+    (dtype,) = found
+    kept = getattr(torch, dtype)
+    exact = all(t.is_meta or torch.equal(t, t.to(kept).to(t.dtype)) for t in tensors.values())
+    return dtype if exact else "float32"

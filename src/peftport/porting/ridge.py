@@ -1,0 +1,204 @@
+"""Ridge: a module in closed form, which says on the receiving host what the donor says.
+
+The donor's class scores on unlabelled texts are fitted by ridge regression on what one layer of
+the receiving host's feed-forward network holds at the place where classes are read. What is read
+there is written along the gradient of the label words' scores. Both together are a change of one
+weight of rank 1 (or as many as classes), which a LoRA holds: no step of training is made.
+
+Ours. Linear probes of hidden states are Alain & Bengio 2016 (arXiv 1610.01644), writing along a
+direction in a middle layer is steering (arXiv 2308.10248), the donor's answers as the aim are
+distillation (arXiv 1503.02531).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from peftport.porting.account import Account, Entry
+from peftport.porting.activations import contrasts_of, observe
+from peftport.porting.answers import donor_scores, no_answers
+from peftport.porting.base import Made, MethodOptions, PortMethod, Request
+from peftport.porting.prior import class_scores
+from peftport.porting.reading import Rows, task_of
+from peftport.porting.regression import Reading, fit_reading
+from peftport.porting.walk import label_gradients
+from peftport.tasks import encode_texts
+from peftport.techniques import technique
+from peftport.techniques.base import Parameters
+from peftport.training.readout import Readout, readout_of
+
+if TYPE_CHECKING:
+    from peftport.hosts.host import Host
+    from peftport.porting.means import Means
+    from peftport.tasks import Task
+
+PLACE = "ffn.down"
+"""The linear layer whose weight is changed: it reads a feed-forward network's inner states."""
+
+
+class RidgeOptions(MethodOptions):
+    """Where the donor's scores are read off the receiving host, and how."""
+
+    layer: int | None = Field(
+        None, ge=0, description="of the receiving host; the one that reads best if not given"
+    )
+    sweeps: int = Field(2, ge=1, description="how often what is still missed is fitted again")
+    slopes: int = Field(32, ge=1, description="texts for the gradients of the label words")
+
+
+class Ridge(PortMethod):
+    """The donor's scores, read off the receiving host's states and written to its label words."""
+
+    name = "ridge"
+    about = (
+        "A LoRA of lowest rank in closed form: ridge regression from the receiving host's states "
+        "to the donor's scores on unlabelled text."
+    )
+    limits = (
+        "Tells the donor's classes apart and keeps nothing else of it. For hosts that are read by "
+        "label words. Texts of the task's domain are needed."
+    )
+    source = "linear probes (arXiv 1610.01644) and distillation (arXiv 1503.02531); ours"
+    needs = frozenset({"weights", "texts"})
+    Options = RidgeOptions
+
+    def refusal(self, request: Request) -> str | None:
+        """A donor without answers, hosts that are read by a head, and a layer too many."""
+        depth, layer = request.receiver.stacks.get("decoder", 0), request.options.layer
+        if layer is not None and layer >= depth:
+            return f"the receiving host has {depth} decoder layers and none of number {layer}"
+        if request.receiver.kind == "encoder":
+            return "it writes to label words, and encoders are read by a head; distill can"
+        return no_answers(request) or super().refusal(request)
+
+    def account(self, request: Request) -> Account:
+        """Every tensor is new."""
+        shapes = technique("lora").shapes(_config(request), request.receiver)
+        why = "fitted on the donor's answers"
+        entries = (Entry(None, name, "initialised", s, why=why) for name, s in shapes.items())
+        return Account(self.name, tuple(entries))
+
+    def problem(self, account: Account) -> str | None:
+        """A new module is always whole."""
+        return None
+
+    def port(
+        self,
+        request: Request,
+        donor: Parameters,
+        generator: torch.Generator,
+        means: Means | None = None,
+    ) -> Made:
+        """Score the texts on the originating host, read and write on the receiving one.
+
+        Raises:
+            BadInput: one of the hosts cannot tell the words of the donor's classes apart.
+            RunFailed: the donor's scores are not finite.
+        """
+        assert means is not None
+        task, options = task_of(request.donor.task), request.options
+        found = donor_scores(means.origin.load(), request, donor, task, means.texts)
+        aim = found @ contrasts_of(request.classes).mT  # (texts, contrasts)
+        host = means.receiver.load()
+        rows = _rows(host, task, means.texts)
+        fitting = _Fitting(host, rows, readout_of(host, task), _config(request), aim, options)
+        tensors, details = fitting.module()
+        record = {"technique": "lora", "config": _config(request).model_dump(mode="json")}
+        return Made(tensors, self.account(request), record | {"head": "mean"}, details)
+
+
+def _config(request: Request) -> Any:
+    """A LoRA at the one place, of as low a rank as the classes allow, and of scale 1."""
+    rank = len(contrasts_of(request.classes))
+    return technique("lora").configure({"rank": rank, "alpha": rank, "targets": [PLACE]})
+
+
+def _rows(host: Host, task: Task, texts: tuple[str, ...]) -> Rows:
+    """The texts as the task reads them, with the place at which classes are read."""
+    kind = host.geometry.kind
+    encoded = encode_texts(host.tokenizer, task, texts, np.zeros(len(texts)), kind)
+    batch = encoded.batch(np.arange(len(texts)))
+    rows, width = batch.input_ids.shape
+    decoder, places = None, torch.arange(rows)
+    if kind == "encoder-decoder":
+        decoder = torch.full((rows, 1), host.model.config.decoder_start_token_id)
+    else:
+        places = places * width + batch.attention_mask.sum(1) - 1
+    return Rows(batch.input_ids, batch.attention_mask, decoder, {"decoder": places})
+
+
+@dataclass(frozen=True)
+class _Fitting:
+    """The receiving host's half of the port."""
+
+    host: Host
+    rows: Rows
+    readout: Readout
+    config: Any
+    aim: Tensor
+    options: RidgeOptions
+
+    def module(self) -> tuple[Parameters, dict[str, Any]]:
+        """The tensors, and what was found on the way."""
+        found = self._scores(self._tensors({}))  # the bare host's
+        point, here, first = self._best(self.aim - found)
+        write = self._writing(point)  # (width, contrasts)
+        read, reading, gain = torch.zeros_like(first.matrix), first, 1.0
+        for sweep in range(self.options.sweeps):
+            if sweep:
+                reading = fit_reading(here, (self.aim - found) / gain, [first.strength])
+            read = read + reading.matrix
+            before, found = found, self._scores(self._tensors({point: (read, write)}))
+            gain = _gain(found - before, here.double() @ reading.matrix.mT)
+        details = {
+            "layer": point,
+            "missed": round(first.missed, 4),
+            "strength": first.strength,
+            "gain": round(gain, 4),
+        }
+        return self._tensors({point: (read, write)}), details
+
+    def _best(self, wanted: Tensor) -> tuple[str, Tensor, Reading]:
+        """The place whose left-out texts are missed by least, its states, and their reading."""
+        points = [
+            point
+            for point in self.host.geometry.linears
+            if point.startswith("decoder.") and point.endswith(PLACE)
+        ]
+        if self.options.layer is not None:
+            points = [f"decoder.{self.options.layer}.{PLACE}"]
+        seen = observe(self.host, [self.rows], points, ()).inputs
+        readings = {point: fit_reading(states, wanted) for point, states in seen.items()}
+        best = min(readings, key=lambda point: readings[point].missed)
+        return best, seen[best], readings[best]
+
+    def _writing(self, point: str) -> Tensor:
+        """What to add to the place's output for one more of each contrast: (width, contrasts)."""
+        few = next(self.rows.parts(self.options.slopes))
+        slopes = label_gradients(self.host, few, [point], self.readout, {})[point]
+        return torch.linalg.pinv(slopes.double().mean(1))
+
+    def _tensors(self, changes: dict[str, tuple[Tensor, Tensor]]) -> Parameters:
+        """A module that makes these changes: place -> what is read and what is written."""
+        shapes = technique("lora").shapes(self.config, self.host.geometry)
+        made = {name: torch.zeros(shape) for name, shape in shapes.items()}
+        for point, (read, write) in changes.items():
+            made[f"{point}.lora_A"], made[f"{point}.lora_B"] = read.float(), write.float()
+        return made
+
+    def _scores(self, tensors: Parameters) -> Tensor:
+        """Contrasts of the class scores under a module: (texts, contrasts)."""
+        lora = technique("lora")
+        found = class_scores(self.host, lora, self.config, tensors, self.rows, self.readout)
+        return found @ contrasts_of(self.readout.classes).mT
+
+
+def _gain(moved: Tensor, meant: Tensor) -> float:
+    """How far scores moved for one that was meant."""
+    return float((moved.double() * meant).sum() / meant.square().sum().clamp_min(1e-30))

@@ -1,0 +1,31 @@
+"""Processes that are started through a fork server, which may have been killed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
+from typing import TypeVar
+
+from peftport.errors import RunFailed
+
+_TRIES, _PAUSE = 5, 0.2
+Made = TypeVar("Made")
+
+
+def started(make: Callable[[], Made]) -> Made:
+    """What `make` gives, which starts a process.
+
+    Python's multiprocessing starts a fork server anew when it finds that the old one has ended; of
+    one that ends just while it is asked, only a broken connection is seen.
+
+    Raises:
+        RunFailed: no process can be started, however often it is tried.
+    """
+    for attempt in range(_TRIES):
+        try:
+            return make()
+        except (EOFError, OSError, BrokenExecutor) as error:
+            reason = f"{type(error).__name__}: {error}".rstrip(": ")
+            time.sleep(_PAUSE * attempt)
+    raise RunFailed(f"no worker process can be started ({reason}); run the study again to go on.")

@@ -1,0 +1,84 @@
+"""A module in closed form answers as its donor does, on hosts that share nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from peftport.errors import BadInput
+from peftport.hosts import load_host
+from peftport.hosts.host import Host
+from peftport.metrics import measure
+from peftport.modules import HostName, Module
+from peftport.porting import port
+from peftport.porting.means import Means, side
+from peftport.tasks import load_task
+from peftport.techniques import technique
+from peftport.techniques.base import stack_lanes
+from peftport.training import Settings, readout_of, scores
+from peftport.training.module import train_module
+from tiny_runs import encoded, few_rows_of, host_in
+
+
+def ported(module: Module, origin: Host, receiver: Host, task: Any, **options: Any) -> Any:
+    name = HostName(name=receiver.name, fingerprint=receiver.fingerprint)
+    means = Means(side(origin.name), side(receiver.name), tuple(task.split("train").texts))
+    return port(module, receiver.geometry, name, "ridge", options=options, means=means, seed=1)
+
+
+@pytest.fixture(scope="module")
+def donor() -> Module:
+    """An adapter of a lab host that tells good reviews from bad ones."""
+    task = load_task("lab:films", limit_train=800)
+    settings = Settings(batch_size=16)
+    trained = train_module(
+        load_host("lab:small"), task, "adapter", {"reduction": 4}, steps=150, seed=0,
+        learning_rate=0.003, settings=settings,
+    )  # fmt: skip
+    return trained.module
+
+
+@pytest.mark.parametrize("receiver", ["lab:small-twin", "lab:large"])
+def test_what_the_donor_tells_apart_is_told_apart_on_a_host_that_shares_nothing(
+    receiver: str, donor: Module
+) -> None:
+    host, task = load_host(receiver), load_task("lab:films", limit_train=400, limit_test=400)
+    found = ported(donor, load_host("lab:small"), host, task)
+    assert found.module.technique == "lora"
+    assert found.module.geometry == host.geometry
+    split, readout = encoded(host, task, "test"), readout_of(host, task)
+    lanes, made = stack_lanes([found.module.tensors]), technique("lora")
+    told = scores(host, made, found.module.config, lanes, split, readout)[0].numpy()
+    figures = measure(told, split.labels, told).figures
+    assert figures["auroc"] > 0.8
+    assert figures["accuracy"] > 0.7
+
+
+def test_one_layer_alone_is_changed_and_it_can_be_chosen(tiny_host: Any, tiny_task: Path) -> None:
+    host, other = host_in(tiny_host("llama")), host_in(tiny_host("gpt2"))
+    task = few_rows_of(tiny_task)
+    donor = train_module(host, task, "lora", {}, steps=5, seed=0).module
+    found = ported(donor, host, other, task, layer=0)
+    acting = {name for name, tensor in found.module.tensors.items() if tensor.any()}
+    assert acting == {"decoder.0.ffn.down.lora_A", "decoder.0.ffn.down.lora_B"}
+    assert found.module.record.port is not None
+    assert found.module.record.port["layer"] == "decoder.0.ffn.down"
+
+
+def test_two_ports_of_one_seed_are_the_same(tiny_host: Any, tiny_task: Path) -> None:
+    host, other = host_in(tiny_host("llama")), host_in(tiny_host("gpt2"))
+    task = few_rows_of(tiny_task)
+    donor = train_module(host, task, "lora", {}, steps=2, seed=0).module
+    one, two = (ported(donor, host, other, task).module.tensors for _ in range(2))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_encoders_are_refused_with_the_way_out(tiny_host: Any, tiny_task: Path) -> None:
+    host, other = host_in(tiny_host("llama")), host_in(tiny_host("bert"))
+    task = few_rows_of(tiny_task)
+    donor = train_module(host, task, "lora", {}, steps=1, seed=0).module
+    with pytest.raises(BadInput, match=r"encoders are read by a head; distill can"):
+        ported(donor, host, other, task)

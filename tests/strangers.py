@@ -1,0 +1,306 @@
+"""Files as strangers write them: good ones of every kind, and what can be done to them.
+
+A reader's contract: whatever a file holds, it is read, or the command ends with exit code 2 and an
+error that says why. No traceback, no waiting for ever, no memory beyond 1 GB.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import sqlite3
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hypothesis import strategies as st
+
+from modules.formats.modules import made
+from peftport.modules import formats
+from peftport.studies.rows import DONOR_FIELDS, RUN_FIELDS, digest
+from peftport.studies.salvage import digest_of_meta
+from study_specs import data as small_study
+from tiny_runs import host_in
+
+GOLDEN = Path(__file__).parent / "golden"
+
+DEEP: Any = "[deep]"
+"""Stands for lists within lists, which Python cannot write down by itself."""
+HUGE = "[huge]"
+"""Stands for an integer of 5,000 digits."""
+_WRITTEN = {json.dumps(DEEP): "[" * 2000 + "]" * 2000, json.dumps(HUGE): "9" * 5000}
+
+ODD: tuple[Any, ...] = (
+    *(None, True, False, -1, 0, 1, 2.5, 1e308, float("nan"), float("inf"), 10**9, 2**63, 10**40),
+    *("", " ", "a\0b", "x" * 5000, "\ud800", "../../x", "/dev/zero", "\x1b[31m", "<b>", "{text}"),
+    *([], [[]], ["q", 5], {}, {"a": 1}, {"": None}, [None], DEEP, HUGE),
+)
+
+
+def json_text(document: Any) -> str:
+    """JSON of a document in which `DEEP` and `HUGE` may stand."""
+    text = json.dumps(document)
+    for stand_in, written in _WRITTEN.items():
+        text = text.replace(stand_in, written)
+    return text
+
+
+def yaml_text(document: Any) -> str:
+    """YAML of a document, in JSON's way of writing it, which YAML has too."""
+    return json_text(document)
+
+
+def places(document: Any) -> Iterator[tuple[Any, Any]]:
+    """Every place of a document: the list or mapping that holds it, and its key there."""
+    items = document.items() if isinstance(document, dict) else enumerate(document)
+    for key, value in items:
+        yield document, key
+        if isinstance(value, dict | list):
+            yield from places(value)
+
+
+@st.composite
+def edited(draw: Any, document: Any) -> Any:
+    """A document with one to three values replaced, removed, renamed or put elsewhere."""
+    document = copy.deepcopy(document)
+    for _ in range(draw(st.integers(1, 3))):
+        found = list(places(document)) if isinstance(document, dict | list) else []
+        if not found or draw(st.integers(0, 30)) == 0:
+            return draw(st.sampled_from(ODD))
+        holder, key = found[draw(st.integers(0, len(found) - 1))]
+        how = draw(st.sampled_from(("replace", "replace", "replace", "remove", "rename", "move")))
+        if how == "replace":
+            holder[key] = draw(st.sampled_from(ODD))
+        elif how == "remove":
+            del holder[key]
+        elif how == "rename" and isinstance(holder, dict):
+            holder[draw(st.sampled_from(("", "x" * 300, "\ud800", "a.b", "..", "__class__")))] = (
+                holder.pop(key)
+            )
+        else:
+            other, place = found[draw(st.integers(0, len(found) - 1))]
+            holder[key] = copy.deepcopy(other[place])
+    return document
+
+
+@st.composite
+def damaged(draw: Any, data: bytes) -> bytes:
+    """Bytes cut off, overwritten, repeated or put in."""
+    for _ in range(draw(st.integers(1, 3))):
+        start = draw(st.integers(0, len(data)))
+        end = min(len(data), start + draw(st.integers(0, 64)))
+        how = draw(st.sampled_from(("cut", "overwrite", "insert", "repeat", "end")))
+        new = draw(st.binary(max_size=32))
+        if how == "cut":
+            data = data[:start] + data[end:]
+        elif how == "overwrite":
+            data = data[:start] + new + data[start + len(new) :]
+        elif how == "insert":
+            data = data[:start] + new + data[start:]
+        elif how == "repeat":
+            data = data[:end] + data[start:]
+        else:
+            data = data[:start]
+    return data
+
+
+# What is no file of bytes.
+
+
+def pipe(path: Path) -> None:
+    """A named pipe, into which nobody writes."""
+    os.mkfifo(path)
+
+
+def endless(path: Path) -> None:
+    """A file without an end."""
+    path.symlink_to("/dev/zero")
+
+
+def folder(path: Path) -> None:
+    """A folder where a file is expected."""
+    path.mkdir()
+
+
+def circle(path: Path) -> None:
+    """A link to itself."""
+    path.symlink_to(path.name)
+
+
+def sparse(path: Path) -> None:
+    """A sparse file of 64 GB, none of which takes room."""
+    with path.open("wb") as file:
+        file.truncate(64 << 30)
+
+
+SPECIAL: tuple[Callable[[Path], None], ...] = (pipe, endless, folder, circle, sparse)
+
+
+def header_of(path: Path) -> tuple[dict[str, Any], bytes]:
+    """The header and the data of a safetensors file."""
+    whole = path.read_bytes()
+    (length,) = struct.unpack("<Q", whole[:8])
+    return json.loads(whole[8 : 8 + length]), whole[8 + length :]
+
+
+def with_header(header: Any, data: bytes) -> bytes:
+    """A safetensors file with this header, whatever it says."""
+    text = json_text(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+@st.composite
+def a_stranger(draw: Any, good: Path) -> Callable[[Path], None]:
+    """Something in the place of a good file: a function that puts it at a path."""
+    kind = draw(st.sampled_from(("edited",) * 6 + ("damaged",) * 2 + ("special",)))
+    if kind == "special":
+        return draw(st.sampled_from(SPECIAL))
+    whole = good.read_bytes()
+    if kind == "damaged" or good.suffix not in _EDITED:
+        new = draw(damaged(whole))
+    else:
+        new = draw(_EDITED[good.suffix](good))
+    return lambda path: path.write_bytes(new) and None
+
+
+def _edited_json(good: Path) -> Any:
+    return edited(json.loads(good.read_text())).map(lambda found: json_text(found).encode())
+
+
+def _edited_lines(good: Path) -> Any:
+    rows = [json.loads(line) for line in good.read_text().splitlines()]
+    return edited(rows).map(
+        lambda found: "\n".join(
+            json_text(row) for row in (found if isinstance(found, list) else [found])
+        ).encode()
+    )
+
+
+def _edited_yaml(good: Path) -> Any:
+    return edited(yaml.safe_load(good.read_text())).map(lambda found: yaml_text(found).encode())
+
+
+def _edited_tensors(good: Path) -> Any:
+    header, data = header_of(good)
+    return edited(header).map(lambda found: with_header(found, data))
+
+
+@st.composite
+def _edited_store(draw: Any, good: Path) -> bytes:
+    """A store in which one to three values are odd, or odd within their JSON."""
+    copied = good.with_name("edited.sqlite")
+    shutil.copy(good, copied)
+    with closing(sqlite3.connect(copied, isolation_level=None)) as db:
+        db.execute("PRAGMA ignore_check_constraints = ON")
+        for _ in range(draw(st.integers(1, 3))):
+            table = draw(st.sampled_from(("meta", "meta", "runs", "runs", "gold", "donors")))
+            columns = [name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")]
+            column = draw(st.sampled_from(columns))
+            rows = db.execute(f"SELECT {column}, {columns[0]} FROM {table}").fetchall()
+            if not rows:
+                continue
+            value, key = draw(st.sampled_from(rows))
+            try:
+                new = json_text(draw(edited(json.loads(value))))
+            except (ValueError, TypeError):
+                new = draw(st.sampled_from((None, -1, 2.5, 2**62, "", "x" * 300, b"", b"\xff\0")))
+            try:
+                db.execute(f"UPDATE {table} SET {column} = ? WHERE {columns[0]} = ?", (new, key))
+            except sqlite3.Error:
+                continue
+        if draw(st.booleans()):  # a stranger can write digests, too
+            _seal(db)
+    found = copied.read_bytes()
+    copied.unlink()
+    return found
+
+
+def _seal(db: sqlite3.Connection) -> None:
+    """Make the digests of a store fit what it holds."""
+    for table, fields in (("runs", RUN_FIELDS), ("donors", DONOR_FIELDS)):
+        for key, *values in db.execute(
+            f"SELECT rowid, {', '.join(fields)} FROM {table}"
+        ).fetchall():
+            mark = digest(values[:-1])
+            db.execute(f"UPDATE {table} SET digest = ? WHERE rowid = ?", (mark, key))
+    db.execute("INSERT OR REPLACE INTO meta VALUES ('digest', ?)", (digest_of_meta(db),))
+
+
+_EDITED: dict[str, Callable[[Path], Any]] = {
+    ".json": _edited_json,
+    ".jsonl": _edited_lines,
+    ".yaml": _edited_yaml,
+    ".safetensors": _edited_tensors,
+    ".sqlite": _edited_store,
+}
+
+
+# Good files.
+
+
+def write_good(place: Path, tiny_host: Callable[[str], Path], tiny_task: Path) -> None:
+    """Write good files of every kind that peftport reads under `place`, and the hosts they name."""
+    hosts = {family: place / "hosts" / family for family in ("llama", "bert", "t5")}
+    for family, folder in hosts.items():
+        shutil.copytree(tiny_host(family), folder)
+    llama, bert = host_in(hosts["llama"]), host_in(hosts["bert"])
+    for name, module, kind in (
+        ("own", made(llama, "lora"), "peftport"),
+        ("lora", made(llama, "lora"), "peft"),
+        ("prefix", made(llama, "prefix"), "peft"),
+        ("head", made(bert, "lora", head="first"), "peft"),
+        ("bottleneck", made(bert, "houlsby"), "adapterhub"),
+        ("compacter", made(llama, "compacter"), "adapterhub"),
+    ):
+        formats.save(module, place / "modules" / name, kind)
+    _write_task(place / "task", tiny_task)
+    study = small_study(
+        techniques={"lora": {"rank": 2}},
+        hosts={"a": str(hosts["llama"]), "b": str(hosts["llama"])},
+        tasks={"films": str(place / "task" / "rows.jsonl")},
+        pairs=[{"origin": "a", "receiver": "b", "relation": "same"}],
+    )
+    study["pairs"] = [{"origin": "a", "receiver": "a", "relation": "same"}]
+    study["training"]["learning_rates"] = {"lora": 0.01}
+    (place / "study.yaml").write_text(yaml.safe_dump(study))
+    _write_store(place / "store")
+    (hosts["llama"] / "peftport_host.json").write_text('{"from": null, "steps": 5}')
+
+
+def _write_task(folder: Path, tiny_task: Path) -> None:
+    import pandas as pd
+
+    folder.mkdir()
+    rows = pd.read_parquet(tiny_task / "train.parquet").head(40)
+    rows.to_parquet(folder / "rows.parquet")
+    rows.to_csv(folder / "rows.csv", index=False)
+    rows.to_json(folder / "rows.jsonl", orient="records", lines=True)
+    rows.to_json(folder / "rows.json", orient="records")
+    task = {
+        "name": "opinions",
+        "source": "rows.csv",
+        "text": "text",
+        "label": "label",
+        "labels": {"0": "bad", "1": "good"},
+        "template": "{text} it was",
+        "max_tokens": 64,
+    }
+    (folder / "task.yaml").write_text(yaml.safe_dump(task))
+
+
+def _write_store(folder: Path) -> None:
+    """The golden store, brought to the schema of today."""
+    from peftport.studies.store import read_store
+
+    folder.mkdir()
+    with (
+        read_store(GOLDEN / "store-v1") as store,
+        closing(sqlite3.connect(folder / "study.sqlite")) as db,
+    ):
+        store._db.backup(db)
+    (folder / "driver.lock").write_text('{"pid": 1, "host": "x", "since": "y"}')

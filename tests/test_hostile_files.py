@@ -1,0 +1,157 @@
+"""Files that were made to hurt, each in a command of its own limits: refused, quickly, in less than
+1 GB."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from strangers import circle, endless, folder, header_of, pipe, sparse, with_header, write_good
+
+BOMB = "\n".join(
+    ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+)
+SECONDS, MEMORY = 20, 1_000_000
+
+
+def replaced(**changes):
+    """A function that sets keys of a JSON file."""
+    return lambda path: path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def written(text: str | bytes):
+    """A function that writes a file."""
+    data = text if isinstance(text, bytes) else text.encode()
+    return lambda path: path.write_bytes(data)
+
+
+def put(special):
+    """A function that puts something else than a file in a file's place."""
+    return lambda path: (path.unlink(), special(path))
+
+
+def in_header(change):
+    """A function that changes the first entry of a safetensors file's header."""
+
+    def changed(path: Path) -> None:
+        header, data = header_of(path)
+        name = next(name for name in header if name != "__metadata__")
+        path.write_bytes(with_header(header | {name: header[name] | change}, data))
+
+    return changed
+
+
+def many_tensors(path: Path) -> None:
+    entry = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    path.write_bytes(with_header({f"tensor.{n}": entry for n in range(1_000_000)}, b""))
+
+
+def doubled(path: Path) -> None:
+    text = path.read_text().rstrip()
+    path.write_text(text[:-1] + ', "r": 4, "r": 5}')
+
+
+STUDY = "study plan {}/study.yaml --no-measure"
+OWN = "check {}/modules/own --to {}/hosts/llama"
+LORA = "check {}/modules/lora --to {}/hosts/llama"
+RECORD, TENSORS = "modules/own/module.json", "modules/own/module.safetensors"
+CONFIG, HOST = "modules/lora/adapter_config.json", "hosts/llama/config.json"
+GEOMETRY = {"family": "llama", "gated": True, "width": 32, "vocabulary": 99, "heads": 4}
+SIZES = {"kv_heads": 2, "head_dim": 8, "ffn": 64}
+CASES = {
+    "aliases": (STUDY, "study.yaml", written(BOMB), "aliases written out"),
+    "an alias of itself": (STUDY, "study.yaml", written("a: &a [*a]"), "within what it stands for"),
+    "no integer": (STUDY, "study.yaml", written("seeds: !!int abc"), "is not valid YAML"),
+    "no time": (STUDY, "study.yaml", written("name: 2001-99-99"), "is not valid YAML"),
+    "deep YAML": (STUDY, "study.yaml", written("[" * 5000), "is not valid YAML"),
+    "a key twice": (STUDY, "study.yaml", written("name: a\nname: b"), "in one mapping twice"),
+    "half a character in YAML": (STUDY, "study.yaml", written('name: "\\ud800"'), "surrogates"),
+    "long integer in YAML": (STUDY, "study.yaml", written("seeds: " + "9" * 5000), "5,000 digits"),
+    "large seeds": (STUDY + f" --set seeds=[{2**63}]", None, None, "seeds"),
+    "layers": (
+        OWN,
+        RECORD,
+        replaced(geometry=GEOMETRY | SIZES | {"stacks": {"decoder": 10**9}}),
+        "from 1 to 2,000",
+    ),
+    "many tensors": (OWN, TENSORS, many_tensors, "its header has"),
+    "a negative shape": (OWN, TENSORS, in_header({"shape": [-1, -32]}), "no shape"),
+    "a broken shape": (OWN, TENSORS, in_header({"shape": [4.0, 32.0]}), "no shape"),
+    "a huge shape": (OWN, TENSORS, in_header({"shape": [2**62, 2**62, 0]}), "that no tensor has"),
+    "a place in fractions": (OWN, TENSORS, in_header({"data_offsets": [0.0, 512.0]}), "no place"),
+    "a long integer": (OWN, RECORD, written('{"format": ' + "9" * 5000 + "}"), "5,000 digits"),
+    "deep JSON": (OWN, RECORD, written("[" * 100_000), "nested deeper"),
+    "half a character": (LORA, CONFIG, replaced(peft_type="\ud800"), "surrogates"),
+    "one key twice": (LORA, CONFIG, doubled, "'r' stands in one object twice"),
+    "a long name": (LORA, CONFIG, replaced(base_model_name_or_path="x" * 5000), "base_model_name"),
+    "a name with a null": (LORA, CONFIG, replaced(base_model_name_or_path="a\0b"), "base_model"),
+    "a layer count in words": (OWN, HOST, replaced(num_hidden_layers="two"), "expected a whole"),
+    "a width of lists": (OWN, HOST, replaced(hidden_size=[32]), "expected a whole"),
+    "a type that is a list": (OWN, HOST, replaced(model_type=["llama"]), "unknown model family"),
+    "a pipe": (OWN, RECORD, put(pipe), "module.json"),
+    "a pipe of tensors": (OWN, TENSORS, put(pipe), "expected a file"),
+    "an endless file": (OWN, HOST, put(endless), "expected a file"),
+    "an endless study": (STUDY, "study.yaml", put(endless), "expected a file"),
+    "a folder": (OWN, TENSORS, put(folder), "expected a file"),
+    "a circle": (OWN, TENSORS, put(circle), "cannot be opened"),
+    "64 GB of nothing": (OWN, RECORD, put(sparse), "more than"),
+    "a tokenizer in a pipe": (
+        "port {}/modules/own --to {}/hosts/llama --method copy --out {}/out",
+        "hosts/llama/tokenizer.json",
+        put(pipe),
+        "",
+    ),
+}
+
+# Every command in one process: what is measured is the largest memory of all of them.
+_RUN = """
+import json, resource, signal, sys
+import peftport.cli as cli
+for name, arguments in json.loads(sys.argv[1]).items():
+    sys.argv = ["peftport", *arguments]
+    signal.alarm(%d)
+    try:
+        cli.main()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code
+    signal.alarm(0)
+    print(json.dumps([name, code]), flush=True)
+    print("END OF", name, file=sys.stderr, flush=True)
+print(json.dumps(["memory", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
+"""
+
+
+@pytest.mark.timeout(600)
+def test_files_made_to_hurt_are_refused_quickly_and_in_little_memory(
+    tiny_host, tiny_task, tmp_path
+):
+    write_good(tmp_path / "good", tiny_host, tiny_task)
+    commands = {}
+    for number, (name, (command, file, spoil, _)) in enumerate(CASES.items()):
+        place = tmp_path / str(number)
+        subprocess.run(["cp", "-r", tmp_path / "good", place], check=True)
+        if file is not None:
+            spoil(place / file)
+        commands[name] = [part.replace("{}", str(place)) for part in command.split()]
+    ended = subprocess.run(
+        [sys.executable, "-c", _RUN % SECONDS, json.dumps(commands)],
+        capture_output=True,
+        text=True,
+    )
+    assert "Traceback" not in ended.stderr
+    found = dict(map(json.loads, (x for x in ended.stdout.splitlines() if x.startswith('["'))))
+    assert found.pop("memory") < MEMORY  # kB
+    said = ended.stderr
+    for name, (*_, why) in CASES.items():
+        error, _, said = said.partition(f"END OF {name}\n")
+        if why:
+            assert (name, found[name]) == (name, 2), error
+            assert why in error
+        else:
+            assert found[name] in (0, 2)

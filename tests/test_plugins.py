@@ -1,0 +1,210 @@
+"""Other packages add techniques, methods, metrics and executors by entry points, in every
+process."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from peftport import plugins
+from peftport.errors import BadInput
+from peftport.metrics import METRICS, Metrics
+from peftport.porting import METHODS, port_method
+from peftport.studies.executors import EXECUTORS
+from peftport.techniques import TECHNIQUES, technique
+
+SHIFT = '''
+"""A technique of its own: a vector that is added to what each layer gives on."""
+
+import torch
+
+from peftport.techniques.base import Configuration, Technique, by_lane, hooked, lanes_of
+
+
+class ShiftConfig(Configuration):
+    size: float = 0.0
+
+
+class Shift(Technique):
+    name = "shift"
+    learning_rate = 1e-2
+    Config = ShiftConfig
+
+    def shapes(self, config, geometry):
+        return {f"{block}.shift": (geometry.width,) for block in geometry.blocks}
+
+    def initial(self, config, geometry, generator):
+        shapes = self.shapes(config, geometry)
+        return {n: config.size * torch.randn(s, generator=generator) for n, s in shapes.items()}
+
+    def attach(self, host, config, parameters):
+        def add(vector):
+            lanes = lanes_of(parameters)
+
+            def rewrite(_inputs, output):
+                moved = by_lane(output, lanes) + vector[:, None]  # (lanes, batch*tokens, width)
+                return moved.view_as(output)
+
+            return rewrite
+
+        paths = {name: host.geometry.blocks[name].path for name in host.geometry.blocks}
+        return hooked(host, {path: add(parameters[f"{n}.shift"]) for n, path in paths.items()})
+'''
+OTHERS = """
+import numpy as np
+
+from peftport.metrics import Metric
+from peftport.porting.copy import Copy
+from peftport.studies.executors.local import LocalExecutor
+
+
+class Again(Copy):
+    name = "again"
+
+
+class Elsewhere(LocalExecutor):
+    pass
+
+
+surprise = Metric("surprise", "lower", lambda scored: np.ones(len(scored.labels)))
+nothing = 5
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """A function that installs a package with modules and entry points, for this test."""
+
+    def installed(name: str, modules: dict[str, str], groups: dict[str, dict[str, str]]) -> Path:
+        folder = tmp_path / name
+        record = folder / f"{name.replace('-', '_')}-1.0.dist-info"
+        record.mkdir(parents=True)
+        (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        lines = []
+        for group, entries in groups.items():
+            lines += [f"[peftport.{group}]", *(f"{key} = {at}" for key, at in entries.items())]
+        (record / "entry_points.txt").write_text("\n".join(lines))
+        for module, text in modules.items():
+            (folder / f"{module}.py").write_text(text)
+        monkeypatch.syspath_prepend(str(folder))
+        _forget()
+        return folder
+
+    yield installed
+    monkeypatch.undo()
+    _forget()
+
+
+def _forget() -> None:
+    plugins.plugins.cache_clear()
+    plugins.added.cache_clear()
+
+
+def test_a_technique_of_another_package_runs_in_a_study_with_two_workers(install, tmp_path):
+    package = install(
+        "toy-shift", {"toy_shift": SHIFT}, {"techniques": {"shift": "toy_shift:Shift"}}
+    )
+    spec = {
+        "name": "toy",
+        "techniques": {"shift": {"size": 0.01}},
+        "pairs": [
+            {"origin": "lab:small", "receiver": "lab:small-tuned", "relation": "continuation"}
+        ],
+        "settings": [{"origin_task": "lab:films", "task": "lab:films"}],
+        "budgets": [0, 2],
+        "seeds": 2,
+        "donor_steps": 3,
+        "native_steps": 3,
+        "limit_train": 64,
+        "limit_test": 64,
+        "training": {"learning_rates": {"shift": 0.01}},
+        "lanes": 2,
+    }
+    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(spec))
+    told = [sys.executable, "-m", "peftport", "study", "run", str(tmp_path / "toy.yaml")]
+    ended = subprocess.run(
+        [*told, "--out", str(tmp_path / "study"), "--workers", "2", "--threads", "1", "--json"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(package), *sys.path])},
+    )
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert (found["failed"], found["missing"]) == (0, 0)
+    assert found["done"] == 16  # 2 seeds of 2 ported, 2 sampled, 2 scratch, 1 native, 1 host
+
+
+def test_every_kind_of_thing_is_found_by_its_name(install):
+    install(
+        "toy-others",
+        {"toy_others": OTHERS, "toy_shift": SHIFT},
+        {
+            "techniques": {"shift": "toy_shift:Shift"},
+            "methods": {"again": "toy_others:Again"},
+            "metrics": {"surprise": "toy_others:surprise"},
+            "executors": {"elsewhere": "toy_others:Elsewhere"},
+        },
+    )
+    assert technique("shift").name == "shift"
+    assert port_method("again").name == "again"
+    assert EXECUTORS.get("elsewhere").__name__ == "Elsewhere"
+    assert list(TECHNIQUES)[-1] == "shift"
+    assert "again" in list(METHODS)
+    metrics = Metrics(dict(METRICS))
+    assert metrics["surprise"].title == "surprise"
+    assert list(metrics) == [*METRICS, "surprise"]
+
+
+def test_a_wrong_name_is_told_those_of_other_packages(install):
+    install("toy-shift", {"toy_shift": SHIFT}, {"techniques": {"shift": "toy_shift:Shift"}})
+    with pytest.raises(BadInput, match=r"unknown technique 'shft'\. Did you mean 'shift'\?"):
+        TECHNIQUES.get("shft")
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "why"),
+    [
+        (
+            "import nowhere_at_all",
+            "Broken",
+            "ModuleNotFoundError: No module named 'nowhere_at_all'",
+        ),
+        ("1 / 0", "Broken", "ZeroDivisionError: division by zero"),
+        ("", "Broken", "AttributeError: module 'toy_broken' has no attribute 'Broken'"),
+        ("class Broken: pass", "Broken", "toy_broken:Broken is no Technique of peftport's"),
+        ("Broken = 5", "Broken", "toy_broken:Broken is no Technique of peftport's"),
+    ],
+)
+def test_a_package_that_does_not_work_is_named(install, text, place, why):
+    sys.modules.pop("toy_broken", None)
+    install("toy-broken", {"toy_broken": text}, {"techniques": {"bad": f"toy_broken:{place}"}})
+    assert technique("lora").name == "lora"
+    with pytest.raises(BadInput) as error:
+        technique("bad")
+    assert str(error.value) == (
+        f"technique 'bad' comes from the package toy-broken 1.0, which does not work: {why}. "
+        "Mend that package or remove it."
+    )
+
+
+def test_what_peftport_has_itself_stays(install, caplog):
+    install("toy-shift", {"toy_shift": SHIFT}, {"techniques": {"lora": "toy_shift:Shift"}})
+    with caplog.at_level(logging.WARNING):
+        assert list(TECHNIQUES).count("lora") == 1
+        assert technique("lora").name == "lora"
+    assert "the package toy-shift 1.0 adds 'lora' to peftport.techniques" in caplog.text
+
+
+def test_one_name_of_two_packages_is_refused_with_both(install):
+    for name in ("toy-one", "toy-two"):
+        place = f"{name.replace('-', '_')}:Shift"
+        install(name, {}, {"techniques": {"shift": place}})
+    with pytest.raises(BadInput, match=r"twice, from the packages toy-\w+ 1\.0 and toy-\w+ 1\.0"):
+        technique("shift")
