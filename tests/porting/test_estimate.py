@@ -19,7 +19,8 @@ def a_known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def requested(name: str, technique: str = "lora", **options):
-    request = asked(geometry("llama", 32), geometry("llama", 48, 4), technique)
+    narrow = {"reduction": 4} if technique == "compacter" else {}
+    request = asked(geometry("llama", 32), geometry("llama", 48, 4), technique, **narrow)
     method = port_method(name)
     return method, replace(request, options=method.configure(options))
 

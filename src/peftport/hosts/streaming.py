@@ -15,13 +15,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from peftport.files import by_library
 from peftport.hosts import attention
+from peftport.hosts.configuration import host_config
 from peftport.hosts.fingerprint import fingerprint, weight_files
 from peftport.hosts.fused import fuse
 from peftport.hosts.geometry import Geometry
+from peftport.hosts.loading import model_class_of, notice_adapter
 from peftport.hosts.precision import Precision, bf16_is_fast, lower_products
-from peftport.hosts.source import find_host, geometry_in
+from peftport.hosts.quiet import quiet_transformers
+from peftport.hosts.source import find_host, geometry_in, require_readable, require_weights_for
 from peftport.hosts.weights import Weights
+from peftport.memory import give_freed_memory_back
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +59,10 @@ def stream_host(name: str, device: str = "cpu", precision: Precision | None = No
     large = sum(file.stat().st_size for file in files) > _WHOLE
     if device != "cpu" or geometry.kind != "decoder" or not large:
         return load_host(name, device, precision or "fp32")
-    model, weights = _skeleton(folder), Weights(folder)
+    require_readable(folder, name)
+    require_weights_for(geometry, files, name)
+    notice_adapter(folder, name)
+    model, weights = _skeleton(folder, name), Weights(folder)
     if not all(
         key in weights and weights.shape(key) == tuple(parameter.shape)
         for key, parameter in model.named_parameters()
@@ -65,6 +73,7 @@ def stream_host(name: str, device: str = "cpu", precision: Precision | None = No
         precision = "bf16" if lower else "fp32"
     check_insertion_points(model, geometry, name)
     tokenizer = load_tokenizer(folder, name)
+    give_freed_memory_back()  # reading a large vocabulary takes much for a moment
     _read_small(model, weights)
     host = Host(name, folder, model, tokenizer, geometry, fingerprint(folder), precision)
     for path in layer_paths(host).values():
@@ -199,12 +208,8 @@ def _by_rows(embedding: nn.Embedding) -> None:
     embedding.register_forward_hook(widen, always_call=True)
 
 
-def _skeleton(folder: Path) -> Any:
+def _skeleton(folder: Path, name: str) -> Any:
     """The model of a folder with parameters on the meta device, and buffers as they should be."""
-    import transformers
-
-    from peftport.hosts.host import quiet_transformers
-
     register = nn.Module.register_parameter
 
     def register_empty(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
@@ -213,13 +218,12 @@ def _skeleton(folder: Path) -> Any:
             parameter = _frozen(parameter.to("meta"))
         register(module, name, parameter)
 
-    with quiet_transformers():
-        config = transformers.AutoConfig.from_pretrained(folder)
+    with quiet_transformers(), by_library(f"host {name} cannot be loaded from {folder}"):
+        made_of, config = model_class_of("AutoModelForCausalLM", host_config(folder))
         nn.Module.register_parameter = register_empty  # type: ignore[method-assign]
         try:
-            model = transformers.AutoModelForCausalLM.from_config(
-                config, dtype=torch.float32, attn_implementation=attention.NAME
-            )
+            options = {"dtype": torch.float32, "attn_implementation": attention.NAME}
+            model = made_of._from_config(config, **options)
         finally:
             nn.Module.register_parameter = register  # type: ignore[method-assign]
     return model.eval()
