@@ -187,7 +187,7 @@ def _read_small(model: Any, weights: Weights) -> None:
             read[id(parameter)] = _frozen(weights[key].float())
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            module._parameters[name] = read.get(id(parameter), parameter)
+            module._parameters[name] = read.get(id(parameter), parameter)  # type: ignore[assignment]
     _by_rows(embedding)
 
 
@@ -220,7 +220,7 @@ def _skeleton(folder: Path, name: str) -> Any:
 
     with quiet_transformers(), by_library(f"host {name} cannot be loaded from {folder}"):
         made_of, config = model_class_of("AutoModelForCausalLM", host_config(folder))
-        nn.Module.register_parameter = register_empty  # type: ignore[method-assign]
+        nn.Module.register_parameter = register_empty  # type: ignore[method-assign,assignment]
         try:
             options = {"dtype": torch.float32, "attn_implementation": attention.NAME}
             model = made_of._from_config(config, **options)

@@ -89,7 +89,7 @@ class MappedMethod(PortMethod):
         streams = 4.0 * tokens * sum(g.width * (len(g.blocks) + 1) for g in hosts)
         # Decoders are read a layer at a time, other hosts are in memory whole.
         whole = [weights_of(g) + g.vocabulary * g.width for g in hosts if g.kind != "decoder"]
-        held += streams + 4.0 * (sum(whole) or sum(map(largest_layer, hosts)))
+        held += streams + 4.0 * (sum(whole) or sum(largest_layer(g) for g in hosts))
         passes = 8.0 * tokens * weights * (1.0 if whole or not bf16_is_fast() else 0.5)
         return estimated(hosts, passes + maps, held, request.wanted, 8.0 * weights)
 

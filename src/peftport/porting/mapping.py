@@ -257,7 +257,7 @@ class _Port:
             slopes = {
                 point: (other.gradients[source], gradient)
                 for point, gradient in layer.gradients.items()
-                if (source := partner_of(point, self.how.pairs)) in other.gradients
+                if (source := partner + point.removeprefix(layer.name)) in other.gradients
             }
             seen = other.observed, layer.observed
             yield FittedMaps(self.how.fit, self.how.pairs, *seen, slopes, layer.name)
@@ -269,7 +269,8 @@ class _Port:
             self.request.config,
             self.request.origin,
         )
-        donor, made = self.donor, {}
+        donor = self.donor
+        made: Parameters = {}
         if name == "lora":
             for maps in layers:
                 made |= mapped.map_lora(config, donor, self._receiver, maps)

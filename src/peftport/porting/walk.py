@@ -71,13 +71,15 @@ class _Call:
         """Have the layer's run begin a graph of its own, with a leaf for every stream that
         gradients flow to; the streams and their leaves."""
         found = []
-        for arguments, keys in ((self.args, range(len(self.args))), (self.kwargs, [*self.kwargs])):
-            for key in keys:
-                given = arguments[key]  # type: ignore[call-overload]
-                if isinstance(given, Tensor) and given.requires_grad:
-                    leaf = given.detach().requires_grad_()
-                    arguments[key] = leaf  # type: ignore[call-overload]
-                    found.append((given, leaf))
+
+        def begun(given: Any) -> Any:
+            if not (isinstance(given, Tensor) and given.requires_grad):
+                return given
+            found.append((given, given.detach().requires_grad_()))
+            return found[-1][1]
+
+        self.args = [begun(given) for given in self.args]
+        self.kwargs = {name: begun(given) for name, given in self.kwargs.items()}
         return found
 
 
