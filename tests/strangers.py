@@ -71,11 +71,11 @@ def edited(draw: Any, document: Any) -> Any:
     for _ in range(draw(st.integers(1, 3))):
         found = list(places(document)) if isinstance(document, dict | list) else []
         if not found or draw(st.integers(0, 30)) == 0:
-            return draw(st.sampled_from(ODD))
+            return copy.deepcopy(draw(st.sampled_from(ODD)))
         holder, key = found[draw(st.integers(0, len(found) - 1))]
         how = draw(st.sampled_from(("replace", "replace", "replace", "remove", "rename", "move")))
         if how == "replace":
-            holder[key] = draw(st.sampled_from(ODD))
+            holder[key] = copy.deepcopy(draw(st.sampled_from(ODD)))
         elif how == "remove":
             del holder[key]
         elif how == "rename" and isinstance(holder, dict):

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import load_file, save_file
 
 from peftport.errors import BadInput
@@ -58,6 +58,17 @@ class HostName(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
     fingerprint: str
+
+
+class _TaskRecord(BaseModel):
+    """What a record says of its task, as far as modules are read by it."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    name: str
+    labels: list[str | int | bool]
+    label_words: list[str] | None = None
+    templates: dict[str, str] | None = None
+    max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
 
 
 class Record(BaseModel):
@@ -236,9 +247,13 @@ def parse_record(raw: Any, path: Path) -> Record:
         where = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error)}
         key = ".".join(map(str, where.get("loc", ()))) or "the whole file"
         raise BadInput(f"{path}: {key}: {where['msg']}.") from error
-    task = record.task
-    if not isinstance(task.get("name"), str) or not isinstance(task.get("labels"), list):
-        raise BadInput(f"{path}: task: it has no `name` or no list of `labels`.")
+    try:
+        _TaskRecord.model_validate(record.task)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadInput(
+            f"{path}: task.{'.'.join(map(str, first['loc']))}: {first['msg']}."
+        ) from error
     return record
 
 

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from peftport.errors import BadInput
 from peftport.hosts.fingerprint import fingerprint, of_weights, same_host, shown
+from peftport.hosts.genealogy import folder_at_hand
 from peftport.hosts.geometry import Geometry
+from peftport.hosts.quantised import require_plain, unreadable
 from peftport.hosts.source import find_host, geometry_in
 from peftport.hosts.weights import Weights
 from peftport.modules import HostName
@@ -74,6 +76,7 @@ def side(name: str, device: str = "cpu") -> Side:
     from peftport.hosts.streaming import stream_host
 
     folder = find_host(name).files()
+<<<<<<< HEAD
     return Side(
         name,
         folder,
@@ -81,6 +84,20 @@ def side(name: str, device: str = "cpu") -> Side:
         lambda: load_host(name, device),
         lambda: stream_host(name, device),
     )
+=======
+    require_plain(folder, name)
+    return Side(name, folder, geometry_in(folder, name), lambda: load_host(name, device))
+>>>>>>> main
+
+
+def unread(*names: str) -> str | None:
+    """Why the weights of one of these hosts cannot be read; None where nothing is known against
+    it. Hosts that are not on this machine are not looked at."""
+    for name in names:
+        folder = folder_at_hand(name)
+        if folder is not None and (why := unreadable(folder, name)):
+            return why
+    return None
 
 
 def origin_side(host: HostName, device: str = "cpu") -> Side:

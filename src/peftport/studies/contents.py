@@ -81,6 +81,9 @@ def require_contents(db: sqlite3.Connection, path: Path) -> None:
                 if label not in there:
                     raise ValueError(f"it knows nothing of {kind} {label!r}")
         _require_types(db)
+        for (condition,) in db.execute("SELECT DISTINCT condition FROM runs"):
+            if condition not in spec.conditions:
+                raise ValueError(f"it has runs of the condition {condition!r}")
         _require_figures(db)
         for label, task in known.tasks.items():
             _require_answers(db, label, len(task.labels))
@@ -133,7 +136,7 @@ def _require_answers(db: sqlite3.Connection, task: str, classes: int) -> None:
     scores = (4 + 2 * count) * classes
     if _any(
         db,
-        f"{runs} AND (length(predictions) != ? OR length(scores) != ? "
+        f"{runs} AND (predictions IS NULL OR length(predictions) != ? OR length(scores) != ? "
         "OR length(unlabelled) < ? OR length(unlabelled) % ? != 0)",
         *(task, len(gold[0]), scores, 4 * classes, 2 * classes),
     ):

@@ -190,7 +190,7 @@ class Store:
         """What a query gives; BadInput where the file is no whole database any more."""
         try:
             yield from self._db.execute(sql, given)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise damaged(self.folder / NAME, str(error)) from error
 
     @contextmanager
@@ -344,7 +344,7 @@ def _check(db: sqlite3.Connection, path: Path) -> int:
 def _is_known(db: sqlite3.Connection) -> bool:
     try:
         return is_whole_meta(db)
-    except sqlite3.DatabaseError:
+    except (sqlite3.DatabaseError, ValueError):  # ValueError: text that is none
         return False
 
 

@@ -82,6 +82,11 @@ class Lora(Technique):
             lanes = lanes_of(parameters)
 
             def rewrite(inputs: Tensor, output: Tensor) -> Tensor:
+                if inputs.shape[0] % lanes:
+                    raise BadInput(
+                        f"{point} of a {host.geometry.family} host reads positions that all rows "
+                        "share: modules on it are trained and tested one at a time (lanes: 1)."
+                    )
                 states = by_lane(inputs.to(down.dtype), lanes)  # (lanes, batch*tokens, inputs)
                 low = torch.bmm(states, down.mT)  # (lanes, batch*tokens, rank)
                 delta = torch.bmm(low, up.mT)  # (lanes, batch*tokens, outputs)

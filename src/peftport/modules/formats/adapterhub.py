@@ -99,7 +99,7 @@ class AdapterHub(ForeignFormat):
 def _require_family(folder: Folder) -> None:
     """Raise BadInput when the module is from a model of another family than its host."""
     found, family = folder.config.get("model_type"), folder.geometry.family
-    if found not in families()[family]["model_types"]:
+    if found not in (folder.geometry.trait("model_types") or (family,)):
         folder.refuse(
             "model_type", f"{found!r}, and its host {folder.host_name} is of family {family}"
         )

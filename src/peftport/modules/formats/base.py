@@ -212,7 +212,7 @@ def _record(folder: Folder, draft: Draft) -> Record:
 
 @cache
 def layouts() -> dict[str, dict[str, Any]]:
-    """How other libraries lay out the hosts of each family: prefixes, places, switches."""
+    """How adapters lays out the hosts of the families that it knows: places, switches."""
     file = resources.files("peftport.modules.formats") / "layouts.json"
     found: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
     return found

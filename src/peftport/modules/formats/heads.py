@@ -19,7 +19,8 @@ from torch import Tensor
 from peftport.errors import BadInput
 from peftport.files import by_library
 from peftport.hosts.fingerprint import read_header, weight_files
-from peftport.modules.formats.base import Folder, layouts
+from peftport.hosts.geometry import Geometry
+from peftport.modules.formats.base import Folder
 from peftport.modules.module import Module
 from peftport.techniques.base import Parameters
 from peftport.techniques.head import BIAS, DENSE_BIAS, DENSE_WEIGHT, WEIGHT, Pooling
@@ -57,10 +58,11 @@ def read_classifier(
             "peftport reads: classification heads are read on encoders, of sequence and token "
             "classifiers."
         )
-    inner = {_inner(name, geometry.family): tensor for name, tensor in tensors.items()}
+    inner = {name.removeprefix(f"{geometry.prefix}."): t for name, t in tensors.items()}
+    shape = _shape_of(geometry, kind)
     if kind == "token":
         return "mean", _named(inner, _LINEAR, path)
-    if geometry.family == "roberta":
+    if shape == "dense":
         return "first", _named(inner, _WITH_DENSE, path)
     if inner.keys() & _POOLER.keys():
         return "first", _named(inner, _LINEAR | _POOLER, path)
@@ -71,14 +73,13 @@ def written_classifier(module: Module) -> tuple[Kind | None, Parameters]:
     """The head under the names that it has in the model with the head, and that model's kind."""
     if WEIGHT not in module.tensors:
         return None, {}
-    family, prefix = module.geometry.family, layouts()[module.geometry.family]["prefix"]
-    if module.record.head == "mean":
-        names = _LINEAR
-    elif family == "roberta":
-        names = _WITH_DENSE
-    else:
-        names = _LINEAR | {f"{prefix}.{name}": ours for name, ours in _POOLER.items()}
     kind: Kind = "token" if module.record.head == "mean" else "sequence"
+    names, shape = _LINEAR, _shape_of(module.geometry, kind)
+    if shape == "dense":
+        names = _WITH_DENSE
+    elif shape == "pooler":
+        before = module.geometry.prefix
+        names = _LINEAR | {f"{before}.{name}": ours for name, ours in _POOLER.items()}
     return kind, {name: module.tensors[ours] for name, ours in names.items()}
 
 
@@ -87,13 +88,13 @@ def saved_modules(module: Module) -> list[str] | None:
     kind, _ = written_classifier(module)
     if kind is None:
         return None
-    in_pooler = kind == "sequence" and module.geometry.family == "bert"
+    in_pooler = _shape_of(module.geometry, kind) == "pooler"
     return ["classifier", "pooler"] if in_pooler else ["classifier"]
 
 
 def host_pooler(folder: Folder) -> Parameters:
     """The pooler of the module's host as a head's dense layer; BadInput when it has none."""
-    prefix = layouts()[folder.geometry.family]["prefix"]
+    prefix = folder.geometry.prefix
     found = {}
     for name, ours in _POOLER.items():
         tensor = host_tensor(folder, (name, f"{prefix}.{name}"))
@@ -122,8 +123,15 @@ def host_tensor(folder: Folder, names: tuple[str, ...]) -> Tensor | None:
     return None
 
 
-def _inner(name: str, family: str) -> str:
-    return name.removeprefix(f"{layouts()[family]['prefix']}.")
+def _shape_of(geometry: Geometry, kind: Kind) -> str:
+    """How a family's classifier of a kind is built: "linear", "dense" or "pooler"."""
+    shapes: dict[str, str] = geometry.trait("heads") or {}
+    if kind not in shapes:
+        raise BadInput(
+            f"the {kind} classifiers of {geometry.family} hosts are not known here: a head can be "
+            "kept in peftport's own format alone (--format peftport)."
+        )
+    return shapes[kind]
 
 
 def _named(tensors: Parameters, names: Mapping[str, str], path: Path) -> Parameters:

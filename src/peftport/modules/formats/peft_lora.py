@@ -17,7 +17,7 @@ from torch import Tensor
 
 from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
-from peftport.modules.formats.base import Draft, Folder, layouts
+from peftport.modules.formats.base import Draft, Folder
 from peftport.modules.formats.heads import (
     classes_of,
     read_classifier,
@@ -71,8 +71,7 @@ def written(module: Module) -> tuple[dict[str, Any], Parameters]:
     """Configuration and tensors."""
     geometry, config = module.geometry, module.config
     kind, head = written_classifier(module)
-    prefix = layouts()[geometry.family]["prefix"]
-    before = f"{_MODEL}{prefix}." if kind else _MODEL
+    before = f"{_MODEL}{geometry.prefix}." if kind else _MODEL
     points = targets(config, geometry)
     tensors = {
         f"{before}{linear.path}.lora_{factor}.weight": module.tensors[f"{point}.lora_{factor}"]
@@ -162,7 +161,7 @@ def _listed(folder: Folder) -> set[str] | None:
     narrowed = any(folder.config.get(k) for k in ("exclude_modules", "layers_to_transform"))
     if not isinstance(wanted, list) or narrowed:
         return None
-    prefix = layouts()[folder.geometry.family]["prefix"]
+    prefix = folder.geometry.prefix
     return {
         point
         for point, linear in folder.geometry.linears.items()
@@ -197,7 +196,9 @@ def _named_targets(points: Any, geometry: Geometry, before: str) -> list[str]:
         for point, linear in geometry.linears.items()
         if any(f".{linear.path}".endswith(f".{ending}") for ending in endings)
     }
-    return endings if meant == set(points) else [f"{before}{path}" for path in paths.values()]
+    # In a model of images and text a short name means layers of both.
+    alone = meant == set(points) and not geometry.roots
+    return endings if alone else [f"{before}{path}" for path in paths.values()]
 
 
 def _in_layer(point: str, path: str) -> str:

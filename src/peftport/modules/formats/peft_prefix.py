@@ -74,6 +74,11 @@ def read(folder: Folder, path: Path, tensors: Mapping[str, Tensor]) -> Draft:
 def written(module: Module) -> tuple[dict[str, Any], Parameters]:
     """Configuration and tensors; BadInput for a prefix that peft has no place or positions for."""
     geometry = module.geometry
+    if geometry.trait("no_prefix_in_peft"):
+        raise BadInput(
+            f"stock peft cannot give a {geometry.family} host a prefix: the model takes no keys "
+            "and values of the past. Write it with --format peftport."
+        )
     config, body = technique("prefix").fold(module.config, geometry, module.tensors)
     stack = _stack(geometry)
     layers = geometry.stacks[stack]
