@@ -28,7 +28,7 @@ def requested(name: str, technique: str = "lora", **options):
 @pytest.mark.parametrize("name", list(METHODS))
 def test_every_method_that_applies_has_an_estimate(name):
     method, request = requested(name)
-    verdict = judge(method, request, Load(200))
+    verdict = judge(method, request, load=Load(200))
     if verdict.account is None:
         assert verdict.estimate is None
         return

@@ -78,11 +78,8 @@ def check(
     from peftport.hosts import geometry_by_name, geometry_from_record
     from peftport.modules import formats, load_module, read_outline
     from peftport.porting import judge, judge_all, port_method
-<<<<<<< HEAD
     from peftport.porting.estimate import Load
-=======
     from peftport.porting.means import unread
->>>>>>> main
 
     options = options_of(set_, layers)
     if options and method is None:
@@ -118,19 +115,12 @@ def check(
     found["estimated_for"] = {"texts": load.texts, "tokens": load.tokens}
     if method is not None:
         made = port_method(method)
-<<<<<<< HEAD
-        found |= _entry(judge(made, made.request(record, shapes, receiver, options), load))
-        show(found, _text(found, [found]), as_json)
-        return
-    entries = [_entry(verdict) for verdict in judge_all(record, shapes, receiver, load)]
-=======
         request = made.request(record, shapes, receiver, options)
-        found |= _entry(judge(made, request, unread(record.host.name, to)))
+        found |= _entry(judge(made, request, unread(record.host.name, to), load))
         show(found, _text(found, [found]), as_json)
         return
     blind = unread(record.host.name, to)
-    entries = [_entry(verdict) for verdict in judge_all(record, shapes, receiver, blind)]
->>>>>>> main
+    entries = [_entry(verdict) for verdict in judge_all(record, shapes, receiver, blind, load)]
     found |= {"can_port": any(each["can_port"] for each in entries), "methods": entries}
     show(found, _text(found, entries), as_json)
 

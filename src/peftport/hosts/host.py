@@ -106,16 +106,6 @@ class Host:
             return out.logits[:, -1, chosen]  # (rows, vocabulary)
         last = attention_mask.sum(1) - 1
         # A causal host never looks at padding on the right, so that no mask is needed.
-<<<<<<< HEAD
-        with nullcontext() if whole or vocabulary is None else self._only_last(last):
-            states = self.model.base_model(
-                input_ids=input_ids, position_ids=self._positions(input_ids), use_cache=False
-            ).last_hidden_state  # (rows, tokens, width)
-        head = self.model.get_output_embeddings()
-        bias = None if head.bias is None else head.bias[chosen]
-        weight = head.weight[chosen].to(states)  # (vocabulary, width)
-        return functional.linear(_rows_at(states, last)[:, 0], weight, bias)
-=======
         seen = {} if self.geometry.known else {"attention_mask": attention_mask}
         with ExitStack() as stack:
             if vocabulary is not None and not whole:
@@ -125,7 +115,6 @@ class Host:
                 input_ids=input_ids, **seen, **self._positions(input_ids), use_cache=False
             )
         return out.logits[:, 0]  # (rows, vocabulary)
->>>>>>> main
 
     def token_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """An encoder's last hidden states: (rows, tokens, width), from (rows, tokens) inputs."""
@@ -163,7 +152,8 @@ class Host:
         bias = None if head.bias is None else head.bias[chosen]
 
         def read(states: Tensor) -> Tensor:
-            return functional.linear(_rows_at(states, last), head.weight[chosen], bias)
+            weight = head.weight[chosen].to(states)  # (vocabulary, width)
+            return functional.linear(_rows_at(states, last), weight, bias)
 
         head.forward = read
         try:
@@ -243,11 +233,7 @@ def load_host(name: str, device: str | torch.device = "cpu", precision: Precisio
     model.requires_grad_(False)
     fuse(model)
     model.eval()
-<<<<<<< HEAD
-    check_insertion_points(model, geometry, name)
-=======
     require_points(model, geometry, name)
->>>>>>> main
     if precision == "bf16":
         lower_products(model, geometry)
     return Host(name, folder, model, load_tokenizer(folder, name), geometry, mark, precision)
@@ -285,31 +271,3 @@ def _load_model(folder: Path, geometry: Geometry, name: str) -> Any:
             "in place of peftport's, without which prefixes do nothing."
         )
     return model
-<<<<<<< HEAD
-
-
-def check_insertion_points(model: nn.Module, geometry: Geometry, name: str) -> None:
-    """Hold the geometry, which is derived from data, against the model that was loaded."""
-
-    def find(path: str) -> nn.Module:
-        try:
-            return model.get_submodule(path)
-        except AttributeError as error:
-            raise BadInput(
-                f"host {name}: family {geometry.family} expects a module at {path!r}: {error}."
-            ) from error
-
-    for point, linear in geometry.linears.items():
-        expected = (linear.outputs, linear.inputs)
-        found = tuple(find(linear.path).weight.shape)  # type: ignore[arg-type]
-        if found != (expected[::-1] if linear.transposed else expected):
-            raise BadInput(
-                f"host {name}: {point} ({linear.path}) has shape {found} where family "
-                f"{geometry.family} and the configuration say {expected}."
-            )
-    for path in [a.path for a in geometry.attentions.values()] + [
-        b.path for b in geometry.blocks.values()
-    ]:
-        find(path)
-=======
->>>>>>> main

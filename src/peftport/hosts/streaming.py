@@ -18,13 +18,21 @@ from torch import Tensor, nn
 from peftport.files import by_library
 from peftport.hosts import attention
 from peftport.hosts.configuration import host_config
+from peftport.hosts.discovery import family_of
 from peftport.hosts.fingerprint import fingerprint, weight_files
 from peftport.hosts.fused import fuse
 from peftport.hosts.geometry import Geometry
 from peftport.hosts.loading import model_class_of, notice_adapter
 from peftport.hosts.precision import Precision, bf16_is_fast, lower_products
 from peftport.hosts.quiet import quiet_transformers
-from peftport.hosts.source import find_host, geometry_in, require_readable, require_weights_for
+from peftport.hosts.skeleton import require_points
+from peftport.hosts.source import (
+    config_in,
+    find_host,
+    geometry_in,
+    require_readable,
+    require_weights_for,
+)
 from peftport.hosts.weights import Weights
 from peftport.memory import give_freed_memory_back
 
@@ -41,8 +49,9 @@ _WHOLE = 64 << 20
 def stream_host(name: str, device: str = "cpu", precision: Precision | None = None) -> Host:
     """A host that runs as one from `load_host` does, with one layer's weights in memory at a time.
 
-    Small hosts, those on a GPU, encoders and encoder-decoders, and those whose files name weights
-    otherwise than the model does, are loaded whole.
+    Small hosts, those on a GPU, encoders and encoder-decoders, those of unknown families or within
+    another model, and those whose files name weights otherwise than the model does, are loaded
+    whole.
 
     Args:
         precision: of the products with its weights. If not given they are in bfloat16 where the
@@ -52,12 +61,13 @@ def stream_host(name: str, device: str = "cpu", precision: Precision | None = No
     Raises:
         BadInput: as `load_host` does.
     """
-    from peftport.hosts.host import Host, check_insertion_points, load_host, load_tokenizer
+    from peftport.hosts.host import Host, load_host, load_tokenizer
 
     folder = find_host(name).files()
     geometry, files = geometry_in(folder, name), weight_files(folder)
     large = sum(file.stat().st_size for file in files) > _WHOLE
-    if device != "cpu" or geometry.kind != "decoder" or not large:
+    usual = geometry.kind == "decoder" and geometry.known and not geometry.trait("own_attention")
+    if device != "cpu" or not usual or not large or family_of(config_in(folder, name))[1]:
         return load_host(name, device, precision or "fp32")
     require_readable(folder, name)
     require_weights_for(geometry, files, name)
@@ -71,7 +81,7 @@ def stream_host(name: str, device: str = "cpu", precision: Precision | None = No
     if precision is None:
         lower = bf16_is_fast() and _stored_low(weights, geometry)
         precision = "bf16" if lower else "fp32"
-    check_insertion_points(model, geometry, name)
+    require_points(model, geometry, name)
     tokenizer = load_tokenizer(folder, name)
     give_freed_memory_back()  # reading a large vocabulary takes much for a moment
     _read_small(model, weights)

@@ -54,13 +54,8 @@ def observe(
 
             def see(point: str, given: Tensor, made: Tensor, part: Rows = part) -> None:
                 for side, states in (("in", given), ("out", made)):
-<<<<<<< HEAD
-                    if (side, point) in kept:
+                    if (side, point) in kept and is_of_text(states, part, point):
                         kept[side, point].append(at_places(states, part, point))
-=======
-                    if (side, point) in kept and _of_text(states, part, point):
-                        kept[side, point].append(_at(states, part, point))
->>>>>>> main
 
             with torch.no_grad(), watched(host, points, see):
                 run(host, part)
@@ -83,54 +78,6 @@ def first_readers(points: Iterable[str]) -> dict[str, str]:
     return readers
 
 
-<<<<<<< HEAD
-=======
-def label_gradients(
-    host: Host,
-    rows: Rows,
-    points: Iterable[str],
-    readout: Readout,
-    head: dict[str, Tensor],
-) -> dict[str, Tensor]:
-    """Gradients of the classes' scores at the outputs of some places: (contrasts, samples, width).
-
-    Args:
-        rows: the pass that is read as the task is.
-        head: of an encoder, with the lane axis; empty for hosts that are read by label words.
-    """
-    points = set(points)
-    kept: dict[str, list[list[Tensor]]] = {point: [] for point in points}
-    contrasts = contrasts_of(readout.classes)
-    for part in rows.parts(_GRAPHS_AT_ONCE):
-        seen: dict[str, Tensor] = {}
-
-        def see(
-            point: str,
-            given: Tensor,
-            made: Tensor,
-            seen: dict[str, Tensor] = seen,
-            part: Rows = part,
-        ) -> None:
-            if not _of_text(made, part, point):
-                return
-            made.retain_grad()
-            seen[point] = made
-
-        with torch.enable_grad(), _watched(host, points, see, differentiable=True):
-            scores = class_logits(host, part, head, readout, whole=True)  # (rows, classes)
-        sums = (scores @ contrasts.mT.to(scores)).sum(0)  # (contrasts,)
-        for point in points:
-            kept[point].append([])
-        for index, total in enumerate(sums):
-            total.backward(retain_graph=index + 1 < len(sums))
-            for point, states in seen.items():
-                gradient = torch.zeros_like(states) if states.grad is None else states.grad
-                kept[point][-1].append(_at(gradient, part, point))
-                states.grad = None
-    return {p: torch.cat([torch.stack(each) for each in parts], 1) for p, parts in kept.items()}
-
-
->>>>>>> main
 def run(host: Host, rows: Rows) -> None:
     """Run the host over rows for what can be seen on the way."""
     ids, mask = rows.input_ids.to(host.device), rows.attention_mask.to(host.device)
@@ -150,21 +97,16 @@ def stack_of(point: str) -> str:
     return "encoder" if role in ("cross.k", "cross.v", "cross.keys", "cross.values") else stack
 
 
-<<<<<<< HEAD
 def at_places(states: Tensor, rows: Rows, point: str) -> Tensor:
-    """States (rows, tokens, width) at the kept places of the rows: (places, width), on the CPU."""
-=======
-def _at(states: Tensor, rows: Rows, point: str) -> Tensor:
     """States (rows, tokens, width) at the kept places of the rows: (places, width), on the CPU.
 
     Rows and tokens may be one axis, as in OPT's feed-forward layers.
     """
->>>>>>> main
     places = rows.places[stack_of(point)].to(states.device)
     return states.detach().reshape(-1, states.shape[-1])[places].float().cpu()
 
 
-def _of_text(states: Tensor, rows: Rows, point: str) -> bool:
+def is_of_text(states: Tensor, rows: Rows, point: str) -> bool:
     """Whether states are those of the rows' tokens: DeBERTa's layers also read positions."""
     ids = rows.input_ids if stack_of(point) != "decoder" else rows.decoder_ids
     ids = rows.input_ids if ids is None else ids

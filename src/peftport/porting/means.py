@@ -76,7 +76,7 @@ def side(name: str, device: str = "cpu") -> Side:
     from peftport.hosts.streaming import stream_host
 
     folder = find_host(name).files()
-<<<<<<< HEAD
+    require_plain(folder, name)
     return Side(
         name,
         folder,
@@ -84,10 +84,6 @@ def side(name: str, device: str = "cpu") -> Side:
         lambda: load_host(name, device),
         lambda: stream_host(name, device),
     )
-=======
-    require_plain(folder, name)
-    return Side(name, folder, geometry_in(folder, name), lambda: load_host(name, device))
->>>>>>> main
 
 
 def unread(*names: str) -> str | None:

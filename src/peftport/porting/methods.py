@@ -94,17 +94,14 @@ def way(written: str) -> Way:
     return Way(written, name, options, method.configure(options))
 
 
-<<<<<<< HEAD
-def judge(method: PortMethod, request: Request, load: Load | None = None) -> Verdict:
-    """Whether a method could do what is requested of it (`PortMethod.request`), and with what load
-    of text it would take what."""
-=======
-def judge(method: PortMethod, request: Request, unread: str | None = None) -> Verdict:
+def judge(
+    method: PortMethod, request: Request, unread: str | None = None, load: Load | None = None
+) -> Verdict:
     """Whether a method could do what is requested of it (`PortMethod.request`).
 
-    unread: why the weights of one of the hosts cannot be read, where that is so.
+    unread: why the weights of one of the hosts cannot be read, where that is so. load: how much
+    text it would look at, for an estimate of what it would take.
     """
->>>>>>> main
     requires = method.requires(request.options)
     if unread is not None and "weights" in requires:
         return Verdict(method.name, unread, requires)
@@ -119,20 +116,16 @@ def judge(method: PortMethod, request: Request, unread: str | None = None) -> Ve
 
 
 def judge_all(
-<<<<<<< HEAD
-    donor: Record, shapes: Shapes, receiver: Geometry, load: Load | None = None
-=======
-    donor: Record, shapes: Shapes, receiver: Geometry, unread: str | None = None
->>>>>>> main
+    donor: Record,
+    shapes: Shapes,
+    receiver: Geometry,
+    unread: str | None = None,
+    load: Load | None = None,
 ) -> list[Verdict]:
     """What `judge` says of every method that is no control, with its default options."""
     methods = [port_method(name) for name in METHODS]
     return [
-<<<<<<< HEAD
-        judge(method, method.request(donor, shapes, receiver), load)
-=======
-        judge(method, method.request(donor, shapes, receiver), unread)
->>>>>>> main
+        judge(method, method.request(donor, shapes, receiver), unread, load)
         for method in methods
         if not method.control
     ]

@@ -24,6 +24,7 @@ from peftport.porting.activations import (
     at_places,
     contrasts_of,
     first_readers,
+    is_of_text,
     run,
     watched,
 )
@@ -179,6 +180,8 @@ class Walk:
                     part: Rows = part,
                     made_at: dict[str, Tensor] = made_at,
                 ) -> None:
+                    if not is_of_text(made, part, point):
+                        return
                     for side, states in (("in", given), ("out", made)):
                         if point in sides[side]:
                             kept[side, point].append(at_places(states, part, point))
