@@ -87,7 +87,7 @@ def check(
     if (text or genealogy) and not forecast:
         raise BadInput("--text and --genealogy are for the forecast: add --forecast.")
     # A file that cannot be read is bad input, and no answer.
-    record, shapes = read_outline(module, from_host, not no_pickle)
+    record, shapes = read_outline(module, from_host, not no_pickle, partial=True)
     said = told(label_words, template)
     data = task_for(record, task, said) if task else None
     record = informed(record, said, data)
@@ -108,7 +108,9 @@ def check(
         donor: Parameters = {}
         if text or task:
             notice_unsaid(record, module)
-            donor = load_module(module, from_host=from_host, pickles=not no_pickle).tensors
+            donor = load_module(
+                module, from_host=from_host, pickles=not no_pickle, partial=True
+            ).tensors
         made_of = _forecast(copy, donor, to, asked, data, device_named(device), genealogy)
         found["forecast"] = made_of.record()
     load = Load(TEXTS)

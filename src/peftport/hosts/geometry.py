@@ -10,13 +10,16 @@ known family has the names of its own layers: `decoder.0.self_attn.q_proj`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peftport.errors import BadInput
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LARGEST, LAYERS = 2**31 - 1, 2000
 """More than any host has, of any size and of layers in a stack: what claims more is no host."""
@@ -31,7 +34,8 @@ class Linear:
     `transposed`: the weight is stored (inputs, outputs), as GPT-2's Conv1D does.
     `fused`: the order of the outputs of a layer that is several in one. "blocks": all queries, then
     all keys, then all values (gates, then what they are multiplied with). "groups": for each key
-    head its queries, its key, its value.
+    head its queries, its key, its value. `rows`: spans of the layer's outputs where this is a part
+    of it alone, whose `outputs` they are.
     """
 
     path: str
@@ -39,6 +43,16 @@ class Linear:
     outputs: int
     transposed: bool = False
     fused: str | None = None
+    rows: tuple[tuple[int, int], ...] | None = None
+
+    def part(self, outputs: Tensor) -> Tensor:
+        """The part of a layer's outputs, or of its weight's rows, that this is: along the first
+        axis."""
+        if self.rows is None:
+            return outputs
+        import torch
+
+        return torch.cat([outputs[start:stop] for start, stop in self.rows])
 
 
 @dataclass(frozen=True)
@@ -72,7 +86,9 @@ class Geometry:
     `stacks` is the number of layers by stack: {"encoder": 12, "decoder": 12}. `roots` is where the
     layers of a stack lie when that is not where the family has them. `prefix` is what stands before
     the paths of an encoder in a model with a head. `refuses` says which techniques cannot be made
-    for such hosts, and why. `known` is whether the host is of a known family.
+    for such hosts, and why. `known` is whether the host is of a known family. `embeddings`: paths
+    of the token embeddings by which the host reads ("input") and scores ("output"). `split`: roles
+    of fused layers whose parts are seen as layers of their own; see `split_at`.
     """
 
     family: str
@@ -93,6 +109,8 @@ class Geometry:
     roots: dict[str, str] = field(default_factory=dict, repr=False)
     prefix: str = field(default="", repr=False)
     refuses: dict[str, str] = field(default_factory=dict, repr=False)
+    embeddings: dict[str, str] = field(default_factory=dict, repr=False)
+    split: tuple[str, ...] = ()
 
     @property
     def known(self) -> bool:
@@ -109,6 +127,8 @@ class Geometry:
         made = {"family": self.family, "gated": self.gated, **sizes, "stacks": dict(self.stacks)}
         if self.roots:
             made["roots"] = dict(self.roots)
+        if self.split:
+            made["split"] = list(self.split)
         if not self.known:
             made |= {"kind": self.kind, "prefix": self.prefix}
             made["lora_targets"] = list(self.lora_targets)
@@ -164,7 +184,8 @@ def geometry_from_record(record: Mapping[str, Any]) -> Geometry:
         if family is None:
             return _own(record, sizes, counts, roots)
         counts = {s["name"]: counts[s["name"]] for s in family["stacks"]}
-        return laid_out(family, sizes, counts, bool(record["gated"]), roots)
+        found = laid_out(family, sizes, counts, bool(record["gated"]), roots)
+        return split_at(found, tuple(map(str, record.get("split", ()))))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"the geometry of this module cannot be read: {error!r}.") from error
 
@@ -225,6 +246,7 @@ def laid_out(
         roots=roots,
         prefix=family["prefix"],
         refuses=family.get("refuses", {}),
+        embeddings=family.get("embeddings", {}),
         **sizes,
     )
 
@@ -251,6 +273,54 @@ def _shape(role: str, sizes: Mapping[str, int]) -> tuple[int, int]:
         "down": (ffn, width),
     }
     return shapes[role.rpartition(".")[2]]
+
+
+PARTS = {"qkv": ("q", "k", "v"), "gate_up": ("gate", "up")}
+"""What a fused layer is made of, by the last part of its role."""
+
+
+def split_at(geometry: Geometry, roles: Collection[str]) -> Geometry:
+    """A host with some of its fused layers seen as layers of their own, each of some of the rows:
+    "self.qkv" as "self.q", "self.k" and "self.v"."""
+    linears: dict[str, Linear] = {}
+    for point, linear in geometry.linears.items():
+        layer, role = _apart(point)
+        if role not in roles or linear.fused is None:
+            linears[point] = linear
+            continue
+        for name, rows in _spans(role, linear.fused, geometry).items():
+            outputs = sum(stop - start for start, stop in rows)
+            linears[f"{layer}.{name}"] = replace(linear, outputs=outputs, fused=None, rows=rows)
+    made = {_apart(point)[1] for point in geometry.linears if _apart(point)[1] in roles}
+    return replace(geometry, linears=linears, split=tuple(sorted({*geometry.split, *made})))
+
+
+def parts_of(role: str) -> tuple[str, ...]:
+    """The roles that a fused layer is made of: "self.qkv" -> ("self.q", "self.k", "self.v")."""
+    before, _, last = role.rpartition(".")
+    return tuple(f"{before}.{part}" if before else part for part in PARTS.get(last, ()))
+
+
+def _apart(point: str) -> tuple[str, str]:
+    """ "decoder.3.self.q" -> ("decoder.3", "self.q")."""
+    stack, layer, role = point.split(".", 2)
+    return f"{stack}.{layer}", role
+
+
+def _spans(role: str, fused: str, geometry: Geometry) -> dict[str, tuple[tuple[int, int], ...]]:
+    """The rows of each part of a fused layer."""
+    queries, keys = (count * geometry.head_dim for count in (geometry.heads, geometry.kv_heads))
+    of_attention = role.rpartition(".")[2] == "qkv"
+    sizes = (queries, keys, keys) if of_attention else (geometry.ffn, geometry.ffn)
+    groups = geometry.kv_heads if fused == "groups" else 1
+    each = [size // groups for size in sizes]
+    starts = [sum(each[:place]) for place in range(len(each))]
+    return {
+        part: tuple(
+            (group * sum(each) + start, group * sum(each) + start + size) for group in range(groups)
+        )
+        for part, start, size in zip(parts_of(role), starts, each, strict=True)
+    }
 
 
 def of_own_names(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,6 +115,17 @@ class Host:
                 input_ids=input_ids, **seen, **self._positions(input_ids), use_cache=False
             )
         return out.logits[:, 0]  # (rows, vocabulary)
+
+    def last_states(self, input_ids: Tensor, attention_mask: Tensor, whole: bool = False) -> Tensor:
+        """A decoder's state at each text's last token, behind its last norm: (rows, width), from
+        (rows, tokens) inputs, with every token in every layer if they are wanted `whole`."""
+        last = attention_mask.sum(1) - 1
+        seen = {} if self.geometry.known else {"attention_mask": attention_mask}
+        with nullcontext() if whole else self._only_last(last):
+            states = self.model.base_model(
+                input_ids=input_ids, **seen, **self._positions(input_ids), use_cache=False
+            ).last_hidden_state  # (rows, tokens, width)
+        return _rows_at(states, last)[:, 0]
 
     def token_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """An encoder's last hidden states: (rows, tokens, width), from (rows, tokens) inputs."""

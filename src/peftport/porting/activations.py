@@ -55,7 +55,8 @@ def observe(
             def see(point: str, given: Tensor, made: Tensor, part: Rows = part) -> None:
                 for side, states in (("in", given), ("out", made)):
                     if (side, point) in kept and is_of_text(states, part, point):
-                        kept[side, point].append(at_places(states, part, point))
+                        mine = outputs_at(host, point, states) if side == "out" else states
+                        kept[side, point].append(at_places(mine, part, point))
 
             with torch.no_grad(), watched(host, points, see):
                 run(host, part)
@@ -104,6 +105,14 @@ def at_places(states: Tensor, rows: Rows, point: str) -> Tensor:
     """
     places = rows.places[stack_of(point)].to(states.device)
     return states.detach().reshape(-1, states.shape[-1])[places].float().cpu()
+
+
+def outputs_at(host: Host, point: str, states: Tensor) -> Tensor:
+    """What comes out of a place, of what comes out of the layer that it may be a part of."""
+    linear = host.geometry.linears.get(point)
+    if linear is None or linear.rows is None:
+        return states
+    return linear.part(states.movedim(-1, 0)).movedim(0, -1)
 
 
 def is_of_text(states: Tensor, rows: Rows, point: str) -> bool:

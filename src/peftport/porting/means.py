@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,7 +52,20 @@ class Side:
         inputs)."""
         place = self.geometry.linears[point]
         weight = self.weights[f"{place.path}.weight"]
-        return weight.mT.contiguous() if place.transposed else weight
+        return place.part(weight.mT.contiguous() if place.transposed else weight)
+
+    def seen_as(self, geometry: Geometry) -> Side:
+        """The same host, with its fused layers as another geometry of it has them."""
+
+        def seen(host: Host) -> Host:
+            return replace(host, geometry=geometry)
+
+        return replace(
+            self,
+            geometry=geometry,
+            load=lambda: seen(self.load()),
+            stream=lambda: seen(self.stream()),
+        )
 
 
 @dataclass(frozen=True)

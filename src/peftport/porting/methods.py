@@ -110,6 +110,8 @@ def judge(
         account = None if refusal else method.account(request)
     except BadInput as error:
         return Verdict(method.name, str(error).removesuffix("."), requires)
+    if account is not None and method.carries:
+        account = account.with_besides(request.besides)
     problem = f"does not apply: {refusal}" if account is None else method.problem(account)
     estimate = method.estimate(request, load) if load is not None and account is not None else None
     return Verdict(method.name, problem, requires, account, estimate)

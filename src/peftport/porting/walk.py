@@ -25,6 +25,7 @@ from peftport.porting.activations import (
     contrasts_of,
     first_readers,
     is_of_text,
+    outputs_at,
     run,
     watched,
 )
@@ -184,7 +185,10 @@ class Walk:
                         return
                     for side, states in (("in", given), ("out", made)):
                         if point in sides[side]:
-                            kept[side, point].append(at_places(states, part, point))
+                            mine = (
+                                outputs_at(self._host, point, states) if side == "out" else states
+                            )
+                            kept[side, point].append(at_places(mine, part, point))
                     if point in wanted.changes:
                         made_at[point] = made
 
@@ -192,7 +196,8 @@ class Walk:
                 with watched(self._host, points, see, differentiable=bool(call.slopes)):
                     slopes = _run_again(call, calls, made_at, needed=bool(points))
                 for point, each in slopes.items() if call.slopes else ():
-                    at = [at_places(slope, part, point) for slope in each]
+                    mine = [outputs_at(self._host, point, slope) for slope in each]
+                    at = [at_places(slope, part, point) for slope in mine]
                     kept["slope", point].append(torch.stack(at))
         found = {key: torch.cat(kept.pop(key), dim=-2) for key in list(kept)}
         observed = Observed(

@@ -34,6 +34,8 @@ _WRITERS: dict[str, Callable[[Module], tuple[dict[str, Any], Any]]] = {
     "lora": adapterhub_lora.written,
     "prefix": adapterhub_prefix.written,
 }
+TECHNIQUES = {name: (True, True) for name in _WRITERS}
+"""Which techniques are read and written."""
 
 
 class AdapterHub(ForeignFormat):

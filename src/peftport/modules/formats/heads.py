@@ -1,9 +1,10 @@
-"""Classification heads of encoders as transformers' own model classes have them.
+"""Classification heads as transformers' own model classes have them.
 
 A sequence classifier reads the first token through a dense layer and tanh: RoBERTa's has that layer
 in its head, BERT's is the pooler, which belongs to the host unless the module holds one. A token
 classifier is a linear layer at every token; the mean of its logits over the text is what
-peftport's own head computes, and how that head is written.
+peftport's own head computes, and how that head is written. Decoders' sequence classifiers read the
+last token through one matrix.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from peftport.techniques.base import Parameters
 from peftport.techniques.head import BIAS, DENSE_BIAS, DENSE_WEIGHT, WEIGHT, Pooling
 
 Kind = Literal["sequence", "token"]
+SCORE = "score.weight"
+"""The head of transformers' sequence classifiers that are decoders: at the last token."""
 
 _LINEAR = {"classifier.weight": WEIGHT, "classifier.bias": BIAS}
 _POOLER = {"pooler.dense.weight": DENSE_WEIGHT, "pooler.dense.bias": DENSE_BIAS}
@@ -52,6 +55,8 @@ def read_classifier(
     if not tensors:
         return "mean", {}
     geometry, first = folder.geometry, next(iter(tensors))
+    if geometry.kind == "decoder" and tensors.keys() == {SCORE}:
+        return "last", {WEIGHT: tensors[SCORE]}
     if geometry.kind != "encoder" or kind is None:
         raise BadInput(
             f"{path}: tensor {first!r} belongs to no place of a {geometry.family} host that "
@@ -69,10 +74,23 @@ def read_classifier(
     return "first", _named(inner, _LINEAR, path) | host_pooler(folder)
 
 
+def head_names(geometry: Geometry, kind: Kind | None) -> frozenset[str]:
+    """Names that a head's tensors may have in the model with the head, of a class of that kind."""
+    if kind is None or geometry.kind == "encoder-decoder":
+        return frozenset()
+    if geometry.kind == "decoder":
+        return frozenset({SCORE} if kind == "sequence" else ())
+    names = _LINEAR if kind == "token" else _LINEAR | _POOLER | _WITH_DENSE
+    prefix = geometry.prefix
+    return frozenset(f"{before}{name}" for name in names for before in ("", f"{prefix}."))
+
+
 def written_classifier(module: Module) -> tuple[Kind | None, Parameters]:
     """The head under the names that it has in the model with the head, and that model's kind."""
     if WEIGHT not in module.tensors:
         return None, {}
+    if module.record.head == "last":
+        return "sequence", {SCORE: module.tensors[WEIGHT]}
     kind: Kind = "token" if module.record.head == "mean" else "sequence"
     names, shape = _LINEAR, _shape_of(module.geometry, kind)
     if shape == "dense":
@@ -88,6 +106,8 @@ def saved_modules(module: Module) -> list[str] | None:
     kind, _ = written_classifier(module)
     if kind is None:
         return None
+    if module.geometry.kind == "decoder":
+        return ["score"]
     in_pooler = _shape_of(module.geometry, kind) == "pooler"
     return ["classifier", "pooler"] if in_pooler else ["classifier"]
 
