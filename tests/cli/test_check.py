@@ -99,3 +99,29 @@ def test_a_forecast_that_cannot_be_made_is_bad_input(
     code, out, error = call("check", tmp_path / "m", "--host", tiny_host(receiver), *more)
     assert (code, out) == (2, "")
     assert what in error
+
+
+def test_it_tells_what_each_method_takes_and_what_a_shallower_host_leaves_out(
+    call, tiny_host, tmp_path
+):
+    """What `port` would then do without a word of partial."""
+    from porting.spaces import geometry
+
+    formats.save(made(host_in(tiny_host("llama")), "lora"), tmp_path / "m")
+    host = tmp_path / "shallow"
+    shutil.copytree(tiny_host("llama"), host)
+    config = json.loads((host / "config.json").read_text())
+    config["num_hidden_layers"] = geometry("llama").stacks["decoder"] - 1
+    config.pop("layer_types", None)
+    (host / "config.json").write_text(json.dumps(config))
+    code, text, error = call("check", tmp_path / "m", "--to", host, "--json")
+    assert code == 0, error
+    found = json.loads(text)
+    (one,) = [each for each in found["methods"] if each["method"] == "procrustes"]
+    assert one["can_port"]
+    assert one["note"].endswith("tensors of layers without a partner are left out")
+    assert set(one["estimate"]) == {"seconds", "memory_bytes", "disk_bytes"}
+    assert found["estimated_for"]["texts"] == 1000
+    _, text, _ = call("check", tmp_path / "m", "--to", host)
+    assert "left out; needs both hosts" in text
+    assert "of memory" in text

@@ -14,6 +14,7 @@ import pytest
 from modules.formats.modules import made, same
 from peftport.files import read_json
 from peftport.modules import formats, load_module
+from peftport.porting.estimate import Load
 from port_methods import soft
 from tiny_runs import host_in
 
@@ -68,6 +69,59 @@ def test_the_way_of_pairing_layers_is_an_option_of_the_method(call, soft, lora, 
     shutil.rmtree(lora.parent / "out")
     code, _, error = call(*asked, "--method", "gaussian", "--layers", "every")
     assert (code, "port by gaussian: option 'layers': no such option" in error) == (2, True)
+
+
+@pytest.fixture
+def procrustes(call, texts, tiny_host, tiny_continuation, tmp_path):
+    """A port by `procrustes` with more options."""
+    module = tmp_path / "module"
+    formats.save(made(host_in(tiny_host("llama")), "lora"), module)
+    receiver = tiny_continuation("llama")
+    asked = ("port", module, "--to", receiver, "--text", texts, "--method", "procrustes", "--json")
+
+    def port(*more):
+        return call(*asked, "--out", tmp_path / "out", *more)
+
+    return port
+
+
+def test_what_does_not_fit_into_memory_is_refused_with_what_makes_it_fit(
+    procrustes, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("peftport.porting.estimate.memory_at_hand", lambda: 1e6)
+    code, text, error = procrustes()
+    assert (code, text) == (2, "")
+    for said in ("port by procrustes needs about", "are free", "--ignore-memory"):
+        assert said in error
+    assert not (tmp_path / "out").exists()
+    code, _, error = procrustes("--ignore-memory")
+    assert code == 0, error
+
+
+def test_fewer_places_are_taken_where_those_make_it_fit(procrustes, monkeypatch):
+    """Unless another number was asked for: then it is said which would do."""
+    monkeypatch.setattr("peftport.porting.mapped_method.mapping_costs", _by_places)
+    monkeypatch.setattr("peftport.cli.means.load_of", lambda *_: Load(1000))
+    monkeypatch.setattr("peftport.cli.port.load_of", lambda *_: Load(1000))
+    monkeypatch.setattr("peftport.porting.estimate.memory_at_hand", lambda: 3e9)
+    code, _, error = procrustes("--set", "places=4096")
+    assert (code, "--set places=1024 makes it fit" in error) == (2, True)
+    code, text, error = procrustes()
+    assert code == 0, error
+    assert "notice: maps are fitted on 1024 places" in error
+    assert json.loads(text)["options"]["places"] == 1024
+
+
+def _by_places(_request, samples):
+    return 0.0, samples * 1.0e6
+
+
+def test_it_says_beforehand_what_it_will_take_and_then_how_far_it_is(procrustes, monkeypatch):
+    monkeypatch.setattr("peftport.cli.progress._QUIET", 0.0)
+    code, _, error = procrustes()
+    assert code == 0, error
+    assert "procrustes: about " in error
+    assert "layer 2 of 2, about " in error
 
 
 @pytest.mark.parametrize("family", ["llama", "bert"])

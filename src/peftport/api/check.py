@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from peftport.api.hosts import HostHandle, as_host, device_named
-from peftport.api.means import Asked, TextSource, means_for
+from peftport.api.means import TEXTS, Asked, TextSource, means_for
 from peftport.api.modules import ModuleHandle, as_handle
 from peftport.api.reading import informed, notice_unsaid, task_for, told
 from peftport.api.result import Result
@@ -38,8 +38,10 @@ class Checked(Result):
         made_for, to: names of its host and of the receiving one.
         same_geometry: whether the two have the same sizes and places.
         differences: size -> [own host's, receiving host's].
+        estimated_for: `texts` and mean `tokens` of one, which estimates of time and memory are for.
         methods: for each method asked about: `method`, `can_port`, `problem` (why not), `needs`
-            ("weights", "texts") and `counts` (tensors by what becomes of them).
+            ("weights", "texts"), `counts` (tensors by what becomes of them), `estimate` (seconds,
+            bytes of memory and disk), `takes` (the same in words) and `note`.
         one: whether one method was asked about.
         forecast: how much a copy would keep, where that was asked for; see docs/forecast.md.
     """
@@ -51,6 +53,7 @@ class Checked(Result):
     to: str
     same_geometry: bool
     differences: Mapping[str, list[Any]]
+    estimated_for: Mapping[str, float]
     methods: tuple[Mapping[str, Any], ...]
     one: bool = False
     forecast: Mapping[str, Any] | None = None
@@ -69,7 +72,7 @@ class Checked(Result):
     def to_dict(self) -> dict[str, Any]:
         """Everything; one method's verdict stands at the top level."""
         names = ("module", "format", "technique", "made_for", "to", "same_geometry", "differences")
-        found = {name: getattr(self, name) for name in names}
+        found = {name: getattr(self, name) for name in (*names, "estimated_for")}
         if self.forecast is not None:
             found["forecast"] = dict(self.forecast)
         if self.one:
@@ -130,6 +133,7 @@ def check(
     """
     from peftport.hosts import geometry_from_record
     from peftport.porting import judge, judge_all, port_method
+    from peftport.porting.estimate import Load
     from peftport.porting.means import unread
 
     handle, receiver = as_handle(module), as_host(host, device)
@@ -149,12 +153,13 @@ def check(
         copy = port_method("copy").request(record, shapes, geometry)
         asked = Asked(texts, text_count, text_column)
         made_of = _forecast(copy, handle, receiver, asked, data, device, relation).record()
+    blind, load = unread(record.host.name, receiver.name), Load(TEXTS)
     if method is None:
-        verdicts = judge_all(record, shapes, geometry, unread(record.host.name, receiver.name))
+        verdicts = judge_all(record, shapes, geometry, blind, load)
     else:
         made = port_method(method)
         request = made.request(record, shapes, geometry, options)
-        verdicts = [judge(made, request, unread(record.host.name, receiver.name))]
+        verdicts = [judge(made, request, blind, load)]
     return Checked(
         module=handle.called,
         format=handle.format,
@@ -163,6 +168,7 @@ def check(
         to=receiver.name,
         same_geometry=origin == geometry,
         differences=_differences(origin.record(), geometry.record()),
+        estimated_for={"texts": load.texts, "tokens": load.tokens},
         methods=tuple(_entry(verdict) for verdict in verdicts),
         one=method is not None,
         forecast=made_of,
@@ -177,6 +183,9 @@ def _entry(verdict: Verdict) -> dict[str, Any]:
         "problem": verdict.problem,
         "needs": sorted(verdict.requires),
         "counts": verdict.account.counts() if verdict.account else {},
+        "estimate": verdict.estimate.record() if verdict.estimate else None,
+        "takes": verdict.estimate.text() if verdict.estimate else None,
+        "note": verdict.account.note if verdict.account and not verdict.problem else None,
     }
 
 
@@ -209,7 +218,11 @@ def _differences(origin: dict[str, Any], receiver: dict[str, Any]) -> dict[str, 
 def _text(found: Checked) -> str:
     lines = [f"{found.technique} {found.module}, made for {found.made_for}"]
     lines += [f"  {key}: {a} -> {b}" for key, (a, b) in found.differences.items()]
-    lines.append(f"to {found.to} by")
+    asked = found.estimated_for
+    lines.append(
+        f"to {found.to} by (time and memory with {asked['texts']:,} texts of "
+        f"{asked['tokens']:.0f} tokens)"
+    )
     for each in found.methods:
         can = "yes" if each["can_port"] else "no"
         lines.append(f"  {each['method']:<12} {can:<4} {_why(each)}")
@@ -231,7 +244,8 @@ def _why(each: Mapping[str, Any]) -> str:
         return str(each["problem"])
     needs = " and ".join(_NEEDED[need] for need in sorted(each["needs"], reverse=True))
     counted = ", ".join(f"{n} {action}" for action, n in each["counts"].items() if n)
-    return f"tensors: {counted}" + (f"; needs {needs}" if needs else "")
+    said = [f"tensors: {counted}", each["note"], f"needs {needs}" if needs else None, each["takes"]]
+    return "; ".join(part for part in said if part)
 
 
 def _forecast_lines(found: Mapping[str, Any]) -> list[str]:

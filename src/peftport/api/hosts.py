@@ -76,6 +76,15 @@ class HostHandle(Result):
 
         return load_host(self.name, device_named(self.device))
 
+    def lend_layers(self) -> Host:
+        """The host for a method that runs it a few times: this one if it is in memory already,
+        else one of which one layer's weights are in memory at a time."""
+        if "loaded" in self.__dict__:
+            return self.lend()
+        from peftport.hosts.streaming import stream_host
+
+        return stream_host(self.name, device_named(self.device))
+
     def to_dict(self) -> dict[str, Any]:
         """Geometry, insertion points, fingerprint and provenance, as `describe_host` gives them."""
         from peftport.hosts.genealogy import record_of

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftport.api.hosts import HostHandle, as_host, device_named
-from peftport.api.means import TEXTS, Asked, TextSource, means_for
+from peftport.api.means import TEXTS, Asked, TextSource, load_of, means_for, require_memory
 from peftport.api.modules import ModuleHandle, as_handle
 from peftport.api.reading import informed, notice_unsaid, require_known_words, task_for, told
 from peftport.api.result import Result
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from peftport.porting import Account
     from peftport.tasks import Task
     from peftport.training.module import Trained
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -162,10 +166,12 @@ def port(
     allow_partial: bool = False,
     rank: int | None = None,
     energy: float | None = None,
+    ignore_memory: bool = False,
     out: str | Path | None = None,
     format: str | None = None,
     verify: bool = True,
     progress: Progress = silent,
+    portion: Callable[[float, str], None] = lambda _share, _what: None,
 ) -> Ported:
     """Rewrite a module for another host.
 
@@ -188,10 +194,12 @@ def port(
         allow_partial: go on though tensors are left out.
         rank, energy: cut a LoRA to this rank, or to the smallest that keeps this share of its
             changes; the account says the loss.
+        ignore_memory: try it though it should not fit into memory.
         out: a new folder for the module, which is only kept in memory if not given.
         format: of the folder; the one that the module came in if not given.
         verify: load the folder as its users will, and say whether it acts; see `verify`.
         progress: called with steps and losses (nats) of the training.
+        portion: called, now and then, with the share of the port that is done and what comes next.
 
     Raises:
         BadInput: the method cannot port this module to this host, or lacks what it needs; nothing
@@ -206,8 +214,8 @@ def port(
     """
     from peftport.modules import HostName, formats
     from peftport.places import require_new
+    from peftport.porting import judge, port_method
     from peftport.porting import port as rewrite
-    from peftport.porting import port_method
     from peftport.porting.port import needs_of
 
     path = None if out is None else Path(out)
@@ -234,6 +242,11 @@ def port(
         notice_unsaid(donor.record, handle.called)
     asked, on = Asked(texts, text_count, text_column), device_named(device or receiver.device)
     begun = time.perf_counter()
+    means = means_for(needs, donor.record, receiver, on, asked, seed, data)
+    if needs and not ignore_memory and judge(made, request).account is not None:
+        load = load_of(means, donor.record, text_count)
+        estimate, options = require_memory(made, request, load, options or {})
+        _log.warning("%s: %s", made.name, estimate.text())
     ported = rewrite(
         donor,
         receiver.geometry,
@@ -244,7 +257,7 @@ def port(
         allow_partial=allow_partial,
         rank=rank,
         energy=energy,
-        means=means_for(needs, donor.record, receiver, on, asked, seed, data),
+        means=means and replace(means, progress=portion),
     )
     result = Ported(
         ModuleHandle(None, made=ported.module),

@@ -28,7 +28,7 @@ from peftport.cli.arguments import (
     options_of,
 )
 from peftport.cli.output import AsJson, push, show
-from peftport.cli.progress import losses_to_stderr
+from peftport.cli.progress import Shares, losses_to_stderr
 
 
 def port(
@@ -80,6 +80,10 @@ def port(
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Go on though tensors are left out.")
     ] = False,
+    ignore_memory: Annotated[
+        bool,
+        typer.Option("--ignore-memory", help="Try it though it should not fit into memory."),
+    ] = False,
     format: Format = None,
     verify: Annotated[
         bool,
@@ -99,31 +103,34 @@ def port(
     from peftport.places import require_new
 
     require_new(out)
-    ported = pp.port(
-        pp.load_module(module, from_host=from_host, pickles=not no_pickle),
-        host,
-        method=method,
-        options=options_of(set_, layers),
-        texts=texts,
-        text_count=text_count,
-        text_column=text_column,
-        task=task,
-        label_column=label_column,
-        steps=steps,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        limit_train=limit_train,
-        label_words=label_words,
-        template=template,
-        seed=seed,
-        device=device,
-        allow_partial=allow_partial,
-        rank=rank,
-        energy=energy,
-        out=out,
-        format=format,
-        verify=verify,
-        progress=losses_to_stderr(steps),
-    )
+    with Shares() as shares:
+        ported = pp.port(
+            pp.load_module(module, from_host=from_host, pickles=not no_pickle),
+            host,
+            method=method,
+            options=options_of(set_, layers),
+            texts=texts,
+            text_count=text_count,
+            text_column=text_column,
+            task=task,
+            label_column=label_column,
+            steps=steps,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            limit_train=limit_train,
+            label_words=label_words,
+            template=template,
+            seed=seed,
+            device=device,
+            allow_partial=allow_partial,
+            rank=rank,
+            energy=energy,
+            ignore_memory=ignore_memory,
+            out=out,
+            format=format,
+            verify=verify,
+            progress=losses_to_stderr(steps),
+            portion=shares.show,
+        )
     show(ported, as_json)
     push(ported, push_to_hub, private)
