@@ -191,9 +191,10 @@ def test_weights_and_biases_read_the_receiver_as_they_read_the_mapped_states(
     wanted = through(found, states) @ weight.mT + bias
     read = states @ found.weight(weight).mT + found.bias(weight, bias)
     assert torch.allclose(read, wanted, atol=1e-3)
-    assert torch.allclose(found.linear() @ found.centre, found.mean, atol=1e-3)
+    assert torch.allclose(found.linear(weight) @ found.centre, weight @ found.mean, atol=1e-3)
 
 
 def test_without_a_constant_a_map_of_a_centre_at_nothing_is_its_matrix():
     found = InputMap(drawn(0, 3, 4), drawn(1, 3), torch.zeros(4))
-    assert torch.equal(found.linear(), found.matrix)
+    weight = drawn(2, 5, 3)
+    assert torch.equal(found.linear(weight), found.weight(weight))
