@@ -81,9 +81,10 @@ def require_contents(db: sqlite3.Connection, path: Path) -> None:
                 if label not in there:
                     raise ValueError(f"it knows nothing of {kind} {label!r}")
         _require_types(db)
-        for (condition,) in db.execute("SELECT DISTINCT condition FROM runs"):
-            if condition not in spec.conditions:
-                raise ValueError(f"it has runs of the condition {condition!r}")
+        for column, names in (("condition", spec.conditions), ("task", known.tasks)):
+            for (value,) in db.execute(f"SELECT DISTINCT {column} FROM runs"):
+                if value not in names:
+                    raise ValueError(f"it has runs of the {column} {value!r}")
         _require_figures(db)
         for label, task in known.tasks.items():
             _require_answers(db, label, len(task.labels))

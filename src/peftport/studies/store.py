@@ -269,7 +269,7 @@ def read_store(folder: Path) -> Store:
     path = existing(folder)
     try:
         db = reading(path)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read as a study's store: {error}.") from error
     if _check(db, path) == VERSION:
         return Store(folder, db)
