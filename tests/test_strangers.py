@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,7 +95,8 @@ def outcome(command: str, folder: Path) -> tuple[int, str]:
     """Exit code and error of a command, as `peftport.cli.main` ends it; anything else is raised."""
     shutil.rmtree(folder / "report", ignore_errors=True)
     arguments = [part.replace("{}", str(folder)) for part in command.split()]
-    with no_longer_than(SECONDS):
+    with no_longer_than(SECONDS), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # numpy's, of figures that no run has
         ended = CliRunner().invoke(app, arguments)
     if isinstance(ended.exception, BadInput):
         return 2, str(ended.exception)
