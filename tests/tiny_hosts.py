@@ -32,11 +32,12 @@ from transformers import (
     T5Config,
     T5ForConditionalGeneration,
 )
-from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 
+import more_families
 from tiny_tokenizers import build_tokenizer
 
 LENGTH = 128
+_LESS_ONE = ("GemmaRMSNorm", "Gemma2RMSNorm", "Gemma3RMSNorm")  # their weight is kept less 1
 
 
 def write_host(family: str, folder: Path, *, seed: int = 0, noise: float = 0.0) -> Path:
@@ -56,7 +57,10 @@ def write_host(family: str, folder: Path, *, seed: int = 0, noise: float = 0.0) 
 def build_model(family: str, seed: int = 0) -> PreTrainedModel:
     """Return a tiny model of `family`, in float32 and evaluation mode, drawn from `seed`."""
     tokenizer = build_tokenizer(family)
-    model = _MODELS[family](tokenizer)
+    if family in _MODELS:
+        model = _MODELS[family](tokenizer)
+    else:
+        model = more_families.made(family, tokenizer)
     for name, tensor in _tensors(model):
         tensor.copy_(_drawn(model, name, tensor, _generator(f"{seed}/{name}")))
     return model.eval()
@@ -98,11 +102,11 @@ def _drawn(
     drawn = torch.randn(tensor.shape, generator=generator)
     owner = model.get_submodule(name.rpartition(".")[0])
     if tensor.ndim == 1:
-        around_one = name.endswith("weight") and not isinstance(owner, Gemma3RMSNorm)
+        around_one = name.endswith("weight") and type(owner).__name__ not in _LESS_ONE
         return drawn * 0.1 + (1.0 if around_one else 0.0)
     if isinstance(owner, nn.Embedding):
         return drawn * 0.5
-    inputs = tensor.shape[1] if isinstance(owner, nn.Linear) else tensor.shape[0]
+    inputs = tensor.shape[1] if isinstance(owner, nn.Linear) or tensor.ndim > 2 else tensor.shape[0]
     return drawn / inputs**0.5
 
 

@@ -17,6 +17,7 @@ from tokenizers import (
 )
 from transformers import PreTrainedTokenizerFast
 
+from more_families import MORE
 from tiny_words import CORPUS, WORDS
 
 LETTERS = string.ascii_letters + string.digits + ".,:;!?'\"-()"
@@ -24,7 +25,7 @@ LETTERS = string.ascii_letters + string.digits + ".,:;!?'\"-()"
 
 def build_tokenizer(family: str) -> Any:
     """Return the fast tokenizer of a tiny host, with the special tokens of its family."""
-    return _TOKENIZERS[family]()
+    return _TOKENIZERS[MORE[family][1] if family in MORE else family]()
 
 
 def _t5_tokenizer() -> Any:

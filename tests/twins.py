@@ -40,15 +40,17 @@ def permuted(model: Any, geometry: Geometry) -> Any:
     for point, linear in geometry.linears.items():
         stack, layer, role = point.split(".", 2)
         query, key = heads[stack]
+        unit = neurons[f"{stack}.{layer}"]
         rows, columns = {
             "q": (query, hidden),
             "k": (key, hidden),
             "v": (key, hidden),
-            "qkv": (torch.cat([query + i * geometry.width for i in range(3)]), hidden),
+            "qkv": (_fused(query, key, geometry, linear.fused), hidden),
             "o": (hidden, query),
-            "up": (neurons[f"{stack}.{layer}"], hidden),
-            "gate": (neurons[f"{stack}.{layer}"], hidden),
-            "down": (hidden, neurons[f"{stack}.{layer}"]),
+            "up": (unit, hidden),
+            "gate": (unit, hidden),
+            "gate_up": (torch.cat([unit, geometry.ffn + unit]), hidden),
+            "down": (hidden, unit),
         }[role.split(".")[1]]
         module = _within(model, geometry).get_submodule(linear.path)
         weight = module.weight.mT if linear.transposed else module.weight
@@ -57,14 +59,42 @@ def permuted(model: Any, geometry: Geometry) -> Any:
             module.bias.copy_(module.bias[rows].clone())
         done.add(id(module))
     for name, tensor in model.named_parameters():
-        if id(model.get_submodule(name.rpartition(".")[0])) in done:
-            continue
-        if "relative_attention_bias" in name:
-            rows = heads[name.split(".")[0]][0]
-            tensor.copy_(tensor[:, rows[:: geometry.head_dim] // geometry.head_dim].clone())
-        elif tensor.shape[-1] == geometry.width:
-            tensor.copy_(tensor[..., hidden].clone())
+        if id(model.get_submodule(name.rpartition(".")[0])) not in done:
+            inner = "decoder" in heads and ".decoder." in f".{name}"
+            stack = "decoder" if inner else next(iter(heads))
+            _permute(name, tensor, hidden, *heads[stack], geometry)
     return model
+
+
+def _permute(
+    name: str, tensor: Tensor, hidden: Tensor, query: Tensor, key: Tensor, geometry: Geometry
+) -> None:
+    """Bring a weight that is no insertion point into the order of the twin."""
+    own = query[:: geometry.head_dim] // geometry.head_dim
+    if "relative_attention_bias" in name:
+        tensor.copy_(tensor[:, own].clone())
+    elif name.endswith("sinks"):
+        tensor.copy_(tensor[own].clone())
+    elif name.endswith(("q_bias", "v_bias", "q_norm.weight")) and len(tensor) == len(query):
+        tensor.copy_(tensor[query].clone())
+    elif name.endswith("k_norm.weight") and len(tensor) == len(key):
+        tensor.copy_(tensor[key].clone())
+    elif ".pos_proj." in name or ".pos_q_proj." in name:
+        tensor.copy_(tensor[query][..., hidden if tensor.ndim > 1 else slice(None)].clone())
+    elif tensor.shape[-1] == geometry.width:
+        tensor.copy_(tensor[..., hidden].clone())
+    elif geometry.width in tensor.shape:
+        axis = tensor.shape.index(geometry.width)
+        tensor.copy_(tensor.index_select(axis, hidden).clone())
+
+
+def _fused(query: Tensor, key: Tensor, geometry: Geometry, order: str | None) -> Tensor:
+    """The order of the rows of a layer that makes queries, keys and values."""
+    if order != "groups":
+        return torch.cat([query, len(query) + key, len(query) + len(key) + key])
+    size = (geometry.heads // geometry.kv_heads + 2) * geometry.head_dim
+    groups = key[:: geometry.head_dim] // geometry.head_dim
+    return (groups[:, None] * size + torch.arange(size)).flatten()
 
 
 def rotated(model: Any, geometry: Geometry) -> Any:
@@ -136,6 +166,8 @@ def _within(model: Any, geometry: Geometry) -> Any:
 def _head_order(geometry: Geometry, draw: torch.Generator) -> tuple[Tensor, Tensor]:
     """Orders of the queries' and of the keys' rows: groups of heads change places whole."""
     order = torch.randperm(geometry.kv_heads, generator=draw)
+    if geometry.positions == "none":  # each head has a slope of its own (ALiBi)
+        order = order.sort().values
     group = geometry.heads // geometry.kv_heads
     queries = (order[:, None] * group + torch.arange(group)).flatten()
     size = torch.arange(geometry.head_dim)

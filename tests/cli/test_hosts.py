@@ -69,10 +69,10 @@ def test_a_new_host_is_made_and_continued_and_says_from_what(call, text, tmp_pat
     [
         (("describe", "./nowhere"), "'./nowhere' is not a folder"),
         (("describe", "lab:smal"), "Did you mean 'small'"),
-        (("describe", "OTHER"), "unknown model family 'mamba'"),
+        (("describe", "OTHER"), "no model of type 'lama'"),
         (("pretrain", "--family", "berd"), "Did you mean 'bert'"),
         (("pretrain",), "give either a family, for a new host, or a host to continue from"),
-        (("pretrain", "--from", "OTHER"), "unknown model family 'mamba'"),
+        (("pretrain", "--from", "OTHER"), "no model of type 'lama'"),
         (("pretrain", "--family", "bert", "--text", "none.txt"), "none.txt"),
         (("pretrain", "--family", "bert", "--text", "EMPTY"), "no text"),
         (("pretrain", "--family", "bert", "--steps", 0), "steps"),
@@ -84,7 +84,7 @@ def test_bad_input_ends_with_2_one_message_and_nothing_written(
 ):
     places = {"OTHER": tmp_path / "mamba", "EMPTY": tmp_path / "empty.txt", "EXISTS": tmp_path}
     places["OTHER"].mkdir()
-    (places["OTHER"] / "config.json").write_text('{"model_type": "mamba"}')
+    (places["OTHER"] / "config.json").write_text('{"model_type": "lama"}')
     places["EMPTY"].write_text("\n\n")
     before = sorted(tmp_path.iterdir())
     verb, *given = (places.get(part, part) for part in asked)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
 
-from families import KINDS
+from families import ALL_KINDS, KINDS
 
 TEXTS = (
     "the film was good .",
@@ -17,9 +17,10 @@ TEXTS = (
 
 def reference_model(family: str, folder) -> PreTrainedModel:
     """The host as transformers loads it, with nothing of peftport's in it."""
-    kind = KINDS[family]
+    kind = ALL_KINDS[family]
     if kind == "encoder":
-        return AutoModel.from_pretrained(folder, add_pooling_layer=False)
+        without = {"add_pooling_layer": False} if family in KINDS else {}
+        return AutoModel.from_pretrained(folder, **without)
     auto = AutoModelForSeq2SeqLM if kind == "encoder-decoder" else AutoModelForCausalLM
     return auto.from_pretrained(folder)
 
@@ -36,10 +37,10 @@ def reference_answer(model, family: str, inputs: dict[str, Tensor]) -> Tensor:
     """What the test compares: the next token's logits, or an encoder's states where text is."""
     mask = inputs["attention_mask"]
     with torch.no_grad():
-        if KINDS[family] == "encoder-decoder":
+        if ALL_KINDS[family] == "encoder-decoder":
             start = torch.zeros(len(mask), 1, dtype=torch.long)
             return model(**inputs, decoder_input_ids=start).logits[:, -1]
-        if KINDS[family] == "encoder":
+        if ALL_KINDS[family] == "encoder":
             return model(**inputs).last_hidden_state[mask.bool()]
         logits = model(**inputs).logits
         return logits[torch.arange(len(mask)), mask.sum(1) - 1]

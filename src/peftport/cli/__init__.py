@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from peftport.cli import assess, check, hosts, methods, port, study, test, train
+from peftport.cli import assess, check, formats, hosts, methods, port, study, test, train
 from peftport.errors import PeftportError
 from peftport.memory import collect_rarely, keep_freed_memory
 
@@ -24,6 +24,7 @@ app.command("check")(check.check)
 app.command("port")(port.port)
 app.command("assess")(assess.assess)
 app.command("methods")(methods.methods)
+app.command("formats")(formats.formats)
 app.add_typer(study.app, name="study")
 
 

@@ -69,6 +69,7 @@ def check(
     from peftport.hosts import geometry_by_name, geometry_from_record
     from peftport.modules import formats, load_module, read_outline
     from peftport.porting import judge, judge_all, port_method
+    from peftport.porting.means import unread
 
     options = options_of(set_, layers)
     if options and method is None:
@@ -76,7 +77,7 @@ def check(
     if (text or genealogy) and not forecast:
         raise BadInput("--text and --genealogy are for the forecast: add --forecast.")
     # A file that cannot be read is bad input, and no answer.
-    record, shapes = read_outline(module, from_host, not no_pickle)
+    record, shapes = read_outline(module, from_host, not no_pickle, partial=True)
     said = told(label_words, template)
     data = task_for(record, task, said) if task else None
     record = informed(record, said, data)
@@ -97,15 +98,19 @@ def check(
         donor: Parameters = {}
         if text or task:
             notice_unsaid(record, module)
-            donor = load_module(module, from_host=from_host, pickles=not no_pickle).tensors
+            donor = load_module(
+                module, from_host=from_host, pickles=not no_pickle, partial=True
+            ).tensors
         made_of = _forecast(copy, donor, to, asked, data, device_named(device), genealogy)
         found["forecast"] = made_of.record()
     if method is not None:
         made = port_method(method)
-        found |= _entry(judge(made, made.request(record, shapes, receiver, options)))
+        request = made.request(record, shapes, receiver, options)
+        found |= _entry(judge(made, request, unread(record.host.name, to)))
         show(found, _text(found, [found]), as_json)
         return
-    entries = [_entry(verdict) for verdict in judge_all(record, shapes, receiver)]
+    blind = unread(record.host.name, to)
+    entries = [_entry(verdict) for verdict in judge_all(record, shapes, receiver, blind)]
     found |= {"can_port": any(each["can_port"] for each in entries), "methods": entries}
     show(found, _text(found, entries), as_json)
 

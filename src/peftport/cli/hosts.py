@@ -39,6 +39,20 @@ def list_hosts(as_json: AsJson = False) -> None:
     )
 
 
+@app.command("families")
+def list_families(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="As the page docs/families.md.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say of each family of hosts which models are of it, and what can be made for them."""
+    from peftport.hosts.table import page, rows
+
+    found = rows()
+    show({"families": found}, page(found) if markdown else _families_text(found), as_json)
+
+
 @app.command()
 def describe(
     host: Annotated[str, typer.Argument(help="A hub name, a folder, or lab:NAME.")],
@@ -176,6 +190,14 @@ def _provenance(folder: Path) -> Any:
     from peftport.hosts.genealogy import record_of
 
     return record_of(folder) or None
+
+
+def _families_text(found: list[dict[str, Any]]) -> str:
+    return "\n".join(
+        f"{each['family']:<11} {each['kind']:<16} {each['models']}"
+        + "".join(f"\n            no {what}: {why}" for what, why in each["refused"].items())
+        for each in found
+    )
 
 
 def _describe_text(record: dict[str, Any]) -> str:

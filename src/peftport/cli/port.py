@@ -73,6 +73,13 @@ def port(
         int, typer.Option(help="Of what the method draws, of the texts, of the training's order.")
     ] = 0,
     device: Device = None,
+    rank: Annotated[
+        int | None, typer.Option(min=1, help="Cut a LoRA to this rank; its account says the loss.")
+    ] = None,
+    energy: Annotated[
+        float | None,
+        typer.Option(help="Cut a LoRA to the smallest rank that keeps this share of changes."),
+    ] = None,
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Go on though tensors are left out.")
     ] = False,
@@ -89,11 +96,12 @@ def port(
     from peftport.places import require_new
     from peftport.porting import port as rewrite
     from peftport.porting import port_method
+    from peftport.porting.port import needs_of
 
     require_new(out)
     options, made = options_of(set_, layers), port_method(method)
-    needs = made.requires(made.configure(options))
-    donor = load_module(module, from_host=from_host, pickles=not no_pickle)
+    made.configure(options)
+    donor = load_module(module, from_host=from_host, pickles=not no_pickle, partial=allow_partial)
     written = formats.FORMATS.require(format or formats.format_of(module))
     if steps and task is None:
         raise BadInput(f"--steps {steps} needs a --task to train on.")
@@ -102,6 +110,8 @@ def port(
     donor = replace(donor, record=informed(donor.record, said, data))
     folder, on = find_host(to).files(), device_named(device)
     name, geometry = HostName(name=to, fingerprint=fingerprint(folder)), geometry_in(folder, to)
+    shapes = {key: tuple(tensor.shape) for key, tensor in donor.tensors.items()}
+    needs = needs_of(made, made.request(donor.record, shapes, geometry, options))
     require_known_words(donor.record, geometry, folder, to)
     if steps or "texts" in needs:
         notice_unsaid(donor.record, module)
@@ -114,6 +124,8 @@ def port(
         options=options,
         seed=seed,
         allow_partial=allow_partial,
+        rank=rank,
+        energy=energy,
         means=means_for(needs, donor.record, to, on, Asked(text, texts, text_column), seed, data),
     )
     seconds = time.perf_counter() - begun
@@ -177,6 +189,7 @@ def _record(
         "seed": told["seed"],
         "options": told["options"],
         "texts": told.get("texts"),
+        **{key: told[key] for key in ("rank", "rank_loses") if key in told},
         "seconds": seconds,
         **ported.account.record(),
         "trained": (trained.module.record.port or {})["trained"] if trained else None,
@@ -193,6 +206,10 @@ def _text(ported: Ported, trained: Trained | None, out: Path, seconds: float) ->
         f"{ported.account.method}, {seconds:.1f} s: {out}",
         f"tensors: {counted}; each one in {out / 'account.json'}",
     ]
+    if "rank_loses" in told:
+        lost = told["rank_loses"]
+        most = max(lost, key=lost.get)
+        lines.append(f"cut to rank {told['rank']}: at most {lost[most]:.2%} is lost, at {most}")
     if told.get("texts"):
         lines.append(f"looked at {told['texts']['count']} texts of {told['texts']['source']}")
     if trained:

@@ -50,6 +50,7 @@ def test(
     from peftport.places import require_writable
     from peftport.tasks import encode, encode_unlabelled
     from peftport.techniques import technique
+    from peftport.techniques.embeddings import replaced, without_embeddings
     from peftport.training import evaluate_one, readout_of
 
     if to_card:
@@ -74,15 +75,16 @@ def test(
             f"notice: {module} was made for {loaded.record.host.name}, whose weights are not "
             f"those of {host}: this tests a plain copy."
         )
-    figures = evaluate_one(
-        there,
-        technique(loaded.technique),
-        loaded.config,
-        loaded.tensors,
-        encode(there.tokenizer, data, "test", there.geometry.kind),
-        readout_of(there, data),
-        encode_unlabelled(there.tokenizer, data, there.geometry.kind),
-    ).figures
+    with replaced(there, loaded.config, loaded.tensors):
+        figures = evaluate_one(
+            there,
+            technique(loaded.technique),
+            loaded.config,
+            without_embeddings(loaded.tensors),
+            encode(there.tokenizer, data, "test", there.geometry.kind),
+            readout_of(there, data, loaded.tensors),
+            encode_unlabelled(there.tokenizer, data, there.geometry.kind),
+        ).figures
     if to_card:
         add_figures(module, {"condition": "module", "host": host, "task": data.name, **figures})
     show(

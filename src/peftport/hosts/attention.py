@@ -153,8 +153,46 @@ def attention(
         value = torch.cat([_for_rows(prefix.values, value), value], dim=2)
     if attention_mask is not None and attention_mask.dtype != torch.bool:
         attention_mask = attention_mask.to(dtype)
-    attended, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
+        attended = _by_hand(query, key, value, attention_mask, causal, **kwargs)
+    else:
+        attended, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     return attended.to(given), None
+
+
+def _by_hand(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    causal: bool,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **kwargs: Any,
+) -> Tensor:
+    """Attention as written in the papers, for what SDPA does not know; sizes as in `attention`.
+
+    softcap: scores are held between -softcap and softcap by tanh (Gemma 2). s_aux: for each head a
+    score of looking at nothing (gpt-oss): (heads,). Returns (rows, queries, heads, head_dim).
+    """
+    groups = query.shape[1] // key.shape[1]
+    key, value = (states.repeat_interleave(groups, 1) for states in (key, value))
+    scores = query @ key.mT * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap  # (rows, heads, queries, tokens)
+    if mask is None and causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=query.device).tril()
+    if mask is not None:
+        added = mask
+        if mask.dtype == torch.bool:
+            added = torch.zeros_like(mask, dtype=scores.dtype).masked_fill(~mask, -torch.inf)
+        scores = scores + added
+    if s_aux is not None:
+        nothing = s_aux.to(scores)[None, :, None, None].expand(*scores.shape[:-1], 1)
+        scores = torch.cat([scores, nothing], dim=-1)
+    shares = scores.softmax(-1)[..., : key.shape[2]]
+    return (shares @ value).transpose(1, 2).contiguous()
 
 
 def _widened(

@@ -61,7 +61,7 @@ def host_config(folder: Path) -> Any:
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         raise BadInput(f"{path}: model_type is {kind!r}, which transformers does not know.")
     with quiet_transformers(), by_library(f"{path} is no configuration of {kind} models"):
-        return CONFIG_MAPPING[kind].from_dict(_without(raw, _of_runtime))
+        return CONFIG_MAPPING[kind].from_dict(without_runtime(raw))
 
 
 def settings(folder: Path) -> dict[str, Any]:
@@ -75,6 +75,12 @@ def settings(folder: Path) -> dict[str, Any]:
     found, usual = (_without(each, _of_no_effect) for each in (config.to_dict(), usual))
     told = {key: value for key, value in found.items() if key not in usual or usual[key] != value}
     return {"model_type": config.model_type, **told}
+
+
+def without_runtime(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without what only says how it was run."""
+    found: dict[str, Any] = _without(config, _of_runtime)
+    return found
 
 
 def _of_runtime(key: str) -> bool:

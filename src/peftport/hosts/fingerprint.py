@@ -24,6 +24,7 @@ from typing import Any, TypeGuard
 from peftport.errors import BadInput
 from peftport.files import exists, is_file, opened, parse_json, read_json
 from peftport.hosts.configuration import settings
+from peftport.hosts.gguf import mark_of
 
 _CHUNK = 1 << 24
 _WHOLE = 4 << 30
@@ -136,7 +137,10 @@ def fingerprint(folder: Path) -> str:
 
 
 def weights_mark(folder: Path) -> str:
-    """The first part of a host's fingerprint, which is of its weights alone."""
+    """The first part of a host's fingerprint, which is of its weights alone; of a GGUF file that
+    of its bytes."""
+    if (mark := mark_of(folder)) is not None:
+        return mark
     files = weight_files(folder)
     key = tuple((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files)
     # A file of this very moment can be written again without another time or size: not yet kept.

@@ -25,14 +25,22 @@ def fuse(model: nn.Module) -> None:
                 setattr(module, name, nn.GELU(approximate="tanh"))
             elif _is_rms_norm(part):
                 part.forward = partial(RmsNorm.apply, part.weight, part.variance_epsilon)
-            elif type(part).__name__ == "Gemma3RMSNorm":  # its weight is kept less 1
+            elif type(part).__name__ in _LESS_ONE:
                 part.forward = partial(RmsNorm.apply, 1.0 + part.weight, part.eps)
+
+
+_LESS_ONE = ("GemmaRMSNorm", "Gemma2RMSNorm", "Gemma3RMSNorm")
+"""Norms whose weight is kept less 1."""
+_PLAIN = (
+    *("T5LayerNorm", "MT5LayerNorm", "UMT5LayerNorm", "LlamaRMSNorm", "Qwen2RMSNorm"),
+    *("Qwen3RMSNorm", "Qwen3MoeRMSNorm", "MistralRMSNorm", "MinistralRMSNorm", "Phi3RMSNorm"),
+    *("Ministral3RMSNorm", "GraniteRMSNorm", "SmolLM3RMSNorm", "Olmo2RMSNorm", "GptOssRMSNorm"),
+)
 
 
 def _is_rms_norm(module: Any) -> bool:
     """T5's norm, and Llama's and its descendants': no mean, no bias."""
-    name = type(module).__name__
-    return name in ("T5LayerNorm", "LlamaRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")
+    return type(module).__name__ in _PLAIN
 
 
 class RmsNorm(torch.autograd.Function):

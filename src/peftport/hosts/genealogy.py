@@ -174,6 +174,7 @@ def folder_at_hand(name: str) -> Path | None:
     from peftport.hosts.source import find_host
 
     try:
-        return find_host(name).folder
+        found = find_host(name)
+        return found.files() if found.origin == "gguf" else found.folder
     except BadInput:
         return None

@@ -8,18 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from peftport.errors import BadInput
 from peftport.files import by_library, is_file
 from peftport.hosts import attention
+from peftport.hosts.discovery import family_of
 from peftport.hosts.fingerprint import fingerprint, weight_files
 from peftport.hosts.fused import fuse
 from peftport.hosts.geometry import Geometry
 from peftport.hosts.loading import load_model
 from peftport.hosts.precision import Precision, lower_products
+from peftport.hosts.quantised import require_plain
+from peftport.hosts.skeleton import auto_class, options_of, require_points
 from peftport.hosts.source import (
+    config_in,
     find_host,
     geometry_in,
     require_readable,
@@ -29,12 +33,8 @@ from peftport.hosts.source import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_AUTO_CLASSES = {
-    "encoder-decoder": "AutoModelForSeq2SeqLM",
-    "decoder": "AutoModelForCausalLM",
-    "encoder": "AutoModel",
-}
-
+_CUT_AT = ("self.o", "ffn.gate", "ffn.up", "ffn.gate_up")
+"""Roles of a decoder's layer whose inputs are no token's but their own."""
 _VOCABULARIES = (
     "tokenizer.json",
     "vocab.json",
@@ -94,31 +94,45 @@ class Host:
         """
         chosen = slice(None) if vocabulary is None else list(vocabulary)
         if self.geometry.kind == "encoder-decoder":
-            start = self.model.config.decoder_start_token_id
+            start = start_token(self.model.config)
             first = input_ids.new_full((input_ids.shape[0], 1), start)
+            self.require_room(input_ids.shape[1])
             out = self.model(
                 input_ids=input_ids,
-                attention_mask=_seen_by_all(attention_mask),
+                attention_mask=self._mask(attention_mask),
                 decoder_input_ids=first,
                 use_cache=False,
             )
             return out.logits[:, -1, chosen]  # (rows, vocabulary)
         last = attention_mask.sum(1) - 1
         # A causal host never looks at padding on the right, so that no mask is needed.
-        with nullcontext() if whole or vocabulary is None else self._only_last(last):
+        seen = {} if self.geometry.known else {"attention_mask": attention_mask}
+        with ExitStack() as stack:
+            if vocabulary is not None and not whole:
+                stack.enter_context(self._only_last(last))
+            stack.enter_context(self._read_at(last, chosen))
+            out = self.model(
+                input_ids=input_ids, **seen, **self._positions(input_ids), use_cache=False
+            )
+        return out.logits[:, 0]  # (rows, vocabulary)
+
+    def last_states(self, input_ids: Tensor, attention_mask: Tensor, whole: bool = False) -> Tensor:
+        """A decoder's state at each text's last token, behind its last norm: (rows, width), from
+        (rows, tokens) inputs, with every token in every layer if they are wanted `whole`."""
+        last = attention_mask.sum(1) - 1
+        seen = {} if self.geometry.known else {"attention_mask": attention_mask}
+        with nullcontext() if whole else self._only_last(last):
             states = self.model.base_model(
-                input_ids=input_ids, position_ids=self._positions(input_ids), use_cache=False
+                input_ids=input_ids, **seen, **self._positions(input_ids), use_cache=False
             ).last_hidden_state  # (rows, tokens, width)
-        head = self.model.get_output_embeddings()
-        bias = None if head.bias is None else head.bias[chosen]
-        return functional.linear(_rows_at(states, last)[:, 0], head.weight[chosen], bias)
+        return _rows_at(states, last)[:, 0]
 
     def token_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """An encoder's last hidden states: (rows, tokens, width), from (rows, tokens) inputs."""
         return self.model(
             input_ids=input_ids,
-            attention_mask=_seen_by_all(attention_mask),
-            position_ids=self._positions(input_ids),
+            attention_mask=self._mask(attention_mask),
+            **self._positions(input_ids),
         ).last_hidden_state
 
     @contextmanager
@@ -130,13 +144,36 @@ class Host:
         keeps all tokens, it is right there, and wrong at the others, which nobody reads.
         """
         layer = f"decoder.{self.geometry.stacks['decoder'] - 1}"
+        cut_at = () if self.geometry.trait("whole_layers") else _CUT_AT
         with ExitStack() as stack:
-            for role in ("self.o", "ffn.gate", "ffn.up"):
+            for role in cut_at:
                 if linear := self.geometry.linears.get(f"{layer}.{role}"):
                     module = self.model.get_submodule(linear.path)
                     cut = module.register_forward_pre_hook(lambda _, x: (_rows_at(x[0], last),))
                     stack.callback(cut.remove)
             yield
+
+    @contextmanager
+    def _read_at(self, last: Tensor, chosen: slice | list[int]) -> Iterator[None]:
+        """Read a decoder's vocabulary at one token of each row, (rows,), and some of its words.
+
+        What a family does with its logits (scales, caps) it does with these.
+        """
+        head = self.model.get_output_embeddings()
+        bias = None if head.bias is None else head.bias[chosen]
+
+        def read(states: Tensor) -> Tensor:
+            return functional.linear(_rows_at(states, last), head.weight[chosen], bias)
+
+        head.forward = read
+        try:
+            yield
+        finally:
+            del head.forward
+
+    def _mask(self, mask: Tensor) -> Tensor:
+        """A mask as the host takes it, and where it may so that none is made in the model."""
+        return _seen_by_all(mask) if self.geometry.trait("key_mask") else mask
 
     def require_room(self, tokens: int) -> None:
         """Raise BadInput when `tokens` and the prefix before them pass the host's positions."""
@@ -149,17 +186,26 @@ class Host:
                 f"of {self.position_shift} do not fit. Lower max_tokens or the prefix length."
             )
 
-    def _positions(self, input_ids: Tensor) -> Tensor:
+    def _positions(self, input_ids: Tensor) -> dict[str, Tensor]:
+        """The argument that says where each token stands; none for hosts that do not take it."""
+        if self.geometry.positions in ("none", "relative", "unknown"):
+            return {}
         self.require_room(input_ids.shape[1])
         start = self._first_position() + self.position_shift
         positions = torch.arange(start, start + input_ids.shape[1], device=input_ids.device)
-        return positions[None]  # (1, tokens)
+        return {"position_ids": positions[None]}  # (1, tokens)
 
     def _first_position(self) -> int:
         """RoBERTa counts positions from the one after its padding index."""
         if self.geometry.positions == "after-padding":
             return int(self.model.config.pad_token_id) + 1
         return 0
+
+
+def start_token(config: Any) -> int:
+    """The token that an encoder-decoder's answers begin with, by its configuration."""
+    found = (config.decoder_start_token_id, config.pad_token_id, config.eos_token_id, 0)
+    return int(next(token for token in found if token is not None))
 
 
 def _seen_by_all(mask: Tensor) -> Tensor:
@@ -182,11 +228,12 @@ def load_host(name: str, device: str | torch.device = "cpu", precision: Precisio
         precision: of the products with its frozen weights.
 
     Raises:
-        BadInput: the host cannot be found, is of an unknown family, lacks weights or a tokenizer,
+        BadInput: the host cannot be found, is no language model, lacks weights or a tokenizer,
             or does not have the insertion points that its family promises.
     """
     folder = find_host(name).files()
     geometry = geometry_in(folder, name)
+    require_plain(folder, name)
     # Refuses hosts without safetensors, or with too few, before anything large is read.
     files = weight_files(folder)
     require_readable(folder, name)
@@ -196,7 +243,7 @@ def load_host(name: str, device: str | torch.device = "cpu", precision: Precisio
     model.requires_grad_(False)
     fuse(model)
     model.eval()
-    _check_insertion_points(model, geometry, name)
+    require_points(model, geometry, name)
     if precision == "bf16":
         lower_products(model, geometry)
     return Host(name, folder, model, load_tokenizer(folder, name), geometry, mark, precision)
@@ -222,38 +269,15 @@ def load_tokenizer(folder: Path, name: str) -> Any:
 
 
 def _load_model(folder: Path, geometry: Geometry, name: str) -> Any:
-    extra = {"add_pooling_layer": False} if geometry.kind == "encoder" else {}
-    model = load_model(
-        _AUTO_CLASSES[geometry.kind], folder, name, attn_implementation=attention.NAME, **extra
-    )
-    if model.config._attn_implementation != attention.NAME:
+    config = config_in(folder, name)
+    auto = auto_class(geometry.kind, family_of(config)[1])
+    own = geometry.trait("own_attention") or not geometry.known
+    wanted = "eager" if own else attention.NAME
+    options = options_of(auto, config)
+    model = load_model(auto, folder, name, attn_implementation=wanted, **options)
+    if model.config._attn_implementation != wanted:
         raise BadInput(
             f"host {name}: transformers gave it attention {model.config._attn_implementation!r} "
             "in place of peftport's, without which prefixes do nothing."
         )
     return model
-
-
-def _check_insertion_points(model: nn.Module, geometry: Geometry, name: str) -> None:
-    """Hold the geometry, which is derived from data, against the model that was loaded."""
-
-    def find(path: str) -> nn.Module:
-        try:
-            return model.get_submodule(path)
-        except AttributeError as error:
-            raise BadInput(
-                f"host {name}: family {geometry.family} expects a module at {path!r}: {error}."
-            ) from error
-
-    for point, linear in geometry.linears.items():
-        expected = (linear.outputs, linear.inputs)
-        found = tuple(find(linear.path).weight.shape)  # type: ignore[arg-type]
-        if found != (expected[::-1] if linear.transposed else expected):
-            raise BadInput(
-                f"host {name}: {point} ({linear.path}) has shape {found} where family "
-                f"{geometry.family} and the configuration say {expected}."
-            )
-    for path in [a.path for a in geometry.attentions.values()] + [
-        b.path for b in geometry.blocks.values()
-    ]:
-        find(path)

@@ -147,8 +147,11 @@ class MaskedTokens:
         states = model.base_model(
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
         ).last_hidden_state  # (batch, tokens, width)
-        head = model.cls if hasattr(model, "cls") else model.lm_head
-        return _loss_at(states, batch["labels"], head)
+        head = getattr(model, "cls", None) or getattr(model, "lm_head", None)
+        if head is not None:
+            return _loss_at(states, batch["labels"], head)
+        given = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        return _loss_of(model(**given).logits, batch["labels"])
 
 
 class NextToken:
@@ -172,11 +175,10 @@ class NextToken:
         return {"input_ids": inputs, "attention_mask": mask.long(), "labels": labels}
 
     def loss(self, model: Any, batch: Batch) -> Tensor:
-        # A causal host never looks at padding on the right, so that no mask is needed.
-        states = model.base_model(
-            input_ids=batch["input_ids"], use_cache=False
-        ).last_hidden_state  # (batch, tokens, width)
-        return _loss_at(states[:, :-1], batch["labels"][:, 1:], model.get_output_embeddings())
+        # A causal host never looks at padding on the right, so that no mask is needed. The logits
+        # are the model's own: some families scale or cap what their head gives.
+        logits = model(input_ids=batch["input_ids"], use_cache=False).logits
+        return _loss_of(logits[:, :-1], batch["labels"][:, 1:])
 
 
 class Taught(nn.Module):
@@ -234,6 +236,12 @@ def _loss_at(states: Tensor, labels: Tensor, head: nn.Module) -> Tensor:
     wanted = labels != IGNORED
     logits = head(states[wanted])  # (targets, vocabulary)
     return nn.functional.cross_entropy(logits.float(), labels[wanted])
+
+
+def _loss_of(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross entropy where labels count: (batch, tokens, vocabulary), (batch, tokens)."""
+    wanted = labels != IGNORED
+    return nn.functional.cross_entropy(logits[wanted].float(), labels[wanted])
 
 
 def _parts(total: int, parts: int, least: int, rng: np.random.Generator) -> list[int]:

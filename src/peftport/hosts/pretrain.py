@@ -31,6 +31,7 @@ from peftport.hosts.objectives import (
     Taught,
     TeacherStates,
 )
+from peftport.hosts.quantised import require_plain
 from peftport.hosts.quiet import quiet_transformers
 from peftport.hosts.scratch import Sizes, family_entry, new_model, new_tokenizer
 from peftport.hosts.source import find_host, geometry_in
@@ -212,6 +213,13 @@ def _require_teachable(family: str | None, teacher: str, sizes: Sizes | None, ca
         raise BadInput("a host with a teacher takes its tokenizer: give no vocabulary or --cased.")
 
 
+_MASKED_HEADS = (
+    *("cls.predictions.", "lm_head.", "lm_predictions.", "predictions.", "generator_predictions."),
+    *("vocab_transform.", "decoder."),
+)
+"""How the heads that name hidden tokens are called in encoders' files."""
+
+
 def continued(origin: str, seed: int) -> Start:
     """A host's own weights, in float32 and free to change, with its own tokenizer.
 
@@ -219,17 +227,18 @@ def continued(origin: str, seed: int) -> Start:
         seed: of the head that an encoder without one gets.
 
     Raises:
-        BadInput: the host cannot be found, is of an unknown family, or is not whole.
+        BadInput: the host cannot be found, is no language model, or is not whole.
     """
     folder = find_host(origin).files()
     geometry = geometry_in(folder, origin)
+    require_plain(folder, origin)
     names = {name for file in weight_files(folder) for name in read_header(file)[0]}
     tokenizer = load_tokenizer(folder, origin)
     parent = {"name": origin, "fingerprint": fingerprint(folder)}
     if geometry.kind != "encoder":
         auto = "AutoModelForCausalLM" if geometry.kind == "decoder" else "AutoModelForSeq2SeqLM"
         model = saved = load_model(auto, folder, origin)
-    elif any(name.startswith(("cls.predictions.", "lm_head.")) for name in names):
+    elif any(name.startswith(_MASKED_HEADS) for name in names):
         model = saved = load_model("AutoModelForMaskedLM", folder, origin)
     else:
         pooler = any("pooler." in name for name in names)

@@ -1,8 +1,8 @@
 """New hosts: a tokenizer trained on text, and a model of a known family with random weights.
 
 What a family needs is in its data file: `scratch.model_type` and `scratch.architecture` in
-transformers' words, `scratch.config` beside the sizes, `scratch.sizes` where a size has a second
-name, `scratch.tokens` in the order of their ids, and `scratch.around`, the special tokens that
+transformers' words, `scratch.sizes`, what the configuration calls them, `scratch.config` beside
+them, `scratch.tokens` in the order of their ids, and `scratch.around`, the special tokens that
 stand around a text.
 """
 
@@ -48,11 +48,12 @@ class Sizes:
 
 
 def family_entry(name: str) -> dict[str, Any]:
-    """A family's data; BadInput for an unknown one."""
-    known = families()
+    """A family's data; BadInput for one of which no new host can be made."""
+    known = {name: entry for name, entry in families().items() if entry.get("scratch")}
     if name not in known:
         raise BadInput(
-            f"unknown family {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}."
+            f"no new host can be made of family {name!r}.{did_you_mean(name, known)} They can of "
+            f"{', '.join(known)}."
         )
     return known[name]
 
@@ -114,7 +115,7 @@ def new_model(family: str, sizes: Sizes, tokenizer: Any, seed: int) -> Any:
     scratch = entry["scratch"]
     config_class = transformers.CONFIG_MAPPING[scratch["model_type"]]
     special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in _IN_CONFIG}
-    options = {**special, **_size_options(entry, sizes, len(tokenizer)), **scratch["config"]}
+    options = {**special, **_size_options(scratch, sizes, len(tokenizer)), **scratch["config"]}
     if entry["kind"] == "encoder-decoder":
         options["decoder_start_token_id"] = tokenizer.pad_token_id
     with torch.random.fork_rng(devices=[]):
@@ -125,26 +126,24 @@ def new_model(family: str, sizes: Sizes, tokenizer: Any, seed: int) -> Any:
 _IN_CONFIG = ("pad", "bos", "eos")
 
 
-def _size_options(entry: dict[str, Any], sizes: Sizes, tokens: int) -> dict[str, int]:
+def _size_options(scratch: dict[str, Any], sizes: Sizes, tokens: int) -> dict[str, int]:
     """The sizes under the names that the family's configuration has for them."""
+    head_dim = sizes.width // sizes.heads
     values = {
         "width": sizes.width,
-        "vocabulary": tokens,
         "heads": sizes.heads,
         "kv_heads": sizes.heads,
-        "head_dim": sizes.width // sizes.heads,
+        "head_dim": head_dim,
+        "scale": head_dim,  # of the queries, where a configuration has it apart
         "ffn": sizes.ffn,
     }
-    rules = [(rule, values[size]) for size, rule in entry["sizes"].items()]
-    rules += [(stack["layers"], sizes.layers) for stack in entry["stacks"]]
-    rules += [(key, values[size]) for key, size in entry["scratch"].get("sizes", {}).items()]
-    keys = [(rule.split("|")[0], value) for rule, value in rules]
-    # A rule that computes ("hidden_size/num_attention_heads") is no key of a configuration.
-    options = {key: value for key, value in keys if key.isidentifier()}
-    if "positions" in entry["scratch"]:
-        key, before = entry["scratch"]["positions"]
+    named = scratch["sizes"]
+    options = {key: values[size] for size, key in named.items() if size != "layers"}
+    options |= dict.fromkeys(named["layers"], sizes.layers)
+    if "positions" in scratch:
+        key, before = scratch["positions"]
         options[key] = sizes.positions + before
-    return options
+    return {**options, "vocab_size": tokens}
 
 
 def _put_around(tokenizer: Any, around: str | None) -> None:

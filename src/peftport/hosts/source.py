@@ -11,6 +11,7 @@ from typing import Any
 from peftport.errors import BadInput
 from peftport.files import exists, is_folder, read_json, require_regular
 from peftport.hosts.geometry import Geometry, geometry_of
+from peftport.hosts.gguf import gguf_at, unpacked
 
 _READ_BY_TRANSFORMERS = (".json", ".txt", ".model", ".jinja", ".safetensors", ".tiktoken")
 _VOCABULARIES = ("tokenizer.json", "vocab.json")
@@ -25,7 +26,8 @@ _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 @dataclass(frozen=True)
 class HostSource:
-    """A host found by name: `origin` is "lab", "folder" or "hub"."""
+    """A host found by name: `origin` is "lab", "folder", "gguf" (then `folder` is the file) or
+    "hub"."""
 
     name: str
     origin: str
@@ -38,10 +40,10 @@ class HostSource:
             weights: False fetches configuration and tokenizer alone.
 
         Raises:
-            BadInput: the hub knows no such host or cannot be reached.
+            BadInput: the hub knows no such host or cannot be reached; a GGUF file cannot be read.
         """
         if self.folder is not None:
-            return self.folder
+            return unpacked(self.folder) if self.origin == "gguf" else self.folder
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import (
             HfHubHTTPError,
@@ -61,7 +63,8 @@ class HostSource:
 
 
 def find_host(name: str) -> HostSource:
-    """Find a host by `lab:NAME`, a folder, or a hub name (`google/t5-v1_1-base`, `name@revision`).
+    """Find a host by `lab:NAME`, a folder, a GGUF file or a folder with one, or a hub name
+    (`google/t5-v1_1-base`, `name@revision`).
 
     Nothing is loaded. BadInput: an unknown lab host, or a folder that holds no model.
     """
@@ -70,6 +73,8 @@ def find_host(name: str) -> HostSource:
 
         return HostSource(name, "lab", lab.folder(name.removeprefix("lab:")))
     folder = Path(name).expanduser()
+    if file := gguf_at(folder):
+        return HostSource(name, "gguf", file)
     if is_folder(folder):
         if not exists(folder / "config.json"):
             raise BadInput(
@@ -90,7 +95,7 @@ def for_others(name: str) -> tuple[str, str | None]:
     """The name, and the revision if it has one, by which other libraries load a host."""
     if name.startswith("lab:"):
         return str(find_host(name).files()), None
-    if Path(name).expanduser().is_dir():
+    if Path(name).expanduser().exists():
         return lasting(name), None
     place, _, revision = name.partition("@")
     return place, revision or None
@@ -100,17 +105,29 @@ def geometry_by_name(name: str) -> Geometry:
     """The geometry of a host from its configuration; no weight is read.
 
     Raises:
-        BadInput: the host cannot be found, or belongs to no known family.
+        BadInput: the host cannot be found, or transformers has no such model.
     """
     return geometry_in(find_host(name).files(weights=False), name)
 
 
 def geometry_in(folder: Path, name: str) -> Geometry:
     """The geometry of the host in `folder`, called `name` in messages."""
+    return geometry_of(written_config(folder, name), name)
+
+
+def config_in(folder: Path, name: str) -> Any:
+    """The configuration of the host in `folder` as its model class reads it."""
+    from peftport.hosts.skeleton import configuration
+
+    return configuration(written_config(folder, name), name)
+
+
+def written_config(folder: Path, name: str) -> dict[str, Any]:
+    """The configuration of the host in `folder` as its file has it."""
     config = read_json(folder / "config.json")
     if not isinstance(config, dict):
         raise BadInput(f"host {name}: its config.json is not a transformers configuration.")
-    return geometry_of(_with_defaults(config), name)
+    return config
 
 
 def require_readable(folder: Path, name: str) -> None:
@@ -141,17 +158,6 @@ def require_weights_for(geometry: Geometry, files: Iterable[Path], name: str) ->
             f"host {name}: its config.json has layers of {wanted:,} weights, and its files have "
             f"{there:,} bytes: they do not belong together."
         )
-
-
-def _with_defaults(config: dict[str, Any]) -> dict[str, Any]:
-    """Add what a config.json leaves out because it equals the family's default."""
-    from transformers import CONFIG_MAPPING
-
-    model_type = str(config.get("model_type"))
-    if model_type not in CONFIG_MAPPING:
-        return config
-    defaults = CONFIG_MAPPING[model_type]().to_dict()
-    return {**defaults, **config}
 
 
 def _first_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 from peftport.errors import BadInput
 from peftport.files import opened
 from peftport.hosts.fingerprint import read_header, weight_files
+from peftport.hosts.quantised import require_plain
 
 _TYPES = {
     "F64": torch.float64,
@@ -28,6 +29,7 @@ class Weights(Mapping[str, Tensor]):
     """
 
     def __init__(self, folder: Path) -> None:
+        require_plain(folder, str(folder))
         self.folder = folder
         self._places = {
             name: (file, start, entry)

@@ -19,16 +19,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import load_file, save_file
 
 from peftport.errors import BadInput
-from peftport.files import by_library, is_file, is_folder, new_folder, read_json, write_json
+from peftport.files import by_library, is_file, new_folder, read_json, write_json
 from peftport.hosts.fingerprint import read_header
 from peftport.hosts.geometry import Geometry, geometry_from_record
 from peftport.hosts.source import lasting
+from peftport.modules.found import FOREIGN_CONFIG, RECORD, find_module
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Shapes
 from peftport.techniques.head import WEIGHT, Pooling, head_shapes
 
-TENSORS, RECORD, ACCOUNT = "module.safetensors", "module.json", "account.json"
-FOREIGN_CONFIG = "adapter_config.json"
+TENSORS, ACCOUNT = "module.safetensors", "account.json"
 FORMAT = 1
 Dtype = Literal["float32", "bfloat16", "float16"]
 _log = logging.getLogger(__name__)
@@ -80,7 +80,11 @@ class Record(BaseModel):
         labels where a head tells their number.
     training: steps, learning rate and the like; empty for a module that never was trained.
     port: method, seed and the donor's host, when the module was ported.
-    head: how an encoder's head pools; of no effect where there is none.
+    head: how a head pools; of no effect where there is none.
+    embeddings: shapes of the embeddings that the module brings along, by name.
+    converted: by place, the share of its change that was lost when a module of another kind was
+        made a LoRA.
+    left_out: shapes of what its files have besides and peftport cannot carry, by name.
     dtype: the type that its tensors are written in. model: the class of model that a module of PEFT
         was made on.
     """
@@ -100,6 +104,9 @@ class Record(BaseModel):
     dtype: Dtype = "float32"
     model: ModelClass | None = None
     versions: dict[str, str] = {}
+    embeddings: dict[str, tuple[int, ...]] = {}
+    left_out: dict[str, tuple[int, ...]] = {}
+    converted: dict[str, float] = {}
 
     def lasting(self) -> Record:
         """The same with folders of hosts by their whole paths, which hold from everywhere."""
@@ -159,7 +166,11 @@ class Module:
 
 
 def load_module(
-    folder: str | Path, *, from_host: str | None = None, pickles: bool = True
+    folder: str | Path,
+    *,
+    from_host: str | None = None,
+    pickles: bool = True,
+    partial: bool = False,
 ) -> Module:
     """Read a module's folder, of peftport, PEFT or AdapterHub, and hold its tensors against its
     configuration.
@@ -168,17 +179,19 @@ def load_module(
         from_host: the host that the module is made for, instead of the one that its files name.
         pickles: read the pickled tensors of other libraries (`.bin`), by torch's weights-only
             loader.
+        partial: read a module of another library without the tensors that peftport cannot carry,
+            with a notice; the record names them (`left_out`).
 
     Raises:
         BadInput: a file is missing, corrupt or not safetensors; a tensor is missing, surplus, of
             another shape or type than technique and geometry say, or not finite; a folder of
             another library is of a kind that peftport does not read.
     """
-    folder = Path(folder)
+    folder = find_module(folder)
     if is_foreign(folder):
         from peftport.modules.formats import read
 
-        module = read(folder, from_host, pickles)
+        module = read(folder, from_host, pickles, partial=partial)
     else:
         module = Module(read_record(folder, from_host), load_tensors(folder / TENSORS))
         require_whole(module, folder / TENSORS, RECORD)
@@ -208,15 +221,16 @@ def require_whole(module: Module, path: Path, described_by: str) -> None:
 
 
 def read_outline(
-    folder: Path, from_host: str | None = None, pickles: bool = True
+    folder: Path, from_host: str | None = None, pickles: bool = True, partial: bool = False
 ) -> tuple[Record, Shapes]:
     """Read a module's record and its tensors' shapes without their data; arguments and errors as
     `load_module`."""
+    folder = find_module(folder)
     if not is_foreign(folder):
         return read_record(folder, from_host), read_shapes(folder)
     from peftport.modules.formats import read
 
-    module = read(folder, from_host, pickles, data=False)
+    module = read(folder, from_host, pickles, data=False, partial=partial)
     return module.record, {name: tuple(t.shape) for name, t in module.tensors.items()}
 
 
@@ -226,10 +240,7 @@ def read_record(folder: Path, from_host: str | None = None) -> Record:
     Args:
         from_host: takes the place of the name of the host.
     """
-    if not is_folder(folder):
-        raise BadInput(f"module {folder} is not a folder.")
-    if not is_file(folder / RECORD):
-        raise BadInput(f"{folder} has no {RECORD}: it is not a module's folder.")
+    folder = find_module(folder)
     record = parse_record(read_json(folder / RECORD), folder / RECORD)
     if from_host is None:
         return record
@@ -301,7 +312,8 @@ def expected_shapes(record: Record) -> Shapes:
     """Names and shapes that technique, configuration and geometry ask for."""
     made, geometry = technique(record.technique), geometry_from_record(record.geometry)
     shapes = made.shapes(made.configure(record.config), geometry)
-    return shapes | head_shapes(geometry, len(record.task.get("labels", ())), record.head)
+    head = head_shapes(geometry, len(record.task.get("labels", ())), record.head)
+    return shapes | head | record.embeddings
 
 
 def versions() -> dict[str, str]:

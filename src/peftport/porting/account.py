@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 Action = Literal["copied", "mapped", "dropped", "initialised"]
@@ -46,6 +46,10 @@ class Account:
 
     method: str
     entries: tuple[Entry, ...]
+
+    def with_besides(self, entries: tuple[Entry, ...]) -> Account:
+        """The account with what became of things that belong to no technique."""
+        return replace(self, entries=self.entries + entries)
 
     def counts(self) -> dict[str, int]:
         """Number of tensors by action."""

@@ -57,8 +57,9 @@ def observe(
 
             def see(point: str, given: Tensor, made: Tensor, part: Rows = part) -> None:
                 for side, states in (("in", given), ("out", made)):
-                    if (side, point) in kept:
-                        kept[side, point].append(_at(states, part, point))
+                    if (side, point) in kept and _of_text(states, part, point):
+                        mine = _outputs(host, point, states) if side == "out" else states
+                        kept[side, point].append(_at(mine, part, point))
 
             with torch.no_grad(), _watched(host, points, see):
                 run(host, part)
@@ -100,7 +101,15 @@ def label_gradients(
     for part in rows.parts(_GRAPHS_AT_ONCE):
         seen: dict[str, Tensor] = {}
 
-        def see(point: str, given: Tensor, made: Tensor, seen: dict[str, Tensor] = seen) -> None:
+        def see(
+            point: str,
+            given: Tensor,
+            made: Tensor,
+            seen: dict[str, Tensor] = seen,
+            part: Rows = part,
+        ) -> None:
+            if not _of_text(made, part, point):
+                return
             made.retain_grad()
             seen[point] = made
 
@@ -113,7 +122,7 @@ def label_gradients(
             total.backward(retain_graph=index + 1 < len(sums))
             for point, states in seen.items():
                 gradient = torch.zeros_like(states) if states.grad is None else states.grad
-                kept[point][-1].append(_at(gradient, part, point))
+                kept[point][-1].append(_at(_outputs(host, point, gradient), part, point))
                 states.grad = None
     return {p: torch.cat([torch.stack(each) for each in parts], 1) for p, parts in kept.items()}
 
@@ -138,9 +147,27 @@ def stack_of(point: str) -> str:
 
 
 def _at(states: Tensor, rows: Rows, point: str) -> Tensor:
-    """States (rows, tokens, width) at the kept places of the rows: (places, width), on the CPU."""
+    """States (rows, tokens, width) at the kept places of the rows: (places, width), on the CPU.
+
+    Rows and tokens may be one axis, as in OPT's feed-forward layers.
+    """
     places = rows.places[stack_of(point)].to(states.device)
-    return states.detach().flatten(0, 1)[places].float().cpu()
+    return states.detach().reshape(-1, states.shape[-1])[places].float().cpu()
+
+
+def _outputs(host: Host, point: str, states: Tensor) -> Tensor:
+    """What comes out of a place, of what comes out of the layer that it may be a part of."""
+    linear = host.geometry.linears.get(point)
+    if linear is None or linear.rows is None:
+        return states
+    return linear.part(states.movedim(-1, 0)).movedim(0, -1)
+
+
+def _of_text(states: Tensor, rows: Rows, point: str) -> bool:
+    """Whether states are those of the rows' tokens: DeBERTa's layers also read positions."""
+    ids = rows.input_ids if stack_of(point) != "decoder" else rows.decoder_ids
+    ids = rows.input_ids if ids is None else ids
+    return states.numel() == ids.numel() * states.shape[-1]
 
 
 def contrasts_of(classes: int, most: int = 8) -> Tensor:
@@ -171,7 +198,8 @@ def _watched(
             states = made[0] if isinstance(made, tuple) else made
             if differentiable and not states.requires_grad:
                 states = states.detach().requires_grad_()
-                made = (states, *made[1:]) if isinstance(made, tuple) else states
+                onward = states.clone()  # some hosts add to it in place, which a leaf forbids
+                made = (onward, *made[1:]) if isinstance(made, tuple) else onward
             see(point, given[0], states)
             return made
 

@@ -36,7 +36,7 @@ def donor_scores(
         request.config,
         stack_lanes([donor]),
         encoded,
-        readout_of(host, task),
+        readout_of(host, task, donor),
     )[0]
     if not torch.isfinite(found).all():
         raise RunFailed(f"the module's scores on {host.name} are not finite.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -13,10 +13,12 @@ from peftport.hosts.geometry import Geometry, geometry_from_record
 from peftport.modules import Record
 from peftport.options import Options, chosen
 from peftport.porting.account import Account, Entry, idle, left_over
+from peftport.porting.fused import agreed
 from peftport.porting.layers import Pairs, partner_of
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Shapes
-from peftport.techniques.head import head_shapes, initial_head
+from peftport.techniques.embeddings import is_embedding
+from peftport.techniques.head import WEIGHT, head_shapes, initial_head
 
 if TYPE_CHECKING:
     from peftport.porting.means import Means
@@ -54,6 +56,34 @@ class Request:
     def config(self) -> Any:
         """The donor's configuration, which the ported module keeps unless its method says else."""
         return technique(self.donor.technique).configure(self.donor.config)
+
+    @property
+    def besides(self) -> tuple[Entry, ...]:
+        """What becomes of the embeddings that the donor brings along, as far as shapes tell, and
+        of what its files have and cannot be carried."""
+        alike = self.origin.width == self.receiver.width
+        entries = [
+            Entry(name, name, "copied", shape, scale=1.0, why="by the text of each token")
+            if alike
+            else Entry(name, None, "dropped", shape, why="the receiving host has another width")
+            for name, shape in self.donor.embeddings.items()
+        ]
+        why = "peftport cannot carry it"
+        entries += [Entry(n, None, "dropped", s, why=why) for n, s in self.donor.left_out.items()]
+        return tuple(entries)
+
+    def with_conversion(self, account: Account) -> Account:
+        """The account with what was lost before, where the donor was of another kind."""
+        lost = self.donor.converted
+
+        def told(entry: Entry) -> Entry:
+            point = (entry.source or "").rpartition(".")[0]
+            if point not in lost:
+                return entry
+            said = f"made a LoRA by peft, which lost {lost[point]:.3%} of the change"
+            return replace(entry, why="; ".join(filter(None, [entry.why, said])))
+
+        return replace(account, entries=tuple(map(told, account.entries)))
 
     @property
     def wanted(self) -> Shapes:
@@ -96,10 +126,11 @@ class PortMethod(ABC):
 
     about: one sentence for `peftport methods`. limits: what it cannot do, in a sentence or two.
     source: the paper it follows. control: whether the result is a control, which keeps nothing of
-    what the donor learnt but its distribution or less. needs: what it uses beside the module and
-    the geometries: both hosts' weights, unlabelled texts; `requires` tells it with the options
-    known. techniques: those that it can port; None for all. Options: what can be set with
-    `--set KEY=VALUE`, found in `request.options`.
+    what the donor learnt but its distribution or less. carries: whether the donor's tensors go
+    over, with what it has besides; a control's do not, nor those that something is learnt from.
+    needs: what it uses beside the module and the geometries: both hosts' weights, unlabelled texts;
+    `requires` tells it with the options known. techniques: those that it can port;
+    None for all. Options: what can be set with `--set KEY=VALUE`, found in `request.options`.
     """
 
     name: ClassVar[str]
@@ -107,6 +138,7 @@ class PortMethod(ABC):
     limits: ClassVar[str] = ""
     source: ClassVar[str] = ""
     control: ClassVar[bool] = False
+    carries: ClassVar[bool] = True
     needs: ClassVar[frozenset[Need]] = frozenset()
     techniques: ClassVar[frozenset[str] | None] = None
     Options: ClassVar[type[MethodOptions]] = MethodOptions
@@ -119,7 +151,18 @@ class PortMethod(ABC):
         options: Mapping[str, Any] | None = None,
     ) -> Request:
         """What is asked of this method; BadInput names an option that is unknown or wrong."""
+        shapes = {name: shape for name, shape in shapes.items() if not is_embedding(name)}
+        if donor.head == "last" and self.carries and not self.carries_last(donor, receiver):
+            lost = donor.left_out | {WEIGHT: shapes.pop(WEIGHT)}
+            donor = donor.model_copy(update={"head": "mean", "left_out": lost})
+        if self.carries or self.control:
+            donor, shapes, receiver = agreed(donor, shapes, receiver)
         return Request(donor, shapes, receiver, self.configure(options or {}))
+
+    def carries_last(self, donor: Record, receiver: Geometry) -> bool:
+        """Whether a decoder's head, which reads the last token, goes over as it is."""
+        origin = geometry_from_record(donor.geometry)
+        return receiver.kind == origin.kind and receiver.width == origin.width
 
     def configure(self, options: Mapping[str, Any]) -> Any:
         """Build the method's options; BadInput names one that is unknown or wrong."""

@@ -28,6 +28,7 @@ class Scratch(PortMethod):
     name = "scratch"
     about = "Control: the technique's own initialisation; nothing of the donor."
     control = True
+    carries = False
 
     def account(self, request: Request) -> Account:
         """Everything is initialised."""
@@ -56,6 +57,7 @@ class _Sampled(PortMethod):
     """Draw every tensor anew from the distribution of the donor's."""
 
     control = True
+    carries = False
 
     def account(self, request: Request) -> Account:
         """Everything is drawn where name and shape agree."""

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from peftport.errors import RunFailed
+from peftport.errors import BadInput, RunFailed
 from peftport.porting.account import Account, Entry
 from peftport.porting.answers import donor_scores, no_answers
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request
@@ -29,6 +29,10 @@ from peftport.training.module import fresh
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
     from peftport.porting.means import Means
+
+
+_PLACES = ("targets", "attentions")
+"""Options of techniques that name places of a host."""
 
 
 class DistillOptions(MethodOptions):
@@ -57,6 +61,7 @@ class Distill(PortMethod):
     source = "Hinton et al. 2015 (arXiv 1503.02531), Trans-LoRA (arXiv 2405.17258)"
     needs = frozenset({"weights", "texts"})
     Options = DistillOptions
+    carries = False
 
     def refusal(self, request: Request) -> str | None:
         """A donor that tells no classes apart has no answers to learn."""
@@ -107,9 +112,16 @@ class Distill(PortMethod):
 def _student(request: Request) -> tuple[Technique, Any]:
     """The new module's technique and configuration."""
     wanted = request.options.technique
-    if wanted is None or wanted == request.donor.technique:
-        return technique(request.donor.technique), request.config
-    return technique(wanted), technique(wanted).configure({})
+    if wanted is not None and wanted != request.donor.technique:
+        return technique(wanted), technique(wanted).configure({})
+    made = technique(request.donor.technique)
+    try:
+        made.shapes(request.config, request.receiver)
+    except BadInput:
+        # The donor's places are none of this host: the family's usual ones are.
+        usual = {key: value for key, value in request.donor.config.items() if key not in _PLACES}
+        return made, made.configure(usual)
+    return made, request.config
 
 
 def _taught(

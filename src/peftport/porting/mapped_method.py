@@ -10,6 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from peftport.hosts.fingerprint import fingerprint
+from peftport.hosts.geometry import Geometry
+from peftport.modules import Record
 from peftport.porting import mapped
 from peftport.porting.account import Account, Entry, idle, left_over
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request
@@ -56,6 +58,10 @@ class MappedMethod(PortMethod):
     @abstractmethod
     def fit(self, options: Any) -> Fit:
         """How each map is fitted."""
+
+    def carries_last(self, donor: Record, receiver: Geometry) -> bool:
+        """Maps are of what layers compute, and such a head reads what is behind the last norm."""
+        return False
 
     def refusal(self, request: Request) -> str | None:
         """Maps go between hosts of one kind, and a head's dense layer to no narrower one."""

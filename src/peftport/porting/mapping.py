@@ -120,12 +120,12 @@ def read_texts(
 
 
 def _start_token(side: Side) -> int | None:
-    from peftport.files import read_json
+    from peftport.hosts.host import start_token
+    from peftport.hosts.source import config_in
 
     if side.geometry.kind != "encoder-decoder":
         return None
-    config = read_json(side.folder / "config.json")
-    return int(config.get("decoder_start_token_id") or config.get("pad_token_id") or 0)
+    return start_token(config_in(side.folder, side.name))
 
 
 def _readout(host: Host, task: Task, head: Parameters) -> Readout | None:

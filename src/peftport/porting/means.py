@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,9 @@ from torch import Tensor
 
 from peftport.errors import BadInput
 from peftport.hosts.fingerprint import fingerprint, of_weights, same_host, shown
+from peftport.hosts.genealogy import folder_at_hand
 from peftport.hosts.geometry import Geometry
+from peftport.hosts.quantised import require_plain, unreadable
 from peftport.hosts.source import find_host, geometry_in
 from peftport.hosts.weights import Weights
 from peftport.modules import HostName
@@ -47,7 +49,15 @@ class Side:
         inputs)."""
         place = self.geometry.linears[point]
         weight = self.weights[f"{place.path}.weight"]
-        return weight.mT.contiguous() if place.transposed else weight
+        return place.part(weight.mT.contiguous() if place.transposed else weight)
+
+    def seen_as(self, geometry: Geometry) -> Side:
+        """The same host, with its fused layers as another geometry of it has them."""
+
+        def load() -> Host:
+            return replace(self.load(), geometry=geometry)
+
+        return replace(self, geometry=geometry, load=load)
 
 
 @dataclass(frozen=True)
@@ -68,7 +78,18 @@ def side(name: str, device: str = "cpu") -> Side:
     from peftport.hosts.host import load_host
 
     folder = find_host(name).files()
+    require_plain(folder, name)
     return Side(name, folder, geometry_in(folder, name), lambda: load_host(name, device))
+
+
+def unread(*names: str) -> str | None:
+    """Why the weights of one of these hosts cannot be read; None where nothing is known against
+    it. Hosts that are not on this machine are not looked at."""
+    for name in names:
+        folder = folder_at_hand(name)
+        if folder is not None and (why := unreadable(folder, name)):
+            return why
+    return None
 
 
 def origin_side(host: HostName, device: str = "cpu") -> Side:

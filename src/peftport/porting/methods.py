@@ -91,23 +91,32 @@ def way(written: str) -> Way:
     return Way(written, name, options, method.configure(options))
 
 
-def judge(method: PortMethod, request: Request) -> Verdict:
-    """Whether a method could do what is requested of it (`PortMethod.request`)."""
+def judge(method: PortMethod, request: Request, unread: str | None = None) -> Verdict:
+    """Whether a method could do what is requested of it (`PortMethod.request`).
+
+    unread: why the weights of one of the hosts cannot be read, where that is so.
+    """
     requires = method.requires(request.options)
+    if unread is not None and "weights" in requires:
+        return Verdict(method.name, unread, requires)
     try:
         refusal = method.refusal(request)
         account = None if refusal else method.account(request)
     except BadInput as error:
         return Verdict(method.name, str(error).removesuffix("."), requires)
+    if account is not None and method.carries:
+        account = account.with_besides(request.besides)
     problem = f"does not apply: {refusal}" if account is None else method.problem(account)
     return Verdict(method.name, problem, requires, account)
 
 
-def judge_all(donor: Record, shapes: Shapes, receiver: Geometry) -> list[Verdict]:
+def judge_all(
+    donor: Record, shapes: Shapes, receiver: Geometry, unread: str | None = None
+) -> list[Verdict]:
     """What `judge` says of every method that is no control, with its default options."""
     methods = [port_method(name) for name in METHODS]
     return [
-        judge(method, method.request(donor, shapes, receiver))
+        judge(method, method.request(donor, shapes, receiver), unread)
         for method in methods
         if not method.control
     ]

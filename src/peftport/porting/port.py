@@ -13,8 +13,13 @@ from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
 from peftport.modules import HostName, Module, versions
 from peftport.porting.account import Account
-from peftport.porting.base import PortMethod, Request
+from peftport.porting.base import Made, Need, PortMethod, Request
+from peftport.porting.embeddings import carry
+from peftport.porting.fused import joined, parted, told
 from peftport.porting.methods import judge, others, port_method
+from peftport.porting.rank import cut, require_one
+from peftport.techniques import technique
+from peftport.techniques.embeddings import brought
 
 if TYPE_CHECKING:
     from peftport.porting.means import Means
@@ -40,6 +45,8 @@ def port(
     seed: int = 0,
     allow_partial: bool = False,
     means: Means | None = None,
+    rank: int | None = None,
+    energy: float | None = None,
 ) -> Ported:
     """Rewrite a module for another host.
 
@@ -51,6 +58,8 @@ def port(
         seed: of what the method draws.
         allow_partial: go on although tensors are dropped or initialised.
         means: both hosts and texts, for methods that need them.
+        rank, energy: of a LoRA, cut it to that rank, or to the smallest that keeps such a share of
+            every change; see `rank.cut`. Not both.
 
     Raises:
         BadInput: the method or an option is unknown, it lacks what it needs, does not apply, or
@@ -58,12 +67,21 @@ def port(
             Controls are never partial where shapes agree.
     """
     made = port_method(method)
+    if rank is not None or energy is not None:
+        require_one(rank, energy)
     shapes = {name: tuple(tensor.shape) for name, tensor in donor.tensors.items()}
     request = made.request(donor.record, shapes, receiver, options)
     _require_applies(made, request, allow_partial)
     _require_means(made, request, means)
     generator = torch.Generator().manual_seed(seed)
-    result = made.port(request, donor.tensors, generator, means)
+    whole = parted(donor.tensors, request.origin)
+    body = {name: whole[name] for name in request.shapes}
+    result = made.port(request, body, generator, _as_asked(means, request))
+    result = _joined(request, result, receiver)
+    result = _with_besides(made, request, result, donor, means, allow_partial)
+    result = replace(result, account=request.with_conversion(result.account))
+    if rank is not None or energy is not None:
+        result = _smaller(request, result, rank, energy)
     details = {
         "method": made.name,
         "options": request.options.model_dump(mode="json"),
@@ -74,8 +92,10 @@ def port(
         **_texts(made, request, means),
         **result.details,
     }
-    record = donor.record.model_copy(
+    record = request.donor.model_copy(
         update={
+            "embeddings": brought(result.tensors),
+            "left_out": {},
             "geometry": receiver.record(),
             "host": host,
             "seed": seed,
@@ -103,6 +123,79 @@ def _typed(module: Module) -> Module:
     return replace(module, record=module.record.model_copy(update={"dtype": "float32"}))
 
 
+def _as_asked(means: Means | None, request: Request) -> Means | None:
+    """Both hosts with their fused layers as the request has them."""
+    if means is None or not (request.origin.split or request.receiver.split):
+        return means
+    origin = means.origin.seen_as(request.origin)
+    return replace(means, origin=origin, receiver=means.receiver.seen_as(request.receiver))
+
+
+def _joined(request: Request, made: Made, receiver: Geometry) -> Made:
+    """What a method made, on the receiving host as it is."""
+    if not (request.origin.split or request.receiver.split):
+        return made
+    config, tensors = made.record.get("config", request.donor.config), made.tensors
+    if request.receiver.split:
+        lora = technique("lora").configure(config)
+        lora, tensors = joined(lora, tensors, request.receiver, receiver)
+        config = lora.model_dump(mode="json")
+    entries = told(made.account.entries, request.origin, request.receiver, tensors)
+    return replace(
+        made,
+        tensors=tensors,
+        account=replace(made.account, entries=entries),
+        record={**made.record, "config": config},
+    )
+
+
+def _smaller(request: Request, made: Made, rank: int | None, energy: float | None) -> Made:
+    """What a method made, cut to a rank; BadInput when it is no LoRA."""
+    name = made.record.get("technique", request.donor.technique)
+    if name != "lora":
+        raise BadInput(f"a rank or an energy is of LoRA, and the module is of {name}.")
+    config = technique(name).configure(made.record.get("config", request.donor.config))
+    return cut(made, config, rank, energy)
+
+
+def _with_besides(
+    method: PortMethod,
+    request: Request,
+    made: Made,
+    donor: Module,
+    means: Means | None,
+    allow_partial: bool,
+) -> Made:
+    """What a method made, with the embeddings that the donor brings along.
+
+    Raises:
+        BadInput: tokens are not in the receiving host's vocabulary, and a partial port is not
+            allowed.
+    """
+    if not method.carries:
+        return made
+    entries, tensors = request.besides, made.tensors
+    if any(entry.action == "copied" for entry in entries):
+        assert means is not None
+        carried = carry(donor.tensors, means)
+        entries = tuple(e for e in entries if e.action != "copied") + carried.entries
+        tensors = tensors | carried.tensors
+    account = made.account.with_besides(entries)
+    problem = None if allow_partial else method.problem(account)
+    if problem is not None:
+        raise BadInput(
+            f"port by {method.name}: {problem}. With --allow-partial it goes on with what is left."
+        )
+    return replace(made, tensors=tensors, account=account)
+
+
+def needs_of(method: PortMethod, request: Request) -> frozenset[Need]:
+    """What a port needs: what its method does, and both hosts for embeddings that are carried."""
+    requires = method.requires(request.options)
+    carried = method.carries and any(entry.action == "copied" for entry in request.besides)
+    return requires | {"weights"} if carried else requires
+
+
 def _require_applies(method: PortMethod, request: Request, allow_partial: bool) -> None:
     """Raise BadInput when a method cannot port what is requested, or not all of it."""
     found = judge(method, request)
@@ -123,7 +216,7 @@ def _texts(method: PortMethod, request: Request, means: Means | None) -> dict[st
 
 def _require_means(method: PortMethod, request: Request, means: Means | None) -> None:
     """Raise BadInput when a method lacks the hosts or the texts that it needs."""
-    needs = method.requires(request.options)
+    needs = needs_of(method, request)
     if needs and means is None:
         raise BadInput(f"port by {method.name} needs both hosts: {' and '.join(sorted(needs))}.")
     if "texts" in needs and means is not None and not means.texts:

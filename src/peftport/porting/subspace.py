@@ -144,9 +144,9 @@ class ProLora(Subspace):
 
     def refusal(self, request: Request) -> str | None:
         """Both hosts' weights must have the same shapes."""
-        here, there = request.origin, request.receiver
-        if {p.split(".", 2)[2]: (x.inputs, x.outputs) for p, x in here.linears.items()} != {
-            p.split(".", 2)[2]: (x.inputs, x.outputs) for p, x in there.linears.items()
+        here, there = (targets(request.config, g) for g in (request.origin, request.receiver))
+        if {p.split(".", 2)[2]: (x.inputs, x.outputs) for p, x in here.items()} != {
+            p.split(".", 2)[2]: (x.inputs, x.outputs) for p, x in there.items()
         }:
             return "it needs hosts whose weights have the same shapes"
         return super().refusal(request)

@@ -70,6 +70,7 @@ class Adapter(Technique):
 
     def shapes(self, config: AdapterConfig, geometry: Geometry) -> Shapes:
         """Four tensors at every place."""
+        geometry.require(self.name)
         width, bottleneck = geometry.width, bottleneck_of(config.reduction, geometry)
         shapes: Shapes = {}
         for place in places(config.variant, config.cross, geometry):
@@ -108,9 +109,17 @@ class Adapter(Technique):
 
 
 def places(variant: str, cross: bool, geometry: Geometry) -> dict[str, str]:
-    """Where adapters act: name of the place -> name of the linear layer or block it follows."""
+    """Where adapters act: name of the place -> name of the linear layer or block it follows.
+
+    BadInput: Houlsby's on a host whose feed-forward layers are experts, none of which is the last.
+    """
     if variant == "pfeiffer":
         return {f"{block}.block": block for block in geometry.blocks}
+    if not any(point.endswith(".ffn.down") for point in geometry.linears):
+        raise BadInput(
+            f"the feed-forward layers of a {geometry.family} host are experts, after which no "
+            "adapter of Houlsby's can stand; --set variant=pfeiffer stands at the end of a layer."
+        )
     outputs = {"self.o": "self", "ffn.down": "ffn"} | ({"cross.o": "cross"} if cross else {})
     named = {}
     for point in geometry.linears:
@@ -154,8 +163,6 @@ def _around_norm(apply: Callable[[Tensor], Tensor], norm: Any) -> Rewrite:
     """Pfeiffer in a post-norm host: adapt the normed state, add to the sum, norm it again."""
 
     def rewrite(summed: Tensor, normed: Tensor) -> Tensor:
-        return functional.layer_norm(
-            summed + apply(normed), norm.normalized_shape, norm.weight, norm.bias, norm.eps
-        )
+        return norm.forward(summed + apply(normed))  # without this hook
 
     return rewrite

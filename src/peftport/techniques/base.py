@@ -88,10 +88,18 @@ Rewrite = Callable[[Tensor, Tensor], Tensor]
 
 @contextmanager
 def hooked(host: Host, rewrites: Mapping[str, Rewrite]) -> Iterator[None]:
-    """Rewrite the outputs of the host's submodules: path -> f(first input, output) -> output."""
+    """Rewrite the outputs of the host's submodules: path -> f(first input, output) -> output.
 
-    def as_hook(rewrite: Rewrite) -> Callable[..., Tensor]:
-        return lambda _module, inputs, output: rewrite(inputs[0], output)
+    Where a submodule gives several things, its states are the first of them.
+    """
+
+    def as_hook(rewrite: Rewrite) -> Callable[..., Any]:
+        def hook(_module: Any, inputs: tuple[Any, ...], output: Any) -> Any:
+            if isinstance(output, tuple):
+                return (rewrite(inputs[0], output[0]), *output[1:])
+            return rewrite(inputs[0], output)
+
+        return hook
 
     with ExitStack() as stack:
         for path, rewrite in rewrites.items():

@@ -66,6 +66,7 @@ class Compacter(Technique):
 
     def shapes(self, config: CompacterConfig, geometry: Geometry) -> Shapes:
         """The rule, and six tensors at every place; BadInput when n does not divide a side."""
+        geometry.require(self.name)
         n, rank, width = config.n, config.rank, geometry.width
         bottleneck = bottleneck_of(config.reduction, geometry)
         for what, size in (("the host's width", width), ("the bottleneck", bottleneck)):

@@ -82,6 +82,11 @@ class Lora(Technique):
             lanes = lanes_of(parameters)
 
             def rewrite(inputs: Tensor, output: Tensor) -> Tensor:
+                if inputs.shape[0] % lanes:
+                    raise BadInput(
+                        f"{point} of a {host.geometry.family} host reads positions that all rows "
+                        "share: modules on it are trained and tested one at a time (lanes: 1)."
+                    )
                 states = by_lane(inputs.to(down.dtype), lanes)  # (lanes, batch*tokens, inputs)
                 low = torch.bmm(states, down.mT)  # (lanes, batch*tokens, rank)
                 delta = torch.bmm(low, up.mT)  # (lanes, batch*tokens, outputs)
@@ -90,7 +95,36 @@ class Lora(Technique):
             return rewrite
 
         points = (n.removesuffix(".lora_A") for n in parameters if n.endswith(".lora_A"))
-        return hooked(host, {host.geometry.linears[p].path: change(p) for p in points})
+        by_path: dict[str, list[Rewrite]] = {}
+        for point in points:
+            linear = host.geometry.linears[point]
+            by_path.setdefault(linear.path, []).append(_of_rows(linear, change(point)))
+        return hooked(host, {path: _in_turn(changes) for path, changes in by_path.items()})
+
+
+def _of_rows(linear: Linear, change: Rewrite) -> Rewrite:
+    """A change of a part of a layer as one of the whole layer."""
+    if linear.rows is None:
+        return change
+    places = [place for start, stop in linear.rows for place in range(start, stop)]
+
+    def rewrite(inputs: Tensor, output: Tensor) -> Tensor:
+        index = torch.tensor(places, device=output.device)
+        part = output.index_select(-1, index)
+        return output.index_add(-1, index, change(inputs, part) - part)
+
+    return rewrite
+
+
+def _in_turn(changes: list[Rewrite]) -> Rewrite:
+    """Several changes of one layer's output."""
+
+    def rewrite(inputs: Tensor, output: Tensor) -> Tensor:
+        for change in changes:
+            output = change(inputs, output)
+        return output
+
+    return rewrite if len(changes) > 1 else changes[0]
 
 
 def targets(config: LoraConfig, geometry: Geometry) -> dict[str, Linear]:

@@ -61,6 +61,7 @@ class PrefixTuning(Technique):
 
     def shapes(self, config: PrefixConfig, geometry: Geometry) -> Shapes:
         """Keys and values, or the network that makes them; BadInput for an unknown attention."""
+        geometry.require(self.name)
         sizes = {p: a.kv_heads * a.head_dim for p, a in chosen(config, geometry).items()}
         if not config.reparametrise:
             return {

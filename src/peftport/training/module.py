@@ -15,6 +15,7 @@ from peftport.modules import HostName, Module, Record, versions
 from peftport.tasks.unlabelled import encode_unlabelled
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Technique, stack_lanes, take_lane
+from peftport.techniques.embeddings import replaced, without_embeddings
 from peftport.techniques.head import Pooling, initial_head
 from peftport.training.evaluate import evaluate_one
 from peftport.training.readout import Readout, readout_of
@@ -136,21 +137,23 @@ def train_further(
         RunFailed: the loss was not finite.
     """
     made, settings = technique(module.technique), settings or Settings()
-    config, readout, record = module.config, readout_of(host, task), module.record
+    config, readout, record = module.config, readout_of(host, task, module.tensors), module.record
     if module.classes not in (0, readout.classes):
         raise BadInput(
             f"task {task.name} has {readout.classes} classes and the module was trained for "
             f"{module.classes}."
         )
     head = torch.Generator().manual_seed(seed)
-    start = initial_head(host.geometry, readout.classes, head, record.head) | module.tensors
+    body = without_embeddings(module.tensors)
+    start = initial_head(host.geometry, readout.classes, head, record.head) | body
     usual = record.training.get("learning_rate", made.learning_rate)
     rate = usual if learning_rate is None else learning_rate
     course = _Course(host, task, readout, steps, seed, rate, settings, progress)
-    tensors, losses, validation = course.run(made, config, start)
+    with replaced(host, config, module.tensors):
+        tensors, losses, validation = course.run(made, config, start)
     trained = {"task": task.name, "seed": seed, **course.record()}
     changed = {"task": task.record(), "port": {**(record.port or {}), "trained": trained}}
-    whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    whole = {n: t.cpu().contiguous() for n, t in (module.tensors | tensors).items()}
     return Trained(Module(record.model_copy(update=changed), whole), losses, validation)
 
 

@@ -24,8 +24,7 @@ from tiny_runs import host_in
         ({"peft_type": "IA3"}, "peft_type: 'IA3' is none that peftport reads"),
         ({"peft_type": 3}, "peft_type: 3 is none that peftport reads"),
         ({"peft_type": None}, "peft_type: None is none"),
-        ({"use_dora": True}, "use_dora: True: a variant that peftport does not read"),
-        ({"bias": "lora_only"}, "bias: 'lora_only': trained biases"),
+        ({"use_dora": True}, "peft_type: 'DORA' is none that peftport reads"),
         ({"lora_bias": True}, "lora_bias: True: a variant"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights: 'pissa' changes the host's own"),
         ({"layer_replication": [[0, 1]]}, "layer_replication: .* a variant"),
@@ -36,7 +35,8 @@ from tiny_runs import host_in
             ({"lora_alpha": value}, "lora_alpha: .*, expected a positive number")
             for value in (None, "x", -2.0, float("nan"), float("inf"), [])
         ),
-        ({"rank_pattern": {"(a+)+$": 4}}, r"rank_pattern: the pattern '\(a\+\)\+\$' is more"),
+        ({"alpha_pattern": {"(a": 4}}, r"alpha_pattern: the pattern '\(a' cannot be matched"),
+        ({"alpha_pattern": {"x" * 3000: 4}}, "alpha_pattern: the pattern 'x+' cannot be matched"),
         ({"alpha_pattern": {"q_proj": "x"}}, "alpha_pattern.q_proj: 'x', expected"),
         ({"alpha_pattern": [1]}, r"alpha_pattern: \[1\], expected an object"),
         ({"rank_pattern": {"q_proj": 2}}, r"shape \(4, 32\), expected \(2, 32\)"),
@@ -72,7 +72,10 @@ def test_a_head_on_a_pooler_that_the_host_lacks_is_refused(written, tiny_host):
     ("change_of", "message"),
     [
         ({"base_model.model.classifier.bias": None}, "lacks tensor 'classifier.bias'"),
-        ({"base_model.model.classifier.more": torch.ones(2)}, "'classifier.more' is none"),
+        (
+            {"base_model.model.classifier.more": torch.ones(2)},
+            "'classifier.more' belongs to no place",
+        ),
         ({"base_model.model.classifier.weight": torch.ones(2, 31)}, r"shape \(2, 31\)"),
     ],
 )
@@ -85,7 +88,7 @@ def test_a_head_that_is_not_whole_is_refused(change_of, message, written):
 def test_a_head_of_a_model_that_is_not_known_is_refused(written):
     folder = written("peft", "bert", "lora")
     change(folder, task_type=None)
-    refused(folder, "'classifier.*' belongs to no place .* of sequence and token classifiers")
+    refused(folder, "'classifier.*' belongs to no place .* or a head of another kind")
 
 
 def test_a_prefix_for_fewer_layers_than_the_host_has_is_refused(written):

@@ -16,6 +16,7 @@ from peftport.modules.card import CARD, card
 from peftport.modules.formats.base import Folder, ForeignFormat, Format, as_module
 from peftport.modules.formats.provenance import KEPT, provenance, read_provenance
 from peftport.modules.formats.stored import stored_type
+from peftport.modules.found import find_module
 from peftport.modules.module import (
     ACCOUNT,
     FOREIGN_CONFIG,
@@ -44,13 +45,20 @@ FORMATS = Registry(
 
 def format_of(folder: Path) -> str:
     """Name of the format that a module's folder is in; BadInput when it is in none."""
+    folder = find_module(folder)
     if not is_foreign(folder):
         return OWN
     config = read_json(folder / FOREIGN_CONFIG)
     return _foreign_format(config, folder / FOREIGN_CONFIG)
 
 
-def read(folder: Path, from_host: str | None, pickles: bool, data: bool = True) -> Module:
+def read(
+    folder: Path,
+    from_host: str | None,
+    pickles: bool,
+    data: bool = True,
+    partial: bool = False,
+) -> Module:
     """Read a folder of another library; see `load_module`.
 
     Args:
@@ -64,7 +72,7 @@ def read(folder: Path, from_host: str | None, pickles: bool, data: bool = True) 
     config = read_json(path)
     made: ForeignFormat = FORMATS.get(_foreign_format(config, path))()
     kept = read_provenance(folder)
-    source = Folder(folder, config, made.host_key, from_host, pickles, data, kept)
+    source = Folder(folder, config, made.host_key, from_host, pickles, data, kept, partial)
     draft = made.read(source)
     if kept is not None and kept.head == "words":
         draft.tensors.update(load_tensors(folder / LABEL_BIAS, data))

@@ -34,6 +34,8 @@ _WRITERS: dict[str, Callable[[Module], tuple[dict[str, Any], Any]]] = {
     "lora": adapterhub_lora.written,
     "prefix": adapterhub_prefix.written,
 }
+TECHNIQUES = {name: (True, True) for name in _WRITERS}
+"""Which techniques are read and written."""
 
 
 class AdapterHub(ForeignFormat):
@@ -99,7 +101,7 @@ class AdapterHub(ForeignFormat):
 def _require_family(folder: Folder) -> None:
     """Raise BadInput when the module is from a model of another family than its host."""
     found, family = folder.config.get("model_type"), folder.geometry.family
-    if found not in families()[family]["model_types"]:
+    if found not in (folder.geometry.trait("model_types") or (family,)):
         folder.refuse(
             "model_type", f"{found!r}, and its host {folder.host_name} is of family {family}"
         )

@@ -73,7 +73,7 @@ class Hub:
 
 def layout_of(geometry: Geometry) -> dict[str, Any]:
     """The layout of a family; BadInput when none is known."""
-    found: dict[str, Any] | None = layouts()[geometry.family].get("adapterhub")
+    found: dict[str, Any] | None = layouts().get(geometry.family, {}).get("adapterhub")
     if found is None:
         raise BadInput(
             f"no layout of adapters' folders is known for {geometry.family} hosts; write it with "
@@ -84,7 +84,7 @@ def layout_of(geometry: Geometry) -> dict[str, Any]:
 
 def inside(geometry: Geometry) -> str:
     """What stands before paths in the model that a module is written for: "bert."."""
-    prefix: str = layouts()[geometry.family]["prefix"]
+    prefix = geometry.prefix
     return f"{prefix}." if prefix else ""
 
 

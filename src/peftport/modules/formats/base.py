@@ -4,6 +4,7 @@ record that a module gets whose files do not have one."""
 from __future__ import annotations
 
 import json
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from peftport.errors import BadInput
 from peftport.files import is_folder
 from peftport.hosts.geometry import Geometry, geometry_from_record
 from peftport.hosts.source import find_host, geometry_by_name
+from peftport.modules.formats.names import unwrapped
 from peftport.modules.formats.weights import read_weights
 from peftport.modules.module import (
     FOREIGN_CONFIG,
@@ -27,10 +29,12 @@ from peftport.modules.module import (
     versions,
 )
 from peftport.techniques import technique
-from peftport.techniques.base import Parameters
+from peftport.techniques.base import Parameters, Shapes
+from peftport.techniques.embeddings import brought
 from peftport.techniques.head import Pooling
 
 UNKNOWN_TASK = "unknown"
+_log = logging.getLogger(__name__)
 _HINT = "name the host with --from-host"
 
 
@@ -41,6 +45,7 @@ class Folder:
     config: content of its `adapter_config.json`. host_key: the key in it that names the host.
     from_host: the host to take instead. pickles: whether pickled tensors may be read. data: whether
     tensors are read, or their shapes alone. kept: peftport's own record, where it wrote the folder.
+    partial: whether a module may be read without what peftport cannot carry.
     """
 
     path: Path
@@ -50,6 +55,7 @@ class Folder:
     pickles: bool
     data: bool
     kept: Record | None
+    partial: bool = False
 
     @property
     def config_path(self) -> Path:
@@ -62,7 +68,8 @@ class Folder:
 
     def weights(self, safe: str, pickled: str) -> tuple[Path, Parameters]:
         """The file with the tensors that is there, and what is in it."""
-        return read_weights(self.path, safe, pickled, pickles=self.pickles, data=self.data)
+        path, found = read_weights(self.path, safe, pickled, pickles=self.pickles, data=self.data)
+        return path, unwrapped(path, found)
 
     @cached_property
     def host_name(self) -> str:
@@ -129,7 +136,9 @@ class Draft:
 
     options: of the technique. tensors: under peftport's names; meta tensors where no data are read.
     pooling: of the head, where there is one. labels: of the classes, as far as they are known.
-    path: the file with the tensors, for messages.
+    path: the file with the tensors, for messages. left_out: what in it belongs to the module and is
+    not among its tensors, by name, with its shape. converted: share of each place's change that was
+    lost where the module was of another kind.
     """
 
     technique: str
@@ -138,6 +147,8 @@ class Draft:
     path: Path
     pooling: Pooling = "mean"
     labels: tuple[Any, ...] = ()
+    left_out: Shapes = field(default_factory=dict)
+    converted: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -184,11 +195,30 @@ class ForeignFormat(Format):
 
 
 def as_module(folder: Folder, draft: Draft) -> Module:
-    """Give a draft its record, peftport's own where it was kept, and hold both together."""
+    """Give a draft its record, peftport's own where it was kept, and hold both together.
+
+    Raises:
+        BadInput: the file has parts that cannot be carried, and the module may not be read without.
+    """
+    _require_all(folder, draft)
     record = _record(folder, draft)
     module = Module(record, draft.tensors)
     require_whole(module, draft.path, folder.config_path.name)
     return module
+
+
+def _require_all(folder: Folder, draft: Draft) -> None:
+    if not draft.left_out:
+        return
+    listed = ", ".join(map(repr, list(draft.left_out)[:3])) + ", ..." * (len(draft.left_out) > 3)
+    what = f"{draft.path}: tensor {listed} belongs to no place of a {folder.geometry.family} host"
+    if not folder.partial:
+        raise BadInput(
+            f"{what} that peftport reads, and is not that of {folder.host_name}: it was trained "
+            "with the module (`modules_to_save`, a trained bias, or a head of another kind). With "
+            "`peftport port --allow-partial` the module is read without, and the account says so."
+        )
+    _log.warning("notice: %s: %d tensors are left out: %s", draft.path, len(draft.left_out), listed)
 
 
 def _record(folder: Folder, draft: Draft) -> Record:
@@ -197,22 +227,28 @@ def _record(folder: Folder, draft: Draft) -> Record:
         return folder.kept.model_copy(update={"host": host})
     host = HostName(name=folder.host_name, fingerprint="")
     config = technique(draft.technique).configure(draft.options)
+    task: dict[str, Any] = {"name": UNKNOWN_TASK, "labels": list(draft.labels), "label_words": None}
+    if draft.pooling == "last":  # which reads the bare text, and not the template of label words
+        task["templates"] = {folder.geometry.kind: "{text}"}
     return Record(
         technique=draft.technique,
         config=config.model_dump(mode="json"),
         geometry=folder.geometry.record(),
         host=host,
         origin=host,
-        task={"name": UNKNOWN_TASK, "labels": list(draft.labels), "label_words": None},
+        task=task,
         seed=0,
         head=draft.pooling,
         versions=versions(),
+        embeddings=brought(draft.tensors),
+        left_out=draft.left_out,
+        converted=draft.converted,
     )
 
 
 @cache
 def layouts() -> dict[str, dict[str, Any]]:
-    """How other libraries lay out the hosts of each family: prefixes, places, switches."""
+    """How adapters lays out the hosts of the families that it knows: places, switches."""
     file = resources.files("peftport.modules.formats") / "layouts.json"
     found: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
     return found

@@ -1,9 +1,10 @@
-"""Classification heads of encoders as transformers' own model classes have them.
+"""Classification heads as transformers' own model classes have them.
 
 A sequence classifier reads the first token through a dense layer and tanh: RoBERTa's has that layer
 in its head, BERT's is the pooler, which belongs to the host unless the module holds one. A token
 classifier is a linear layer at every token; the mean of its logits over the text is what
-peftport's own head computes, and how that head is written.
+peftport's own head computes, and how that head is written. Decoders' sequence classifiers read the
+last token through one matrix.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from torch import Tensor
 from peftport.errors import BadInput
 from peftport.files import by_library
 from peftport.hosts.fingerprint import read_header, weight_files
-from peftport.modules.formats.base import Folder, layouts
+from peftport.hosts.geometry import Geometry
+from peftport.modules.formats.base import Folder
 from peftport.modules.module import Module
 from peftport.techniques.base import Parameters
 from peftport.techniques.head import BIAS, DENSE_BIAS, DENSE_WEIGHT, WEIGHT, Pooling
 
 Kind = Literal["sequence", "token"]
+SCORE = "score.weight"
+"""The head of transformers' sequence classifiers that are decoders: at the last token."""
 
 _LINEAR = {"classifier.weight": WEIGHT, "classifier.bias": BIAS}
 _POOLER = {"pooler.dense.weight": DENSE_WEIGHT, "pooler.dense.bias": DENSE_BIAS}
@@ -51,34 +55,49 @@ def read_classifier(
     if not tensors:
         return "mean", {}
     geometry, first = folder.geometry, next(iter(tensors))
+    if geometry.kind == "decoder" and tensors.keys() == {SCORE}:
+        return "last", {WEIGHT: tensors[SCORE]}
     if geometry.kind != "encoder" or kind is None:
         raise BadInput(
             f"{path}: tensor {first!r} belongs to no place of a {geometry.family} host that "
             "peftport reads: classification heads are read on encoders, of sequence and token "
             "classifiers."
         )
-    inner = {_inner(name, geometry.family): tensor for name, tensor in tensors.items()}
+    inner = {name.removeprefix(f"{geometry.prefix}."): t for name, t in tensors.items()}
+    shape = _shape_of(geometry, kind)
     if kind == "token":
         return "mean", _named(inner, _LINEAR, path)
-    if geometry.family == "roberta":
+    if shape == "dense":
         return "first", _named(inner, _WITH_DENSE, path)
     if inner.keys() & _POOLER.keys():
         return "first", _named(inner, _LINEAR | _POOLER, path)
     return "first", _named(inner, _LINEAR, path) | host_pooler(folder)
 
 
+def head_names(geometry: Geometry, kind: Kind | None) -> frozenset[str]:
+    """Names that a head's tensors may have in the model with the head, of a class of that kind."""
+    if kind is None or geometry.kind == "encoder-decoder":
+        return frozenset()
+    if geometry.kind == "decoder":
+        return frozenset({SCORE} if kind == "sequence" else ())
+    names = _LINEAR if kind == "token" else _LINEAR | _POOLER | _WITH_DENSE
+    prefix = geometry.prefix
+    return frozenset(f"{before}{name}" for name in names for before in ("", f"{prefix}."))
+
+
 def written_classifier(module: Module) -> tuple[Kind | None, Parameters]:
     """The head under the names that it has in the model with the head, and that model's kind."""
     if WEIGHT not in module.tensors:
         return None, {}
-    family, prefix = module.geometry.family, layouts()[module.geometry.family]["prefix"]
-    if module.record.head == "mean":
-        names = _LINEAR
-    elif family == "roberta":
-        names = _WITH_DENSE
-    else:
-        names = _LINEAR | {f"{prefix}.{name}": ours for name, ours in _POOLER.items()}
+    if module.record.head == "last":
+        return "sequence", {SCORE: module.tensors[WEIGHT]}
     kind: Kind = "token" if module.record.head == "mean" else "sequence"
+    names, shape = _LINEAR, _shape_of(module.geometry, kind)
+    if shape == "dense":
+        names = _WITH_DENSE
+    elif shape == "pooler":
+        before = module.geometry.prefix
+        names = _LINEAR | {f"{before}.{name}": ours for name, ours in _POOLER.items()}
     return kind, {name: module.tensors[ours] for name, ours in names.items()}
 
 
@@ -87,13 +106,15 @@ def saved_modules(module: Module) -> list[str] | None:
     kind, _ = written_classifier(module)
     if kind is None:
         return None
-    in_pooler = kind == "sequence" and module.geometry.family == "bert"
+    if module.geometry.kind == "decoder":
+        return ["score"]
+    in_pooler = _shape_of(module.geometry, kind) == "pooler"
     return ["classifier", "pooler"] if in_pooler else ["classifier"]
 
 
 def host_pooler(folder: Folder) -> Parameters:
     """The pooler of the module's host as a head's dense layer; BadInput when it has none."""
-    prefix = layouts()[folder.geometry.family]["prefix"]
+    prefix = folder.geometry.prefix
     found = {}
     for name, ours in _POOLER.items():
         tensor = host_tensor(folder, (name, f"{prefix}.{name}"))
@@ -122,8 +143,15 @@ def host_tensor(folder: Folder, names: tuple[str, ...]) -> Tensor | None:
     return None
 
 
-def _inner(name: str, family: str) -> str:
-    return name.removeprefix(f"{layouts()[family]['prefix']}.")
+def _shape_of(geometry: Geometry, kind: Kind) -> str:
+    """How a family's classifier of a kind is built: "linear", "dense" or "pooler"."""
+    shapes: dict[str, str] = geometry.trait("heads") or {}
+    if kind not in shapes:
+        raise BadInput(
+            f"the {kind} classifiers of {geometry.family} hosts are not known here: a head can be "
+            "kept in peftport's own format alone (--format peftport)."
+        )
+    return shapes[kind]
 
 
 def _named(tensors: Parameters, names: Mapping[str, str], path: Path) -> Parameters:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters
+from peftport.techniques.embeddings import INPUT, OUTPUT, SIDES
 
 _log = logging.getLogger(__name__)
 
@@ -50,14 +51,23 @@ def require_shapes(
         names: of down and up in the file.
         rank: what the configuration says.
     """
-    linear = geometry.linears[point]
-    expected = ((rank, linear.inputs), (linear.outputs, rank))
+    inputs, outputs = _sizes(point, factors, geometry)
+    expected = ((rank, inputs), (outputs, rank))
     for name, tensor, shape in zip(names, (factors.down, factors.up), expected, strict=True):
         if tuple(tensor.shape) != shape:
             raise BadInput(
                 f"{path}: tensor {name!r} has shape {tuple(tensor.shape)}, expected {shape} on a "
                 f"{geometry.family} host of width {geometry.width}."
             )
+
+
+def _sizes(point: str, factors: Factors, geometry: Geometry) -> tuple[int, int]:
+    """Inputs and outputs of a place; an embedding has as many tokens as the factors say."""
+    if point == INPUT:
+        return factors.down.shape[-1], geometry.width
+    if point == OUTPUT:
+        return geometry.width, factors.up.shape[0]
+    return geometry.linears[point].inputs, geometry.linears[point].outputs
 
 
 def joined(
@@ -79,7 +89,7 @@ def joined(
     options = dict(options)
     if (rank, scale) != (options["rank"], made.configure(options).scale):
         options = {"rank": rank, "alpha": scale * rank}
-    options["targets"] = _targets(found, geometry)
+    options["targets"] = _targets([point for point in found if point not in SIDES], geometry)
     made.configure(options)
     uneven = sum(f.rank != rank or f.scale != scale for f in found.values())
     if uneven:
@@ -117,7 +127,7 @@ def _evened(
     return tensors
 
 
-def _targets(found: Mapping[str, Factors], geometry: Geometry) -> list[str] | None:
+def _targets(found: Iterable[str], geometry: Geometry) -> list[str] | None:
     """The places as the technique's option says them: None for the default, "all", or roles."""
     roles = {point.split(".", 2)[2] for point in found}
     if roles == {point.split(".", 2)[2] for point in geometry.linears}:

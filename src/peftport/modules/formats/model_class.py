@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from peftport.hosts.geometry import Geometry
-from peftport.modules.formats.base import layouts
 from peftport.modules.module import ModelClass, Module
 from peftport.techniques.base import Parameters
 
@@ -56,7 +55,7 @@ def read_model_class(
 
 def _inside(names: Iterable[str], geometry: Geometry) -> bool | None:
     """Whether layers are named as in a model that holds the bare one; None where no name tells."""
-    prefix = layouts()[geometry.family]["prefix"]
+    prefix = geometry.prefix
     bare = {linear.path.removeprefix(f"{prefix}.") for linear in geometry.linears.values()}
     if not prefix:
         return None
@@ -127,7 +126,7 @@ class Written:
     def _path(self, path: str) -> str:
         """A path of the class that peftport runs hosts in, in the class that the module is for."""
         inside = self._kept.inside if self._kept else None
-        prefix = layouts()[self._geometry.family]["prefix"]
+        prefix = self._geometry.prefix
         if inside is False:
             return path.removeprefix(f"{prefix}.")
         # Decoders are run in the class that holds the bare model: the prefix is there already.

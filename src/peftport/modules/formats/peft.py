@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from peftport.errors import BadInput
 from peftport.hosts.source import for_others
 from peftport.modules.formats import peft_lora, peft_prefix
 from peftport.modules.formats.base import Draft, Files, Folder, ForeignFormat
+from peftport.modules.formats.converted import as_lora
 from peftport.modules.formats.heads import Kind, written_classifier
 from peftport.modules.formats.model_class import Written, read_model_class
 from peftport.modules.formats.stored import names_in
@@ -21,6 +23,22 @@ Writer = Callable[[Module], tuple[dict[str, Any], Any]]
 
 _READERS: dict[str, Reader] = {"LORA": peft_lora.read, "PREFIX_TUNING": peft_prefix.read}
 _WRITERS: dict[str, Writer] = {"lora": peft_lora.written, "prefix": peft_prefix.written}
+CONVERTED = frozenset(
+    {
+        *("DORA", "ADALORA", "C3A", "FOURIERFT", "IA3", "LOHA", "LOKR", "MISS", "OFT", "BOFT"),
+        *("HRA", "RANDLORA", "SHIRA", "VBLORA", "VERA", "WAVEFT", "GRALORA", "DELORA", "ROAD"),
+    }
+)
+"""What peft is asked to make a LoRA of; it refuses those that it cannot."""
+_OTHERS = frozenset(
+    {
+        *("ADAPTION_PROMPT", "LN_TUNING", "MULTITASK_PROMPT_TUNING", "POLY", "PROMPT_TUNING"),
+        *("P_TUNING", "TRAINABLE_TOKENS", "XLORA"),
+    }
+)
+TYPES = tuple(_READERS)
+TECHNIQUES = {"lora": (True, True), "prefix": (True, True)}
+"""Which techniques are read and written."""
 
 _HEADS: dict[Kind, tuple[str, str]] = {
     "sequence": ("SEQ_CLS", "AutoModelForSequenceClassification"),
@@ -36,8 +54,12 @@ class Peft(ForeignFormat):
     read_by = "peft"
 
     def read(self, folder: Folder) -> Draft:
-        """Read LoRA or prefix tuning; any other type is refused by its name."""
+        """Read LoRA or prefix tuning; what else changes weights is converted to LoRA by peft where
+        the host is at hand, and the rest is refused by its name."""
         kind = folder.config["peft_type"]
+        variant = "DORA" if kind == "LORA" and folder.config.get("use_dora") is True else kind
+        if variant in CONVERTED:
+            return self._converted(folder, variant)
         if not isinstance(kind, str) or kind not in _READERS:
             folder.refuse(
                 "peft_type",
@@ -46,6 +68,13 @@ class Peft(ForeignFormat):
             )
         path, tensors = folder.weights(SAFE, PICKLED)
         return _READERS[kind](folder, path, tensors)
+
+    def _converted(self, folder: Folder, kind: str) -> Draft:
+        made = as_lora(folder, kind, SAFE)
+        draft = peft_lora.read(made.folder, folder.path / SAFE, made.tensors)
+        places = {linear.path: point for point, linear in folder.geometry.linears.items()}
+        lost = {places.get(path, path): share for path, share in made.lost.items()}
+        return replace(draft, converted=lost)
 
     def files(self, module: Module) -> Files:
         """The two files; BadInput for a technique that peft does not have."""
@@ -87,3 +116,8 @@ class Peft(ForeignFormat):
         if kind == "token":
             lines.append("# a text's class logits are the mean of its tokens' logits")
         return "\n".join(lines)
+
+
+def refused_types() -> list[str]:
+    """The kinds of modules that peft has and peftport does not read, as far as they are known."""
+    return sorted(_OTHERS)

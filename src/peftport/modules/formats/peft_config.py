@@ -3,13 +3,14 @@ peftport does not know, by its name, variants of tomorrow included."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 from typing import Any
 
 from peftport.modules.formats.base import Folder
 from peftport.modules.formats.heads import Kind
 
-# Of no effect on what a saved module computes.
+# Of no effect on what a saved module computes, at any value.
 _NEUTRAL = frozenset(
     {
         *("base_model_name_or_path", "revision", "peft_type", "task_type", "inference_mode"),
@@ -19,12 +20,49 @@ _NEUTRAL = frozenset(
 _KINDS: dict[str, Kind] = {"SEQ_CLS": "sequence", "TOKEN_CLS": "token"}
 
 
+# Of no effect on a plain module at these values, which newer versions of peft write by themselves.
+_DEFAULTS: dict[str, tuple[Any, ...]] = {
+    "bias": ("none",),
+    "lora_bias": ("none",),
+    "init_weights": (True,),
+    "use_qalora": (False,),
+    "autocast_adapter_dtype": (True, False),
+    "low_cpu_mem_usage": (True, False),
+    "save_embedding_layers": (True, False, "auto"),
+}
+
+
 def refuse_unknown(folder: Folder, known: Collection[str]) -> None:
-    """Raise BadInput for the first option that is set and neither neutral nor in `known`."""
+    """Raise BadInput for the first option that is set and neither neutral nor in `known`, nor has a
+    value that is known to be without effect: an empty one, or what the peft that is installed takes
+    when nothing is said."""
     for key, value in folder.config.items():
         if key in _NEUTRAL or key in known or value in (None, False, "", [], {}):
             continue
-        folder.refuse(key, f"{value!r}: a variant that peftport does not read")
+        if any(value == usual and type(value) is type(usual) for usual in _DEFAULTS.get(key, ())):
+            continue
+        if _is_usual(folder, key, value):
+            continue
+        version = folder.config.get("peft_version")
+        writer = f", written by peft {version}" if version else ""
+        folder.refuse(
+            key,
+            f"{value!r}: a variant that peftport does not read{writer}. If it only tells how the "
+            "module was trained, take the key out of the file; otherwise merge the module with "
+            "that peft, or convert it to plain LoRA with its `convert_to_lora`",
+        )
+
+
+def _is_usual(folder: Folder, key: str, value: Any) -> bool:
+    """Whether a value is the default of the peft that is installed, if there is one."""
+    try:
+        from peft import LoraConfig, PrefixTuningConfig
+    except ImportError:
+        return False
+    kinds = {"LORA": LoraConfig, "PREFIX_TUNING": PrefixTuningConfig}
+    kind = kinds.get(str(folder.config.get("peft_type")))
+    fields = {each.name: each.default for each in dataclasses.fields(kind)} if kind else {}
+    return key in fields and fields[key] == value and type(fields[key]) is type(value)
 
 
 def number(folder: Folder, key: str, kind: type = int) -> Any:

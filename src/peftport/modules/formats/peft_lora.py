@@ -17,23 +17,21 @@ from torch import Tensor
 
 from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
-from peftport.modules.formats.base import Draft, Folder, layouts
-from peftport.modules.formats.heads import (
-    classes_of,
-    read_classifier,
-    saved_modules,
-    written_classifier,
-)
+from peftport.modules.formats.base import Draft, Folder
+from peftport.modules.formats.heads import classes_of, saved_modules, written_classifier
 from peftport.modules.formats.lora import Factors, joined, require_shapes
+from peftport.modules.formats.names import in_model
+from peftport.modules.formats.patterns import own_alpha, own_rank
 from peftport.modules.formats.peft_config import classifier_kind, flag, number, refuse_unknown
 from peftport.modules.formats.places import Places
+from peftport.modules.formats.rest import embedding_paths, read_rest, written_embeddings
 from peftport.modules.module import Module
 from peftport.techniques.base import Parameters
 from peftport.techniques.lora import targets
 
 _MODEL = "base_model.model."
-_KEY = re.compile(re.escape(_MODEL) + r"(?P<path>.+)\.lora_(?P<factor>[AB])\.weight")
-_KNOWN = frozenset(
+_FACTOR = re.compile(r"(?P<path>.+)\.lora_(?:embedding_)?(?P<factor>[AB])")
+KNOWN = frozenset(
     {
         *("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "bias"),
         *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
@@ -42,15 +40,13 @@ _KNOWN = frozenset(
     }
 )
 # How factors start does not matter once they are trained, unless the host was changed for it.
-_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
+STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 
 
 def read(folder: Folder, path: Path, tensors: Mapping[str, Tensor]) -> Draft:
-    """Read the factors, and the head that they were trained with."""
-    refuse_unknown(folder, _KNOWN)
-    if (bias := folder.config.get("bias", "none")) != "none":
-        folder.refuse("bias", f"{bias!r}: trained biases of the host are not read")
-    if (start := folder.config.get("init_lora_weights", True)) not in _STARTS:
+    """Read the factors, the head that they were trained with, and embeddings that were trained."""
+    refuse_unknown(folder, KNOWN)
+    if (start := folder.config.get("init_lora_weights", True)) not in STARTS:
         folder.refuse(
             "init_lora_weights",
             f"{start!r} changes the host's own weights; convert the module to plain LoRA with "
@@ -61,18 +57,28 @@ def read(folder: Folder, path: Path, tensors: Mapping[str, Tensor]) -> Draft:
         "alpha": number(folder, "lora_alpha", float),
         "rslora": flag(folder, "use_rslora"),
     }
-    found, rest = _factors(folder, path, tensors, options)
-    pooling, head = read_classifier(folder, path, rest, classifier_kind(folder))
+    found, others = _factors(
+        folder, path, in_model(path, tensors), options, next(iter(tensors), "")
+    )
+    rest = read_rest(folder, path, others, classifier_kind(folder))
     options, body = joined(found, options, folder.geometry, path)
-    return Draft("lora", options, body | head, path, pooling, classes_of(head))
+    return Draft(
+        "lora",
+        options,
+        body | rest.head | rest.embeddings,
+        path,
+        rest.pooling,
+        classes_of(rest.head),
+        rest.left_out,
+    )
 
 
 def written(module: Module) -> tuple[dict[str, Any], Parameters]:
     """Configuration and tensors."""
     geometry, config = module.geometry, module.config
     kind, head = written_classifier(module)
-    prefix = layouts()[geometry.family]["prefix"]
-    before = f"{_MODEL}{prefix}." if kind else _MODEL
+    inside = f"{geometry.prefix}." if kind and geometry.kind == "encoder" else ""
+    before, embeddings = f"{_MODEL}{inside}", written_embeddings(module, inside)
     points = targets(config, geometry)
     tensors = {
         f"{before}{linear.path}.lora_{factor}.weight": module.tensors[f"{point}.lora_{factor}"]
@@ -87,73 +93,106 @@ def written(module: Module) -> tuple[dict[str, Any], Parameters]:
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": any(linear.transposed for linear in points.values()),
-        "target_modules": _named_targets(points.keys(), geometry, before.removeprefix(_MODEL)),
-        "modules_to_save": saved_modules(module),
+        "target_modules": _named_targets(points.keys(), geometry, inside) + embeddings.targets,
+        "modules_to_save": (saved_modules(module) or []) + embeddings.saved or None,
     }
-    return options, tensors | {f"{_MODEL}{name}": tensor for name, tensor in head.items()}
+    more = head | embeddings.tensors
+    return options, tensors | {f"{_MODEL}{name}": tensor for name, tensor in more.items()}
 
 
 def _factors(
-    folder: Folder, path: Path, tensors: Mapping[str, Tensor], options: Mapping[str, Any]
+    folder: Folder,
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    options: Mapping[str, Any],
+    first: str,
 ) -> tuple[dict[str, Factors], dict[str, Tensor]]:
-    """Factors by place, and the tensors that are none, named as in the model."""
-    geometry = folder.geometry
-    places = Places({point: linear.path for point, linear in geometry.linears.items()})
-    pairs: dict[str, dict[str, tuple[str, str]]] = {}
+    """Factors by place, and the tensors that are none.
+
+    Args:
+        tensors: by their names in the model. first: the name of one as it is in the file.
+    """
+    paths = {point: linear.path for point, linear in folder.geometry.linears.items()}
+    places = Places(paths | embedding_paths(folder.geometry))
+    pairs: dict[str, dict[str, str]] = {}
     rest = {}
     for name, tensor in tensors.items():
-        match = _KEY.fullmatch(name)
+        match = _FACTOR.fullmatch(name)
         point = places.find(match["path"]) if match else None
-        if match and point:
-            pair = pairs.setdefault(point, {})
-            if match["factor"] in pair:
-                raise BadInput(f"{path}: {name!r} and {pair[match['factor']][0]!r} are one place.")
-            pair[match["factor"]] = (name, match["path"])
-        else:
-            rest[name.removeprefix(_MODEL)] = tensor
-    _require_complete(folder, path, pairs)
-    found = {}
-    for point, pair in pairs.items():
-        (down, inside), (up, _) = pair["A"], pair["B"]
-        rank = _by_pattern(folder, "rank_pattern", inside, options["rank"])
-        alpha = _by_pattern(folder, "alpha_pattern", inside, options["alpha"])
-        scale = alpha / (math.sqrt(rank) if options["rslora"] else rank)
-        found[point] = Factors(tensors[down], tensors[up], scale)
-        require_shapes(path, (down, up), found[point], point, rank, geometry)
-    return found, rest
+        if match is None or point is None:
+            rest[name] = tensor
+            continue
+        pair = pairs.setdefault(point, {})
+        if match["factor"] in pair:
+            raise BadInput(f"{path}: {name!r} and {pair[match['factor']]!r} are one place.")
+        pair[match["factor"]] = name
+    _require_complete(folder, path, pairs, first)
+    made = {
+        point: _pair(folder, path, point, (pair["A"], pair["B"]), tensors, options)
+        for point, pair in pairs.items()
+    }
+    return made, rest
+
+
+def _pair(
+    folder: Folder,
+    path: Path,
+    point: str,
+    names: tuple[str, str],
+    tensors: Mapping[str, Tensor],
+    options: Mapping[str, Any],
+) -> Factors:
+    """The factors of one place, with the rank and the scale that the configuration gives it."""
+    down, up = (tensors[name] for name in names)
+    inside = names[0].rpartition(".")[0]
+    rank = own_rank(folder, inside, options["rank"], down.shape[0])
+    alpha = own_alpha(folder, inside, options["alpha"])
+    made = Factors(down, up, alpha / (math.sqrt(rank) if options["rslora"] else rank))
+    whole = (f"{_MODEL}{names[0]}.weight", f"{_MODEL}{names[1]}.weight")
+    require_shapes(path, whole, made, point, rank, folder.geometry)
+    return made
 
 
 def _require_complete(
-    folder: Folder, path: Path, pairs: Mapping[str, Mapping[str, tuple[str, str]]]
+    folder: Folder, path: Path, pairs: Mapping[str, Mapping[str, str]], first: str
 ) -> None:
     """Raise BadInput where a factor is missing, or a place is missing or surplus."""
     geometry = folder.geometry
     if not pairs:
+        there = f"it begins with {first!r}" if first else "it has no tensors at all"
         raise BadInput(
             f"{path} has no LoRA tensor for a {geometry.family} host ({folder.host_name}): "
-            "expected names such as "
+            f"{there}, expected are names such as "
             f"{_MODEL}{next(iter(geometry.linears.values())).path}.lora_A.weight."
         )
     for pair in pairs.values():
         for factor, other in ("AB", "BA"):
             if factor not in pair:
-                name = pair[other][0].replace(f".lora_{other}.", f".lora_{factor}.")
-                raise BadInput(f"{path} lacks tensor {name!r}.")
+                name = pair[other].removesuffix(other) + factor
+                raise BadInput(f"{path} lacks tensor '{_MODEL}{name}.weight'.")
     listed = _listed(folder)
     if listed is None:
         return
-    missing = sorted(listed - pairs.keys())
+    # T5EncoderModel and the like are one stack of a host that has two.
+    stacks = {point.split(".")[0] for point in pairs}
+    missing = sorted(p for p in listed - pairs.keys() if p.split(".")[0] in stacks)
     if missing:
         raise BadInput(
-            f"{path} lacks the tensors of {geometry.linears[missing[0]].path!r} "
+            f"{path} lacks the tensors of {_path(folder, missing[0])!r} "
             f"({len(missing)} places missing), which `target_modules` names."
         )
     surplus = sorted(pairs.keys() - listed)
     if surplus:
         raise BadInput(
-            f"{path} has tensor {pairs[surplus[0]]['A'][0]!r} too much ({len(surplus)} places): "
+            f"{path} has tensor {pairs[surplus[0]]['A']!r} too much ({len(surplus)} places): "
             "`target_modules` does not name it."
         )
+
+
+def _path(folder: Folder, point: str) -> str:
+    """Where a place lies in the host."""
+    linears = folder.geometry.linears
+    return linears[point].path if point in linears else embedding_paths(folder.geometry)[point]
 
 
 def _listed(folder: Folder) -> set[str] | None:
@@ -162,30 +201,13 @@ def _listed(folder: Folder) -> set[str] | None:
     narrowed = any(folder.config.get(k) for k in ("exclude_modules", "layers_to_transform"))
     if not isinstance(wanted, list) or narrowed:
         return None
-    prefix = layouts()[folder.geometry.family]["prefix"]
+    prefix = folder.geometry.prefix
+    linears = {point: linear.path for point, linear in folder.geometry.linears.items()}
     return {
         point
-        for point, linear in folder.geometry.linears.items()
-        if any(f".{prefix}.{linear.path}".endswith(f".{target}") for target in wanted)
+        for point, path in (linears | embedding_paths(folder.geometry)).items()
+        if any(f".{prefix}.{path}".endswith(f".{target}") for target in wanted)
     }
-
-
-def _by_pattern(folder: Folder, key: str, path: str, usual: Any) -> Any:
-    """A place's own rank or alpha, by the first pattern that its path ends with."""
-    patterns = folder.config.get(key) or {}
-    if not isinstance(patterns, dict):
-        folder.refuse(key, f"{patterns!r}, expected an object")
-    for pattern, value in patterns.items():
-        # Any regular expression may stand here; one from a stranger may run for ever.
-        if not re.fullmatch(r"\^?[\w.]+", pattern):
-            folder.refuse(key, f"the pattern {pattern!r} is more than a module's name")
-        if not re.match(rf"(?:.*\.)?(?:{pattern})$", path):
-            continue
-        kind = int if key == "rank_pattern" else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < 1e9:
-            folder.refuse(f"{key}.{pattern}", f"{value!r}, expected a positive number")
-        return value
-    return usual
 
 
 def _named_targets(points: Any, geometry: Geometry, before: str) -> list[str]:
@@ -197,7 +219,9 @@ def _named_targets(points: Any, geometry: Geometry, before: str) -> list[str]:
         for point, linear in geometry.linears.items()
         if any(f".{linear.path}".endswith(f".{ending}") for ending in endings)
     }
-    return endings if meant == set(points) else [f"{before}{path}" for path in paths.values()]
+    # In a model of images and text a short name means layers of both.
+    alone = meant == set(points) and not geometry.roots
+    return endings if alone else [f"{before}{path}" for path in paths.values()]
 
 
 def _in_layer(point: str, path: str) -> str:

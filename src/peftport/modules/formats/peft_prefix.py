@@ -18,13 +18,10 @@ from torch import Tensor
 from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
 from peftport.modules.formats.base import Draft, Folder
-from peftport.modules.formats.heads import (
-    classes_of,
-    read_classifier,
-    saved_modules,
-    written_classifier,
-)
+from peftport.modules.formats.heads import classes_of, saved_modules, written_classifier
+from peftport.modules.formats.names import in_model
 from peftport.modules.formats.peft_config import classifier_kind, number, refuse_unknown
+from peftport.modules.formats.rest import read_rest, written_embeddings
 from peftport.modules.module import Module
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters
@@ -46,9 +43,10 @@ def read(folder: Folder, path: Path, tensors: Mapping[str, Tensor]) -> Draft:
     refuse_unknown(folder, _KNOWN)
     geometry, length = folder.geometry, number(folder, "num_virtual_tokens")
     if FLAT not in tensors:
-        raise BadInput(f"{path} lacks tensor {FLAT!r}.")
-    rest = {n.removeprefix(_MODEL): t for n, t in tensors.items() if n != FLAT}
-    pooling, head = read_classifier(folder, path, rest, classifier_kind(folder))
+        first = f", it begins with {next(iter(tensors))!r}" if tensors else ""
+        raise BadInput(f"{path} lacks tensor {FLAT!r}{first}.")
+    others = in_model(path, {n: t for n, t in tensors.items() if n != FLAT})
+    rest = read_rest(folder, path, others, classifier_kind(folder))
     stack, layers = _stack(geometry), geometry.stacks[_stack(geometry)]
     doubled = geometry.kind == "encoder-decoder"
     stored = number(folder, "num_layers") if doubled else layers
@@ -68,12 +66,19 @@ def read(folder: Folder, path: Path, tensors: Mapping[str, Tensor]) -> Draft:
         for half, what in enumerate(("keys", "values"))
     }
     options = {"length": length, "attentions": [f"{stack}.self"] if doubled else None}
-    return Draft("prefix", options, body | head, path, pooling, classes_of(head))
+    tensors = body | rest.head | rest.embeddings
+    labels = classes_of(rest.head)
+    return Draft("prefix", options, tensors, path, rest.pooling, labels, rest.left_out)
 
 
 def written(module: Module) -> tuple[dict[str, Any], Parameters]:
     """Configuration and tensors; BadInput for a prefix that peft has no place or positions for."""
     geometry = module.geometry
+    if geometry.trait("no_prefix_in_peft"):
+        raise BadInput(
+            f"stock peft cannot give a {geometry.family} host a prefix: the model takes no keys "
+            "and values of the past. Write it with --format peftport."
+        )
     config, body = technique("prefix").fold(module.config, geometry, module.tensors)
     stack = _stack(geometry)
     layers = geometry.stacks[stack]
@@ -96,7 +101,9 @@ def written(module: Module) -> tuple[dict[str, Any], Parameters]:
     for layer, point in enumerate(wanted):
         for half, what in enumerate(("keys", "values")):
             states[:, _stored(layer, stored, doubled), half] = body[f"{point}.{what}"]
-    _, head = written_classifier(module)
+    kind, head = written_classifier(module)
+    inside = f"{geometry.prefix}." if kind and geometry.kind == "encoder" else ""
+    embeddings = written_embeddings(module, inside)
     options = {
         "peft_type": "PREFIX_TUNING",
         "num_virtual_tokens": config.length,
@@ -106,9 +113,9 @@ def written(module: Module) -> tuple[dict[str, Any], Parameters]:
         "num_layers": stored,
         "encoder_hidden_size": size,
         "prefix_projection": False,
-        "modules_to_save": saved_modules(module),
+        "modules_to_save": (saved_modules(module) or []) + embeddings.saved or None,
     }
-    named = {f"{_MODEL}{name}": tensor for name, tensor in head.items()}
+    named = {f"{_MODEL}{name}": tensor for name, tensor in (head | embeddings.tensors).items()}
     return options, {FLAT: states.flatten(1)} | named
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from peftport.hosts.fingerprint import read_header
-from peftport.modules.formats.weights import unpickled
+from peftport.modules.formats.weights import files_of, unpickled
 from peftport.modules.module import Dtype
 
 _TYPES: dict[str, Dtype] = {"F16": "float16", "BF16": "bfloat16"}
@@ -18,7 +18,10 @@ _TORCH: dict[torch.dtype, Dtype] = {torch.float16: "float16", torch.bfloat16: "b
 
 def names_in(path: Path) -> list[str]:
     """The names of the tensors in a file that `read_weights` has read."""
-    return list(read_header(path)[0] if path.suffix == ".safetensors" else unpickled(path))
+    files = files_of(path)
+    if not files:
+        return list(unpickled(path))
+    return [name for file in files for name in read_header(file)[0]]
 
 
 def stored_type(path: Path, tensors: Mapping[str, Tensor]) -> Dtype:
@@ -29,9 +32,9 @@ def stored_type(path: Path, tensors: Mapping[str, Tensor]) -> Dtype:
             or products that the file's type does not hold, the module is one of float32.
     """
     found: set[Dtype]
-    if path.suffix == ".safetensors":
-        header, _ = read_header(path)
-        found = {_TYPES.get(entry["dtype"], "float32") for entry in header.values()}
+    if files := files_of(path):
+        headers = [read_header(file)[0] for file in files]
+        found = {_TYPES.get(e["dtype"], "float32") for header in headers for e in header.values()}
     else:
         found = {_TORCH.get(tensor.dtype, "float32") for tensor in unpickled(path).values()}
     if len(found) != 1:

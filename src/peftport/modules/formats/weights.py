@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from peftport.errors import BadInput
-from peftport.files import exists, require_regular
+from peftport.files import exists, read_json, require_regular
 from peftport.modules.module import load_tensors, require_filled
 from peftport.techniques.base import Parameters
 
+INDEX = "model.safetensors.index.json"
+BLOCK = 4096
+"""Rows of a tensor that are in memory together where they are only compared."""
 _log = logging.getLogger(__name__)
 
 
@@ -36,6 +40,8 @@ def read_weights(
     """
     if exists(folder / safe):
         return folder / safe, load_tensors(folder / safe, data)
+    if index := _index(folder, safe):
+        return index, _sharded(index, data)
     path = folder / pickled
     if not exists(path):
         raise BadInput(f"{folder} has neither {safe} nor {pickled}: the module's tensors are gone.")
@@ -50,6 +56,63 @@ def read_weights(
     if not data:
         return path, {name: tensor.to("meta") for name, tensor in tensors.items()}
     return path, {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
+
+
+def _index(folder: Path, safe: str) -> Path | None:
+    """The file that says which tensor of a module is in which of its files, if there is one.
+
+    transformers calls it as a model's, and the files that it names as a module's.
+    """
+    names = (f"{safe}.index.json", INDEX)
+    found = (folder / name for name in names if (folder / name).is_file())
+    stem = safe.removesuffix(".safetensors")
+    return next((i for i in found if any(folder.glob(f"{stem}-*-of-*.safetensors"))), None)
+
+
+def _sharded(index: Path, data: bool) -> Parameters:
+    """The tensors of all files that an index names; BadInput for one that is not there."""
+    try:
+        placed = {
+            str(name): Path(file).name for name, file in read_json(index)["weight_map"].items()
+        }
+    except (KeyError, TypeError, AttributeError):
+        raise BadInput(f"{index} does not say which tensors are in which file.") from None
+    found: Parameters = {}
+    for file in sorted(set(placed.values())):
+        found |= load_tensors(index.parent / file, data)
+    for name, file in placed.items():
+        if name not in found:
+            raise BadInput(
+                f"{index.parent / file} lacks tensor {name!r}, which {index.name} names."
+            )
+    return found
+
+
+def files_of(path: Path) -> list[Path]:
+    """The safetensors files behind what `read_weights` named; none where it is a pickle."""
+    if path.name.endswith(".index.json"):
+        placed = read_json(path)["weight_map"].values()
+        return [path.parent / Path(file).name for file in sorted(set(placed))]
+    return [path] if path.suffix == ".safetensors" else []
+
+
+def blocks(path: Path, meant: Callable[[str], bool]) -> Iterator[Tensor]:
+    """The rows of one tensor of a file that `read_weights` named, some at a time, as stored.
+
+    Args:
+        meant: whether a name in the file is that tensor's.
+    """
+    if path.name.endswith(".index.json"):
+        path = path.parent / next(
+            Path(file).name for name, file in read_json(path)["weight_map"].items() if meant(name)
+        )
+    if path.suffix != ".safetensors":
+        yield next(tensor for name, tensor in unpickled(path).items() if meant(name))
+        return
+    with safe_open(path, framework="pt") as opened:
+        part = opened.get_slice(next(filter(meant, opened.keys())))
+        for start in range(0, part.get_shape()[0], BLOCK):
+            yield part[start : start + BLOCK]
 
 
 def unpickled(path: Path) -> Mapping[Any, Any]:

@@ -1,0 +1,127 @@
+"""Names of tensors as other savers write them, made those that the library itself would give.
+
+torch.compile, DDP, FSDP, DeepSpeed and Lightning each put a part of their own into the names of a
+state dict, and a LoRA that was saved without `save_pretrained` keeps the adapter's name in them.
+None of it says anything of the module.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from peftport.errors import BadInput
+from peftport.techniques.base import Parameters
+
+Rename = Callable[[str], tuple[str, set[str]]]
+_log = logging.getLogger(__name__)
+
+_ANYWHERE = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+_IN_FRONT = frozenset({"module", "_forward_module"})
+_MODEL = "base_model.model."
+_BASE = "base_model."
+"""Prompt learning has no tuner between the model and its name."""
+_TOWERS = frozenset({"language_model", "text_model"})
+"""What models of several modalities call the language model in them."""
+_FACTOR = re.compile(r"(?P<before>.+\.lora_[AB])(?:\.(?P<name>[^.]+))?\.weight")
+_EMBEDDING = re.compile(r"(?P<before>.+\.lora_embedding_[AB])(?:\.(?P<name>[^.]+))?")
+
+
+def unwrapped(path: Path, tensors: Mapping[str, Tensor]) -> Parameters:
+    """Tensors by their names without the parts that wrappers of a model add, with a notice.
+
+    Raises:
+        BadInput: two tensors have one name then.
+    """
+    return _renamed(path, tensors, _without_wrappers)
+
+
+def plain(name: str) -> str:
+    """A name of a PEFT file as `unwrapped` and `in_model` give it."""
+    return _within(_without_wrappers(name)[0], _inside(()))[0]
+
+
+def _inside(adapters: Iterable[str]) -> re.Pattern[str]:
+    """What peft's own layers add to names, and leaves out when it saves."""
+    usual = "|".join(map(re.escape, {"default", *adapters}))
+    return re.compile(rf"\.(?:base_layer|modules_to_save(?:\.(?:{usual}))?)(?=\.)")
+
+
+def in_model(path: Path, tensors: Mapping[str, Tensor]) -> Parameters:
+    """Tensors of a PEFT file by their names in the model: without `base_model.model.`, however
+    often it is there, without the adapter's name, and without the name of the language model in a
+    larger one. `<path>.lora_A`, `.lora_B`, `.lora_embedding_A` and `.lora_embedding_B` are factors.
+
+    Raises:
+        BadInput: the file holds more than one adapter, or two tensors have one name then.
+    """
+    adapters = sorted({name for each in tensors if (name := _adapter(each))})
+    if len(adapters) > 1:
+        raise BadInput(
+            f"{path} holds {len(adapters)} adapters, {', '.join(adapters)}: save the one that is "
+            "meant alone."
+        )
+    kept = {name: t for name, t in tensors.items() if not _is_double(name, tensors)}
+    if kept and not any(_BASE in name for name in kept):
+        _log.info("notice: %s: names have no %s in front and are read as they are", path, _MODEL)
+    inside = _inside(adapters)
+    return _renamed(path, kept, lambda name: _within(name, inside))
+
+
+def _is_double(name: str, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a saved part of the model is in the file under the name that counts, too."""
+    return ".original_module." in name or (
+        ".modules_to_save." in name and name.replace(".modules_to_save.", ".") in tensors
+    )
+
+
+def _without_wrappers(name: str) -> tuple[str, set[str]]:
+    """A name without wrappers' parts, and those parts."""
+    parts = name.split(".")
+    taken = {part for part in parts if part in _ANYWHERE}
+    parts = [part for part in parts if part not in _ANYWHERE]
+    while parts and parts[0] in _IN_FRONT:
+        taken.add(parts.pop(0))
+    return ".".join(parts), taken
+
+
+def _within(name: str, inside: re.Pattern[str]) -> tuple[str, set[str]]:
+    """A name within the model, and what of it is no part of the names that peft writes.
+
+    inside: parts that peft's own layers add, which it leaves out when it saves.
+    """
+    before, found, inner = name.rpartition(_MODEL)
+    taken = {f"{before}{found}"} if before else set()
+    inner, wrappers = _without_wrappers(inner.removeprefix(_BASE))
+    inner = inside.sub("", inner)
+    towers = {part for part in inner.split(".") if part in _TOWERS}
+    inner = ".".join(part for part in inner.split(".") if part not in _TOWERS)
+    if factor := _FACTOR.fullmatch(inner) or _EMBEDDING.fullmatch(inner):
+        inner = factor["before"]
+        taken |= {factor["name"]} if factor["name"] else set()
+    return inner, taken | wrappers | towers
+
+
+def _adapter(name: str) -> str | None:
+    """The adapter's name in a factor's, if it is there."""
+    found = _FACTOR.fullmatch(name) or _EMBEDDING.fullmatch(name)
+    return found["name"] if found else None
+
+
+def _renamed(path: Path, tensors: Mapping[str, Tensor], rename: Rename) -> Parameters:
+    made: Parameters = {}
+    of: dict[str, str] = {}
+    taken: set[str] = set()
+    for name, tensor in tensors.items():
+        plain, parts = rename(name)
+        if plain in made:
+            raise BadInput(f"{path}: {name!r} and {of[plain]!r} are one place.")
+        made[plain], of[plain] = tensor, name
+        taken |= parts
+    if taken:
+        _log.info("notice: %s: names are read without %s", path, ", ".join(sorted(taken)))
+    return made

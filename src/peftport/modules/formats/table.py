@@ -1,0 +1,65 @@
+"""What is read, written and refused, told from the readers and writers themselves."""
+
+from __future__ import annotations
+
+from peftport.hosts.geometry import families
+from peftport.modules.formats.adapterhub import TECHNIQUES as OF_ADAPTERHUB
+from peftport.modules.formats.base import layouts
+from peftport.modules.formats.peft import CONVERTED, TYPES, refused_types
+from peftport.modules.formats.peft import TECHNIQUES as OF_PEFT
+from peftport.modules.formats.peft_lora import KNOWN, STARTS
+from peftport.techniques import TECHNIQUES
+
+Row = tuple[str, ...]
+
+
+def techniques() -> list[Row]:
+    """Of every technique, which formats it is read from and written to."""
+    rows: list[Row] = [("technique", "peftport", "peft", "adapterhub")]
+    for name in TECHNIQUES:
+        both = (OF_PEFT.get(name), OF_ADAPTERHUB.get(name))
+        rows.append((name, "read, written", *(_said(each) for each in both)))
+    return rows
+
+
+def _said(how: tuple[bool, bool] | None) -> str:
+    words = [word for word, yes in zip(("read", "written"), how or (), strict=False) if yes]
+    return ", ".join(words) or "refused"
+
+
+def places() -> list[Row]:
+    """Of every family, whether adapters has a layout for it."""
+    rows: list[Row] = [("family", "peft", "adapterhub")]
+    for name in families():
+        known = layouts().get(name, {}).get("adapterhub")
+        rows.append((name, "read, written", "read, written" if known else "refused"))
+    return rows
+
+
+def keys() -> list[Row]:
+    """Of a LoRA's `adapter_config.json`: what is read, and what is refused by name."""
+    starts = ", ".join(f"`{start}`" for start in STARTS)
+    return [
+        ("in `adapter_config.json`", "what becomes of it"),
+        (f"`peft_type` {', '.join(f'`{kind}`' for kind in TYPES)}", "read"),
+        (
+            ", ".join(f"`{kind}`" for kind in sorted(CONVERTED)),
+            "read as LoRA where peft converts it and the host is at hand",
+        ),
+        (f"`peft_type` {', '.join(f'`{kind}`' for kind in refused_types())}", "refused by name"),
+        (f"`init_lora_weights` {starts}", "read"),
+        ("`init_lora_weights` of another value", "refused: it changes the host"),
+        (", ".join(f"`{key}`" for key in sorted(KNOWN)), "read"),
+        ("any other key, at an empty value or peft's own default", "of no effect"),
+        ("any other key", "refused, with its value and the peft that wrote it"),
+    ]
+
+
+def markdown() -> str:
+    """All tables, in Markdown."""
+    return "\n\n".join(_table(rows) for rows in (techniques(), places(), keys()))
+
+
+def _table(rows: list[Row]) -> str:
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
