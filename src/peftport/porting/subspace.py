@@ -144,12 +144,14 @@ class ProLora(Subspace):
 
     def refusal(self, request: Request) -> str | None:
         """Both hosts' weights must have the same shapes."""
+        if refusal := super().refusal(request):
+            return refusal
         here, there = (targets(request.config, g) for g in (request.origin, request.receiver))
         if {p.split(".", 2)[2]: (x.inputs, x.outputs) for p, x in here.items()} != {
             p.split(".", 2)[2]: (x.inputs, x.outputs) for p, x in there.items()
         }:
             return "it needs hosts whose weights have the same shapes"
-        return super().refusal(request)
+        return None
 
     def reads_origin(self, request: Request, point: str, partner: str) -> bool:
         """Both weights say which part of a change is which."""

@@ -101,8 +101,10 @@ def _require_tables(db: sqlite3.Connection) -> None:
 
 def _require_types(db: sqlite3.Connection) -> None:
     for table in ("runs", "donors", "sittings", "gold"):
-        for _, column, declared, needed, *_ in db.execute(f"PRAGMA table_info({table})").fetchall():
-            allowed = (*_KINDS[declared], *(() if needed else ("null",)))
+        for _, column, declared, needed, _, key in db.execute(
+            f"PRAGMA table_info({table})"
+        ).fetchall():
+            allowed = (*_KINDS[declared], *(() if needed or key else ("null",)))
             listed = ", ".join(map(repr, allowed))
             if _any(db, f"SELECT 1 FROM {table} WHERE typeof({column}) NOT IN ({listed})"):
                 raise ValueError(f"{table}.{column} holds what is no {declared}")
