@@ -8,12 +8,13 @@ READY := $(VENV)/.ready
 STUDY := runs/quick
 INPUTS ?= 10000
 
-.PHONY: help study test fuzz bench lint types format adapters golden constraints clean
+.PHONY: help study test fuzz wheel bench lint types format adapters golden constraints clean
 
 help:
 	@echo "make study        run the quick study into $(STUDY) and say where its report is"
 	@echo "make test         run the tests"
 	@echo "make fuzz         try 10,000 files as strangers write them; INPUTS=N tries another number"
+	@echo "make wheel        build the wheel, install it afresh, and run a tiny study from there"
 	@echo "make bench        run the benchmarks into benchmarks/results; BENCH=--quick tries them"
 	@echo "make lint         check the style; make format mends what can be mended"
 	@echo "make types        check the types"
@@ -32,6 +33,9 @@ test: $(READY)
 
 fuzz: $(READY)
 	PEFTPORT_FUZZ=$(INPUTS) $(BIN)/python -m pytest tests/test_strangers.py tests/test_hostile_files.py
+
+wheel:
+	PYTHON=$(PYTHON) .ci/wheel
 
 bench: $(READY)
 	for each in benchmarks/start.py benchmarks/where.py benchmarks/study.py benchmarks/floor.py benchmarks/agreement.py benchmarks/lanes.py benchmarks/growth.py benchmarks/port.py benchmarks/lab.py; do \

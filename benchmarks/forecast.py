@@ -25,7 +25,6 @@ from safetensors.torch import load
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from peftport.cli.results import read_results
 from peftport.files import write_json
 from peftport.forecast.calibration import Calibration, calibration
 from peftport.forecast.curve import FROM_TEXTS, FROM_WEIGHTS, Calibrated
@@ -49,6 +48,7 @@ from peftport.porting.reading import Rows
 from peftport.porting.texts import draw
 from peftport.reports.measures import Recovery, recovery
 from peftport.reports.results import Cell, Results
+from peftport.reports.stored import read_results
 from peftport.studies.store import read_store
 from peftport.tasks import load_task
 

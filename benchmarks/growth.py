@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from measuring import arguments, as_table, save, spread, written
-from peftport.cli.results import read_results
 from peftport.metrics import measure
 from peftport.reports import analyse, write_report
+from peftport.reports.stored import read_results
 from peftport.studies.answers import packed
 from peftport.studies.identity import Identity
 from peftport.studies.load import load_spec

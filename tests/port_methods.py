@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -105,6 +106,23 @@ class Dying(Copy):
         os._exit(9)
 
 
+class Killed(Copy):
+    """Ends as a process does that the kernel kills for want of memory."""
+
+    name = "killed"
+
+    def port(
+        self,
+        request: Request,
+        donor: Parameters,
+        generator: torch.Generator,
+        means: Means | None = None,
+    ) -> Made:
+        """Nothing comes of it."""
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("no process outlives this signal")
+
+
 @pytest.fixture
 def soft(monkeypatch: pytest.MonkeyPatch) -> str:
     """The method `soft`, registered for one test."""
@@ -114,9 +132,10 @@ def soft(monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def extreme(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The methods `hungry` and `dying`, registered for one test."""
+    """The methods `hungry`, `dying` and `killed`, registered for one test."""
     monkeypatch.setitem(METHODS._places, "hungry", "port_methods:Hungry")
     monkeypatch.setitem(METHODS._places, "dying", "port_methods:Dying")
+    monkeypatch.setitem(METHODS._places, "killed", "port_methods:Killed")
 
 
 class Turned(Copy):

@@ -4,6 +4,7 @@ does, train, save, copy, be read by stock peft, and go to a host that is the sam
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,12 @@ def test_a_prefix_that_stock_peft_has_no_place_for_is_not_written(tiny_host, tmp
 
 # Twins
 
-TWINS = [(f, c) for f, c in CELLS if c in ("houlsby", "rslora", "prefix")]
+_AS_ANOTHER = ("gemma", "ministral3", "camembert")  # the same model as one that is there
+TWINS = [
+    (family, case)
+    for family, case in CELLS
+    if case in ("houlsby", "rslora", "prefix") and family not in _AS_ANOTHER
+]
 
 
 @pytest.mark.parametrize("cell", TWINS, ids=ids)
@@ -176,7 +182,8 @@ def test_a_twin_of_known_map_answers_as_the_originating_host_does(
 
     wanted = answers(host, module)
     bare = answers(host, None) if host.geometry.kind != "encoder" else wanted * 0
-    means = Means(side(host.name), side(other.name), calibration()[40:])
+    sides = (replace(side(each.name), load=lambda each=each: each) for each in (host, other))
+    means = Means(*sides, calibration()[40:])
     options = {"prefix_steps": 20, "places": 1500}
     ported = port(
         module, other.geometry, name_of(other), "procrustes", options=options, means=means

@@ -53,7 +53,7 @@ def test_commands_print_what_is_shown(capsys):
 
 
 def test_so_do_errors(call, tmp_path):
-    code, _, error = call("check", tmp_path / HOSTILE.replace("/", "_"), "--to", "lab:small")
+    code, _, error = call("check", tmp_path / HOSTILE.replace("/", "_"), "--host", "lab:small")
     assert code == 2
     assert not obeyed(error)
 

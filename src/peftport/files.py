@@ -78,6 +78,9 @@ def new_folder(path: Path) -> Iterator[Path]:
         temporary.chmod(0o755)
         try:
             yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    file.chmod(0o644)  # safetensors makes files that nobody else may read
             refuse_existing(path)
             os.replace(temporary, path)
             _sync_folder(path.parent)

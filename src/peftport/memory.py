@@ -30,6 +30,14 @@ def keep_freed_memory() -> None:
         mallopt(_M_ARENA_MAX, 1)
 
 
+def give_freed_memory_back() -> None:
+    """Give the system what is freed by now, where large buffers of other sizes come next."""
+    gc.collect(0)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
 def resident_peak() -> float:
     """Bytes of resident memory at their highest so far. The unit of the system is 1024 bytes,
     except on macOS, where it is one."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -201,6 +201,16 @@ METRICS = Metrics(
     }
 )
 """Every metric by its name, which is its column's too."""
+
+
+def figures_text(figures: Mapping[str, Any]) -> str:
+    """A test's figures in one line."""
+    told = [
+        f"{metric.title} {figures[name]:.3f}"
+        for name, metric in METRICS.items()
+        if figures.get(name) is not None
+    ]
+    return f"{', '.join(told)} on {figures['n_test']} texts"
 
 
 def _area(is_one: NDArray[np.bool_], margin: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ gave."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -18,9 +18,13 @@ class Options(BaseModel):
 
     A field is an option: its type and bounds say what it may be, its default what it is when
     nothing is given, and `Field(description=...)` what it does.
+
+    also: names that other libraries have for an option -> the option. They are understood wherever
+    options are given, and never written.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    also: ClassVar[Mapping[str, str]] = {}
 
 
 Kind = TypeVar("Kind", bound=Options)
@@ -33,20 +37,31 @@ def chosen(kind: type[Kind], given: Mapping[str, Any], of: str) -> Kind:
         of: whose options they are, for messages: "technique lora".
 
     Raises:
-        BadInput: names the option that is unknown or wrong.
+        BadInput: names the option that is unknown or wrong, or that is given by two names.
     """
     try:
-        return kind(**given)
+        return kind(**_by_own_names(kind, given, of))
     except ValidationError as error:
         first = error.errors()[0]
         option = ".".join(str(part) for part in first["loc"]) or "configuration"
-        known = list(kind.model_fields)
+        known = [*kind.model_fields, *kind.also]
         if first["type"] != "extra_forbidden":
             raise BadInput(f"{of}: option {option!r}: {first['msg']}.") from error
-        listed = f"Known: {', '.join(known)}." if known else "It takes none."
+        listed = f"Known: {', '.join(kind.model_fields)}." if known else "It takes none."
         raise BadInput(
             f"{of}: option {option!r}: no such option.{did_you_mean(option, known)} {listed}"
         ) from error
+
+
+def _by_own_names(kind: type[Options], given: Mapping[str, Any], of: str) -> dict[str, Any]:
+    """Options under their own names, where some are called as in other libraries."""
+    own: dict[str, Any] = {}
+    for name, value in given.items():
+        called = kind.also.get(name, name)
+        if called in own:
+            raise BadInput(f"{of}: option {called!r} is given twice: {name} is the same.")
+        own[called] = value
+    return own
 
 
 def parsed(pairs: Iterable[str], where: str) -> dict[str, Any]:
@@ -76,9 +91,16 @@ def described(kind: type[Options]) -> list[dict[str, Any]]:
             "type": _type(schema[name]),
             "default": None if field.is_required() else field.default,
             "about": field.description or "",
+            **_also(kind, name),
         }
         for name, field in kind.model_fields.items()
     ]
+
+
+def _also(kind: type[Options], option: str) -> dict[str, list[str]]:
+    """The other names of an option, where it has any."""
+    names = [name for name, own in kind.also.items() if own == option]
+    return {"also": names} if names else {}
 
 
 def _type(schema: Mapping[str, Any]) -> str:

@@ -38,7 +38,7 @@ def assess(call, tiny_continuation, tiny_task):
     def found(*arguments: object, **asked: object) -> dict:
         receiver = asked.get("to", tiny_continuation("t5"))
         code, text, error = call(
-            "assess", *arguments, "--to", receiver, "--task", tiny_task, *FEW, "--json"
+            "assess", *arguments, "--host", receiver, "--task", tiny_task, *FEW, "--json"
         )
         assert code == 0, error
         return json.loads(text)
@@ -75,9 +75,9 @@ def test_a_method_that_cannot_is_told_beside_those_that_can(call, soft, tiny_tas
     asked = ("train", "--host", "lab:small", "--task", "lab:books", "--technique", "lora")
     code, _, error = call(*asked, "--steps", 2, "--limit-train", 32, "--out", tmp_path / "m")
     assert code == 0, error
-    asked = ("assess", tmp_path / "m", "--to", "lab:large", "--task", "lab:books", "--seeds", 2)
+    asked = ("assess", tmp_path / "m", "--host", "lab:large", "--task", "lab:books", "--seeds", 2)
     more = ("--limit-test", 40, "--budgets", "0", "--native-steps", 2)
-    code, text, error = call(*asked, *more, "--methods", "copy,soft", "--texts", 20)
+    code, text, error = call(*asked, *more, "--methods", "copy,soft", "--text-count", 20)
     assert code == 0, error
     assert "copy cannot: nothing of the module can be carried over" in text
     assert "gaussian of soft   0." in text, "what does not fit is no control"
@@ -124,7 +124,7 @@ def test_hosts_are_related_as_their_records_say_either_way_around(
     origin, receiver, more, relation, call, kin, tiny_task, tmp_path
 ):
     formats.save(made(load_host(str(kin[origin])), "lora"), tmp_path / "m")
-    asked = ("assess", tmp_path / "m", "--to", kin[receiver], "--task", tiny_task, *FEW)
+    asked = ("assess", tmp_path / "m", "--host", kin[receiver], "--task", tiny_task, *FEW)
     code, text, error = call(*asked, "--budgets", "0", "--seeds", 2, "--json", *more)
     assert code == 0, error
     assert json.loads(text)["relation"] == relation
@@ -138,7 +138,7 @@ def test_hosts_are_related_as_their_records_say_either_way_around(
     ],
 )
 def test_a_relation_that_cannot_be_is_refused(stated, message, call, donors, tiny_host, tiny_task):
-    asked = ("assess", donors[0], "--to", tiny_host("t5"), "--task", tiny_task)
+    asked = ("assess", donors[0], "--host", tiny_host("t5"), "--task", tiny_task)
     code, _, error = call(*asked, "--relation", stated)
     assert code == 2
     assert message in " ".join(error.split())
@@ -155,7 +155,7 @@ def test_a_relation_that_cannot_be_is_refused(stated, message, call, donors, tin
     ],
 )
 def test_what_cannot_be_asked_is_said(more, message, call, donors, tiny_host, tiny_task):
-    code, _, error = call("assess", *donors, "--to", tiny_host("t5"), "--task", tiny_task, *more)
+    code, _, error = call("assess", *donors, "--host", tiny_host("t5"), "--task", tiny_task, *more)
     assert code == 2
     assert message in error
 
@@ -163,14 +163,14 @@ def test_what_cannot_be_asked_is_said(more, message, call, donors, tiny_host, ti
 def test_modules_of_different_kinds_are_not_assessed_together(call, donors, tiny_host, tiny_task):
     other = donors[0].parent / "other"
     formats.save(made(host_in(tiny_host("t5")), "lora", rank=2), other)
-    asked = ("assess", donors[0], other, "--to", tiny_host("t5"), "--task", tiny_task)
+    asked = ("assess", donors[0], other, "--host", tiny_host("t5"), "--task", tiny_task)
     code, _, error = call(*asked)
     assert code == 2
     assert f"{other} and {donors[0]} are assessed together and differ in their conf" in error
 
 
 def test_it_ends_with_an_action_and_shows_what_stands_beside_it(call, donors, tiny_host, tiny_task):
-    asked = ("assess", *donors, "--to", tiny_host("t5"), "--task", tiny_task, *FEW)
+    asked = ("assess", *donors, "--host", tiny_host("t5"), "--task", tiny_task, *FEW)
     code, text, error = call(*asked, "--json")
     assert code == 0, error
     found = json.loads(text)
@@ -197,7 +197,7 @@ def test_it_ends_with_an_action_and_shows_what_stands_beside_it(call, donors, ti
 def test_a_gate_closes_with_its_own_exit_code_and_still_says_everything(
     call, donors, tiny_host, tiny_task
 ):
-    asked = ("assess", *donors, "--to", tiny_host("t5"), "--task", tiny_task, *FEW)
+    asked = ("assess", *donors, "--host", tiny_host("t5"), "--task", tiny_task, *FEW)
     code, text, _ = call(*asked, "--fail-under", 50)
     assert code == 3
     assert text.rstrip().splitlines()[-1].startswith("Gate NOT passed: ")

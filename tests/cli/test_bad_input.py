@@ -61,7 +61,7 @@ def test_a_module_that_cannot_be_used_is_refused(
     spoil, message = SPOILT[what]
     spoil(from_peft)
     more = {"check": (), "port": ("--out", tmp_path / "out"), "assess": ("--task", tiny_task)}
-    code, text, error = call(verb, from_peft, "--to", tiny_continuation("llama"), *more[verb])
+    code, text, error = call(verb, from_peft, "--host", tiny_continuation("llama"), *more[verb])
     if (verb, what) == ("check", "no number"):
         assert code == 0, "check reads no values"
         return
@@ -87,7 +87,7 @@ def test_tensors_that_are_not_whole_safetensors_are_refused(
 ):
     formats.save(made(host_in(tiny_host("t5")), "lora"), tmp_path / "m")
     spoil(tmp_path / "m" / "module.safetensors")
-    host = ("--host" if verb == "test" else "--to", tiny_host("t5"))
+    host = ("--host", tiny_host("t5"))
     more = {"check": (), "port": ("--out", tmp_path / "out")}.get(verb, ("--task", tiny_task))
     code, text, error = call(verb, tmp_path / "m", *host, *more)
     assert (code, text) == (2, "")
@@ -101,7 +101,7 @@ def test_tensors_that_are_not_whole_safetensors_are_refused(
     [
         (("--method", "copi"), "unknown port method 'copi'. Did you mean 'copy'"),
         (("--out", "THERE"), "exists already"),
-        (("--to", "./none"), "'./none' is not a folder"),
+        (("--host", "./none"), "'./none' is not a folder"),
     ],
 )
 def test_a_port_that_cannot_begin_writes_nothing(more, message, call, tiny_host, tmp_path):
@@ -109,7 +109,7 @@ def test_a_port_that_cannot_begin_writes_nothing(more, message, call, tiny_host,
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "mine").write_text("kept")
     more = tuple(tmp_path / "there" if part == "THERE" else part for part in more)
-    asked = ("port", tmp_path / "m", "--to", tiny_host("t5"), "--out", tmp_path / "out")
+    asked = ("port", tmp_path / "m", "--host", tiny_host("t5"), "--out", tmp_path / "out")
     code, text, error = call(*asked, *more)
     assert (code, text) == (2, "")
     assert message in error
@@ -133,15 +133,15 @@ def texts(tmp_path) -> Path:
         (lambda host: (host / "config.json").unlink(), "has no config.json"),
     ],
 )
-@pytest.mark.parametrize("whose", ["--from-host", "--to"])
+@pytest.mark.parametrize("whose", ["--from-host", "--host"])
 def test_a_host_that_cannot_be_read_is_refused_by_methods_that_look_at_it(
     whose, spoil, message, call, soft, texts, tiny_host, tmp_path
 ):
     formats.save(made(host_in(tiny_host("t5")), "lora"), tmp_path / "m")
     shutil.copytree(tiny_host("t5"), tmp_path / "host")
     spoil(tmp_path / "host")
-    hosts = {"--to": tiny_host("t5"), whose: tmp_path / "host"}
-    asked = ("port", tmp_path / "m", "--method", soft, "--text", texts, "--out", tmp_path / "out")
+    hosts = {"--host": tiny_host("t5"), whose: tmp_path / "host"}
+    asked = ("port", tmp_path / "m", "--method", soft, "--texts", texts, "--out", tmp_path / "out")
     code, _, error = call(*asked, *(part for option in hosts.items() for part in option))
     assert code == 2
     assert message in error
@@ -151,7 +151,7 @@ def test_a_host_that_cannot_be_read_is_refused_by_methods_that_look_at_it(
 
 def test_a_method_that_does_not_apply_names_those_that_do(call, soft, texts, tiny_host, tmp_path):
     formats.save(made(host_in(tiny_host("t5")), "houlsby"), tmp_path / "m")
-    asked = ("port", tmp_path / "m", "--to", tiny_host("t5"), "--method", soft, "--text", texts)
+    asked = ("port", tmp_path / "m", "--host", tiny_host("t5"), "--method", soft, "--texts", texts)
     code, _, error = call(*asked, "--out", tmp_path / "out")
     assert code == 2
     assert "port by soft: does not apply: it ports lora, not adapter. Methods that can: " in error

@@ -30,7 +30,7 @@ def bare(tiny_host, tmp_path):
 
 def test_every_method_is_told_and_no_weight_read(call, soft, bare, tiny_host, tmp_path):
     formats.save(made(host_in(tiny_host("t5")), "lora"), tmp_path / "m")
-    code, text, error = call("check", tmp_path / "m", "--to", bare("t5"), "--json")
+    code, text, error = call("check", tmp_path / "m", "--host", bare("t5"), "--json")
     assert code == 0, error
     found = json.loads(text)
     by_name = {each["method"]: each for each in found["methods"]}
@@ -43,7 +43,7 @@ def test_every_method_is_told_and_no_weight_read(call, soft, bare, tiny_host, tm
 
 def test_a_method_that_does_not_apply_says_why(call, soft, tiny_host, tmp_path):
     formats.save(made(host_in(tiny_host("t5")), "prefix"), tmp_path / "m")
-    code, text, _ = call("check", tmp_path / "m", "--to", tiny_host("t5"))
+    code, text, _ = call("check", tmp_path / "m", "--host", tiny_host("t5"))
     assert code == 0
     assert "copy         yes  tensors: " in text
     assert "soft         no   does not apply: it ports lora, not prefix" in text
@@ -51,7 +51,7 @@ def test_a_method_that_does_not_apply_says_why(call, soft, tiny_host, tmp_path):
 
 def test_one_method_is_told_with_its_options(call, soft, tiny_host, tmp_path):
     formats.save(made(host_in(tiny_host("t5")), "lora"), tmp_path / "m")
-    asked = ("check", tmp_path / "m", "--to", tiny_host("t5"), "--json")
+    asked = ("check", tmp_path / "m", "--host", tiny_host("t5"), "--json")
     code, text, _ = call(*asked, "--method", soft, "--layers", "every", "--set", "scale=2")
     assert code == 0
     assert json.loads(text)["method"] == "soft"
@@ -66,14 +66,14 @@ def test_a_forecast_says_in_sentences_how_much_a_copy_keeps(
     call, tiny_host, tiny_continuation, tiny_task, tmp_path
 ):
     formats.save(made(host_in(tiny_host("bert")), "lora"), tmp_path / "m")
-    asked = ("check", tmp_path / "m", "--to", tiny_continuation("bert"), "--forecast")
+    asked = ("check", tmp_path / "m", "--host", tiny_continuation("bert"), "--forecast")
     code, text, error = call(*asked)
     assert code == 0, error
     assert "a copy is forecast to keep " in text
     assert "the copy was not tried: that needs unlabelled texts" in text
     assert "calibrated on " in text
 
-    code, text, _ = call(*asked, "--text", tiny_task, "--texts", "32", "--json")
+    code, text, _ = call(*asked, "--texts", tiny_task, "--text-count", "32", "--json")
     assert code == 0
     found = json.loads(text)["forecast"]
     assert found["low"] <= found["recovery"] <= found["high"]
@@ -87,15 +87,41 @@ def test_a_forecast_says_in_sentences_how_much_a_copy_keeps(
     ("receiver", "more", "what"),
     [
         ("gpt2", ["--forecast"], "differ in shape"),
-        ("t5", ["--genealogy", "continuation"], "add --forecast"),
-        ("t5", ["--text", "lab:films"], "add --forecast"),
-        ("t5", ["--forecast", "--text", "lab:films", "--texts", "3"], "too few"),
+        ("t5", ["--relation", "continuation"], "add --forecast"),
+        ("t5", ["--texts", "lab:films"], "add --forecast"),
+        ("t5", ["--forecast", "--texts", "lab:films", "--text-count", "3"], "too few"),
     ],
 )
 def test_a_forecast_that_cannot_be_made_is_bad_input(
     receiver, more, what, call, tiny_host, tmp_path
 ):
     formats.save(made(host_in(tiny_host("t5")), "lora"), tmp_path / "m")
-    code, out, error = call("check", tmp_path / "m", "--to", tiny_host(receiver), *more)
+    code, out, error = call("check", tmp_path / "m", "--host", tiny_host(receiver), *more)
     assert (code, out) == (2, "")
     assert what in error
+
+
+def test_it_tells_what_each_method_takes_and_what_a_shallower_host_leaves_out(
+    call, tiny_host, tmp_path
+):
+    """What `port` would then do without a word of partial."""
+    from porting.spaces import geometry
+
+    formats.save(made(host_in(tiny_host("llama")), "lora"), tmp_path / "m")
+    host = tmp_path / "shallow"
+    shutil.copytree(tiny_host("llama"), host)
+    config = json.loads((host / "config.json").read_text())
+    config["num_hidden_layers"] = geometry("llama").stacks["decoder"] - 1
+    config.pop("layer_types", None)
+    (host / "config.json").write_text(json.dumps(config))
+    code, text, error = call("check", tmp_path / "m", "--to", host, "--json")
+    assert code == 0, error
+    found = json.loads(text)
+    (one,) = [each for each in found["methods"] if each["method"] == "procrustes"]
+    assert one["can_port"]
+    assert one["note"].endswith("tensors of layers without a partner are left out")
+    assert set(one["estimate"]) == {"seconds", "memory_bytes", "disk_bytes"}
+    assert found["estimated_for"]["texts"] == 1000
+    _, text, _ = call("check", tmp_path / "m", "--to", host)
+    assert "left out; needs both hosts" in text
+    assert "of memory" in text

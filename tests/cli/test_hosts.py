@@ -44,7 +44,7 @@ def test_a_host_is_described_with_its_insertion_points_and_its_fingerprint(call,
 
 
 def test_a_new_host_is_made_and_continued_and_says_from_what(call, text, tmp_path):
-    asked = ("hosts", "pretrain", "--text", text, *FEW, "--json")
+    asked = ("hosts", "pretrain", "--texts", text, *FEW, "--json")
     sizes = ("--width", 32, "--layers", 1, "--heads", 2, "--vocabulary", 460)
     code, out, error = call(*asked, "--family", "bert", *sizes, "--out", tmp_path / "new")
     assert code == 0, error
@@ -58,7 +58,7 @@ def test_a_new_host_is_made_and_continued_and_says_from_what(call, text, tmp_pat
     assert found["fingerprint"] != new["fingerprint"]
     code, out, _ = call("hosts", "describe", tmp_path / "on", "--json")
     assert json.loads(out)["provenance"]["from"]["fingerprint"] == new["fingerprint"]
-    asked = ("hosts", "pretrain", "--text", text, *FEW, "--family", "bert", *sizes[:-2])
+    asked = ("hosts", "pretrain", "--texts", text, *FEW, "--family", "bert", *sizes[:-2])
     code, out, error = call(*asked, "--teacher", tmp_path / "new", "--out", tmp_path / "taught")
     assert code == 0, error
     assert f"taught by {tmp_path / 'new'}, 4 steps of teacher-states" in out
@@ -73,8 +73,8 @@ def test_a_new_host_is_made_and_continued_and_says_from_what(call, text, tmp_pat
         (("pretrain", "--family", "berd"), "Did you mean 'bert'"),
         (("pretrain",), "give either a family, for a new host, or a host to continue from"),
         (("pretrain", "--from", "OTHER"), "no model of type 'lama'"),
-        (("pretrain", "--family", "bert", "--text", "none.txt"), "none.txt"),
-        (("pretrain", "--family", "bert", "--text", "EMPTY"), "no text"),
+        (("pretrain", "--family", "bert", "--texts", "none.txt"), "none.txt"),
+        (("pretrain", "--family", "bert", "--texts", "EMPTY"), "no text"),
         (("pretrain", "--family", "bert", "--steps", 0), "steps"),
         (("pretrain", "--family", "bert", "--out", "EXISTS"), "exists already"),
     ],
@@ -88,7 +88,7 @@ def test_bad_input_ends_with_2_one_message_and_nothing_written(
     places["EMPTY"].write_text("\n\n")
     before = sorted(tmp_path.iterdir())
     verb, *given = (places.get(part, part) for part in asked)
-    usual = ("--text", text, *FEW, "--out", tmp_path / "out") if verb == "pretrain" else ()
+    usual = ("--texts", text, *FEW, "--out", tmp_path / "out") if verb == "pretrain" else ()
     code, out, error = call("hosts", verb, *usual, *given)
     assert (code, out) == (2, "")
     assert message in error
@@ -98,7 +98,7 @@ def test_bad_input_ends_with_2_one_message_and_nothing_written(
 
 
 def test_a_loss_that_is_not_finite_ends_with_1_and_nothing_written(call, text, tmp_path):
-    asked = ("hosts", "pretrain", "--family", "bert", "--text", text, *FEW, "--width", 32)
+    asked = ("hosts", "pretrain", "--family", "bert", "--texts", text, *FEW, "--width", 32)
     code, _, error = call(*asked, "--learning-rate", 1e30, "--out", tmp_path / "out")
     assert code == 1
     assert "error: the loss or its gradient was not finite at step " in error

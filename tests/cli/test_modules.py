@@ -17,13 +17,13 @@ from tiny_runs import host_in
 
 def test_a_module_of_peft_s_is_ported_as_it_is(call, from_peft, tiny_continuation, tmp_path):
     receiver, out = tiny_continuation("llama"), tmp_path / "out"
-    code, text, _ = call("check", from_peft, "--to", receiver, "--method", "copy", "--json")
+    code, text, _ = call("check", from_peft, "--host", receiver, "--method", "copy", "--json")
     assert code == 0
     found = json.loads(text)
     assert (found["format"], found["can_port"]) == ("peft", True)
     assert found["counts"]["copied"] == 8
 
-    code, text, _ = call("port", from_peft, "--to", receiver, "--out", out, "--json")
+    code, text, _ = call("port", from_peft, "--host", receiver, "--out", out, "--json")
     assert code == 0
     assert json.loads(text)["format"] == "peft"
     assert read_json(out / "adapter_config.json")["base_model_name_or_path"] == str(receiver)
@@ -41,7 +41,7 @@ def test_a_module_comes_out_in_the_format_asked_for(
 ):
     out = tmp_path / "out"
     receiver = tiny_continuation("llama")
-    code, text, _ = call("port", from_peft, "--to", receiver, "--out", out, "--format", format)
+    code, text, _ = call("port", from_peft, "--host", receiver, "--out", out, "--format", format)
     assert code == 0, text
     assert formats.format_of(out) == format
     assert same(load_module(out), load_module(from_peft))
@@ -54,7 +54,7 @@ def test_a_module_comes_out_in_the_format_asked_for(
 def test_a_format_that_is_not_known_or_cannot_hold_the_module_writes_nothing(
     call, from_peft, tiny_host, tmp_path
 ):
-    into = ("--to", tiny_host("llama"), "--out", tmp_path / "out")
+    into = ("--host", tiny_host("llama"), "--out", tmp_path / "out")
     code, _, error = call("port", from_peft, *into, "--format", "pfet")
     assert (code, "unknown format 'pfet'. Did you mean 'peft'" in error) == (2, True)
     formats.save(made(host_in(tiny_host("llama")), "houlsby"), tmp_path / "adapter")
@@ -78,7 +78,7 @@ def test_a_module_of_peft_s_is_tested_and_its_card_told(call, from_peft, tiny_ho
 
 def test_a_module_of_peft_s_is_assessed(call, from_peft, tiny_continuation, tiny_task):
     code, text, error = call(
-        *("assess", from_peft, "--to", tiny_continuation("llama"), "--task", tiny_task),
+        *("assess", from_peft, "--host", tiny_continuation("llama"), "--task", tiny_task),
         *("--label-words", "terrible,great", "--budgets", "0", "--seeds", 2, "--native-steps", 1),
         "--json",
     )
@@ -92,7 +92,7 @@ def test_a_module_of_adapters_with_its_head_is_tested_and_ported(
     call, tiny_host, tiny_continuation, tiny_task, tmp_path
 ):
     folder, host = GOLDEN / "bert-seq_bn", ("--from-host", tiny_host("bert"))
-    code, _, error = call("check", folder, "--to", tiny_host("bert"))
+    code, _, error = call("check", folder, "--host", tiny_host("bert"))
     assert code == 2
     assert "adapter_config.json: model_name is 'tiny-bert'" in error
     assert "--from-host" in error
@@ -101,7 +101,7 @@ def test_a_module_of_adapters_with_its_head_is_tested_and_ported(
     assert code == 0, error
     assert "pytorch_adapter.bin is a pickle" in error
     assert json.loads(text)["n_test"] == 48
-    into = ("--to", tiny_continuation("bert"), "--out", tmp_path / "out")
+    into = ("--host", tiny_continuation("bert"), "--out", tmp_path / "out")
     code, _, error = call("port", folder, *into, *host)
     assert code == 0, error
     ported = load_module(tmp_path / "out", pickles=False)
@@ -113,10 +113,10 @@ def test_a_module_of_adapters_with_its_head_is_tested_and_ported(
 @pytest.mark.parametrize("verb", ["check", "port", "test", "assess"])
 def test_pickles_are_refused_where_asked(verb, call, tiny_host, tiny_task, tmp_path):
     more: dict[str, tuple[Any, ...]] = {
-        "check": ("--to", tiny_host("bert")),
-        "port": ("--to", tiny_host("bert"), "--out", tmp_path / "out"),
+        "check": ("--host", tiny_host("bert")),
+        "port": ("--host", tiny_host("bert"), "--out", tmp_path / "out"),
         "test": ("--host", tiny_host("bert"), "--task", tiny_task),
-        "assess": ("--to", tiny_host("bert"), "--task", tiny_task),
+        "assess": ("--host", tiny_host("bert"), "--task", tiny_task),
     }
     asked = (verb, GOLDEN / "bert-seq_bn", *more[verb], "--from-host", tiny_host("bert"))
     code, _, error = call(*asked, "--no-pickle")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from modules.formats.modules import made, same
 from peftport.files import read_json
 from peftport.modules import formats, load_module
+from peftport.porting.estimate import Load
 from port_methods import soft
 from tiny_runs import host_in
 
@@ -34,8 +37,8 @@ def texts(tmp_path) -> Path:
 
 def test_a_method_gets_options_hosts_and_texts(call, soft, lora, texts, tiny_continuation):
     receiver, out = tiny_continuation("t5"), lora.parent / "out"
-    asked = ("port", lora, "--to", receiver, "--method", soft, "--out", out, "--json")
-    code, text, error = call(*asked, "--text", texts, "--texts", 20, "--set", "scale=0.25")
+    asked = ("port", lora, "--host", receiver, "--method", soft, "--out", out, "--json")
+    code, text, error = call(*asked, "--texts", texts, "--text-count", 20, "--set", "scale=0.25")
     assert code == 0, error
     found = json.loads(text)
     assert found["options"] == {"scale": 0.25, "layers": "proportional", "steps": 0}
@@ -50,13 +53,75 @@ def test_a_method_gets_options_hosts_and_texts(call, soft, lora, texts, tiny_con
 
 
 def test_the_way_of_pairing_layers_is_an_option_of_the_method(call, soft, lora, texts, tiny_host):
-    asked = ("port", lora, "--to", tiny_host("t5"), "--out", lora.parent / "out", "--text", texts)
+    asked = (
+        "port",
+        lora,
+        "--host",
+        tiny_host("t5"),
+        "--out",
+        lora.parent / "out",
+        "--texts",
+        texts,
+    )
     code, text, error = call(*asked, "--method", soft, "--layers", "every", "--json")
     assert code == 0, error
     assert json.loads(text)["options"]["layers"] == "every"
     shutil.rmtree(lora.parent / "out")
     code, _, error = call(*asked, "--method", "gaussian", "--layers", "every")
     assert (code, "port by gaussian: option 'layers': no such option" in error) == (2, True)
+
+
+@pytest.fixture
+def procrustes(call, texts, tiny_host, tiny_continuation, tmp_path):
+    """A port by `procrustes` with more options."""
+    module = tmp_path / "module"
+    formats.save(made(host_in(tiny_host("llama")), "lora"), module)
+    receiver = tiny_continuation("llama")
+    asked = ("port", module, "--to", receiver, "--text", texts, "--method", "procrustes", "--json")
+
+    def port(*more):
+        return call(*asked, "--out", tmp_path / "out", *more)
+
+    return port
+
+
+def test_what_does_not_fit_into_memory_is_refused_with_what_makes_it_fit(
+    procrustes, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("peftport.porting.estimate.memory_at_hand", lambda: 1e6)
+    code, text, error = procrustes()
+    assert (code, text) == (2, "")
+    for said in ("port by procrustes needs about", "are free", "--ignore-memory"):
+        assert said in error
+    assert not (tmp_path / "out").exists()
+    code, _, error = procrustes("--ignore-memory")
+    assert code == 0, error
+
+
+def test_fewer_places_are_taken_where_those_make_it_fit(procrustes, monkeypatch):
+    """Unless another number was asked for: then it is said which would do."""
+    monkeypatch.setattr("peftport.porting.mapped_method.mapping_costs", _by_places)
+    monkeypatch.setattr("peftport.cli.means.load_of", lambda *_: Load(1000))
+    monkeypatch.setattr("peftport.cli.port.load_of", lambda *_: Load(1000))
+    monkeypatch.setattr("peftport.porting.estimate.memory_at_hand", lambda: 3e9)
+    code, _, error = procrustes("--set", "places=4096")
+    assert (code, "--set places=1024 makes it fit" in error) == (2, True)
+    code, text, error = procrustes()
+    assert code == 0, error
+    assert "notice: maps are fitted on 1024 places" in error
+    assert json.loads(text)["options"]["places"] == 1024
+
+
+def _by_places(_request, samples):
+    return 0.0, samples * 1.0e6
+
+
+def test_it_says_beforehand_what_it_will_take_and_then_how_far_it_is(procrustes, monkeypatch):
+    monkeypatch.setattr("peftport.cli.progress._QUIET", 0.0)
+    code, _, error = procrustes()
+    assert code == 0, error
+    assert "procrustes: about " in error
+    assert "layer 2 of 2, about " in error
 
 
 @pytest.mark.parametrize("family", ["llama", "bert"])
@@ -69,7 +134,7 @@ def test_tokenizers_with_nothing_in_common_are_refused(
     tokenizer = read_json(receiver / "tokenizer.json")
     nothing = {"type": "Replace", "pattern": {"Regex": "."}, "content": ""}
     (receiver / "tokenizer.json").write_text(json.dumps(tokenizer | {"normalizer": nothing}))
-    asked = ("port", module, "--to", receiver, "--text", texts, "--out", out)
+    asked = ("port", module, "--host", receiver, "--texts", texts, "--out", out)
     code, text, error = call(*asked, "--method", "procrustes")
     assert (code, text) == (2, "")
     assert "error: the two hosts' tokenizers have nothing in common on these texts" in error
@@ -79,7 +144,16 @@ def test_tokenizers_with_nothing_in_common_are_refused(
 def test_the_texts_of_the_task_are_taken_where_none_are_named(
     call, soft, lora, tiny_host, tiny_task
 ):
-    asked = ("port", lora, "--to", tiny_host("t5"), "--method", soft, "--out", lora.parent / "out")
+    asked = (
+        "port",
+        lora,
+        "--host",
+        tiny_host("t5"),
+        "--method",
+        soft,
+        "--out",
+        lora.parent / "out",
+    )
     code, text, error = call(*asked, "--task", tiny_task, "--label-words", "bad,good", "--json")
     assert code == 0, error
     # Of the 96 training texts, one stands there twice.
@@ -90,10 +164,10 @@ def test_the_texts_of_the_task_are_taken_where_none_are_named(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ((), "port by soft needs unlabelled texts: give a file or folder with --text"),
-        (("--text", "few.txt"), "few.txt has 1 different texts; at least 16 are needed"),
-        (("--text", "none.txt"), "none.txt does not exist"),
-        (("--text", "few.txt", "--texts", "4"), "4 texts are too few"),
+        ((), "port by soft needs unlabelled texts: give a file or folder with --texts"),
+        (("--texts", "few.txt"), "few.txt has 1 different texts; at least 16 are needed"),
+        (("--texts", "none.txt"), "none.txt does not exist"),
+        (("--texts", "few.txt", "--text-count", "4"), "4 texts are too few"),
         (("--set", "scal=1"), "option 'scal': no such option. Did you mean 'scale'?"),
         (("--set", "scale"), "--set 'scale': expected KEY=VALUE"),
         (("--steps", "3"), "--steps 3 needs a --task"),
@@ -105,7 +179,7 @@ def test_what_cannot_be_done_is_said_and_nothing_written(
     monkeypatch.chdir(lora.parent)
     Path("few.txt").write_text("one text")
     before = sorted(os.listdir())
-    asked = ("port", lora, "--to", tiny_host("t5"), "--method", soft, "--out", "out")
+    asked = ("port", lora, "--host", tiny_host("t5"), "--method", soft, "--out", "out")
     code, _, error = call(*asked, *more)
     assert code == 2
     assert message in error
@@ -115,7 +189,7 @@ def test_what_cannot_be_done_is_said_and_nothing_written(
 def test_another_host_than_the_module_s_own_is_refused(
     call, soft, lora, texts, tiny_host, tiny_continuation
 ):
-    asked = ("port", lora, "--to", tiny_host("t5"), "--method", soft, "--text", texts)
+    asked = ("port", lora, "--host", tiny_host("t5"), "--method", soft, "--texts", texts)
     other = tiny_continuation("t5")
     code, _, error = call(*asked, "--out", lora.parent / "out", "--from-host", other)
     assert code == 2
@@ -130,21 +204,21 @@ def test_a_module_that_does_not_say_its_host_s_weights_is_believed_with_a_notice
     call, soft, from_peft, texts, tiny_host
 ):
     host = tiny_host("llama")
-    asked = ("port", from_peft, "--to", host, "--method", soft, "--text", texts)
+    asked = ("port", from_peft, "--host", host, "--method", soft, "--texts", texts)
     code, _, error = call(*asked, "--out", from_peft.parent / "out")
     assert code == 0, error
     assert f"notice: the module's files do not say its host's weights; {host} is taken" in error
 
 
 def test_a_copy_needs_no_originating_host(call, lora, tiny_continuation):
-    into = ("--to", tiny_continuation("t5"), "--out", lora.parent / "out")
+    into = ("--host", tiny_continuation("t5"), "--out", lora.parent / "out")
     code, _, error = call("port", lora, *into, "--from-host", "/nowhere")
     assert code == 0, error
 
 
 def test_a_port_can_be_trained_on(call, lora, tiny_continuation, tiny_task):
     receiver, out = tiny_continuation("t5"), lora.parent / "out"
-    asked = ("port", lora, "--to", receiver, "--out", out, "--task", tiny_task, "--seed", 2)
+    asked = ("port", lora, "--host", receiver, "--out", out, "--task", tiny_task, "--seed", 2)
     more = ("--label-words", "bad,good", "--learning-rate", 0.02, "--limit-train", 32)
     code, text, error = call(*asked, *more, "--steps", 3, "--json")
     assert code == 0, error
@@ -167,7 +241,7 @@ def test_training_gives_a_head_to_an_encoder_s_module_that_has_none(
 ):
     host = tiny_host("bert")
     formats.save(made(host_in(host), "lora", classes=0), tmp_path / "m", "peft")
-    asked = ("port", tmp_path / "m", "--to", host, "--task", tiny_task, "--out", tmp_path / "out")
+    asked = ("port", tmp_path / "m", "--host", host, "--task", tiny_task, "--out", tmp_path / "out")
     code, _, error = call(*asked, "--steps", 2)
     assert code == 0, error
     ported = load_module(tmp_path / "out")
@@ -185,7 +259,7 @@ def test_a_task_of_other_classes_is_refused(call, lora, tiny_host, tmp_path):
     for split in ("train", "validation", "test"):
         rows = "".join(f"some {i} text,{i % 3}\n" for i in range(24))
         (folder / f"{split}.csv").write_text(f"text,label\n{rows}")
-    asked = ("port", lora, "--to", tiny_host("t5"), "--out", tmp_path / "out", "--steps", 2)
+    asked = ("port", lora, "--host", tiny_host("t5"), "--out", tmp_path / "out", "--steps", 2)
     code, _, error = call(*asked, "--task", folder, "--label-words", "a,b,c")
     assert code == 2
     assert "has 3 classes and the module was trained for 2" in error
@@ -194,8 +268,27 @@ def test_a_task_of_other_classes_is_refused(call, lora, tiny_host, tmp_path):
 
 def test_an_account_says_what_became_of_every_tensor(call, lora, tiny_continuation):
     out = lora.parent / "out"
-    code, text, _ = call("port", lora, "--to", tiny_continuation("t5"), "--out", out)
+    code, text, _ = call("port", lora, "--host", tiny_continuation("t5"), "--out", out)
     assert code == 0
     assert "by copy, " in text
     assert "each one in" in text
     assert len(read_json(out / "account.json")["tensors"]) == len(load_module(lora).tensors)
+
+
+@pytest.mark.parametrize("with_task", [True, False])
+def test_without_a_method_it_says_which_ones_can_and_the_command_runs(
+    with_task, call, tiny_host, tiny_task, tmp_path
+):
+    module = tmp_path / "module"
+    formats.save(made(host_in(tiny_host("llama")), "lora"), module)
+    words = ("--label-words", "bad,good") if with_task else ()
+    task = ("--task", tiny_task) if with_task else ()
+    asked = ("port", module, "--host", tiny_host("gpt2"), "--out", tmp_path / "out")
+    code, text, error = call(*asked, *task, *words)
+    assert (code, text) == (2, "")
+    assert "cannot be copied to" in error
+    assert "distill (looks at both hosts and texts)" in error
+    (told,) = re.findall(r"Name one with --method; see `peftport (.*)`", error)
+    steps = ("--set", "steps=2") if with_task and "distill" in told else ()
+    code, _, error = call(*shlex.split(told), *words, *steps)
+    assert code == 0, error

@@ -41,9 +41,9 @@ def port(call, from_peft, tiny_continuation, texts, tmp_path):
 
     def run(method: str, *more: object):
         out = tmp_path / f"{method}-{len(list(tmp_path.iterdir()))}"
-        asked = ("port", from_peft, "--to", tiny_continuation("llama"), "--method", method)
+        asked = ("port", from_peft, "--host", tiny_continuation("llama"), "--method", method)
         steps = ("--set", "steps=2") if method == "distill" else ()
-        code, _, error = call(*asked, "--text", texts, *steps, *more, "--out", out)
+        code, _, error = call(*asked, "--texts", texts, *steps, *more, "--out", out)
         assert code == 0, error
         return load_module(out), error
 
@@ -87,7 +87,7 @@ def test_what_the_command_line_says_goes_before_what_a_module_remembers(
     task = {**module.record.task, "label_words": ["film", "story"]}
     record = module.record.model_copy(update={"task": task})
     formats.save(type(module)(record, module.tensors), tmp_path / "m")
-    asked = ("port", tmp_path / "m", "--to", tiny_continuation("llama"))
+    asked = ("port", tmp_path / "m", "--host", tiny_continuation("llama"))
     for place, more in (("a", ()), ("b", WORDS)):
         code, _, error = call(*asked, "--out", tmp_path / place, *more)
         assert code == 0, error
@@ -112,9 +112,9 @@ def test_words_and_templates_that_cannot_be_used_are_refused(
 ):
     formats.save(made(host_in(tiny_host("t5")), "lora", classes=0), tmp_path / "m", "peft")
     (tmp_path / "m" / "peftport.json").unlink()
-    asked = ("port", tmp_path / "m", "--to", tiny_continuation("t5"), "--method", method)
+    asked = ("port", tmp_path / "m", "--host", tiny_continuation("t5"), "--method", method)
     given = [tiny_task if each == "TASK" else each for each in more]
-    code, text, error = call(*asked, "--text", texts, *given, "--out", tmp_path / "out")
+    code, text, error = call(*asked, "--texts", texts, *given, "--out", tmp_path / "out")
     assert (code, text) == (2, "")
     assert message in error
     assert not (tmp_path / "out").exists()
@@ -122,7 +122,7 @@ def test_words_and_templates_that_cannot_be_used_are_refused(
 
 def test_as_many_words_as_a_module_has_classes(call, tiny_host, tmp_path):
     formats.save(made(host_in(tiny_host("bert")), "lora"), tmp_path / "m")
-    asked = ("port", tmp_path / "m", "--to", tiny_host("bert"), "--out", tmp_path / "out")
+    asked = ("port", tmp_path / "m", "--host", tiny_host("bert"), "--out", tmp_path / "out")
     code, _, error = call(*asked, "--label-words", "a,b,c")
     assert code == 2
     assert "--label-words: 3 words (a, b, c) and the module was trained for 2 classes" in error
@@ -147,7 +147,7 @@ def test_a_template_changes_what_a_module_answers_and_is_remembered(
     assert "notice: " not in silent
 
     there, out = tiny_continuation("llama"), tmp_path / "kept"
-    code, _, error = call("port", from_peft, "--to", there, *told, "--out", out)
+    code, _, error = call("port", from_peft, "--host", there, *told, "--out", out)
     assert code == 0, error
     remembered, silent = figures(out, there)
     assert remembered == figures(out, there, *told)[0]
@@ -158,7 +158,7 @@ def test_a_template_changes_what_a_module_answers_and_is_remembered(
 def test_an_assessment_reads_as_it_is_told(call, from_peft, tiny_continuation, tiny_task, spoken):
     def log_losses(*more: object) -> list[float]:
         code, text, error = call(
-            *("assess", from_peft, "--to", tiny_continuation("llama"), "--budgets", "0"),
+            *("assess", from_peft, "--host", tiny_continuation("llama"), "--budgets", "0"),
             *("--seeds", 2, "--native-steps", 1, "--json", *more),
         )
         assert code == 0, error
@@ -172,7 +172,7 @@ def test_an_assessment_reads_as_it_is_told(call, from_peft, tiny_continuation, t
 
 def test_a_check_knows_what_it_is_told(call, from_peft, tiny_continuation, texts, spoken):
     def found(*more: object) -> dict:
-        asked = ("check", from_peft, "--to", tiny_continuation("llama"), "--json")
+        asked = ("check", from_peft, "--host", tiny_continuation("llama"), "--json")
         code, text, error = call(*asked, *more)
         assert code == 0, error
         return json.loads(text)
@@ -182,9 +182,9 @@ def test_a_check_knows_what_it_is_told(call, from_peft, tiny_continuation, texts
     assert found("--method", "distill", *WORDS)["can_port"]
     assert found("--method", "distill", "--task", spoken)["can_port"]
     for more in (WORDS, ("--task", spoken)):
-        told = found("--forecast", "--text", texts, *more)
+        told = found("--forecast", "--texts", texts, *more)
         assert told["forecast"]["on_texts"]["answers"] is not None
-    assert found("--forecast", "--text", texts)["forecast"]["on_texts"]["answers"] is None
+    assert found("--forecast", "--texts", texts)["forecast"]["on_texts"]["answers"] is None
     assert found("--forecast", "--task", spoken)["forecast"]["texts"] == 95
 
 

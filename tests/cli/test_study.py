@@ -121,7 +121,7 @@ def test_figures_are_written_where_they_are_asked_for(done):
 
 
 def test_a_report_knows_which_host_continues_which(done):
-    from peftport.cli.results import read_results
+    from peftport.reports.stored import read_results
 
     hosts = {host["name"]: host for host in read_results(done[0]).facts["hosts"]}
     assert (hosts["b"]["parent"], hosts["b"]["continued"]) == ("a", 2)

@@ -19,7 +19,7 @@ FEW = ("--steps", 3, "--batch-size", 8)
 @pytest.mark.parametrize("technique", list(TECHNIQUES))
 def test_a_module_is_trained_saved_and_tested(technique, call, tiny_host, tiny_task, tmp_path):
     asked, out = ("--host", tiny_host("bert"), "--task", tiny_task), tmp_path / "m"
-    options = ("--option", "reduction=4") if technique == "compacter" else ()
+    options = ("--set", "reduction=4") if technique == "compacter" else ()
     made = (*options, *FEW, "--out", out, "--json")
     code, text, error = call("train", *asked, "--technique", technique, *made)
     assert code == 0, error
@@ -80,8 +80,8 @@ def bad_tasks(folder: Path, tiny_task: Path) -> dict[str, Path]:
     ("given", "message"),
     [
         (("--technique", "lra"), "unknown technique 'lra'. Did you mean 'lora'"),
-        (("--option", "rnk=4"), "no such option. Did you mean 'rank'"),
-        (("--option", "targets=[zz]"), "'zz'"),
+        (("--set", "rnk=4"), "no such option. Did you mean 'rank'"),
+        (("--set", "targets=[zz]"), "'zz'"),
         (("--host", "./none"), "'./none' is not a folder"),
         (("--task", "MISSING"), "nothing.csv"),
         (("--task", "EMPTY"), "train.csv"),
@@ -130,8 +130,10 @@ def test_a_module_for_another_geometry_is_sent_to_port(call, tiny_host, tiny_tas
     assert "port it first, with `peftport port " in error
     assert "--method distill" in error, "a copy cannot"
     code, _, error = call(
-        *("port", tmp_path / "m", "--to", tiny_host("t5"), "--out", tmp_path / "out")
+        *("port", tmp_path / "m", "--host", tiny_host("t5"), "--out", tmp_path / "out")
     )
     assert code == 2
     assert not (tmp_path / "out").exists()
-    assert "port by copy: only 4 of 28 tensors can be carried over" in error
+    assert "cannot be copied to" in error
+    assert "only 4 of 28 tensors can be carried over" in error
+    assert "Methods that can: distill (looks at both hosts and texts). Name one" in error

@@ -6,15 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from peftport.porting.activations import (
-    contrasts_of,
-    label_gradients,
-    observe,
-    path_of,
-    run,
-    stack_of,
-)
+from peftport.porting.activations import contrasts_of, observe, path_of, run, stack_of
 from peftport.porting.reading import Rows, read_pair, task_of
+from peftport.porting.walk import label_gradients
 from peftport.techniques.head import initial_head
 from peftport.training import readout_of
 from peftport.training.readout import Readout, class_logits
@@ -94,10 +88,11 @@ def test_gradients_tell_how_scores_move_with_an_output(family, tiny_host, tiny_t
     gradients times the change."""
     host, task = host_in(tiny_host(family)), task_in(tiny_task)
     rows = passes_of(host)[0]
-    head = {n: t[None] for n, t in initial_head(host.geometry, 2, torch.Generator()).items()}
+    alone = initial_head(host.geometry, 2, torch.Generator())
+    head = {n: t[None] for n, t in alone.items()}
     readout = readout_of(host, task)
     points = [point for point in host.geometry.linears if point.endswith((".o", ".down"))]
-    found = label_gradients(host, rows, points, readout, head)
+    found = label_gradients(host, rows, points, readout, alone)
     for point in points:
         gradient = found[point]
         assert gradient.shape == (1, len(rows.places[stack_of(point)]), host.geometry.width)
@@ -111,7 +106,7 @@ def test_gradients_tell_how_scores_move_with_an_output(family, tiny_host, tiny_t
 def test_gradients_of_several_contrasts_do_not_add_up(tiny_host):
     """The contrasts of three classes cancel, and so do their gradients; none is nothing."""
     host = host_in(tiny_host("bert"))
-    head = {n: t[None] for n, t in initial_head(host.geometry, 3, torch.Generator()).items()}
+    head = initial_head(host.geometry, 3, torch.Generator())
     point = "encoder.0.self.o"
     found = label_gradients(host, passes_of(host)[0], (point,), Readout(3, None), head)[point]
     assert len(found) == 3

@@ -7,8 +7,11 @@ import torch
 from torch.nn import functional
 
 from families import FAMILIES, KINDS
-from peftport.porting.activations import label_gradients, observe
+from peftport.hosts.streaming import layer_paths
+from peftport.porting.activations import observe
+from peftport.porting.mapped import Spaces
 from peftport.porting.reading import Rows
+from peftport.porting.walk import Walk
 from peftport.training.readout import Readout
 from techniques.references import batch
 from tiny_runs import host_in
@@ -64,9 +67,44 @@ def test_of_the_vocabulary_no_more_than_the_label_words_is_multiplied(
 
     monkeypatch.setattr(functional, "linear", noted)
     points = ["decoder.0.self.v", "decoder.1.ffn.down"]
+    layers = list(Walk(host, [rows], Readout(2, (5, 3))).layers(Spaces((), (), tuple(points))))
     seen = observe(host, [rows], points, points)
-    gradients = label_gradients(host, rows, points, Readout(2, (5, 3)), {})
     assert host.geometry.vocabulary not in widths
+    gradients = {point: g for layer in layers for point, g in layer.gradients.items()}
     for point in points:
         assert gradients[point].shape == (1, *seen.outputs[point].shape)
         assert gradients[point].any()
+
+
+@pytest.mark.parametrize("family", ["llama", "bert", "t5"])
+def test_a_walk_sees_what_an_observer_of_the_whole_host_sees(family, tiny_host):
+    """Layer by layer, the last one first, each with its own places alone."""
+    host = host_in(tiny_host(family))
+    rows = rows_of(host)
+    points = tuple(host.geometry.linears)
+    whole = observe(host, [rows], points, points)
+    walked = []
+    for layer in Walk(host, [rows]).layers(Spaces(points, points, points)):
+        walked.append(layer.name)
+        assert not layer.gradients
+        for side in ("inputs", "outputs"):
+            for point, states in getattr(layer.observed, side).items():
+                assert point.startswith(f"{layer.name}.")
+                assert torch.allclose(states, getattr(whole, side)[point], atol=1e-5), point
+    assert walked == list(reversed(host.geometry.blocks))
+    assert not any("forward" in vars(host.part(path)) for path in layer_paths(host).values())
+
+
+def test_a_layer_is_run_in_parts_of_few_tokens_and_all_rows_are_seen(tiny_host, monkeypatch):
+    host = host_in(tiny_host("llama"))
+    rows = rows_of(host)
+    monkeypatch.setattr("peftport.porting.walk._TOKENS", 1)
+    wanted = Spaces(("decoder.0.self.q",), ("decoder.1.ffn.up",), ("decoder.1.ffn.up",))
+    last, first = Walk(host, [rows], Readout(2, (5, 3))).layers(wanted)
+    whole = observe(host, [rows], wanted.inputs, wanted.outputs)
+    assert torch.allclose(
+        first.observed.inputs["decoder.0.self.q"], whole.inputs["decoder.0.self.q"], atol=1e-5
+    )
+    assert torch.allclose(
+        last.observed.outputs["decoder.1.ffn.up"], whole.outputs["decoder.1.ffn.up"], atol=1e-5
+    )

@@ -50,6 +50,6 @@ def test_hosts_are_not_run_where_depths_are_the_same_or_places_tell(twin, tiny_h
     deep = host_in(twin("deeper", "llama"))
     for other, how in ((wide, "cka"), (deep, "proportional"), (deep, "every")):
         means, request = asked(host, other, tiny_task)
-        idle = [replace(each, load=None) for each in (means.origin, means.receiver)]
+        idle = [replace(each, load=None, stream=None) for each in (means.origin, means.receiver)]
         pairs = layer_pairs(how, replace(means, origin=idle[0], receiver=idle[1]), request)
         assert len(pairs) == request.receiver.stacks["decoder"]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from peftport.cli.results import read_results
 from peftport.reports import analyse, markdown, write_report
+from peftport.reports.stored import read_results
 from peftport.studies.identity import Identity
 from peftport.studies.load import parse_spec
 from peftport.studies.plan import Plan

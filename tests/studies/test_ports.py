@@ -50,5 +50,12 @@ def test_its_memory_is_what_it_took_at_its_highest(lora, extreme, tiny_host):
 def test_its_errors_are_told_here(lora, extreme, tiny_host):
     with pytest.raises(BadInput, match=r"port by copy: only 4 of 28 tensors"):
         port_apart(Job(lora, str(tiny_host("llama")), "copy", {}, 0))
-    with pytest.raises(RunFailed, match=r"port by dying: its process ended \(9\)"):
+    with pytest.raises(RunFailed, match="port by dying: its process ended with exit code 9"):
         port_apart(Job(lora, str(tiny_host("t5")), "dying", {}, 0))
+
+
+def test_a_process_that_the_kernel_killed_is_named_as_such(lora, extreme, tiny_host):
+    with pytest.raises(RunFailed) as error:
+        port_apart(Job(lora, str(tiny_host("t5")), "killed", {}, 0))
+    for said in ("port by killed", "the system killed", "memory", "--texts", "places"):
+        assert said in str(error.value)

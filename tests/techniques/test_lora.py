@@ -152,7 +152,7 @@ def test_a_target_that_the_host_lacks_is_told_what_it_has(wanted, tiny_host):
         ({"rank": 0}, "option 'rank': Input should be greater than or equal to 1"),
         ({"rank": "four"}, "option 'rank': Input should be a valid integer"),
         ({"alpha": 0}, "option 'alpha': Input should be greater than 0"),
-        ({"targets": "q"}, "option 'targets': Input should be a valid tuple"),
+        ({"targets": 3}, "option 'targets': Input should be a valid tuple"),
     ],
 )
 def test_a_wrong_option_is_named(options, message):

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from peftport.cli import assess, check, formats, hosts, methods, port, study, test, train
+from peftport.cli import (
+    assess,
+    check,
+    doctor,
+    formats,
+    hosts,
+    merge,
+    methods,
+    port,
+    study,
+    test,
+    train,
+    verify,
+)
+from peftport.cli.renamed import Command
 from peftport.errors import PeftportError
 from peftport.memory import collect_rarely, keep_freed_memory
 
@@ -13,19 +29,34 @@ app = typer.Typer(
     help="Port PEFT modules from one pretrained language model to another, and measure how much "
     "of them survives.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+for verb in (
+    *(train.train, test.test, check.check, port.port, verify.verify, assess.assess),
+    *(merge.merge, methods.methods, formats.formats, doctor.doctor),
+):
+    app.command(verb.__name__, cls=Command)(verb)
 app.add_typer(hosts.app, name="hosts")
-app.command("train")(train.train)
-app.command("test")(test.test)
-app.command("check")(check.check)
-app.command("port")(port.port)
-app.command("assess")(assess.assess)
-app.command("methods")(methods.methods)
-app.command("formats")(formats.formats)
 app.add_typer(study.app, name="study")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from peftport import __version__
+
+        print(f"peftport {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Options of peftport itself."""
 
 
 def main() -> None:

@@ -1,20 +1,14 @@
-"""Options that several commands share."""
+"""Options that several commands share: each is spelt and explained in one place."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from peftport.errors import BadInput
-
-if TYPE_CHECKING:
-    from peftport.hosts.host import Host
-
 HostName = Annotated[str, typer.Option("--host", help="A hub name, a folder, or lab:NAME.")]
 ToHost = Annotated[
-    str, typer.Option("--to", help="The receiving host: a hub name, a folder, or lab:NAME.")
+    str, typer.Option("--host", help="The receiving host: a hub name, a folder, or lab:NAME.")
 ]
 TaskName = Annotated[
     str,
@@ -24,14 +18,89 @@ TaskName = Annotated[
         "lab:NAME.",
     ),
 ]
-ModuleFolder = Annotated[Path, typer.Argument(metavar="MODULE", help="A module's folder.")]
+ModuleFolder = Annotated[str, typer.Argument(metavar="MODULE", help="A module's folder.")]
+FromHost = Annotated[
+    str | None,
+    typer.Option(
+        "--from-host",
+        help="The host that MODULE is made for, where its files name none or it is elsewhere.",
+    ),
+]
+NoPickle = Annotated[
+    bool,
+    typer.Option("--no-pickle", help="Refuse pickled tensors (.bin) in folders of AdapterHub."),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format", help="peftport, peft or adapterhub: how to write it; as MODULE if not given."
+    ),
+]
+PushToHub = Annotated[
+    str | None,
+    typer.Option(
+        "--push-to-hub",
+        metavar="USER/NAME",
+        help="Upload the folder with its card to this repository of the hub.",
+    ),
+]
+Private = Annotated[
+    bool, typer.Option("--private", help="A repository that --push-to-hub makes is private.")
+]
+LabelWords = Annotated[
+    str | None,
+    typer.Option("--label-words", help="Words for the labels in order, joined by commas."),
+]
+Template = Annotated[
+    str | None,
+    typer.Option(
+        "--template",
+        help="How a text is put before a host, {text} standing for it once: '{text} it was'. The "
+        "label word follows it on decoders.",
+    ),
+]
+TextColumn = Annotated[
+    str | None, typer.Option("--text-column", help="The column of texts; text if not given.")
+]
+LabelColumn = Annotated[
+    str | None, typer.Option("--label-column", help="The task's column of labels.")
+]
 LimitTest = Annotated[
     int | None, typer.Option("--limit-test", min=1, help="Test on at most so many texts.")
+]
+LimitTrain = Annotated[
+    int | None, typer.Option("--limit-train", min=1, help="Train on at most so many texts.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="An option of the method; `peftport methods` lists them. Repeat for more.",
+    ),
+]
+Layers = Annotated[
+    str | None,
+    typer.Option(
+        "--layers",
+        help="How layers are paired on hosts of other depth: proportional, every or cka.",
+    ),
+]
+Texts = Annotated[
+    str | None,
+    typer.Option(
+        "--texts",
+        metavar="FILE_OR_FOLDER",
+        help="Texts without labels, for methods that look at hosts: .txt, Parquet, CSV or JSONL, "
+        "or a task, of which the training texts are taken. Those of --task if not given.",
+    ),
+]
+TextCount = Annotated[
+    int, typer.Option("--text-count", min=1, help="How many texts are drawn, at most.")
 ]
 Device = Annotated[
     str | None, typer.Option("--device", help="cpu or cuda; the GPU when there is one.")
 ]
-
 Precision = Annotated[
     Literal["fp32", "bf16"],
     typer.Option(
@@ -40,20 +109,8 @@ Precision = Annotated[
 ]
 
 
-def load_on(name: str, device: str | None, precision: Literal["fp32", "bf16"] = "fp32") -> Host:
-    """Load a host where it should be; BadInput when there is no such device."""
-    from peftport.hosts import load_host
+def options_of(settings: list[str] | None, layers: str | None = None) -> dict[str, Any]:
+    """Options from --set and --layers, which is short for --set layers=..."""
+    from peftport.options import parsed
 
-    return load_host(name, device_named(device), precision)
-
-
-def device_named(device: str | None) -> str:
-    """The device that is asked for, or the best there is; BadInput when there is no such."""
-    import torch
-
-    available = torch.cuda.is_available()
-    if device is None:
-        device = "cuda" if available else "cpu"
-    if device.split(":")[0] not in ("cpu", "cuda") or (device.startswith("cuda") and not available):
-        raise BadInput(f"--device {device!r} is not here; there is cpu{', cuda' * available}.")
-    return device
+    return parsed(settings or (), "--set") | ({"layers": layers} if layers else {})

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from peftport.cli.arguments import Device
 from peftport.cli.output import AsJson, say, show
+from peftport.cli.renamed import Command
 
 app = typer.Typer(help="List, describe and pretrain hosts.", no_args_is_help=True)
 
@@ -16,27 +17,9 @@ app = typer.Typer(help="List, describe and pretrain hosts.", no_args_is_help=Tru
 @app.command("list")
 def list_hosts(as_json: AsJson = False) -> None:
     """List the lab's hosts and the model families that can be hosts."""
-    from peftport.hosts import families, lab
+    import peftport as pp
 
-    known = families().values()
-    show(
-        {
-            "lab": [{"name": f"lab:{name}", "about": lab.about(name)} for name in lab.NAMES],
-            "families": [
-                {"family": f["family"], "kind": f["kind"], "models": f["models"]} for f in known
-            ],
-        },
-        "\n".join(
-            [
-                "The lab's hosts, at hand without a download:",
-                *(f"  {f'lab:{name}':<18} {lab.about(name)}" for name in lab.NAMES),
-                "",
-                "Model families, by hub name or folder:",
-                *(f"  {f['family']:<8} {f['kind']:<16} {f['models']}" for f in known),
-            ]
-        ),
-        as_json,
-    )
+    show(pp.list_hosts(), as_json)
 
 
 @app.command("families")
@@ -47,10 +30,13 @@ def list_families(
     as_json: AsJson = False,
 ) -> None:
     """Say of each family of hosts which models are of it, and what can be made for them."""
-    from peftport.hosts.table import page, rows
+    import peftport as pp
 
-    found = rows()
-    show({"families": found}, page(found) if markdown else _families_text(found), as_json)
+    found = pp.list_families()
+    if markdown:
+        typer.echo(found.page())
+    else:
+        show(found, as_json)
 
 
 @app.command()
@@ -59,27 +45,14 @@ def describe(
     as_json: AsJson = False,
 ) -> None:
     """Say of a host its geometry, its insertion points and the fingerprint of its weights."""
-    from peftport.hosts import find_host
-    from peftport.hosts.fingerprint import fingerprint
-    from peftport.hosts.source import geometry_in
+    import peftport as pp
 
-    folder = find_host(host).files()
-    geometry = geometry_in(folder, host)
-    record: dict[str, Any] = {
-        "name": host,
-        "kind": geometry.kind,
-        **geometry.record(),
-        "fingerprint": fingerprint(folder),
-        "linears": {name: [p.outputs, p.inputs] for name, p in geometry.linears.items()},
-        "attentions": list(geometry.attentions),
-        "provenance": _provenance(folder),
-    }
-    show(record, _describe_text(record), as_json)
+    show(pp.describe_host(host), as_json)
 
 
-@app.command()
+@app.command(cls=Command)
 def pretrain(
-    text: Annotated[
+    texts: Annotated[
         Path,
         typer.Option(help="A .txt, Parquet, CSV, TSV, JSONL or JSON file, or a folder of them."),
     ],
@@ -125,95 +98,33 @@ def pretrain(
     It learns to fill gaps (T5), to name hidden tokens (encoders) or the next token (decoders), or
     what a teacher makes of the text (encoders).
     """
-    from peftport.cli.arguments import device_named
+    import peftport as pp
     from peftport.cli.progress import Steps
-    from peftport.hosts.fingerprint import fingerprint
-    from peftport.hosts.pretrain import Settings, pretrain
-    from peftport.hosts.source import geometry_in
 
-    settings = Settings(steps, seed, learning_rate, length, tokens_per_batch)
-    sizes = _sizes(width=width, layers=layers, heads=heads, ffn=ffn, vocabulary=vocabulary)
-    device = device_named(device)
+    given = {
+        "width": width,
+        "layers": layers,
+        "heads": heads,
+        "ffn": ffn,
+        "vocabulary": vocabulary,
+    }
     say("Reading the text ...")
     with Steps(steps) as progress:
-        made = pretrain(
+        made = pp.pretrain_host(
             out,
-            text,
-            settings,
+            texts,
+            steps,
             family=family,
             origin=origin,
             teacher=teacher,
-            sizes=sizes,
-            cased=cased,
+            seed=seed,
+            learning_rate=learning_rate,
+            tokens_per_batch=tokens_per_batch,
+            length=length,
             text_column=text_column,
+            sizes={name: value for name, value in given.items() if value is not None},
+            cased=cased,
             device=device,
             progress=progress.show,
         )
-    geometry = geometry_in(out, str(out))
-    record = {
-        "host": str(out),
-        "kind": geometry.kind,
-        **geometry.record(),
-        "fingerprint": fingerprint(out),
-        **made.record,
-        "final_loss": made.record["losses"][-1][1],
-    }
-    show(record, _pretrained_text(record), as_json)
-
-
-def _sizes(**given: int | None) -> Any:
-    """The sizes of a new host, None when none is given."""
-    from peftport.hosts.scratch import Sizes
-
-    asked = {name: value for name, value in given.items() if value is not None}
-    if "width" in asked:
-        asked.setdefault("ffn", 4 * asked["width"])
-    return Sizes(**asked) if asked else None
-
-
-def _pretrained_text(record: dict[str, Any]) -> str:
-    origin = f"from {record['from']['name'] if record['from'] else 'nothing'}"
-    if "teacher" in record:
-        origin = f"taught by {record['teacher']['name']}"
-    first, last = record["losses"][0], record["losses"][-1]
-    return "\n".join(
-        [
-            f"{record['family']} {origin}, {record['steps']} steps of {record['objective']}: "
-            f"{record['host']}",
-            f"loss {first[1]:.3f} up to step {first[0]}, {last[1]:.3f} at the end",
-            f"fingerprint {record['fingerprint']}",
-        ]
-    )
-
-
-def _provenance(folder: Path) -> Any:
-    from peftport.hosts.genealogy import record_of
-
-    return record_of(folder) or None
-
-
-def _families_text(found: list[dict[str, Any]]) -> str:
-    return "\n".join(
-        f"{each['family']:<11} {each['kind']:<16} {each['models']}"
-        + "".join(f"\n            no {what}: {why}" for what, why in each["refused"].items())
-        for each in found
-    )
-
-
-def _describe_text(record: dict[str, Any]) -> str:
-    stacks = ", ".join(f"{count} {name} layers" for name, count in record["stacks"].items())
-    roles: dict[str, list[int]] = {}
-    for name, shape in record["linears"].items():
-        stack, _, role = name.split(".", 2)
-        roles.setdefault(f"{stack}.*.{role}", shape)
-    return "\n".join(
-        [
-            f"{record['name']}: {record['family']}, {record['kind']}, {stacks}",
-            f"width {record['width']}, {record['heads']} heads of {record['head_dim']} "
-            f"({record['kv_heads']} for keys and values), feed-forward {record['ffn']}, "
-            f"vocabulary {record['vocabulary']}",
-            f"fingerprint {record['fingerprint']}",
-            "linear layers (outputs x inputs):",
-            *(f"  {role:<22} {shape[0]} x {shape[1]}" for role, shape in roles.items()),
-        ]
-    )
+    show(made, as_json)

@@ -5,20 +5,31 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from peftport.errors import BadInput
 from peftport.plain import printable
 
+if TYPE_CHECKING:
+    from peftport.api.result import Result
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
-def show(record: dict[str, Any], text: str, as_json: bool) -> None:
-    """Print `record` as JSON, or else `text`."""
-    print(printable(json.dumps(record, indent=2, ensure_ascii=False) if as_json else text))
+def show(result: Result, as_json: bool) -> None:
+    """Print a result as JSON, or else in words."""
+    text = str(result)
+    if as_json:
+        text = json.dumps(result.to_dict(), indent=2, ensure_ascii=False)
+    print(printable(text))
+
+
+def push(result: Any, name: str | None, private: bool) -> None:
+    """Upload what was made, where that was asked for, and say where it is."""
+    if name is not None:
+        say(f"uploaded: {result.push_to_hub(name, private=private)}")
 
 
 def say(text: str) -> None:
@@ -50,15 +61,3 @@ def parse_numbers(text: str, option: str, kind: type[int] | type[float]) -> list
         what = "whole numbers" if kind is int else "numbers"
         raise BadInput(f"{option} {text!r}: expected {what} of 0 or more, joined by commas.")
     return numbers
-
-
-def figures_text(figures: Mapping[str, Any]) -> str:
-    """A test's figures in one line."""
-    from peftport.metrics import METRICS
-
-    told = [
-        f"{metric.title} {figures[name]:.3f}"
-        for name, metric in METRICS.items()
-        if figures.get(name) is not None
-    ]
-    return f"{', '.join(told)} on {figures['n_test']} texts"

@@ -1,8 +1,10 @@
-"""How far a training is: a bar on a terminal, a line now and then in a file."""
+"""How far a training or a port is: a bar on a terminal, a line now and then in a file."""
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -50,6 +52,59 @@ class Steps:
             self._sum, self._count = 0.0, 0
 
 
+_QUIET = 10.0
+"""Seconds between two lines in a file."""
+
+
+class Shares:
+    """Shows on standard error how much of a port is done, and how long the rest will take."""
+
+    def __init__(self) -> None:
+        self._begun = self._told = time.monotonic()
+        self._bar: Any = None
+
+    def __enter__(self) -> Shares:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, share: float, what: str) -> None:
+        """Called with the share that is done, from 0 to 1, and what comes next."""
+        now = time.monotonic()
+        left = (now - self._begun) * (1 - share) / share if share > 0 else None
+        rest = "" if left is None else f", about {_duration(left)} left"
+        if sys.stderr.isatty():
+            if self._bar is None:
+                self._bar = _share_bar()
+            (task,) = self._bar.task_ids
+            self._bar.update(task, completed=share, what=f"{what}{rest}")
+        elif now - self._told >= _QUIET:
+            self._told = now
+            say(f"{share:4.0%}  {what}{rest}")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _share_bar() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (BarColumn(), TextColumn("{task.percentage:>3.0f}%  {task.fields[what]}"))
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    bar.add_task("", total=1.0, what="")
+    bar.start()
+    return bar
+
+
 def _bar(total: int) -> Any:
     from rich.console import Console
     from rich.progress import (
@@ -70,3 +125,8 @@ def _bar(total: int) -> Any:
     bar.add_task("", total=total, loss="-")
     bar.start()
     return bar
+
+
+def losses_to_stderr(steps: int) -> Callable[[int, float], None]:
+    """What is called now and then in a training of so many steps: a line on standard error."""
+    return lambda step, loss: say(f"step {step:>6} of {steps}  loss {loss:.4f}")

@@ -163,7 +163,8 @@ class Host:
         bias = None if head.bias is None else head.bias[chosen]
 
         def read(states: Tensor) -> Tensor:
-            return functional.linear(_rows_at(states, last), head.weight[chosen], bias)
+            weight = head.weight[chosen].to(states)  # (vocabulary, width)
+            return functional.linear(_rows_at(states, last), weight, bias)
 
         head.forward = read
         try:

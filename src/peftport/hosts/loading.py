@@ -34,10 +34,10 @@ def load_model(auto: str, folder: Path, name: str, **options: Any) -> Any:
     Raises:
         BadInput: configuration or weights are not whole, or do not belong together.
     """
-    _notice_adapter(folder, name)
+    notice_adapter(folder, name)
     config, state = host_config(folder), _state(folder)
     with quiet_transformers(), by_library(f"host {name} cannot be loaded from {folder}"):
-        model_class, config = _model_class(auto, config)
+        model_class, config = model_class_of(auto, config)
         model, info = model_class.from_pretrained(
             None,
             config=config,
@@ -56,7 +56,7 @@ def load_model(auto: str, folder: Path, name: str, **options: Any) -> Any:
     return model.eval()
 
 
-def _model_class(auto: str, config: Any) -> tuple[Any, Any]:
+def model_class_of(auto: str, config: Any) -> tuple[Any, Any]:
     """The model's class and its configuration, which an automatic class gives for a folder or a
     name alone; ValueError where there is none."""
     import transformers
@@ -83,7 +83,7 @@ def _state(folder: Path) -> dict[str, Tensor]:
     return found
 
 
-def _notice_adapter(folder: Path, name: str) -> None:
+def notice_adapter(folder: Path, name: str) -> None:
     """Say that a module which lies beside a host's weights is no part of the host."""
     if exists(folder / _ADAPTER):
         _log.warning(

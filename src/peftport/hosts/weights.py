@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,19 +45,31 @@ class Weights(Mapping[str, Tensor]):
 
         It is read in one go, and not mapped: whoever reads ahead has it in memory then.
         """
-        stored = self._stored(name)
-        file, start, entry = self._places[stored]
+        file, start, entry = self._place(name)
         begin, end = entry["data_offsets"]
-        if entry["dtype"] not in _TYPES:
-            raise BadInput(
-                f"{file}: weight {stored!r} has type {entry['dtype']}; read are "
-                f"{', '.join(_TYPES)}: save the host again in one of them."
-            )
         data = torch.empty(end - begin, dtype=torch.uint8)
         with opened(file) as stream:
             stream.seek(start + begin)
             stream.readinto(data.numpy().data)
         return data.view(_TYPES[entry["dtype"]]).view(entry["shape"])
+
+    def mapped(self, name: str) -> Tensor:
+        """One tensor, mapped into memory: of its rows only those that are read come from the disk.
+
+        BadInput when the files lack it, or it is of a type that is not read.
+        """
+        file, start, entry = self._place(name)
+        begin, end = entry["data_offsets"]
+        data = np.memmap(file, np.uint8, mode="c", offset=start + begin, shape=(end - begin,))
+        return torch.from_numpy(data).view(_TYPES[entry["dtype"]]).view(entry["shape"])
+
+    def type(self, name: str) -> torch.dtype:
+        """The type a tensor is stored in; BadInput when the files lack it."""
+        return _TYPES[self._place(name)[2]["dtype"]]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape; BadInput when the files lack it."""
+        return tuple(self._place(name)[2]["shape"])
 
     def __iter__(self) -> Iterator[str]:
         """Names as they stand in the files."""
@@ -66,6 +80,17 @@ class Weights(Mapping[str, Tensor]):
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._find(name) is not None
+
+    def _place(self, name: str) -> tuple[Path, int, dict[str, Any]]:
+        """File, where the file's data begin, and the tensor's entry in the header."""
+        stored = self._stored(name)
+        file, _, entry = self._places[stored]
+        if entry["dtype"] not in _TYPES:
+            raise BadInput(
+                f"{file}: weight {stored!r} has type {entry['dtype']}; read are "
+                f"{', '.join(_TYPES)}: save the host again in one of them."
+            )
+        return self._places[stored]
 
     def _stored(self, name: str) -> str:
         found = self._find(name)
@@ -80,3 +105,7 @@ class Weights(Mapping[str, Tensor]):
         _, _, short = name.partition(".")
         candidates = tails or [stored for stored in (short,) if stored in self._places]
         return candidates[0] if len(candidates) == 1 else None
+
+    def stored_name(self, name: str) -> str:
+        """What a tensor is called in the files; BadInput when they lack it."""
+        return self._stored(name)

@@ -56,6 +56,18 @@ def card(
     return "\n\n".join([*sections, _MEASURED, table]) + "\n"
 
 
+def merged_card(record: Record, host: str) -> str:
+    """The card of a host with a module merged into it, Markdown with a header for model hubs."""
+    header = {"base_model": host, "library_name": "transformers", "tags": ["peftport", "merged"]}
+    sections = [
+        "---\n" + "".join(f"{key}: {json.dumps(value)}\n" for key, value in header.items()) + "---",
+        f"# {_code(host)} with {record.technique} for {_code(record.task['name'])} merged into it",
+        "A plain model: it loads without peft.",
+        _list(_origin(record)),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
 def add_figures(folder: Path, figures: Mapping[str, Any]) -> None:
     """Add a row to the table of a module's card that says what was measured.
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 Action = Literal["copied", "mapped", "dropped", "initialised"]
+_IDLE = "no layer is paired with this one: it changes nothing"
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,7 @@ class Entry:
 
 def idle(target: str, shape: tuple[int, ...]) -> Entry:
     """A tensor of a layer that no layer of the originating host is paired with."""
-    why = "no layer is paired with this one: it changes nothing"
-    return Entry(None, target, "initialised", shape, why=why, intended=True)
+    return Entry(None, target, "initialised", shape, why=_IDLE, intended=True)
 
 
 def left_over(source: str, shape: tuple[int, ...]) -> Entry:
@@ -73,6 +73,18 @@ class Account:
             f"only {carried} of {carried + len(lost)} tensors can be carried over; first left "
             f"out: {lost[0].source or lost[0].target}: {lost[0].why}"
         )
+
+    @property
+    def note(self) -> str | None:
+        """What a whole port leaves out or begins anew because hosts differ in depth; None if
+        nothing."""
+        left = sum(1 for e in self.entries if e.action == "dropped" and e.intended)
+        new = sum(1 for e in self.entries if e.target and e.why == _IDLE)
+        said = [
+            *([f"{left} tensors of layers without a partner are left out"] if left else []),
+            *([f"{new} of layers without a partner change nothing"] if new else []),
+        ]
+        return "; ".join(said) or None
 
     def record(self) -> dict[str, Any]:
         """The account as it is written beside the ported module."""

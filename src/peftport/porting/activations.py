@@ -17,7 +17,6 @@ from torch import Tensor
 
 from peftport.hosts.geometry import Geometry
 from peftport.porting.reading import Rows
-from peftport.training.readout import Readout, class_logits
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -29,8 +28,6 @@ _READ_TOGETHER = {
     **dict.fromkeys(("ffn.gate", "ffn.up"), "ffn"),
 }
 """Linear layers that read the same states, by what these are called here."""
-_GRAPHS_AT_ONCE = 16
-"""Rows at a time where everything on the way is kept for the gradients."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ def observe(
 
     Places that read the same states, as queries, keys and values do, have one tensor of them.
     """
-    readers = _first_readers(inputs)
+    readers = first_readers(inputs)
     kept: dict[tuple[str, str], list[Tensor]] = {("in", p): [] for p in readers.values()}
     kept |= {("out", p): [] for p in outputs}
     points = {point for _, point in kept}
@@ -57,11 +54,11 @@ def observe(
 
             def see(point: str, given: Tensor, made: Tensor, part: Rows = part) -> None:
                 for side, states in (("in", given), ("out", made)):
-                    if (side, point) in kept and _of_text(states, part, point):
-                        mine = _outputs(host, point, states) if side == "out" else states
-                        kept[side, point].append(_at(mine, part, point))
+                    if (side, point) in kept and is_of_text(states, part, point):
+                        mine = outputs_at(host, point, states) if side == "out" else states
+                        kept[side, point].append(at_places(mine, part, point))
 
-            with torch.no_grad(), _watched(host, points, see):
+            with torch.no_grad(), watched(host, points, see):
                 run(host, part)
     found = {key: torch.cat(parts) for key, parts in kept.items()}
     return Observed(
@@ -70,7 +67,7 @@ def observe(
     )
 
 
-def _first_readers(points: Iterable[str]) -> dict[str, str]:
+def first_readers(points: Iterable[str]) -> dict[str, str]:
     """Of every place the first one that reads the same states."""
     first: dict[str, str] = {}
     readers = {}
@@ -80,51 +77,6 @@ def _first_readers(points: Iterable[str]) -> dict[str, str]:
         states = _READ_TOGETHER.get(".".join([layer.rpartition(".")[2], role]), role)
         readers[point] = first.setdefault(f"{layer}.{states}", point)
     return readers
-
-
-def label_gradients(
-    host: Host,
-    rows: Rows,
-    points: Iterable[str],
-    readout: Readout,
-    head: dict[str, Tensor],
-) -> dict[str, Tensor]:
-    """Gradients of the classes' scores at the outputs of some places: (contrasts, samples, width).
-
-    Args:
-        rows: the pass that is read as the task is.
-        head: of an encoder, with the lane axis; empty for hosts that are read by label words.
-    """
-    points = set(points)
-    kept: dict[str, list[list[Tensor]]] = {point: [] for point in points}
-    contrasts = contrasts_of(readout.classes)
-    for part in rows.parts(_GRAPHS_AT_ONCE):
-        seen: dict[str, Tensor] = {}
-
-        def see(
-            point: str,
-            given: Tensor,
-            made: Tensor,
-            seen: dict[str, Tensor] = seen,
-            part: Rows = part,
-        ) -> None:
-            if not _of_text(made, part, point):
-                return
-            made.retain_grad()
-            seen[point] = made
-
-        with torch.enable_grad(), _watched(host, points, see, differentiable=True):
-            scores = class_logits(host, part, head, readout, whole=True)  # (rows, classes)
-        sums = (scores @ contrasts.mT.to(scores)).sum(0)  # (contrasts,)
-        for point in points:
-            kept[point].append([])
-        for index, total in enumerate(sums):
-            total.backward(retain_graph=index + 1 < len(sums))
-            for point, states in seen.items():
-                gradient = torch.zeros_like(states) if states.grad is None else states.grad
-                kept[point][-1].append(_at(_outputs(host, point, gradient), part, point))
-                states.grad = None
-    return {p: torch.cat([torch.stack(each) for each in parts], 1) for p, parts in kept.items()}
 
 
 def run(host: Host, rows: Rows) -> None:
@@ -146,7 +98,7 @@ def stack_of(point: str) -> str:
     return "encoder" if role in ("cross.k", "cross.v", "cross.keys", "cross.values") else stack
 
 
-def _at(states: Tensor, rows: Rows, point: str) -> Tensor:
+def at_places(states: Tensor, rows: Rows, point: str) -> Tensor:
     """States (rows, tokens, width) at the kept places of the rows: (places, width), on the CPU.
 
     Rows and tokens may be one axis, as in OPT's feed-forward layers.
@@ -155,7 +107,7 @@ def _at(states: Tensor, rows: Rows, point: str) -> Tensor:
     return states.detach().reshape(-1, states.shape[-1])[places].float().cpu()
 
 
-def _outputs(host: Host, point: str, states: Tensor) -> Tensor:
+def outputs_at(host: Host, point: str, states: Tensor) -> Tensor:
     """What comes out of a place, of what comes out of the layer that it may be a part of."""
     linear = host.geometry.linears.get(point)
     if linear is None or linear.rows is None:
@@ -163,7 +115,7 @@ def _outputs(host: Host, point: str, states: Tensor) -> Tensor:
     return linear.part(states.movedim(-1, 0)).movedim(0, -1)
 
 
-def _of_text(states: Tensor, rows: Rows, point: str) -> bool:
+def is_of_text(states: Tensor, rows: Rows, point: str) -> bool:
     """Whether states are those of the rows' tokens: DeBERTa's layers also read positions."""
     ids = rows.input_ids if stack_of(point) != "decoder" else rows.decoder_ids
     ids = rows.input_ids if ids is None else ids
@@ -185,7 +137,7 @@ See = Callable[[str, Tensor, Tensor], None]
 
 
 @contextmanager
-def _watched(
+def watched(
     host: Host, points: Iterable[str], see: See, differentiable: bool = False
 ) -> Iterator[None]:
     """Show `see` (point, input, output) of every place as the host passes it.

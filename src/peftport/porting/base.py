@@ -13,6 +13,7 @@ from peftport.hosts.geometry import Geometry, geometry_from_record
 from peftport.modules import Record
 from peftport.options import Options, chosen
 from peftport.porting.account import Account, Entry, idle, left_over
+from peftport.porting.estimate import Estimate, Load, estimated
 from peftport.porting.fused import agreed
 from peftport.porting.layers import Pairs, partner_of
 from peftport.techniques import technique
@@ -189,6 +190,10 @@ class PortMethod(ABC):
     def problem(self, account: Account) -> str | None:
         """Why such a port is empty or partial and wants --allow-partial; None when it is whole."""
         return account.problem
+
+    def estimate(self, request: Request, load: Load) -> Estimate:
+        """What the port will take; for a method that looks at no host what every one takes."""
+        return estimated((), 0.0, 0.0, request.wanted)
 
     @abstractmethod
     def port(

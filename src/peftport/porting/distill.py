@@ -18,6 +18,7 @@ from peftport.errors import BadInput, RunFailed
 from peftport.porting.account import Account, Entry
 from peftport.porting.answers import donor_scores, no_answers
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request
+from peftport.porting.estimate import Estimate, Load, estimated, weights_of
 from peftport.porting.reading import task_of
 from peftport.tasks import Task, encode_texts
 from peftport.techniques import technique
@@ -75,6 +76,16 @@ class Distill(PortMethod):
         why = "learnt from the donor's answers"
         entries = (Entry(None, name, "initialised", s, why=why) for name, s in shapes.items())
         return Account(self.name, tuple(entries))
+
+    def estimate(self, request: Request, load: Load) -> Estimate:
+        """A pass over the texts on one host, and every step forwards and backwards on the other."""
+        options, origin, receiver = request.options, request.origin, request.receiver
+        tokens = options.steps * options.batch_size * load.tokens
+        products = 2.0 * load.all_tokens * weights_of(origin) + 5.0 * tokens * weights_of(receiver)
+        weights = max(weights_of(g) + g.vocabulary * g.width for g in (origin, receiver))
+        kept = options.batch_size * load.tokens * len(receiver.blocks)
+        held = 4.0 * (weights + kept * (6 * receiver.ffn + 12 * receiver.width))
+        return estimated((origin, receiver), products, held, request.wanted)
 
     def problem(self, account: Account) -> str | None:
         """A new module is always whole."""

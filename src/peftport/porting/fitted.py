@@ -8,8 +8,9 @@ from typing import Protocol
 from torch import Tensor
 
 from peftport.porting.activations import Observed
-from peftport.porting.layers import Pairs, partner_of
-from peftport.porting.maps import InputMap
+from peftport.porting.layers import Pairs, layer_of, partner_of
+from peftport.porting.maps import Change, InputMap
+from peftport.porting.space_map import SpaceMap
 
 
 class Fit(Protocol):
@@ -19,7 +20,7 @@ class Fit(Protocol):
     def uses_gradients(self) -> bool:
         """Whether `changes` wants the gradients of the label words' scores."""
 
-    def inputs(self, origin: Tensor, receiver: Tensor) -> InputMap:
+    def inputs(self, origin: Tensor, receiver: Tensor) -> SpaceMap:
         """The map of what a module reads."""
 
     def prefixes(self, origin: Tensor, receiver: Tensor) -> InputMap:
@@ -27,7 +28,7 @@ class Fit(Protocol):
 
     def changes(
         self, origin: Tensor, receiver: Tensor, gradients: tuple[Tensor, Tensor] | None
-    ) -> Tensor:
+    ) -> Change:
         """The map of what a module changes: (receiver, origin)."""
 
 
@@ -38,6 +39,7 @@ class FittedMaps:
 
     pairs: layer of the receiving host ("encoder.1") -> that of the originating one, or None.
     gradients: place of the receiving host -> gradients at the outputs of both hosts.
+    layer: the one whose maps these are; all where not given.
     """
 
     fit: Fit
@@ -45,22 +47,27 @@ class FittedMaps:
     origin: Observed
     receiver: Observed
     gradients: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    _inputs: dict[tuple[int, int], InputMap] = field(default_factory=dict)
-    _changes: dict[str, Tensor] = field(default_factory=dict)
+    layer: str | None = None
+    _inputs: dict[tuple[int, int], SpaceMap] = field(default_factory=dict)
+    _changes: dict[str, Change] = field(default_factory=dict)
+
+    def covers(self, point: str) -> bool:
+        """Whether the maps of this place are among these."""
+        return self.layer in (None, layer_of(point))
 
     def partner(self, point: str) -> str | None:
         """The same place of the originating host; None where the layer has no partner."""
         return partner_of(point, self.pairs)
 
-    def inputs(self, point: str) -> InputMap | None:
+    def inputs(self, point: str) -> SpaceMap | None:
         """Of what goes into a linear layer."""
         return self._input("inputs", point)
 
-    def states(self, point: str) -> InputMap | None:
+    def states(self, point: str) -> SpaceMap | None:
         """Of what comes out of a place, where a module reads it."""
         return self._input("outputs", point)
 
-    def changes(self, point: str) -> Tensor | None:
+    def changes(self, point: str) -> Change | None:
         """Of a change of what comes out of a place: (receiver, origin)."""
         partner = self.partner(point)
         if partner is None:
@@ -78,7 +85,7 @@ class FittedMaps:
         there = self.fit.prefixes(self.origin.outputs[partner], self.receiver.outputs[point])
         return (states - there.centre) @ there.matrix.mT + there.mean
 
-    def _input(self, side: str, point: str) -> InputMap | None:
+    def _input(self, side: str, point: str) -> SpaceMap | None:
         partner = self.partner(point)
         if partner is None:
             return None

@@ -67,10 +67,15 @@ def _spread(origin: int, receiver: int, from_first: bool) -> list[int | None]:
     return [served.get(layer) for layer in range(receiver)]
 
 
+def layer_of(name: str) -> str:
+    """The layer of a place or a tensor: "encoder.1" of "encoder.1.self.q"."""
+    return ".".join(name.split(".", 2)[:2])
+
+
 def partner_of(name: str, pairs: Pairs) -> str | None:
     """The originating host's place or tensor for one of the receiving host ("encoder.1.self.q");
     None where its layer has no partner. What belongs to no layer, as a head, keeps its name."""
-    layer = ".".join(name.split(".", 2)[:2])
+    layer = layer_of(name)
     partner = pairs.get(layer, layer)
     return None if partner is None else partner + name.removeprefix(layer)
 

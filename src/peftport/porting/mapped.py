@@ -5,6 +5,7 @@ Where a layer of the receiving host has no partner, the module changes nothing t
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.nn.functional import pad
 from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry, Linear
 from peftport.porting.fitted import FittedMaps
+from peftport.porting.layers import layer_of
 from peftport.techniques.adapter import AdapterConfig, bottleneck_of, places
 from peftport.techniques.base import Parameters
 from peftport.techniques.compacter import RULE, CompacterConfig, weight
@@ -30,23 +32,30 @@ class Spaces:
     outputs: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
 
+    def within(self, layers: Collection[str]) -> Spaces:
+        """Those of some layers."""
+        kept = (
+            tuple(point for point in points if layer_of(point) in layers)
+            for points in (self.inputs, self.outputs, self.changes)
+        )
+        return Spaces(*kept)
 
-def spaces(technique: str, config: Any, geometry: Geometry, head: bool) -> Spaces:
-    """What must be known of a host of this geometry to rewrite such a module.
 
-    `changes` are those outputs that a module changes. head: whether it has an encoder's head.
+def spaces(technique: str, config: Any, geometry: Geometry) -> Spaces:
+    """What must be known of a host of this geometry to rewrite such a module, but for its head.
+
+    `changes` are those outputs that a module changes.
     """
-    last = (last_block(geometry),) if geometry.kind == "encoder" and head else ()
     if technique == "lora":
         points = tuple(targets(config, geometry))
-        return Spaces(points, (*points, *last), points)
+        return Spaces(points, points, points)
     if technique == "prefix":
         attentions = tuple(chosen(config, geometry))
         outputs = tuple(f"{a}.o" for a in attentions)
         spaces = tuple(f"{a}.{what}" for a in attentions for what in ("keys", "values"))
-        return Spaces((), (*spaces, *outputs, *last), outputs)
+        return Spaces((), (*spaces, *outputs), outputs)
     points = tuple(places(config.variant, config.cross, geometry).values())
-    return Spaces((), (*points, *last), points)
+    return Spaces((), points, points)
 
 
 def last_block(geometry: Geometry) -> str:
@@ -68,11 +77,13 @@ def map_lora(
     """B A x -> (P B) (A M) x with the maps P of changes and M of inputs."""
     made: Parameters = {}
     for point, linear in targets(config, geometry).items():
+        if not maps.covers(point):
+            continue
         partner, inputs, change = maps.partner(point), maps.inputs(point), maps.changes(point)
         if partner is None or inputs is None or change is None:
             made |= idle_lora(point, linear, config.rank)
             continue
-        made[f"{point}.lora_A"] = donor[f"{partner}.lora_A"] @ inputs.linear()
+        made[f"{point}.lora_A"] = inputs.linear(donor[f"{partner}.lora_A"])
         made[f"{point}.lora_B"] = change @ donor[f"{partner}.lora_B"]
     return made
 
@@ -85,6 +96,8 @@ def map_adapter(
     back = {point: place for place, point in there.items()}
     made: Parameters = {}
     for place, point in places(config.variant, config.cross, geometry).items():
+        if not maps.covers(point):
+            continue
         partner, states, change = maps.partner(point), maps.states(point), maps.changes(point)
         if partner is None or states is None or change is None:
             width, bottleneck = geometry.width, bottleneck_of(config.reduction, geometry)
@@ -97,8 +110,10 @@ def map_adapter(
         down = donor[f"{side}.down.weight"]
         made[f"{place}.down.weight"] = states.weight(down)
         made[f"{place}.down.bias"] = states.bias(down, donor[f"{side}.down.bias"])
-        made[f"{place}.up.weight"] = change @ donor[f"{side}.up.weight"]
-        made[f"{place}.up.bias"] = change @ donor[f"{side}.up.bias"]
+        up = torch.cat([donor[f"{side}.up.weight"], donor[f"{side}.up.bias"][:, None]], 1)
+        changed = change @ up  # (width, bottleneck + 1)
+        made[f"{place}.up.weight"] = changed[:, :-1].contiguous()
+        made[f"{place}.up.bias"] = changed[:, -1].contiguous()
     return made
 
 

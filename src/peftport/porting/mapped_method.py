@@ -11,14 +11,17 @@ from torch import Tensor
 
 from peftport.hosts.fingerprint import fingerprint
 from peftport.hosts.geometry import Geometry
+from peftport.hosts.precision import bf16_is_fast
 from peftport.modules import Record
 from peftport.porting import mapped
 from peftport.porting.account import Account, Entry, idle, left_over
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request
 from peftport.porting.copy import Copy
+from peftport.porting.estimate import Estimate, Load, estimated, largest_layer, weights_of
 from peftport.porting.factor import factor
 from peftport.porting.fitted import Fit
 from peftport.porting.layers import Pairing, Pairs, pair_layers, partner_of
+from peftport.porting.map_costs import mapping_costs
 from peftport.porting.mapping import How, Mapped, PrefixFit, map_module
 from peftport.porting.similarity import layer_pairs
 from peftport.techniques import technique
@@ -83,6 +86,19 @@ class MappedMethod(PortMethod):
         if name in ("adapter", "compacter"):
             name, config = "adapter", mapped.as_adapter(config, request.origin, request.receiver)
         return mapped_account(self.name, request, pairs, _shapes(request, name, config))
+
+    def estimate(self, request: Request, load: Load) -> Estimate:
+        """Four passes over the texts on each host, and the maps."""
+        tokens, hosts = load.all_tokens, (request.origin, request.receiver)
+        weights = sum(map(weights_of, hosts))
+        maps, held = mapping_costs(request, min(request.options.places, tokens))
+        streams = 4.0 * tokens * sum(g.width * (len(g.blocks) + 1) for g in hosts)
+        # Decoders are read a layer at a time, other hosts are in memory whole.
+        whole = [weights_of(g) + g.vocabulary * g.width for g in hosts if g.kind != "decoder"]
+        layers = [largest_layer(g) for g in hosts]
+        held += streams + 4.0 * sum(whole or layers)
+        passes = 8.0 * tokens * weights * (1.0 if whole or not bf16_is_fast() else 0.5)
+        return estimated(hosts, passes + maps, held, request.wanted, 8.0 * weights)
 
     def port(
         self,

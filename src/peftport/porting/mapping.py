@@ -1,38 +1,46 @@
 """A port by fitted maps, from texts to tensors: what `procrustes` and methods of its kind share.
 
-The two hosts run one after the other; neither is in memory while the other one is.
+Both hosts are run over the texts, and then gone through side by side from the last layer to the
+first: the maps of a pair of layers are fitted, the module is rewritten there, and what was seen of
+the pair is let go.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from peftport.hosts.geometry import Geometry
+from peftport.memory import give_freed_memory_back
 from peftport.porting import mapped
-from peftport.porting.activations import Observed, label_gradients, observe
+from peftport.porting.activations import Observed
 from peftport.porting.base import Request
 from peftport.porting.fitted import Fit, FittedMaps
+from peftport.porting.layers import Pairs, layer_of, partner_of
 from peftport.porting.prefixes import Target, donor_changes, fit_prefixes
 from peftport.porting.prior import class_scores, offsets
 from peftport.porting.reading import Rows, read_pair, task_of
+from peftport.porting.walk import Walk
 from peftport.tasks import Task
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters
-from peftport.techniques.head import BIAS
+from peftport.techniques.head import BIAS, WEIGHT
 from peftport.techniques.prefix import chosen
 from peftport.training.readout import Readout, readout_of
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
-    from peftport.porting.means import Means, Side
+    from peftport.porting.means import Means, Progress, Side
 
-Pairs = Mapping[str, str | None]
 _log = logging.getLogger(__name__)
+_ANSWERED, _SEEN, _MAPPED = 0.06, 0.18, 0.95
+"""Shares of a port that are done, about, when the donor has answered, when both hosts have run over
+the texts, and when all layers are mapped."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +49,6 @@ class PrefixFit:
 
     steps: int
     rate: float
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What is kept of the originating host's run.
-
-    changes: what the donor's prefixes do to the outputs of attentions. scores: the donor's class
-    scores of the texts, where a prior is asked for.
-    """
-
-    observed: Observed
-    gradients: dict[str, Tensor]
-    changes: dict[str, Tensor]
-    scores: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -91,11 +85,20 @@ def map_module(
         BadInput: too few texts, tokenizers without a common token, or a bottleneck that is wider
             than the receiving host.
     """
-    task = task_of(request.donor.task)
-    passes = read_texts(request, means, task, how.places, generator)
-    there = _originate(request, donor, means.origin.load(), passes[0], task, how)
-    receiving = _Receiving(request, donor, task, how, means.receiver.load(), passes[1])
-    return receiving.rewrite(there)
+    task, head = task_of(request.donor.task), mapped.head_of(donor)
+    sides = (means.origin, means.receiver)
+    # The fit of prefixes runs the host again for every attention.
+    often = request.donor.technique == "prefix"
+    hosts = [side.load() if often else side.stream() for side in sides]
+    tokenizers = [host.tokenizer for host in hosts]
+    passes = _read(tokenizers, request, means, task, how.places, generator)
+    there, here = (
+        _Run(host, rows, _readout(host, task, head))
+        for host, rows in zip(hosts, passes, strict=True)
+    )
+    if there.readout is None and there.host.geometry.kind != "encoder":
+        _notice(how)
+    return _Port(request, donor, how, there, here, means.progress).mapped()
 
 
 def read_texts(
@@ -106,13 +109,23 @@ def read_texts(
 
     sides = (means.origin, means.receiver)
     tokenizers = [load_tokenizer(side.folder, side.name) for side in sides]
-    starts = [_start_token(side) for side in sides]
-    kind = request.receiver.kind
+    return _read(tokenizers, request, means, task, places, generator)
+
+
+def _read(
+    tokenizers: Sequence[Any],
+    request: Request,
+    means: Means,
+    task: Task,
+    places: int,
+    generator: torch.Generator,
+) -> tuple[list[Rows], list[Rows]]:
+    starts = [_start_token(side) for side in (means.origin, means.receiver)]
     return read_pair(
         (tokenizers[0], tokenizers[1]),
         (starts[0], starts[1]),
         task,
-        kind,
+        request.receiver.kind,
         means.texts,
         places,
         generator,
@@ -135,43 +148,6 @@ def _readout(host: Host, task: Task, head: Parameters) -> Readout | None:
     return readout_of(host, task) if task.label_words and len(task.labels) > 1 else None
 
 
-def _gradients(
-    host: Host,
-    rows: Rows,
-    points: tuple[str, ...],
-    readout: Readout | None,
-    head: Parameters,
-    fit: Fit,
-) -> dict[str, Tensor]:
-    if readout is None or not fit.uses_gradients:
-        return {}
-    lanes = {name: tensor[None].to(host.device) for name, tensor in head.items()}
-    return label_gradients(host, rows, points, readout, lanes)
-
-
-def _originate(
-    request: Request, donor: Parameters, host: Host, passes: list[Rows], task: Task, how: How
-) -> Seen:
-    """Everything that must be known of the originating host, which is let go afterwards."""
-    name, config, geometry = request.donor.technique, request.config, host.geometry
-    head = mapped.head_of(donor)
-    wanted = mapped.spaces(name, config, geometry, bool(head))
-    changes, scores = {}, None
-    if name == "prefix":
-        changes = donor_changes(host, passes[0], config, donor, chosen(config, geometry))
-    readout = _readout(host, task, head)
-    if readout is None and geometry.kind != "encoder":
-        _notice(how)
-    if how.prior and readout is not None:
-        scores = class_scores(host, technique(name), config, donor, passes[0], readout)
-    return Seen(
-        observe(host, passes, wanted.inputs, wanted.outputs),
-        _gradients(host, passes[0], wanted.changes, readout, head, how.fit),
-        changes,
-        scores,
-    )
-
-
 def _notice(how: How) -> None:
     """Say what a module goes without that does not say how its classes are read."""
     without = [
@@ -187,86 +163,157 @@ def _notice(how: How) -> None:
 
 
 @dataclass(frozen=True)
-class _Receiving:
-    """The second half of a port, on the receiving host."""
+class _Run:
+    """A host, the texts as its passes, and how classes are read off it."""
+
+    host: Host
+    passes: list[Rows]
+    readout: Readout | None
+
+    def walk(self, gradients: bool) -> Walk:
+        """The host's run, from its last layer to its first."""
+        return Walk(self.host, self.passes, self.readout if gradients else None)
+
+    def scores(self, made: Mapped) -> Tensor:
+        """Class scores of the texts under a module: (texts, classes)."""
+        assert self.readout is not None
+        body = technique(made.technique)
+        return class_scores(
+            self.host, body, made.config, made.tensors, self.passes[0], self.readout
+        )
+
+
+@dataclass(frozen=True)
+class _Port:
+    """One port between two hosts that are at hand."""
 
     request: Request
     donor: Parameters
-    task: Task
     how: How
-    host: Host
-    passes: list[Rows]
+    there: _Run
+    here: _Run
+    progress: Progress
 
-    def rewrite(self, there: Seen) -> Mapped:
-        """The donor for this host, given what was seen of the originating one."""
-        name, config, geometry = (
-            self.request.donor.technique,
-            self.request.config,
-            self.host.geometry,
-        )
-        head = mapped.head_of(self.donor)
-        wanted = mapped.spaces(name, config, geometry, bool(head))
-        here = observe(self.host, self.passes, wanted.inputs, wanted.outputs)
-        maps = FittedMaps(self.how.fit, self.how.pairs, there.observed, here)
-        made_head = mapped.map_head(head, geometry, maps)
-        readout = _readout(self.host, self.task, made_head)
-        slopes = _gradients(
-            self.host, self.passes[0], wanted.changes, readout, made_head, self.how.fit
-        )
-        for point, gradient in slopes.items():
-            partner = maps.partner(point)
-            if partner is not None and partner in there.gradients:
-                maps.gradients[point] = (there.gradients[partner], gradient)
-        made = self._body(maps, there, slopes)
-        made = replace(made, tensors=made.tensors | made_head)
-        return made if there.scores is None else self._with_prior(made, there.scores, readout)
-
-    def _body(self, maps: FittedMaps, there: Seen, slopes: dict[str, Tensor]) -> Mapped:
-        name, config, geometry = (
-            self.request.donor.technique,
-            self.request.config,
-            self.host.geometry,
-        )
-        if name == "lora":
-            return Mapped(name, config, mapped.map_lora(config, self.donor, geometry, maps), {})
+    def mapped(self) -> Mapped:
+        """The donor for the receiving host."""
+        name, config, geometry = self.request.donor.technique, self.request.config, self._receiver
+        scores, changes = None, {}
+        self.progress(0.0, "the module's own answers")
+        if self.how.prior and self.there.readout is not None:
+            scores = self.there.scores(Mapped(name, config, self.donor, {}))
         if name == "prefix":
-            return self._prefixes(maps, there, slopes)
-        origin, dense = self.request.origin, self.donor
-        adapter = mapped.as_adapter(config, origin, geometry)
-        if name == "compacter":
-            dense = mapped.densified(config, self.donor)
-        return Mapped(
-            "adapter", adapter, mapped.map_adapter(adapter, dense, geometry, maps, origin), {}
-        )
+            points = chosen(config, self.request.origin)
+            changes = donor_changes(
+                self.there.host, self.there.passes[0], config, self.donor, points
+            )
+        gradients = self.how.fit.uses_gradients
+        self.progress(_ANSWERED, "both hosts on the texts")
+        walks = self.there.walk(gradients), self.here.walk(gradients)
+        head = self._head(*walks)
+        if name == "prefix":
+            made = self._prefixes(self._layers(*walks, head), changes)
+        else:
+            made = self._by_layer(self._layers(*walks, head))
+        tensors = {n: t for n, t in sorted(made.tensors.items(), key=_in_order(geometry))}
+        made = replace(made, tensors=tensors | head)
+        precisions = {"origin": self.there.host.precision, "receiver": self.here.host.precision}
+        made = replace(made, details={**made.details, "precision": precisions})
+        return made if scores is None else self._with_prior(made, scores)
 
-    def _prefixes(self, maps: FittedMaps, there: Seen, slopes: dict[str, Tensor]) -> Mapped:
-        config, host, rows = self.request.config, self.host, self.passes[0]
+    @property
+    def _receiver(self) -> Geometry:
+        return self.here.host.geometry
+
+    def _head(self, there: Walk, here: Walk) -> Parameters:
+        """The head, which reads what the last layers give."""
+        donor = mapped.head_of(self.donor)
+        if WEIGHT not in donor:
+            return donor
+        last = mapped.last_block(self._receiver)
+        partner = partner_of(last, self.how.pairs)
+        assert partner is not None
+        ends = (Observed({}, {partner: there.end(partner)}), Observed({}, {last: here.end(last)}))
+        maps = FittedMaps(self.how.fit, self.how.pairs, *ends)
+        return mapped.map_head(donor, self._receiver, maps)
+
+    def _layers(self, there: Walk, here: Walk, head: Parameters) -> Iterator[FittedMaps]:
+        """The maps of each layer of the receiving host, the last one first."""
+        technique_, config = self.request.donor.technique, self.request.config
+        served = {partner for partner in self.how.pairs.values() if partner is not None}
+        wanted = mapped.spaces(technique_, config, self.there.host.geometry).within(served)
+        origin = there.layers(wanted, mapped.head_of(self.donor))
+        paired = {layer for layer, partner in self.how.pairs.items() if partner is not None}
+        wanted = mapped.spaces(technique_, config, self._receiver).within(paired)
+        for done, layer in enumerate(here.layers(wanted, head)):
+            give_freed_memory_back()
+            share = _SEEN + (_MAPPED - _SEEN) * done / len(self.how.pairs)
+            self.progress(share, f"layer {done + 1} of {len(self.how.pairs)}")
+            partner = self.how.pairs[layer.name]
+            if partner is None:
+                nothing = Observed({}, {})
+                yield FittedMaps(self.how.fit, self.how.pairs, nothing, nothing, layer=layer.name)
+                continue
+            other = next(each for each in origin if each.name == partner)
+            slopes = {
+                point: (other.gradients[source], gradient)
+                for point, gradient in layer.gradients.items()
+                if (source := partner + point.removeprefix(layer.name)) in other.gradients
+            }
+            seen = other.observed, layer.observed
+            yield FittedMaps(self.how.fit, self.how.pairs, *seen, slopes, layer.name)
+
+    def _by_layer(self, layers: Iterable[FittedMaps]) -> Mapped:
+        """LoRA, an adapter, or a compacter as an adapter."""
+        name, config, origin = (
+            self.request.donor.technique,
+            self.request.config,
+            self.request.origin,
+        )
+        donor = self.donor
+        made: Parameters = {}
+        if name == "lora":
+            for maps in layers:
+                made |= mapped.map_lora(config, donor, self._receiver, maps)
+            return Mapped(name, config, made, {})
+        adapter = mapped.as_adapter(config, origin, self._receiver)
+        if name == "compacter":
+            donor = mapped.densified(config, donor)
+        for maps in layers:
+            made |= mapped.map_adapter(adapter, donor, self._receiver, maps, origin)
+        return Mapped("adapter", adapter, made, {})
+
+    def _prefixes(self, layers: Iterable[FittedMaps], changes: Mapping[str, Tensor]) -> Mapped:
+        config, host, rows = self.request.config, self.here.host, self.here.passes[0]
         points = chosen(config, host.geometry)
         start: Parameters = {}
         targets: dict[str, Target] = {}
-        for name in points:
-            partner, change = maps.partner(name), maps.changes(f"{name}.o")
-            wanted = None
-            if partner is not None and change is not None:
-                wanted = there.changes[partner] @ change.mT
-                for what in ("keys", "values"):
-                    donor = self.donor[f"{partner}.{what}"]
-                    start[f"{name}.{what}"] = maps.forward(f"{name}.{what}", donor)
-            targets[name] = Target(wanted, slopes.get(f"{name}.o"))
+        for maps in layers:
+            for name in filter(maps.covers, points):
+                partner, change = maps.partner(name), maps.changes(f"{name}.o")
+                wanted, slopes = None, maps.gradients.get(f"{name}.o")
+                if partner is not None and change is not None:
+                    wanted = (change @ changes[partner].mT).mT  # (samples, width)
+                    for what in ("keys", "values"):
+                        donor = self.donor[f"{partner}.{what}"]
+                        start[f"{name}.{what}"] = maps.forward(f"{name}.{what}", donor)
+                targets[name] = Target(wanted, slopes and slopes[1])
         fit = self.how.prefix_fit
         made, missed = fit_prefixes(host, rows, config, start, points, targets, fit.steps, fit.rate)
         details = {"missed": {name: round(share, 4) for name, share in missed.items()}}
         return Mapped("prefix", config, made, details)
 
-    def _with_prior(self, made: Mapped, donor: Tensor, readout: Readout | None) -> Mapped:
+    def _with_prior(self, made: Mapped, donor: Tensor) -> Mapped:
         """The module with its classes as frequent as the donor's on the texts."""
-        if readout is None:
+        if self.here.readout is None:
             return made
-        rows = self.passes[0]
-        scores = class_scores(
-            self.host, technique(made.technique), made.config, made.tensors, rows, readout
-        )
-        shift = offsets(donor, scores)
+        self.progress(_MAPPED, "the ported module's answers")
+        shift = offsets(donor, self.here.scores(made))
         bias = made.tensors.get(BIAS, torch.zeros(len(shift))) + shift
         details = {"prior_offsets": [round(float(value), 4) for value in shift]}
         return replace(made, tensors=made.tensors | {BIAS: bias}, details=made.details | details)
+
+
+def _in_order(geometry: Geometry) -> Callable[[tuple[str, Tensor]], int]:
+    """Sorts tensors by the order of the layers; within a layer they stay as they are."""
+    places = {layer: place for place, layer in enumerate(geometry.blocks)}
+    return lambda named: places[layer_of(named[0])]

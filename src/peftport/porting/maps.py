@@ -5,6 +5,9 @@ Procrustes problem (Schoenemann 1966), and of its relaxation to other widths. Th
 2602.12952) ports linear layers by such maps; BiCo (arXiv 2605.28444) fits those of outputs on
 gradients. Here both are in one fit: a module's change of an output counts by what it does to the
 states that follow, and by what it does to the label words.
+
+Here narrow spaces are decomposed as the formulas say, in double precision; the same maps between
+wide ones are in `wide`.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from peftport.porting.space_map import SpaceMap
 from peftport.porting.svd import svd
+from peftport.porting.wide import WideChange, are_wide, fit_wide_input, fit_wide_output
 
 _TINY = 1e-12
 _LEAST = 1e-6
@@ -23,8 +28,12 @@ _MEANS = 0.01
 """Weight of the means beside the centred samples: enough where the samples say nothing."""
 
 
+Change = Tensor | WideChange
+"""A map of changes (receiver, origin), by which vectors (origin, vectors) are multiplied."""
+
+
 @dataclass(frozen=True)
-class InputMap:
+class InputMap(SpaceMap):
     """From the receiving host's inputs to the originating one's: x -> matrix (x - centre) + mean.
 
     matrix: (origin, receiver). mean: (origin,). centre: (receiver,).
@@ -35,24 +44,8 @@ class InputMap:
     centre: Tensor
 
     def weight(self, weight: Tensor) -> Tensor:
-        """A weight that reads the originating host's inputs, for the receiving one's: (..., origin)
-        -> (..., receiver). Goes with `bias`."""
+        """Its product with the matrix."""
         return weight @ self.matrix
-
-    def bias(self, weight: Tensor, bias: Tensor) -> Tensor:
-        """The bias that goes with `weight`, so that the centre is read as the mean."""
-        return bias + weight @ (self.mean - self.matrix @ self.centre)
-
-    def linear(self) -> Tensor:
-        """The map without a constant that still takes the centre to the mean: (origin, receiver).
-
-        For weights that have no bias to take up the constant, as LoRA's.
-        """
-        square = self.centre @ self.centre
-        if square < _TINY:
-            return self.matrix
-        rest = self.mean - self.matrix @ self.centre  # (origin,)
-        return self.matrix + torch.outer(rest, self.centre) / square
 
 
 @dataclass(frozen=True)
@@ -141,13 +134,20 @@ def _size(wanted: Tensor, found: Tensor) -> Tensor:
     return wanted.norm() / (found.norm() + _TINY)
 
 
-def fit_input(origin: Tensor, receiver: Tensor, whitening: float = 0.0) -> InputMap:
+def fit_input(origin: Tensor, receiver: Tensor, whitening: float = 0.0) -> SpaceMap:
     """Fit the map of inputs on activations (samples, width) of the same tokens.
 
     whitening: 0 fits a turn and one scale. 1 fits the turn between whitened spaces, which recovers
     any linear relation of the two, whatever their widths; between them the turn is fitted on
     spaces partly whitened.
     """
+    if whitening == 1 and are_wide(origin, receiver):
+        return fit_wide_input(origin, receiver)
+    return fit_turn(origin, receiver, whitening)
+
+
+def fit_turn(origin: Tensor, receiver: Tensor, whitening: float = 0.0) -> InputMap:
+    """`fit_input` as a matrix, however wide the spaces are."""
     there, here = _Samples.of(origin), _Samples.of(receiver)
     matrix = _turn(there, here, whitening)
     matrix = matrix * _size(there.centred, here.centred @ matrix.mT)
@@ -171,7 +171,7 @@ def fit_output(
     receiver: Tensor,
     gradients: tuple[Tensor, Tensor] | None = None,
     weight: float = 0.0,
-) -> Tensor:
+) -> Change:
     """Fit the map that takes changes of an output to the receiving host: (receiver, origin).
 
     Args:
@@ -179,6 +179,8 @@ def fit_output(
         gradients: of the label words' scores at both hosts' outputs, (..., samples, width) each.
         weight: of the gradients' covariance beside the activations'.
     """
+    if are_wide(origin, receiver):
+        return fit_wide_output(origin, receiver, gradients, weight)
     there, here = _Samples.of(origin), _Samples.of(receiver)
     joint = covariance(there.centred, here.centred) + _constants(there, here)
     if gradients is not None:

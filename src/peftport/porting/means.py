@@ -23,6 +23,7 @@ from peftport.modules import HostName
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
 
+Progress = Callable[[float, str], None]
 _log = logging.getLogger(__name__)
 
 
@@ -31,13 +32,15 @@ class Side:
     """One of the two hosts of a port: its files, and the host itself once a method asks for it.
 
     load: gives the loaded host. It is called when it is needed and its host let go afterwards,
-    so that the two hosts of a port need not be in memory together.
+    so that the two hosts of a port need not be in memory together. stream: gives the host with one
+    layer's weights in memory at a time (`hosts.streaming`), for those who run it a few times.
     """
 
     name: str
     folder: Path
     geometry: Geometry
     load: Callable[[], Host] = field(repr=False)
+    stream: Callable[[], Host] = field(repr=False)
 
     @cached_property
     def weights(self) -> Weights:
@@ -54,32 +57,46 @@ class Side:
     def seen_as(self, geometry: Geometry) -> Side:
         """The same host, with its fused layers as another geometry of it has them."""
 
-        def load() -> Host:
-            return replace(self.load(), geometry=geometry)
+        def seen(host: Host) -> Host:
+            return replace(host, geometry=geometry)
 
-        return replace(self, geometry=geometry, load=load)
+        return replace(
+            self,
+            geometry=geometry,
+            load=lambda: seen(self.load()),
+            stream=lambda: seen(self.stream()),
+        )
 
 
 @dataclass(frozen=True)
 class Means:
     """What a method may use beside the module.
 
-    texts: unlabelled, in no order. source: where they are from, for the record.
+    texts: unlabelled, in no order. source: where they are from, for the record. progress: told, now
+    and then, what share of the work is done and what comes next.
     """
 
     origin: Side
     receiver: Side
     texts: tuple[str, ...] = field(default=(), repr=False)
     source: str = ""
+    progress: Progress = field(default=lambda _share, _what: None, repr=False)
 
 
 def side(name: str, device: str = "cpu") -> Side:
     """The host called `name` (lab, folder or hub) as a side of a port; nothing is loaded yet."""
     from peftport.hosts.host import load_host
+    from peftport.hosts.streaming import stream_host
 
     folder = find_host(name).files()
     require_plain(folder, name)
-    return Side(name, folder, geometry_in(folder, name), lambda: load_host(name, device))
+    return Side(
+        name,
+        folder,
+        geometry_in(folder, name),
+        lambda: load_host(name, device),
+        lambda: stream_host(name, device),
+    )
 
 
 def unread(*names: str) -> str | None:

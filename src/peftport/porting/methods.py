@@ -12,6 +12,7 @@ from peftport.modules import Record
 from peftport.options import parsed
 from peftport.porting.account import Account
 from peftport.porting.base import Need, PortMethod, Request
+from peftport.porting.estimate import Estimate, Load
 from peftport.registry import Registry
 from peftport.techniques.base import Shapes
 
@@ -43,12 +44,14 @@ class Verdict:
 
     problem: why it cannot, or why the port would be empty or partial; None when nothing is against
     it. requires: what it uses beside the module. account: what it would do, where it can tell.
+    estimate: what it would take, where a load was given and it can do it.
     """
 
     method: str
     problem: str | None
     requires: frozenset[Need]
     account: Account | None = None
+    estimate: Estimate | None = None
 
 
 def port_method(name: str) -> PortMethod:
@@ -91,10 +94,13 @@ def way(written: str) -> Way:
     return Way(written, name, options, method.configure(options))
 
 
-def judge(method: PortMethod, request: Request, unread: str | None = None) -> Verdict:
+def judge(
+    method: PortMethod, request: Request, unread: str | None = None, load: Load | None = None
+) -> Verdict:
     """Whether a method could do what is requested of it (`PortMethod.request`).
 
-    unread: why the weights of one of the hosts cannot be read, where that is so.
+    unread: why the weights of one of the hosts cannot be read, where that is so. load: how much
+    text it would look at, for an estimate of what it would take.
     """
     requires = method.requires(request.options)
     if unread is not None and "weights" in requires:
@@ -107,16 +113,21 @@ def judge(method: PortMethod, request: Request, unread: str | None = None) -> Ve
     if account is not None and method.carries:
         account = account.with_besides(request.besides)
     problem = f"does not apply: {refusal}" if account is None else method.problem(account)
-    return Verdict(method.name, problem, requires, account)
+    estimate = method.estimate(request, load) if load is not None and account is not None else None
+    return Verdict(method.name, problem, requires, account, estimate)
 
 
 def judge_all(
-    donor: Record, shapes: Shapes, receiver: Geometry, unread: str | None = None
+    donor: Record,
+    shapes: Shapes,
+    receiver: Geometry,
+    unread: str | None = None,
+    load: Load | None = None,
 ) -> list[Verdict]:
     """What `judge` says of every method that is no control, with its default options."""
     methods = [port_method(name) for name in METHODS]
     return [
-        judge(method, method.request(donor, shapes, receiver), unread)
+        judge(method, method.request(donor, shapes, receiver), unread, load)
         for method in methods
         if not method.control
     ]

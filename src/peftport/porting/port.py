@@ -221,5 +221,5 @@ def _require_means(method: PortMethod, request: Request, means: Means | None) ->
         raise BadInput(f"port by {method.name} needs both hosts: {' and '.join(sorted(needs))}.")
     if "texts" in needs and means is not None and not means.texts:
         raise BadInput(
-            f"port by {method.name} needs unlabelled texts: give a file or folder with --text."
+            f"port by {method.name} needs unlabelled texts: give a file or folder with --texts."
         )

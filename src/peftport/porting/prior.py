@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from peftport.hosts.host import Host
 
 _SWEEPS = 200
+_TOKENS = 512
+"""Tokens at a time, padding among them."""
 
 
 @torch.no_grad()
@@ -34,7 +36,10 @@ def class_scores(
     """Class scores of texts under a module without lane axis: (texts, classes), on the CPU."""
     lanes = {name: tensor[None].to(host.device) for name, tensor in module.items()}
     with technique.attach(host, config, lanes):
-        parts = [class_logits(host, part, lanes, readout).float().cpu() for part in rows.parts()]
+        parts = [
+            class_logits(host, part, lanes, readout).float().cpu()
+            for part in rows.parts(tokens=_TOKENS)
+        ]
     return torch.cat(parts)
 
 

@@ -14,7 +14,8 @@ from pydantic import Field
 from torch import Tensor
 
 from peftport.porting.mapped_method import MappedMethod, MappedOptions
-from peftport.porting.maps import InputMap, fit_input, fit_output
+from peftport.porting.maps import Change, InputMap, fit_input, fit_output, fit_turn
+from peftport.porting.space_map import SpaceMap
 
 
 class ProcrustesOptions(MappedOptions):
@@ -43,17 +44,17 @@ class SemiOrthogonal:
         """Whether maps of changes are fitted on gradients, too."""
         return self.gradients > 0
 
-    def inputs(self, origin: Tensor, receiver: Tensor) -> InputMap:
+    def inputs(self, origin: Tensor, receiver: Tensor) -> SpaceMap:
         """The map of what a module reads."""
         return fit_input(origin, receiver, self.whitening)
 
     def prefixes(self, origin: Tensor, receiver: Tensor) -> InputMap:
         """The map of keys or values: a turn, since a prefix need not lie where texts' keys do."""
-        return fit_input(receiver, origin)
+        return fit_turn(receiver, origin)
 
     def changes(
         self, origin: Tensor, receiver: Tensor, gradients: tuple[Tensor, Tensor] | None
-    ) -> Tensor:
+    ) -> Change:
         """The map of what a module changes: (receiver, origin)."""
         return fit_output(origin, receiver, gradients, self.gradients)
 

@@ -42,10 +42,22 @@ class Rows:
     decoder_ids: Tensor | None
     places: Mapping[str, Tensor]
 
-    def parts(self, most: int = _AT_ONCE) -> Iterator[Rows]:
-        """The rows, at most so many at a time and as wide as they need, with their places."""
-        for start in range(0, len(self.input_ids), most):
-            yield self._part(start, start + most)
+    def parts(self, most: int = _AT_ONCE, tokens: int | None = None) -> Iterator[Rows]:
+        """The rows, at most so many at a time and as wide as they need, with their places.
+
+        Args:
+            tokens: of a part at most, padding among them, if it has more than one row.
+        """
+        lengths: list[int] = self.attention_mask.sum(1).tolist()
+        start = 0
+        while start < len(lengths):
+            end = start + 1
+            while end < min(start + most, len(lengths)) and (
+                tokens is None or (end + 1 - start) * max(lengths[start : end + 1]) <= tokens
+            ):
+                end += 1
+            yield self._part(start, end)
+            start = end
 
     def _part(self, start: int, end: int) -> Rows:
         mask = self.attention_mask[start:end]

@@ -21,12 +21,13 @@ from pydantic import Field
 from torch import Tensor
 
 from peftport.porting.account import Account, Entry
-from peftport.porting.activations import contrasts_of, label_gradients, observe
+from peftport.porting.activations import contrasts_of, observe
 from peftport.porting.answers import donor_scores, no_answers
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request
 from peftport.porting.prior import class_scores
 from peftport.porting.reading import Rows, task_of
 from peftport.porting.regression import Reading, fit_reading
+from peftport.porting.walk import label_gradients
 from peftport.tasks import encode_texts
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters

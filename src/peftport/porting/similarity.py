@@ -32,7 +32,7 @@ def layer_similarity(means: Means, request: Request) -> dict[str, Tensor]:
     passes = read_texts(request, means, task_of(request.donor.task), _PLACES, generator)
     seen = []
     for side, rows in zip((means.origin, means.receiver), passes, strict=True):
-        seen.append(observe(side.load(), rows, (), side.geometry.blocks).outputs)
+        seen.append(observe(side.stream(), rows, (), side.geometry.blocks).outputs)
     origin, receiver = seen
     found = {}
     for stack, layers in request.receiver.stacks.items():

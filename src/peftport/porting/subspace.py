@@ -23,6 +23,13 @@ from torch import Tensor
 
 from peftport.porting.account import Account
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request
+from peftport.porting.estimate import (
+    Estimate,
+    Load,
+    estimated,
+    largest_layer,
+    weights_of,
+)
 from peftport.porting.layers import Pairs, pair_layers, partner_of
 from peftport.porting.mapped import head_of, idle_lora
 from peftport.porting.mapped_method import mapped_account
@@ -65,6 +72,14 @@ class Subspace(PortMethod):
     def account(self, request: Request) -> Account:
         """Both factors of every target are mapped."""
         return mapped_account(self.name, request, _pairs(request), request.wanted)
+
+    def estimate(self, request: Request, load: Load) -> Estimate:
+        """Every weight that is changed is read, and multiplied with a block six times."""
+        hosts = (request.origin, request.receiver)
+        weights = sum(map(weights_of, hosts))
+        block = request.options.rank + _MORE
+        held = 8 * max(map(largest_layer, hosts))
+        return estimated((), 12.0 * weights * block, held, request.wanted, 2.0 * weights)
 
     def refusal(self, request: Request) -> str | None:
         """A head reads activations, which weights say nothing of."""

@@ -37,16 +37,28 @@ def load_spec(name: str, settings: Iterable[str] = ()) -> Spec:
     data = read_yaml(path)
     if not isinstance(data, dict):
         raise BadInput(f"{path}: a specification is a mapping of keys to values.")
-    declared, parameters = _parameters(path, data.pop("parameters", {}))
+    return read_spec(data, settings, str(path) if path.parent != _PRESETS else f"preset {name}")
+
+
+def read_spec(
+    content: Mapping[str, Any], settings: Iterable[str] = (), name: str = "the specification"
+) -> Spec:
+    """A specification from the content of a YAML file; settings and errors as for `load_spec`.
+
+    Args:
+        name: what messages call it.
+    """
+    data = dict(content)
+    declared, parameters = _parameters(name, data.pop("parameters", {}))
     given = _split(settings)
     parameters |= {key: given.pop(key) for key in list(given) if key in declared}
     data = _fill(data, parameters, declared, name)
     for key, value in given.items():
         _override(data, key, _parse_value(key, value))
-    return _located(parse_spec(data, str(path) if path.parent != _PRESETS else f"preset {name}"))
+    return _located(parse_spec(data, name))
 
 
-def _parameters(path: Path, declared: Any) -> tuple[dict[str, str], dict[str, str]]:
+def _parameters(path: str, declared: Any) -> tuple[dict[str, str], dict[str, str]]:
     """What each parameter means, and the values of those that have a default."""
     whats, defaults = {}, {}
     if not isinstance(declared, dict):

@@ -90,10 +90,7 @@ def port_apart(job: Job) -> Taken:
         answer = ours.recv()
     except EOFError:
         process.join()
-        raise RunFailed(
-            f"port by {job.method}: its process ended ({process.exitcode}), perhaps for want of "
-            "memory."
-        ) from None
+        raise RunFailed(f"port by {job.method}: {_ended(process.exitcode)}") from None
     finally:
         process.kill()
         process.join()
@@ -102,6 +99,19 @@ def port_apart(job: Job) -> Taken:
         raise answer
     record, tensors, seconds, memory = answer
     return Taken(Module(Record.model_validate_json(record), load(tensors)), seconds, memory)
+
+
+def _ended(code: int | None) -> str:
+    """Why a process that gave no answer ended, and what to change."""
+    if code == -signal.SIGKILL:
+        return (
+            "the system killed its process (signal 9), as Linux does when memory runs out. Give it "
+            "fewer --texts, fewer tokens (a method's `places`, as in procrustes:places=1024), or "
+            "end what else is running."
+        )
+    if code is not None and code < 0:
+        return f"its process was ended by signal {-code} ({signal.Signals(-code).name})."
+    return f"its process ended with exit code {code} and gave no module."
 
 
 def _context() -> Any:

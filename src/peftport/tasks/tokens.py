@@ -34,7 +34,7 @@ def kept(name: str, make: Callable[[], Tokens]) -> Tokens:
 
     Where nothing can be kept they are made every time.
     """
-    file = _folder() / f"{name}.npy"
+    file = cache_folder() / f"{name}.npy"
     found = _read(file)
     if found is None:
         made = make()
@@ -64,7 +64,8 @@ def name_of(tokenizer: Any, task: Task, texts: Sequence[str], kind: str) -> str:
     return digest.hexdigest()
 
 
-def _folder() -> Path:
+def cache_folder() -> Path:
+    """Where tokens are kept; it need not exist."""
     if given := os.environ.get("PEFTPORT_CACHE"):
         return Path(given) / "tokens"
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")

@@ -9,8 +9,8 @@ AdapterHub's `double_seq_bn` and `seq_bn`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -47,7 +47,11 @@ class AdapterConfig(Configuration):
     reduction: the bottleneck is the host's width divided by it, at least 1.
     activation: None takes swish for Houlsby and relu for Pfeiffer.
     cross: Houlsby's adapter also after a decoder's cross-attention.
+
+    reduction may be called reduction_factor, as in adapters.
     """
+
+    also: ClassVar[Mapping[str, str]] = {"reduction_factor": "reduction"}
 
     variant: Literal["houlsby", "pfeiffer"] = "houlsby"
     reduction: float = Field(16, gt=0)

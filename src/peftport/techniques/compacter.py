@@ -10,8 +10,8 @@ Compacter; this follows AdapterHub's `compacter`, initialisation included.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -45,7 +45,11 @@ class CompacterConfig(Configuration):
     n: number of Kronecker products; it must divide the host's width and the bottleneck.
     reduction: the bottleneck is the host's width divided by it.
     initial_rule_std: deviation of the shared rule at the start.
+
+    n may be called phm_dim and reduction reduction_factor, as in adapters.
     """
+
+    also: ClassVar[Mapping[str, str]] = {"reduction_factor": "reduction", "phm_dim": "n"}
 
     n: int = Field(4, ge=1)
     rank: int = Field(1, ge=1)

@@ -8,10 +8,11 @@ rank-stabilised LoRA (Kalajdzievski 2023, arXiv 2312.03732). Defaults as in peft
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from peftport.errors import BadInput
@@ -28,18 +29,36 @@ from peftport.techniques.base import (
     uniform,
 )
 
+_ALL = ("all", "all-linear")
+
 
 class LoraConfig(Configuration):
     """Options of LoRA.
 
     targets: names of linear layers, by their last part ("q") or by attention or feed-forward
-        ("self.q", "ffn.up"); "all" takes every one; None takes what peft takes for the family.
+        ("self.q", "ffn.up"), or as the host's model calls them ("q_proj"); "all" takes every one,
+        as peft's "all-linear" does; None takes what peft takes for the family.
+
+    peft's names of them are understood as well: r, lora_alpha, use_rslora, target_modules.
     """
+
+    also: ClassVar[Mapping[str, str]] = {
+        "r": "rank",
+        "lora_alpha": "alpha",
+        "use_rslora": "rslora",
+        "target_modules": "targets",
+    }
 
     rank: int = Field(8, ge=1)
     alpha: float = Field(8.0, gt=0)
     rslora: bool = False
     targets: tuple[str, ...] | None = None
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _as_tuple(cls, value: object) -> object:
+        """One name stands for a list of it, as in peft's "all-linear"."""
+        return (value,) if isinstance(value, str) else value
 
     @property
     def scale(self) -> float:
@@ -73,6 +92,13 @@ class Lora(Technique):
             else uniform(shape, 1 / math.sqrt(shape[1]), generator)
             for name, shape in self.shapes(config, geometry).items()
         }
+
+    def fold(
+        self, config: LoraConfig, geometry: Geometry, parameters: Parameters
+    ) -> tuple[LoraConfig, Parameters]:
+        """Targets that are called as in the host's model get the names that all families share, so
+        that the module can go to a host of another."""
+        return _by_roles(config, geometry), parameters
 
     def attach(self, host: Any, config: LoraConfig, parameters: Parameters) -> Any:
         """Add each target's low-rank change to its output."""
@@ -127,22 +153,37 @@ def _in_turn(changes: list[Rewrite]) -> Rewrite:
     return rewrite if len(changes) > 1 else changes[0]
 
 
+def _by_roles(config: LoraConfig, geometry: Geometry) -> LoraConfig:
+    """The configuration with targets under names that all families share."""
+    wanted = config.targets or ()
+    roles = {point.split(".", 2)[2] for point in geometry.linears}
+    if all(name == "all" or any(f".{r}".endswith(f".{name}") for r in roles) for name in wanted):
+        return config
+    chosen = {point.split(".", 2)[2] for point in targets(config, geometry)}
+    named = ("all",) if chosen == roles else tuple(sorted(chosen))
+    return config.model_copy(update={"targets": named})
+
+
 def targets(config: LoraConfig, geometry: Geometry) -> dict[str, Linear]:
     """The linear layers that LoRA changes; BadInput names a target that the host lacks."""
     wanted = config.targets or geometry.lora_targets
-    roles = {point.split(".", 2)[2] for point in geometry.linears}
+    linears = geometry.linears.items()
     for target in wanted:
-        if target != "all" and not any(_fits(role, target) for role in roles):
+        if not any(_fits(point, linear, target) for point, linear in linears):
+            roles = {point.split(".", 2)[2] for point in geometry.linears}
             raise BadInput(
                 f"lora: no linear layer called {target!r} on a {geometry.family} host; "
                 f"it has {', '.join(sorted(roles))}, or all."
             )
     return {
         point: linear
-        for point, linear in geometry.linears.items()
-        if "all" in wanted or any(_fits(point.split(".", 2)[2], target) for target in wanted)
+        for point, linear in linears
+        if any(_fits(point, linear, target) for target in wanted)
     }
 
 
-def _fits(role: str, target: str) -> bool:
-    return role == target or role.endswith(f".{target}")
+def _fits(point: str, linear: Linear, target: str) -> bool:
+    """Whether a linear layer is meant: by its role, by its name in the model, or by "all"."""
+    role = point.split(".", 2)[2]
+    named = f".{role}".endswith(f".{target}") or f".{linear.path}".endswith(f".{target}")
+    return named or target in _ALL

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -42,7 +42,11 @@ class PrefixConfig(Configuration):
     initial_std: deviation of the keys and values at the start.
     reparametrise: train an embedding and a network that gives the keys and values.
     bottleneck: width of that network's hidden layer.
+
+    length may be called num_virtual_tokens, as in peft.
     """
+
+    also: ClassVar[Mapping[str, str]] = {"num_virtual_tokens": "length"}
 
     length: int = Field(30, ge=1)
     attentions: tuple[str, ...] | None = None

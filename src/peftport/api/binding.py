@@ -1,45 +1,24 @@
-"""What the commands that take a MODULE share: folders of other libraries, and what those leave
-unsaid."""
+"""What the calls that take a module and a task share: what the module's files leave unsaid, and
+whether it is made for a host."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from peftport.cli.reading import Told, informed, notice_unsaid, task_for
-from peftport.cli.suggestions import train_command
+from peftport.api.reading import Told, informed, notice_unsaid, task_for
+from peftport.api.suggestions import train_command
 from peftport.errors import BadInput
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from peftport.api.modules import ModuleHandle
     from peftport.hosts.host import Host
     from peftport.modules import Module, Record
     from peftport.tasks import Task
 
-FromHost = Annotated[
-    str | None,
-    typer.Option(
-        "--from-host",
-        help="The host that MODULE is made for, where its files name none or it is elsewhere.",
-    ),
-]
-NoPickle = Annotated[
-    bool,
-    typer.Option("--no-pickle", help="Refuse pickled tensors (.bin) in folders of AdapterHub."),
-]
-Format = Annotated[
-    str | None,
-    typer.Option(
-        "--format", help="peftport, peft or adapterhub: how to write it; as MODULE if not given."
-    ),
-]
-
 
 def with_task(
-    module: Module, folder: Path, name: str, told: Told, limit_test: int | None
+    handle: ModuleHandle, name: str, told: Told, limit_test: int | None
 ) -> tuple[Module, Task]:
     """Load a task to be read as a module was trained, and give the module what its files leave
     unsaid; a notice says what nobody does.
@@ -47,15 +26,16 @@ def with_task(
     Raises:
         BadInput: the task has other classes than the module, or the module lacks an encoder's head.
     """
+    module = handle.module
     if not module.classes and module.geometry.kind == "encoder":
         raise BadInput(
-            f"{folder} has no head, and an encoder has no classes without one: save it again "
-            "together with its head, or port it to its own host and train one, with "
-            f"`{train_command(folder, module.record.host.name, name)}`."
+            f"{handle.called} has no head, and an encoder has no classes without one: save it "
+            "again together with its head, or port it to its own host and train one, with "
+            f"`{train_command(handle.called, module.record.host.name, name)}`."
         )
     task = task_for(module.record, name, told, limit_test=limit_test)
     module = replace(module, record=informed(module.record, told, task))
-    notice_unsaid(module.record, folder)
+    notice_unsaid(module.record, handle.called)
     return module, task
 
 

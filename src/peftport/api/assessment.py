@@ -1,4 +1,4 @@
-"""What `peftport assess` found: as one object, and as the tables that are printed."""
+"""What an assessment found: as one object, and as the tables that are printed."""
 
 from __future__ import annotations
 

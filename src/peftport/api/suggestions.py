@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peftport.errors import BadInput
 
 if TYPE_CHECKING:
+    from peftport.api.modules import ModuleHandle
     from peftport.hosts import Geometry
     from peftport.modules import Record
+    from peftport.porting import Verdict
     from peftport.porting.base import Need
     from peftport.tasks import Task
     from peftport.techniques.base import Shapes
@@ -24,22 +26,22 @@ Options = Mapping[str, str | bool | None]
 
 
 def port_command(
-    module: Path, host: str, task: str, method: str, options: Options | None = None
+    module: str, host: str, task: str | None, method: str, options: Options | None = None
 ) -> str:
     """A `peftport port` of a module into a new folder beside it.
 
     Args:
         options: further ones by name ("--from-host"); those that are None or False are left out.
     """
-    given = {"--to": host, "--method": method, "--task": task, **(options or {})}
-    words = ["peftport", "port", str(module)]
+    given = {"--host": host, "--method": method, "--task": task, **(options or {})}
+    words = ["peftport", "port", module]
     for name, value in {**given, "--out": str(_new_folder(module, host))}.items():
         if value is not None and value is not False:
             words += [name] if value is True else [name, value]
     return shlex.join(words)
 
 
-def train_command(module: Path, host: str, task: str) -> str:
+def train_command(module: str, host: str, task: str) -> str:
     """A `peftport port` of a module to its own host that gives it a trained head."""
     return port_command(module, host, task, "copy", {"--steps": str(STEPS)})
 
@@ -58,6 +60,18 @@ def method_for(record: Record, shapes: Shapes, receiver: Geometry, task: Task) -
     return None
 
 
+def a_way_on(handle: ModuleHandle, host: str, task: str | None, can: Sequence[Verdict]) -> str:
+    """What to do where a copy cannot be made: the port by the first method to try, if what it looks
+    at is known; else the check that says what each method needs."""
+    order = {name: place for place, name in enumerate(_TRIED)}
+    first = min(can, key=lambda each: order.get(each.method, len(order)))
+    also: Options = {"--from-host": handle.from_host, "--no-pickle": not handle.pickles}
+    if task is not None or "texts" not in first.requires:
+        return port_command(handle.called, host, task, first.method, also)
+    words = ["peftport", "check", handle.called, "--host", host, "--method", first.method]
+    return shlex.join(words + (["--from-host", handle.from_host] if handle.from_host else []))
+
+
 def _has(needs: frozenset[Need], host: bool, task: Task) -> bool:
     return ("weights" not in needs or host) and ("texts" not in needs or "train" in task.splits)
 
@@ -71,8 +85,9 @@ def _at_hand(host: str) -> bool:
         return False
 
 
-def _new_folder(module: Path, host: str) -> Path:
+def _new_folder(called: str, host: str) -> Path:
     """A folder beside a module's that does not exist yet and says where the port goes to."""
+    module = Path(called)
     whole = module if module.name else module.resolve()
     to = Path(host.replace(":", "-").replace("@", "-")).name or "host"
     first = whole.with_name(f"{whole.name}-on-{to}")

@@ -1,5 +1,5 @@
-"""How a module reads texts: from its record, and where its files do not say it, from the command
-line or a task.
+"""How a module reads texts: from its record, and where its files do not say it, from whoever asks
+or from a task.
 
 Files of other libraries have neither label words nor template, and a module answers as it was
 trained under its own alone. What is said here is kept in the module's record.
@@ -7,10 +7,10 @@ trained under its own alone. What is said here is kept in the module's record.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from peftport.errors import BadInput
 
@@ -21,41 +21,58 @@ if TYPE_CHECKING:
     from peftport.modules import Record
     from peftport.tasks import Task
 
-LabelWords = Annotated[
-    str | None,
-    typer.Option("--label-words", help="Words for the labels in order, joined by commas."),
-]
-Template = Annotated[
-    str | None,
-    typer.Option(
-        "--template",
-        help="How a text is put before a host, {text} standing for it once: '{text} it was'. The "
-        "label word follows it on decoders.",
-    ),
-]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Told:
-    """What a command was told with --label-words and --template; None where it was not."""
+    """What whoever asks says of how texts are read; None where they do not.
+
+    words: for the labels, in order. template: how a text is put before a host.
+    text_column, label_column: of a task whose data do not say it.
+    """
 
     words: tuple[str, ...] | None = None
     template: str | None = None
+    text_column: str | None = None
+    label_column: str | None = None
 
 
-def told(words: str | None, template: str | None) -> Told:
-    """Read --label-words, at its commas, and --template; BadInput says which cannot be used."""
+def told(
+    words: str | Sequence[str] | None,
+    template: str | None,
+    text_column: str | None = None,
+    label_column: str | None = None,
+) -> Told:
+    """Read label words, a text at its commas, and a template; BadInput says what is wrong."""
     from peftport.tasks.task import templates_of
 
-    split = None if words is None else tuple(word.strip() for word in words.split(","))
-    if split is not None and (len(split) < 2 or not all(split)):
-        raise BadInput(
-            f"--label-words {words!r}: expected two words or more, joined by commas, one for each "
-            "label in order."
-        )
+    split = None
+    if words is not None:
+        listed = words.split(",") if isinstance(words, str) else words
+        split = tuple(word.strip() for word in listed)
+        if len(split) < 2 or not all(split):
+            raise BadInput(
+                f"--label-words {words!r}: expected two words or more, joined by commas, one for "
+                "each label in order."
+            )
     if template is not None:
         templates_of(template, "--template")
-    return Told(split, template)
+    return Told(split, template, text_column, label_column)
+
+
+def plain_task(name: str, told: Told, *, limit_train: int | None = None) -> Task:
+    """Load a task for a module that does not exist yet."""
+    from peftport.tasks import load_task
+
+    return load_task(
+        name,
+        label_words=told.words,
+        template=told.template,
+        text=told.text_column,
+        label=told.label_column,
+        limit_train=limit_train,
+    )
 
 
 def task_for(
@@ -67,7 +84,7 @@ def task_for(
     limit_test: int | None = None,
 ) -> Task:
     """Load a task to be read as a module was trained, as far as its record knows, unless the
-    task's YAML or the command line say else.
+    task's YAML or what is told say else.
 
     Raises:
         BadInput: the task has other classes than the module.
@@ -78,6 +95,8 @@ def task_for(
         name,
         label_words=told.words,
         template=told.template,
+        text=told.text_column,
+        label=told.label_column,
         remembered=record.task,
         limit_train=limit_train,
         limit_test=limit_test,
@@ -92,8 +111,8 @@ def task_for(
 
 
 def informed(record: Record, told: Told, task: Task | None = None) -> Record:
-    """A module's record with what its files leave unsaid: what the command line says goes before
-    what it remembers, and that before what a task says.
+    """A module's record with what its files leave unsaid: what is said here goes before what
+    it remembers, and that before what a task says.
 
     Raises:
         BadInput: there are not as many words as the module has classes.
@@ -120,10 +139,9 @@ def informed(record: Record, told: Told, task: Task | None = None) -> Record:
     return record.model_copy(update={"task": known})
 
 
-def notice_unsaid(record: Record, module: Path) -> None:
+def notice_unsaid(record: Record, module: str) -> None:
     """Say what neither the module nor anybody else says of how it reads texts; encoders are read
     by a head and commonly see the bare text."""
-    from peftport.cli.output import say
     from peftport.tasks.task import TEMPLATES
 
     kind = _geometry(record).kind
@@ -133,10 +151,11 @@ def notice_unsaid(record: Record, module: Path) -> None:
         *([f"template (taken: {TEMPLATES[kind]!r})"] if not task.get("templates") else []),
     ]
     if missing and kind != "encoder":
-        say(
-            f"notice: {module} does not say its {' and '.join(missing)}; figures can hang on "
-            "both. Say with --label-words and --template what it was trained with, or in a task "
-            "YAML."
+        _log.warning(
+            "notice: %s does not say its %s; figures can hang on both. Say with --label-words and "
+            "--template what it was trained with, or in a task YAML.",
+            module,
+            " and ".join(missing),
         )
 
 
@@ -146,7 +165,6 @@ def require_known_words(record: Record, receiver: Geometry, folder: Path, name: 
     some methods need none."""
     if receiver.kind == "encoder" or not record.task.get("label_words"):
         return
-    from peftport.cli.output import say
     from peftport.hosts.host import load_tokenizer
     from peftport.porting.reading import task_of
     from peftport.tasks import label_tokens
@@ -154,7 +172,9 @@ def require_known_words(record: Record, receiver: Geometry, folder: Path, name: 
     try:
         tokenizer = load_tokenizer(folder, name)
     except BadInput as error:
-        say(f"notice: whether {name} knows the module's label words was not looked at: {error}")
+        _log.warning(
+            "notice: whether %s knows the module's label words was not looked at: %s", name, error
+        )
         return
     label_tokens(tokenizer, task_of(record.task), receiver.kind)
 

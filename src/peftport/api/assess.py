@@ -1,0 +1,248 @@
+"""What survives of modules on one host, by one method or several, beside their controls."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from peftport.api.assessment import assessment_text, record_of
+from peftport.api.binding import made_for, with_task
+from peftport.api.hosts import HostHandle, device_named
+from peftport.api.means import TEXTS, Asked, TextSource, means_for
+from peftport.api.modules import ModuleHandle, as_handle
+from peftport.api.reading import told
+from peftport.api.result import Result
+from peftport.errors import BadInput
+from peftport.hosts.fingerprint import of_weights
+from peftport.hosts.genealogy import UNSTATED, Relation, folder_at_hand, relation_of, settled
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from peftport.api.modules import ModuleLike
+    from peftport.hosts.host import Host
+    from peftport.hosts.precision import Precision
+    from peftport.modules import Module, Record
+    from peftport.porting.base import Need
+    from peftport.porting.means import Means
+    from peftport.porting.methods import Way
+    from peftport.tasks import Task
+
+SEEDS = 3
+BUDGETS = (0, 10, 100)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Assessed(Result):
+    """What survives of modules on a host, and what to do.
+
+    Attributes:
+        record: everything that was found, as `to_dict` gives it.
+        rows: a mapping for each run, with a study's columns.
+    """
+
+    record: Mapping[str, Any]
+    rows: tuple[Mapping[str, Any], ...] = field(repr=False)
+
+    @property
+    def action(self) -> str:
+        """What to do: bare host, copy, port, distil, train, or label more texts."""
+        return str(self.record["decision"]["action"])
+
+    @property
+    def passed(self) -> bool:
+        """Whether the gate lets it pass; True where none was asked for."""
+        return self.record["gate"] is None or bool(self.record["gate"]["passed"])
+
+    def frame(self) -> pd.DataFrame:
+        """A row for each run: condition, method, budget (steps), seed and figures."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.rows))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Figures as means with 95 % intervals, costs in seconds and bytes, verdicts, decision."""
+        return dict(self.record)
+
+    def __str__(self) -> str:
+        return assessment_text(self.record)
+
+
+def assess(
+    modules: ModuleLike | Sequence[ModuleLike],
+    host: str | Path | HostHandle,
+    task: str,
+    *,
+    methods: Sequence[str] = ("copy",),
+    texts: TextSource = None,
+    text_count: int = TEXTS,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    budgets: Sequence[int] = BUDGETS,
+    seeds: int | None = None,
+    native_steps: int | None = None,
+    learning_rates: Sequence[float] | None = None,
+    relation: Relation | None = None,
+    limit_test: int | None = None,
+    label_words: str | tuple[str, ...] | None = None,
+    template: str | None = None,
+    fail_under: float | None = None,
+    device: str | None = None,
+    precision: Precision = "fp32",
+    progress: Callable[[str], None] = lambda text: None,
+) -> Assessed:
+    """Show what survives of a module on a host, beside its controls, and say what to do.
+
+    Args:
+        modules: a folder or what `load_module` gave; or several of one kind, a seed each.
+        host: the receiving host: a name, or what `load_host` gave.
+        task: a hub data set's name, a folder of files, a task YAML, or `lab:NAME`.
+        methods: port methods, with options as in "distill:steps=100".
+        texts: unlabelled, for methods that look at hosts; the task's if not given. At most
+            `text_count` are drawn.
+        text_column, label_column: of the texts and of the task.
+        budgets: training steps on the receiving host at which everything is tested.
+        seeds: how many, 3 if not given; of several modules one each.
+        native_steps: steps of a native module; the module's own if not given.
+        learning_rates: one for all conditions, or several, of which each condition takes the best
+            on the validation split; the module's own if not given.
+        relation: "same", "continuation" or "independent", if the hosts' records do not say it.
+        limit_test: test on at most so many texts.
+        label_words, template: with which the modules were trained, if their files do not say it.
+        device, precision: of a host that is given by name.
+        fail_under: the recovery that some method must reach at the smallest budget, for `passed`.
+        progress: told what is done next.
+
+    Raises:
+        BadInput: no method can port the modules, or they are of different kinds.
+
+    >>> import peftport as pp
+    >>> found = pp.assess("modules/films", "lab:small-tuned", "lab:films", budgets=[0],
+    ...                   seeds=2, native_steps=2, limit_test=40)
+    >>> sorted(found.frame()["condition"].unique())
+    ['host', 'native', 'ported', 'sampled', 'scratch']
+    """
+    import pandas as pd
+
+    from peftport.porting.methods import way
+    from peftport.reports.results import Results
+    from peftport.studies import ports
+    from peftport.studies.assess import Assessment
+    from peftport.training import Settings
+
+    ways = [way(written.strip()) for written in methods if written.strip()]
+    _require_ports(ways)
+    handles = _handles(modules)
+    numbers = _seeds(handles, seeds)
+    trained = handles[0].record.training
+    ports.warm()
+    if not isinstance(host, HostHandle):
+        host = HostHandle(str(host), device, precision, kept=False)
+    there = host.loaded
+    said = told(label_words, template, text_column, label_column)
+    read = [with_task(handle, task, said, limit_test) for handle in handles]
+    donors, data = [donor for donor, _ in read], read[0][1]
+    asked, on = Asked(texts, text_count, text_column), device_named(host.device)
+    means = _means(ways, donors[0].record, host, on, asked, data)
+    assessment = Assessment(
+        modules=[donors[place % len(donors)] for place in range(len(numbers))],
+        host=there,
+        task=data,
+        relation=_relation(donors[0].record, there, relation),
+        budgets=list(budgets),
+        seeds=numbers,
+        native_steps=native_steps or max(trained.get("steps", 0), *budgets, 1),
+        rates=list(learning_rates or [trained.get("learning_rate", 3e-3)]),
+        settings=Settings(batch_size=trained.get("batch_size", 16), precision=host.precision),
+        ways=ways,
+        texts=means.texts if means else (),
+        source=means.source if means else "",
+        origin=_origin(donors[0].record, on),
+        progress=progress,
+    )
+    found = assessment.run()
+    predictions = {run: scored.predictions for run, scored in found.scored.items()}
+    facts = {"study": "assess"}
+    results = Results(pd.DataFrame(found.rows), predictions, found.gold, facts, found.scored)
+    record = record_of(results, assessment, found, len(donors), fail_under)
+    return Assessed(record, tuple(found.rows))
+
+
+def _means(
+    ways: Sequence[Way], record: Record, host: HostHandle, device: str, asked: Asked, task: Task
+) -> Means | None:
+    """What the methods look at together."""
+    needs: frozenset[Need] = frozenset()
+    for each in ways:
+        needs |= each.requires
+    return means_for(needs, record, host, device, asked, 0, task)
+
+
+def _origin(record: Record, device: str) -> Callable[[], Host] | None:
+    """Loads the modules' own host; None, with a notice, where it is not at hand."""
+    from peftport.porting.means import origin_side
+
+    try:
+        return origin_side(record.host, device).load
+    except BadInput as error:
+        _log.warning("notice: how far ports agree with their donors is not measured: %s", error)
+        return None
+
+
+def _require_ports(ways: Sequence[Way]) -> None:
+    """Raise BadInput unless there are methods, each once, and no control among them."""
+    written = [each.written for each in ways]
+    if not written or len(set(written)) < len(written):
+        raise BadInput(f"--methods {','.join(written)!r}: expected methods, each of them once.")
+    for each in ways:
+        if each.method.control:
+            raise BadInput(
+                f"--methods: {each.name} is a control; controls stand beside every port anyway."
+            )
+
+
+def _handles(modules: ModuleLike | Sequence[ModuleLike]) -> list[ModuleHandle]:
+    """Load modules; BadInput names the first that is of another kind than the one before it."""
+    several = isinstance(modules, Sequence) and not isinstance(modules, str)
+    given = cast("Sequence[ModuleLike]", modules if several else [modules])
+    handles = [as_handle(module) for module in given]
+    kinds = [_kind(handle.module) for handle in handles]
+    for handle, kind in zip(handles[1:], kinds[1:], strict=True):
+        for what, here in kind.items():
+            if here != kinds[0][what]:
+                raise BadInput(
+                    f"{handle.called} and {handles[0].called} are assessed together and differ in "
+                    f"their {what}: {here} and {kinds[0][what]}. Assess them one by one."
+                )
+    return handles
+
+
+def _kind(module: Module) -> dict[str, Any]:
+    """What modules that stand in one table must share."""
+    record = module.record
+    return {
+        "technique": record.technique,
+        "configuration": record.config,
+        "host": of_weights(record.host.fingerprint) or record.host.name,
+        "task": record.task["name"],
+        "labels": record.task["labels"],
+    }
+
+
+def _seeds(donors: Sequence[ModuleHandle], asked: int | None) -> range:
+    if len(donors) > 1 and asked not in (None, len(donors)):
+        raise BadInput(f"--seeds {asked}: each of the {len(donors)} modules has one seed.")
+    return range(len(donors) if len(donors) > 1 else asked or SEEDS)
+
+
+def _relation(record: Record, host: Host, stated: Relation | None) -> str:
+    """How the module's host is related to another: as stated, or as far as their records tell."""
+    name, mark = record.host.name, record.host.fingerprint
+    if not mark and made_for(record, host):
+        mark = host.fingerprint
+    found = relation_of(folder_at_hand(name), mark, host.folder)
+    return settled(stated, found, f"--relation: {name} -> {host.name}") or UNSTATED

@@ -1,0 +1,277 @@
+"""What ports would do, told before any weight is loaded; and how much a copy would keep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from peftport.api.hosts import HostHandle, as_host, device_named
+from peftport.api.means import TEXTS, Asked, TextSource, means_for
+from peftport.api.modules import ModuleHandle, as_handle
+from peftport.api.reading import informed, notice_unsaid, task_for, told
+from peftport.api.result import Result
+from peftport.errors import BadInput
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+    from peftport.api.modules import ModuleLike
+    from peftport.forecast import Forecast
+    from peftport.porting import Verdict
+    from peftport.porting.base import Need, Request
+    from peftport.tasks import Task
+    from peftport.techniques.base import Parameters
+
+Stated = Literal["continuation", "independent"]
+FORECAST_TEXTS = 256
+
+
+@dataclass(frozen=True)
+class Checked(Result):
+    """Which methods could port a module to a host, and what they would do.
+
+    Attributes:
+        module: its folder. format: of the folder. technique: that made it.
+        made_for, to: names of its host and of the receiving one.
+        same_geometry: whether the two have the same sizes and places.
+        differences: size -> [own host's, receiving host's].
+        estimated_for: `texts` and mean `tokens` of one, which estimates of time and memory are for.
+        methods: for each method asked about: `method`, `can_port`, `problem` (why not), `needs`
+            ("weights", "texts"), `counts` (tensors by what becomes of them), `estimate` (seconds,
+            bytes of memory and disk), `takes` (the same in words) and `note`.
+        one: whether one method was asked about.
+        forecast: how much a copy would keep, where that was asked for; see docs/forecast.md.
+    """
+
+    module: str
+    format: str
+    technique: str
+    made_for: str
+    to: str
+    same_geometry: bool
+    differences: Mapping[str, list[Any]]
+    estimated_for: Mapping[str, float]
+    methods: tuple[Mapping[str, Any], ...]
+    one: bool = False
+    forecast: Mapping[str, Any] | None = None
+
+    @property
+    def can_port(self) -> bool:
+        """Whether any of the methods that were asked about can."""
+        return any(each["can_port"] for each in self.methods)
+
+    def frame(self) -> pd.DataFrame:
+        """A row for each method."""
+        import pandas as pd
+
+        return pd.DataFrame([{**each, "counts": dict(each["counts"])} for each in self.methods])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything; one method's verdict stands at the top level."""
+        names = ("module", "format", "technique", "made_for", "to", "same_geometry", "differences")
+        found = {name: getattr(self, name) for name in (*names, "estimated_for")}
+        if self.forecast is not None:
+            found["forecast"] = dict(self.forecast)
+        if self.one:
+            return found | dict(self.methods[0])
+        return found | {"can_port": self.can_port, "methods": [dict(e) for e in self.methods]}
+
+    def __str__(self) -> str:
+        return _text(self)
+
+    def _repr_html_(self) -> str:
+        head = f"<p>{self.technique} from {self.made_for} to {self.to}</p>"
+        return head + str(self.frame().to_html(index=False))
+
+
+def check(
+    module: ModuleLike,
+    host: str | Path | HostHandle,
+    *,
+    method: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    forecast: bool = False,
+    texts: TextSource = None,
+    text_count: int = FORECAST_TEXTS,
+    text_column: str | None = None,
+    task: str | None = None,
+    label_column: str | None = None,
+    relation: Stated | None = None,
+    label_words: str | tuple[str, ...] | None = None,
+    template: str | None = None,
+    device: str | None = None,
+) -> Checked:
+    """Say which methods could port a module to a host, and what they would do.
+
+    Without `forecast` no weights are read.
+
+    Args:
+        module: a folder, or what `load_module`, `port` or `train` gave.
+        host: the receiving host: a name, or what `load_host` gave.
+        method: one port method; every one if not given. options: its options, by name.
+        forecast: also say how much of the module a copy would keep; reads both hosts.
+        texts: unlabelled, for the forecast: a file, a folder, a task's name, or a list of texts;
+            at most `text_count` are drawn. text_column: of theirs, and of the task's.
+        task: the module's, for what its files leave unsaid of texts and words, and for the
+            forecast's texts where `texts` names none. label_column: of the task.
+        relation: how the hosts stand to each other, if their records do not say it.
+        label_words, template: with which the module was trained, if its files do not say it.
+        device: for the forecast.
+
+    Raises:
+        BadInput: a file cannot be read, a host is not known, or arguments contradict each other.
+
+    >>> import peftport as pp
+    >>> found = pp.check("modules/films", "lab:small-twin")
+    >>> found.can_port
+    True
+    >>> list(found.frame()["method"])[:2]
+    ['copy', 'subspace']
+    """
+    from peftport.hosts import geometry_from_record
+    from peftport.porting import judge, judge_all, port_method
+    from peftport.porting.estimate import Load
+    from peftport.porting.means import unread
+
+    handle, receiver = as_handle(module), as_host(host, device)
+    if options and method is None:
+        raise BadInput("--set and --layers are of one method: name it with --method.")
+    if (texts is not None or relation) and not forecast:
+        raise BadInput("--texts and --relation are for the forecast: add --forecast.")
+    # A file that cannot be read is bad input, and no answer.
+    handle = replace(handle, partial=True)
+    record, shapes = handle.outline
+    said = told(label_words, template, text_column, label_column)
+    data = task_for(record, task, said) if task else None
+    record = informed(record, said, data)
+    origin, geometry = geometry_from_record(record.geometry), receiver.geometry
+    made_of = None
+    if forecast:
+        copy = port_method("copy").request(record, shapes, geometry)
+        asked = Asked(texts, text_count, text_column)
+        made_of = _forecast(copy, handle, receiver, asked, data, device, relation).record()
+    blind, load = unread(record.host.name, receiver.name), Load(TEXTS)
+    if method is None:
+        verdicts = judge_all(record, shapes, geometry, blind, load)
+    else:
+        made = port_method(method)
+        request = made.request(record, shapes, geometry, options)
+        verdicts = [judge(made, request, blind, load)]
+    return Checked(
+        module=handle.called,
+        format=handle.format,
+        technique=record.technique,
+        made_for=record.host.name,
+        to=receiver.name,
+        same_geometry=origin == geometry,
+        differences=_differences(origin.record(), geometry.record()),
+        estimated_for={"texts": load.texts, "tokens": load.tokens},
+        methods=tuple(_entry(verdict) for verdict in verdicts),
+        one=method is not None,
+        forecast=made_of,
+    )
+
+
+def _entry(verdict: Verdict) -> dict[str, Any]:
+    """What is said of one method."""
+    return {
+        "method": verdict.method,
+        "can_port": verdict.problem is None,
+        "problem": verdict.problem,
+        "needs": sorted(verdict.requires),
+        "counts": verdict.account.counts() if verdict.account else {},
+        "estimate": verdict.estimate.record() if verdict.estimate else None,
+        "takes": verdict.estimate.text() if verdict.estimate else None,
+        "note": verdict.account.note if verdict.account and not verdict.problem else None,
+    }
+
+
+def _forecast(
+    copy: Request,
+    handle: ModuleHandle,
+    receiver: HostHandle,
+    asked: Asked,
+    task: Task | None,
+    device: str | None,
+    relation: Stated | None,
+) -> Forecast:
+    from peftport.forecast import forecast
+
+    on_texts = asked.source is not None or task is not None
+    donor: Parameters = {}
+    if on_texts:
+        notice_unsaid(copy.donor, handle.called)
+        donor = handle.tensors
+    needs: frozenset[Need] = frozenset({"weights", "texts"} if on_texts else {"weights"})
+    means = means_for(needs, copy.donor, receiver, device_named(device), asked, seed=0, task=task)
+    assert means is not None
+    return forecast(copy, donor, means, relation)
+
+
+def _differences(origin: dict[str, Any], receiver: dict[str, Any]) -> dict[str, list[Any]]:
+    return {key: [origin[key], receiver[key]] for key in origin if origin[key] != receiver[key]}
+
+
+def _text(found: Checked) -> str:
+    lines = [f"{found.technique} {found.module}, made for {found.made_for}"]
+    lines += [f"  {key}: {a} -> {b}" for key, (a, b) in found.differences.items()]
+    asked = found.estimated_for
+    lines.append(
+        f"to {found.to} by (time and memory with {asked['texts']:,} texts of "
+        f"{asked['tokens']:.0f} tokens)"
+    )
+    for each in found.methods:
+        can = "yes" if each["can_port"] else "no"
+        lines.append(f"  {each['method']:<12} {can:<4} {_why(each)}")
+    if found.forecast is not None:
+        lines += _forecast_lines(found.forecast)
+    elif any(each["can_port"] and each["method"] == "copy" for each in found.methods):
+        lines.append(
+            "Equal shapes do not make a copy work: it does between a host and its short "
+            "continuation. Say how much with --forecast, or measure it with `peftport assess`."
+        )
+    return "\n".join(lines)
+
+
+_NEEDED = {"weights": "both hosts", "texts": "unlabelled texts (--texts)"}
+
+
+def _why(each: Mapping[str, Any]) -> str:
+    if each["problem"]:
+        return str(each["problem"])
+    needs = " and ".join(_NEEDED[need] for need in sorted(each["needs"], reverse=True))
+    counted = ", ".join(f"{n} {action}" for action, n in each["counts"].items() if n)
+    said = [f"tensors: {counted}", each["note"], f"needs {needs}" if needs else None, each["takes"]]
+    return "; ".join(part for part in said if part)
+
+
+def _forecast_lines(found: Mapping[str, Any]) -> list[str]:
+    """A forecast in sentences."""
+    weights = found["weights"]
+    return [
+        f"a copy is forecast to keep {found['recovery']:.0%} of what the module gains, before any "
+        f"training ({found['low']:.0%} to {found['high']:.0%} in {found['level']:.0%} of such "
+        "cases)",
+        f"  weights: distance {weights['distance']:.3f} (0 the same, 1.414 unrelated), leading "
+        f"directions shared {weights['overlap']:.0%}",
+        *_on_texts(found["on_texts"], found["texts"]),
+        f"  genealogy: {found['genealogy'] or 'not known'}",
+        *(f"  note: {note}" for note in found["notes"]),
+        f"  calibrated on {found['calibrated_on']}",
+        "  docs/forecast.md says how it did on other hosts; `peftport assess` measures",
+    ]
+
+
+def _on_texts(signals: Mapping[str, Any] | None, count: int) -> list[str]:
+    if signals is None:
+        return ["  the copy was not tried: that needs unlabelled texts (--texts)"]
+    answers = "the copy was not tried: the module does not know its label words"
+    if signals["answers"] is not None:
+        answers = (
+            f"on {count} unlabelled texts the copy answers as the module does on its own host "
+            f"with kappa {signals['answers']:.2f} (1 always, 0 by chance)"
+        )
+    return [f"  residual streams: linear CKA {signals['cka']:.3f} (1 the same)", f"  {answers}"]

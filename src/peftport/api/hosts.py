@@ -1,0 +1,379 @@
+"""Hosts by name: found at once, read when something is asked of them, loaded once."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peftport.api.result import Result
+from peftport.errors import BadInput
+
+if TYPE_CHECKING:
+    from peftport.hosts import Geometry
+    from peftport.hosts.host import Host
+    from peftport.hosts.precision import Precision
+
+
+@dataclass(frozen=True, eq=False)
+class HostHandle(Result):
+    """A host that was found and whose weights are read when they are first needed.
+
+    Attributes:
+        name: the hub name, folder or `lab:NAME` that it was found by.
+        device: where its weights go: "cpu", "cuda" or "cuda:N".
+        precision: of the products with its frozen weights, "fp32" or "bf16".
+        kept: whether it stays in memory once it was loaded. A host that a function is given by
+            name is let go as soon as it is not needed.
+    """
+
+    name: str
+    device: str | None = None
+    precision: Precision = "fp32"
+    kept: bool = True
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """Sizes and insertion points, from the configuration alone."""
+        from peftport.hosts import geometry_by_name
+
+        return geometry_by_name(self.name)
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where its files are; a hub host is fetched first."""
+        from peftport.hosts import find_host
+
+        return find_host(self.name).files()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The SHA-256 of its weights, in hexadecimal digits."""
+        from peftport.hosts.fingerprint import fingerprint
+
+        return fingerprint(self.folder)
+
+    @cached_property
+    def loaded(self) -> Host:
+        """The host in memory, from now on.
+
+        Raises:
+            BadInput: it lacks weights or a tokenizer, or there is no such device.
+        """
+        from peftport.hosts import load_host
+
+        return load_host(self.name, device_named(self.device), self.precision)
+
+    def lend(self) -> Host:
+        """The host in memory for a port method, which wants full precision: this one where it is
+        kept, else one that goes when the caller lets it go."""
+        if self.precision == "fp32" and (self.kept or "loaded" in self.__dict__):
+            return self.loaded
+        from peftport.hosts import load_host
+
+        return load_host(self.name, device_named(self.device))
+
+    def lend_layers(self) -> Host:
+        """The host for a method that runs it a few times: this one if it is in memory already,
+        else one of which one layer's weights are in memory at a time."""
+        if "loaded" in self.__dict__:
+            return self.lend()
+        from peftport.hosts.streaming import stream_host
+
+        return stream_host(self.name, device_named(self.device))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Geometry, insertion points, fingerprint and provenance, as `describe_host` gives them."""
+        from peftport.hosts.genealogy import record_of
+
+        geometry = self.geometry
+        return {
+            "name": self.name,
+            "kind": geometry.kind,
+            **geometry.record(),
+            "fingerprint": self.fingerprint,
+            "linears": {name: [p.outputs, p.inputs] for name, p in geometry.linears.items()},
+            "attentions": list(geometry.attentions),
+            "provenance": record_of(self.folder) or None,
+        }
+
+    def __str__(self) -> str:
+        roles: dict[str, str] = {}
+        for name, place in self.geometry.linears.items():
+            stack, _, role = name.split(".", 2)
+            roles.setdefault(f"{stack}.*.{role}", f"{place.outputs} x {place.inputs}")
+        return "\n".join(
+            [
+                *self._sizes(),
+                f"fingerprint {self.fingerprint}",
+                "linear layers (outputs x inputs):",
+                *(f"  {role:<22} {shape}" for role, shape in roles.items()),
+            ]
+        )
+
+    def _repr_html_(self) -> str:
+        """The sizes: a fingerprint would read all weights to be looked at."""
+        return f"<pre>{html.escape(chr(10).join(self._sizes()))}</pre>"
+
+    def _sizes(self) -> list[str]:
+        this = self.geometry
+        stacks = ", ".join(f"{count} {name} layers" for name, count in this.stacks.items())
+        return [
+            f"{self.name}: {this.family}, {this.kind}, {stacks}",
+            f"width {this.width}, {this.heads} heads of {this.head_dim} ({this.kv_heads} for keys "
+            f"and values), feed-forward {this.ffn}, vocabulary {this.vocabulary}",
+        ]
+
+
+def load_host(
+    name: str | Path, device: str | None = None, precision: Precision = "fp32"
+) -> HostHandle:
+    """Find a host. Its configuration is read now, its weights when they are first needed, and then
+    they stay in memory as long as the handle lives.
+
+    Args:
+        name: a hub name (`Qwen/Qwen3-0.6B`, also `name@revision`), a folder in transformers'
+            files, or `lab:NAME`.
+        device: where its weights go: "cpu" or "cuda"; the GPU when there is one.
+        precision: of the products with its frozen weights: "fp32" or "bf16".
+
+    Raises:
+        BadInput: the host cannot be found, is of a family that peftport does not know, or there is
+            no such device.
+
+    >>> import peftport as pp
+    >>> host = pp.load_host("lab:small")
+    >>> host.geometry.width, host.geometry.stacks
+    (64, {'encoder': 2, 'decoder': 2})
+    """
+    host = HostHandle(str(name), device, precision)
+    if device is not None:
+        device_named(device)
+    _ = host.geometry
+    return host
+
+
+def as_host(host: str | Path | HostHandle, device: str | None = None) -> HostHandle:
+    """A handle of what a function was given; a host by name is not kept in memory."""
+    if isinstance(host, HostHandle):
+        return host
+    return HostHandle(str(host), device, kept=False)
+
+
+def device_named(device: str | None) -> str:
+    """The device that is asked for, or the best there is; BadInput when there is no such."""
+    import torch
+
+    available = torch.cuda.is_available()
+    if device is None:
+        device = "cuda" if available else "cpu"
+    if device.split(":")[0] not in ("cpu", "cuda") or (device.startswith("cuda") and not available):
+        raise BadInput(f"--device {device!r} is not here; there is cpu{', cuda' * available}.")
+    return device
+
+
+def describe_host(host: str | Path | HostHandle) -> HostHandle:
+    """A host's geometry, insertion points and fingerprint, and where it comes from.
+
+    Raises:
+        BadInput: the host cannot be found, or lacks weights.
+
+    >>> import peftport as pp
+    >>> pp.describe_host("lab:small").to_dict()["kind"]
+    'encoder-decoder'
+    """
+    return as_host(host)
+
+
+@dataclass(frozen=True)
+class HostList(Result):
+    """What can be a host: the lab's hosts, which need no download, and the families known."""
+
+    lab: tuple[Mapping[str, str], ...]
+    families: tuple[Mapping[str, Any], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Two lists of mappings, `lab` and `families`."""
+        return {"lab": list(self.lab), "families": list(self.families)}
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [
+                "The lab's hosts, at hand without a download:",
+                *(f"  {each['name']:<18} {each['about']}" for each in self.lab),
+                "",
+                "Model families, by hub name or folder:",
+                *(f"  {f['family']:<8} {f['kind']:<16} {f['models']}" for f in self.families),
+            ]
+        )
+
+
+def list_hosts() -> HostList:
+    """The lab's hosts and the families of models that can be hosts; imports no torch.
+
+    >>> import peftport as pp
+    >>> pp.list_hosts().lab[0]["name"]
+    'lab:small'
+    """
+    from peftport.hosts import families, lab
+
+    keys = ("family", "kind", "models")
+    return HostList(
+        tuple({"name": f"lab:{name}", "about": lab.about(name)} for name in lab.NAMES),
+        tuple({key: each[key] for key in keys} for each in families().values()),
+    )
+
+
+@dataclass(frozen=True)
+class FamilyList(Result):
+    """The families of hosts: for each `family`, `kind`, `models`, and `refused`, why a technique
+    cannot be made for it."""
+
+    families: tuple[Mapping[str, Any], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The list, under `families`."""
+        return {"families": [dict(each) for each in self.families]}
+
+    def page(self) -> str:
+        """The page docs/families.md."""
+        from peftport.hosts.table import page
+
+        return page([dict(each) for each in self.families])
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{each['family']:<11} {each['kind']:<16} {each['models']}"
+            + "".join(f"\n            no {what}: {why}" for what, why in each["refused"].items())
+            for each in self.families
+        )
+
+
+def list_families() -> FamilyList:
+    """The families of hosts, and what can be made for each.
+
+    >>> import peftport as pp
+    >>> "llama" in [each["family"] for each in pp.list_families().families]
+    True
+    """
+    from peftport.hosts.table import rows
+
+    return FamilyList(tuple(rows()))
+
+
+@dataclass(frozen=True)
+class PretrainedHost(Result):
+    """A host that was made from text.
+
+    record: its geometry and fingerprint, the objective, the losses as (step, mean loss in nats).
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record, with the host's folder."""
+        return {"host": str(self.folder), **self.record}
+
+    def __str__(self) -> str:
+        record = self.to_dict()
+        origin = f"from {record['from']['name'] if record['from'] else 'nothing'}"
+        if "teacher" in record:
+            origin = f"taught by {record['teacher']['name']}"
+        first, last = record["losses"][0], record["losses"][-1]
+        return "\n".join(
+            [
+                f"{record['family']} {origin}, {record['steps']} steps of {record['objective']}: "
+                f"{record['host']}",
+                f"loss {first[1]:.3f} up to step {first[0]}, {last[1]:.3f} at the end",
+                f"fingerprint {record['fingerprint']}",
+            ]
+        )
+
+
+def pretrain_host(
+    out: str | Path,
+    texts: str | Path,
+    steps: int,
+    *,
+    family: str | None = None,
+    origin: str | None = None,
+    teacher: str | None = None,
+    seed: int = 0,
+    learning_rate: float | None = None,
+    tokens_per_batch: int = 4096,
+    length: int = 128,
+    text_column: str | None = None,
+    sizes: Mapping[str, int] | None = None,
+    cased: bool = False,
+    device: str | None = None,
+    progress: Callable[[int, float], None] = lambda step, loss: None,
+) -> PretrainedHost:
+    """Make a host from text: a new one of a family, or the continuation of another.
+
+    It learns to fill gaps (T5), to name hidden tokens (encoders) or the next token (decoders), or
+    what a teacher makes of the text (encoders).
+
+    Args:
+        out: a new folder. texts: a file of text, Parquet, CSV, TSV, JSONL or JSON, or a folder.
+        family: of a new host. origin: the host to continue. One of both is needed.
+        teacher: a new encoder learns this one's states, and takes its tokenizer.
+        steps: of training.
+        learning_rate: the highest; 1e-3 for a new host, 1e-4 for a continuation.
+        tokens_per_batch: in a step. length: the most tokens in a row of text.
+        sizes: of a new host: `width`, `layers`, `heads`, `ffn`, `vocabulary`.
+        seed: of weights, order and what is hidden. text_column: in files with columns.
+        cased: the tokenizer of a new host keeps upper case letters.
+        device: "cpu" or "cuda"; the GPU when there is one.
+        progress: called after each step with its number, from 1, and its loss in nats.
+
+    Raises:
+        BadInput: the text cannot be read, the sizes do not fit, or `out` exists already.
+
+    >>> import peftport as pp
+    >>> small = {"width": 16, "layers": 1, "heads": 2, "vocabulary": 300}
+    >>> made = pp.pretrain_host("new", "texts.txt", 2, family="gpt2", length=8,
+    ...                         tokens_per_batch=64, sizes=small)
+    >>> made.folder.name
+    'new'
+    """
+    from peftport.hosts.fingerprint import fingerprint
+    from peftport.hosts.pretrain import Settings, pretrain
+    from peftport.hosts.source import geometry_in
+
+    folder = Path(out)
+    made = pretrain(
+        folder,
+        Path(texts),
+        Settings(steps, seed, learning_rate, length, tokens_per_batch),
+        family=family,
+        origin=origin,
+        teacher=teacher,
+        sizes=_sizes(sizes or {}),
+        cased=cased,
+        text_column=text_column,
+        device=device_named(device),
+        progress=progress,
+    )
+    geometry = geometry_in(folder, str(folder))
+    record = {
+        "kind": geometry.kind,
+        **geometry.record(),
+        "fingerprint": fingerprint(folder),
+        **made.record,
+        "final_loss": made.record["losses"][-1][1],
+    }
+    return PretrainedHost(folder, record)
+
+
+def _sizes(asked: Mapping[str, int]) -> Any:
+    """The sizes of a new host, None when none is given."""
+    from peftport.hosts.scratch import Sizes
+
+    asked = dict(asked)
+    if "width" in asked:
+        asked.setdefault("ffn", 4 * asked["width"])
+    return Sizes(**asked) if asked else None

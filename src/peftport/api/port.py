@@ -1,0 +1,348 @@
+"""A module rewritten for another host, and trained on there if asked to."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peftport.api.hosts import HostHandle, as_host, device_named
+from peftport.api.means import TEXTS, Asked, TextSource, load_of, means_for, require_memory
+from peftport.api.modules import ModuleHandle, as_handle
+from peftport.api.reading import informed, notice_unsaid, require_known_words, task_for, told
+from peftport.api.result import Result
+from peftport.api.train import Progress, silent
+from peftport.errors import BadInput
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from peftport.api.modules import ModuleLike
+    from peftport.api.verify import Verified
+    from peftport.modules import Module
+    from peftport.porting import Account
+    from peftport.tasks import Task
+    from peftport.training.module import Trained
+
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Ported(Result):
+    """A ported module, what became of its tensors, and what it does on its new host.
+
+    Attributes:
+        module: the ported module. format: that it was, or will be, written in.
+        account: what became of every tensor.
+        seconds: that the port took, without training.
+        trained: how it was trained on after the port: `steps`, `learning_rate` and the like.
+        validation: its figures after that, on the validation split.
+        verified: what the folder does in the library it is meant for; None where there is no
+            folder yet or nobody asked.
+    """
+
+    module: ModuleHandle
+    format: str
+    account: Account
+    seconds: float
+    trained: Mapping[str, Any] | None = None
+    validation: Mapping[str, Any] | None = None
+    verified: Verified | None = None
+
+    @property
+    def report(self) -> str:
+        """Account, effect, and what it was fitted on, in words."""
+        return str(self)
+
+    def frame(self) -> pd.DataFrame:
+        """The account: a row for each tensor."""
+        import pandas as pd
+
+        return pd.DataFrame(self.account.record()["tensors"])
+
+    def save(self, folder: str | Path, format: str | None = None) -> None:
+        """Write the module's folder with its account and card, whole or not at all.
+
+        Args:
+            format: "peftport", "peft" or "adapterhub"; `self.format` if not given.
+
+        Raises:
+            BadInput: the format cannot say what the module does, or `folder` exists already.
+        """
+        self.module.save(
+            folder,
+            format or self.format,
+            account=self.account.record(),
+            figures=self._measured(),
+        )
+
+    def push_to_hub(self, name: str, *, private: bool = False, format: str | None = None) -> str:
+        """Upload the module with its account and card; as `ModuleHandle.push_to_hub`."""
+        from peftport.modules.hub import push, push_saved
+
+        if self.module.path is not None and format in (None, self.format):
+            return push(self.module.path, name, private=private)
+        return push_saved(lambda folder: self.save(folder, format), name, private=private)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Account, method, texts and figures."""
+        record, path = self.module.record, self.module.path
+        told = record.port or {}
+        return {
+            "module": None if path is None else str(path),
+            "format": self.format,
+            "technique": record.technique,
+            "from": told["from"],
+            "to": record.host.model_dump(),
+            "seed": told["seed"],
+            "options": told["options"],
+            "texts": told.get("texts"),
+            **{key: told[key] for key in ("rank", "rank_loses") if key in told},
+            "seconds": self.seconds,
+            **self.account.record(),
+            "trained": None if self.trained is None else dict(self.trained),
+            "validation": None if self.validation is None else dict(self.validation),
+            "verified": None if self.verified is None else self.verified.to_dict(),
+        }
+
+    def __str__(self) -> str:
+        from peftport.metrics import figures_text
+
+        record, path = self.module.record, self.module.path
+        told = record.port or {}
+        counted = ", ".join(f"{n} {what}" for what, n in self.account.counts().items() if n)
+        lines = [
+            f"{record.technique} from {told['from']['name']} to {record.host.name} by "
+            f"{self.account.method}, {self.seconds:.1f} s" + (f": {path}" if path else ""),
+            f"tensors: {counted}" + (f"; each one in {path / 'account.json'}" if path else ""),
+        ]
+        if "rank_loses" in told:
+            lost = told["rank_loses"]
+            most = max(lost, key=lost.get)
+            lines.append(f"cut to rank {told['rank']}: at most {lost[most]:.2%} is lost, at {most}")
+        if told.get("texts"):
+            lines.append(f"looked at {told['texts']['count']} texts of {told['texts']['source']}")
+        if self.trained is not None and self.validation is not None:
+            lines.append(
+                f"then {self.trained['steps']} steps on {self.trained['task']}; validation: "
+                f"{figures_text(self.validation)}"
+            )
+        if self.verified is not None:
+            lines.append(self.verified.short())
+        return "\n".join(lines)
+
+    def _measured(self) -> list[dict[str, Any]]:
+        """The rows of the module's card."""
+        if self.trained is None or self.validation is None:
+            return []
+        condition = f"ported, {self.trained['steps']} steps, validation split"
+        host, task = self.module.record.host.name, self.trained["task"]
+        return [{"condition": condition, "host": host, "task": task, **self.validation}]
+
+
+def port(
+    module: ModuleLike,
+    to: str | Path | HostHandle,
+    *,
+    method: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    texts: TextSource = None,
+    text_count: int = TEXTS,
+    text_column: str | None = None,
+    task: str | None = None,
+    label_column: str | None = None,
+    steps: int = 0,
+    learning_rate: float | None = None,
+    batch_size: int = 16,
+    limit_train: int | None = None,
+    label_words: str | tuple[str, ...] | None = None,
+    template: str | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    allow_partial: bool = False,
+    rank: int | None = None,
+    energy: float | None = None,
+    ignore_memory: bool = False,
+    out: str | Path | None = None,
+    format: str | None = None,
+    verify: bool = True,
+    progress: Progress = silent,
+    portion: Callable[[float, str], None] = lambda _share, _what: None,
+) -> Ported:
+    """Rewrite a module for another host.
+
+    Args:
+        module: a folder, or what `load_module`, `port` or `train` gave.
+        to: the receiving host: a name, or what `load_host` gave.
+        method: a port method or control, as `list_methods` has them. If not given, the module is
+            copied where that is possible; else the error says which methods can port it.
+        options: the method's, by name.
+        texts: unlabelled, for methods that look at hosts: a file, a folder, a task's name, or a
+            list of texts; at most `text_count` are drawn. Those of `task` if not given.
+        text_column, label_column: of the texts and of the task.
+        task: what the module is trained on after the port, for `steps` steps of `batch_size`
+            texts, on at most `limit_train` of them. What its files leave unsaid of texts and words
+            is taken from it.
+        learning_rate: of these steps; the module's own if not given.
+        label_words, template: with which the module was trained, if its files do not say it.
+        seed: of what the method draws, of the texts, of the training's order.
+        device: where hosts go that are given by name: "cpu" or "cuda".
+        allow_partial: go on though tensors are left out.
+        rank, energy: cut a LoRA to this rank, or to the smallest that keeps this share of its
+            changes; the account says the loss.
+        ignore_memory: try it though it should not fit into memory.
+        out: a new folder for the module, which is only kept in memory if not given.
+        format: of the folder; the one that the module came in if not given.
+        verify: load the folder as its users will, and say whether it acts; see `verify`.
+        progress: called with steps and losses (nats) of the training.
+        portion: called, now and then, with the share of the port that is done and what comes next.
+
+    Raises:
+        BadInput: the method cannot port this module to this host, or lacks what it needs; nothing
+            is written.
+        RunFailed: a loss was not finite.
+
+    >>> import peftport as pp
+    >>> ported = pp.port("modules/films", to="lab:small-tuned")
+    >>> print(ported.report)  # doctest: +ELLIPSIS
+    lora from lab:small to lab:small-tuned by copy, ... s
+    tensors: 24 copied
+    """
+    from peftport.modules import HostName, formats
+    from peftport.places import require_new
+    from peftport.porting import judge, port_method
+    from peftport.porting import port as rewrite
+    from peftport.porting.port import needs_of
+
+    path = None if out is None else Path(out)
+    if path is not None:
+        require_new(path)
+    handle, receiver = replace(as_handle(module), partial=allow_partial), as_host(to, device)
+    made = port_method(method or "copy")
+    made.configure(options or {})
+    donor = handle.module
+    written = formats.FORMATS.require(format or handle.format)
+    if steps and task is None:
+        raise BadInput(f"--steps {steps} needs a --task to train on.")
+    said = told(label_words, template, text_column, label_column)
+    data = task_for(donor.record, task, said, limit_train=limit_train) if task else None
+    donor = replace(donor, record=informed(donor.record, said, data))
+    if method is None and not options and not allow_partial:
+        _require_a_method(handle, donor, receiver, task)
+    shapes = {key: tuple(tensor.shape) for key, tensor in donor.tensors.items()}
+    request = made.request(donor.record, shapes, receiver.geometry, options or {})
+    needs = needs_of(made, request)
+    name = HostName(name=receiver.name, fingerprint=receiver.fingerprint)
+    require_known_words(donor.record, receiver.geometry, receiver.folder, receiver.name)
+    if steps or "texts" in needs:
+        notice_unsaid(donor.record, handle.called)
+    asked, on = Asked(texts, text_count, text_column), device_named(device or receiver.device)
+    begun = time.perf_counter()
+    means = means_for(needs, donor.record, receiver, on, asked, seed, data)
+    if needs and not ignore_memory and judge(made, request).account is not None:
+        load = load_of(means, donor.record, text_count)
+        estimate, options = require_memory(made, request, load, options or {})
+        _log.warning("%s: %s", made.name, estimate.text())
+    ported = rewrite(
+        donor,
+        receiver.geometry,
+        name,
+        made.name,
+        options=options or {},
+        seed=seed,
+        allow_partial=allow_partial,
+        rank=rank,
+        energy=energy,
+        means=means and replace(means, progress=portion),
+    )
+    result = Ported(
+        ModuleHandle(None, made=ported.module),
+        written,
+        ported.account,
+        time.perf_counter() - begun,
+    )
+    if steps and data is not None:
+        trained = _train(
+            ported.module, receiver, data, steps, seed, learning_rate, batch_size, progress
+        )
+        result = _with_training(result, trained)
+    return result if path is None else _saved(result, path, receiver, verify)
+
+
+def _require_a_method(
+    handle: ModuleHandle, donor: Module, receiver: HostHandle, task: str | None
+) -> None:
+    """Raise BadInput that says which methods can, where a plain copy cannot."""
+    from peftport.api.suggestions import a_way_on
+    from peftport.porting import judge_all
+    from peftport.porting.means import unread
+
+    blind = unread(donor.record.host.name, receiver.name)
+    verdicts = judge_all(donor.record, handle.outline[1], receiver.geometry, blind)
+    found = {verdict.method: verdict for verdict in verdicts}
+    problem = found["copy"].problem
+    if problem is None:
+        return
+    can = [verdict for verdict in verdicts if verdict.problem is None]
+    told = "; ".join(
+        f"{each.method} (looks at {_looks_at(each.requires)})" if each.requires else each.method
+        for each in can
+    )
+    advice = "No method can."
+    if can:
+        tried = a_way_on(handle, receiver.name, task, can)
+        advice = f"Methods that can: {told}. Name one with --method; see `{tried}`."
+    raise BadInput(f"{handle.called} cannot be copied to {receiver.name}: {problem}. {advice}")
+
+
+def _looks_at(needs: frozenset[str]) -> str:
+    return "both hosts and texts" if "texts" in needs else "both hosts"
+
+
+def _train(
+    module: Module,
+    receiver: HostHandle,
+    task: Task,
+    steps: int,
+    seed: int,
+    learning_rate: float | None,
+    batch_size: int,
+    progress: Progress,
+) -> Trained:
+    from peftport.training import Settings
+    from peftport.training.module import train_further
+
+    return train_further(
+        receiver.loaded,
+        task,
+        module,
+        steps=steps,
+        seed=seed,
+        learning_rate=learning_rate,
+        settings=Settings(batch_size=batch_size),
+        progress=progress,
+    )
+
+
+def _with_training(result: Ported, trained: Trained) -> Ported:
+    return replace(
+        result,
+        module=ModuleHandle(None, made=trained.module),
+        trained=(trained.module.record.port or {})["trained"],
+        validation=trained.validation.figures,
+    )
+
+
+def _saved(result: Ported, path: Path, receiver: HostHandle, verify: bool) -> Ported:
+    """The result with its folder, and with what a user of the folder would find."""
+    result.save(path)
+    result = replace(result, module=replace(result.module, path=path))
+    if not verify:
+        return result
+    from peftport.api.verify import glance
+
+    return replace(result, verified=glance(result.module, receiver))

@@ -1,0 +1,380 @@
+"""Studies: a planned grid of runs, run, and reported."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peftport.api.study_results import (
+    Exported,
+    Planned,
+    Reported,
+    Rescued,
+    Standing,
+    StudyRun,
+    TunedRates,
+)
+from peftport.errors import BadInput
+from peftport.files import is_file, is_folder
+from peftport.places import require_writable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from peftport.reports import Analysis
+    from peftport.studies.plan import Plan
+    from peftport.studies.resolve import Facts
+    from peftport.studies.spec import Spec
+
+RATES = (0.001, 0.003, 0.01, 0.03)
+
+
+class Study:
+    """A grid of runs: hosts, techniques, methods, controls, budgets, seeds.
+
+    Attributes:
+        spec: the whole specification.
+        folder: where its store and its report are.
+        outcome: how it stood after the last `run`; None before.
+    """
+
+    def __init__(
+        self,
+        spec: str | Path | Mapping[str, Any],
+        *,
+        out: str | Path | None = None,
+        settings: Mapping[str, Any] | Sequence[str] = (),
+    ) -> None:
+        """Find a study; nothing is run.
+
+        Args:
+            spec: a preset's name, a YAML file, the folder of a study that was begun, or the
+                content of a YAML file as a mapping.
+            out: the folder; `runs/NAME` if not given.
+            settings: parameters that the specification asks for, or any of its keys
+                (`{"training.batch_size": 8}`).
+
+        Raises:
+            BadInput: there is no such preset, file or study, or a key is unknown or wrong.
+
+        >>> import peftport as pp
+        >>> study = pp.Study("quick")
+        >>> study.spec.name, study.folder.name
+        ('quick', 'quick')
+        """
+        given = _settings(settings)
+        self._name = "" if isinstance(spec, Mapping) else str(spec)
+        self.begun = bool(self._name) and is_folder(Path(self._name))
+        if self.begun:
+            for option, said in (("--out", out), ("--set", given)):
+                if said:
+                    raise BadInput(
+                        f"{option} belongs to a new study; {spec} goes on as it was begun."
+                    )
+            self.folder = Path(self._name)
+        else:
+            self._loaded = _load(spec, given)
+            self.folder = Path(out) if out else Path("runs") / self._loaded.name
+        self.outcome: StudyRun | None = None
+
+    @cached_property
+    def spec(self) -> Spec:
+        """The whole specification."""
+        if not self.begun:
+            return self._loaded
+        from peftport.studies.spec import parse_spec
+        from peftport.studies.store import read_study
+
+        with read_study(self.folder) as store:
+            return parse_spec(store.spec, self._name)
+
+    def plan(
+        self, *, measure: bool = True, progress: Callable[[str], None] = lambda text: None
+    ) -> Planned:
+        """Count what the study comes to, before anything is trained.
+
+        Args:
+            measure: also estimate seconds, and bytes of memory and disk, by a short trial.
+
+        Raises:
+            BadInput: the specification names what cannot be found or combined.
+
+        >>> import peftport as pp
+        >>> pp.Study("quick").plan(measure=False).to_dict()["runs"]
+        192
+        """
+        from peftport.studies.identity import Identity
+        from peftport.studies.outline import outline
+        from peftport.studies.plan import Plan
+        from peftport.studies.resolve import resolve
+
+        planned, facts = Plan(self.spec), resolve(self.spec, fetch=False)
+        Identity(planned, *facts.marks()).check_unique()
+        found = outline(planned, facts)
+        if measure:
+            found["estimate"] = _estimate(planned, facts, progress)
+        return Planned(found)
+
+    def run(
+        self,
+        *,
+        executor: str = "local",
+        workers: int | None = None,
+        threads: int | None = None,
+        address: str | None = None,
+        gpus: float | None = None,
+        retry_failed: bool = False,
+        progress: Any = None,
+        started: Callable[[str], None] = lambda text: None,
+    ) -> Study:
+        """Run what is missing, beginning the study if need be, and write its report.
+
+        Args:
+            executor: "local", this machine, or "ray", a cluster at `address`.
+            workers: packs worked on at the same time, with `threads` each; on Ray with `gpus`.
+            retry_failed: run again what has failed.
+            progress: a `peftport.studies.progress.Progress`. started: told name and folder.
+
+        Returns:
+            The study itself; `outcome` says how it stands.
+
+        Raises:
+            BadInput: the specification names what cannot be found, or the folder holds another.
+            RunFailed: the store cannot be written.
+        """
+        from peftport.studies.executors import EXECUTORS, Options
+        from peftport.studies.run import run_study
+
+        spec = self.spec
+        made = EXECUTORS.get(executor).from_options(Options(workers, threads, address, gpus))
+        started(f"study {spec.name} in {self.folder}")
+        outcome = run_study(
+            spec,
+            self.folder,
+            made,
+            retry_failed=retry_failed,
+            progress=progress,
+            meanwhile=partial(import_module, "peftport.reports.page"),
+        )
+        self.begun, page = True, None
+        if outcome.done and not outcome.interrupted:
+            page = self.report()
+        self.outcome = StudyRun(spec.name, self.folder, outcome, page)
+        return self
+
+    def status(self) -> Standing:
+        """How far the study is, also while it is being run.
+
+        Raises:
+            BadInput: it was not begun.
+        """
+        from peftport.studies.outline import standing
+
+        return Standing(standing(self.folder))
+
+    def frame(self) -> pd.DataFrame:
+        """A row for each run that was recorded, with the columns of `peftport study export`.
+
+        Raises:
+            BadInput: it was not begun.
+        """
+        from peftport.reports.stored import read_rows
+
+        return read_rows(self.folder)
+
+    def report(self, out: str | Path | None = None, *, figures: bool = False) -> Reported:
+        """Write the report: a page that needs no network, tables in Markdown and LaTeX.
+
+        Args:
+            out: a folder; the study's own if not given.
+            figures: also write the page's figures as PNG files.
+
+        Raises:
+            BadInput: the study was not begun, or `out` cannot be made.
+        """
+        return report_of(self.folder, out, figures=figures)
+
+    def export(
+        self, out: str | Path | None = None, form: str = "csv", *, excel_safe: bool = False
+    ) -> Exported:
+        """The rows as bytes, or in a new file.
+
+        Args:
+            out: a new file. form: "csv", "parquet" or "json".
+            excel_safe: in CSV, an apostrophe before texts that a spreadsheet would compute.
+
+        Raises:
+            BadInput: `out` exists already or cannot be written, or the form is unknown.
+        """
+        return export_of(self.folder, out, form, excel_safe=excel_safe)
+
+    def rescue(self, out: str | Path) -> Rescued:
+        """Write what is whole of a damaged study into a new folder, which `run` goes on with.
+
+        Raises:
+            BadInput: there is no study, or `out` exists already.
+        """
+        return rescue_of(self.folder, out)
+
+    def tune(
+        self,
+        rates: Sequence[float] = RATES,
+        *,
+        seeds: int = 2,
+        out: str | Path | None = None,
+        workers: int | None = None,
+        threads: int | None = None,
+        progress: Callable[[str], None] = lambda text: None,
+    ) -> TunedRates:
+        """Choose each technique's learning rate on the validation split.
+
+        Trains the first pair of each relation in the first setting with every rate, the same rates
+        for modules that are native, ported, sampled and from scratch. What was tried is kept.
+
+        Args:
+            rates: to choose from. seeds: how many, none of which the study uses.
+            out: a folder for the studies of the rates; `runs/NAME-rates` if not given.
+
+        Raises:
+            BadInput: as `run`.
+            KeyboardInterrupt: it was interrupted; the same call goes on.
+        """
+        from peftport.studies import tune as tuning
+        from peftport.studies.executors import Options
+        from peftport.studies.executors.local import LocalExecutor
+        from peftport.studies.progress import Lines
+        from peftport.studies.run import run_study
+        from peftport.studies.store import read_study
+
+        made = tuning.candidates(self.spec, rates, seeds)
+        folder = Path(out) if out else Path("runs") / f"{self.spec.name}-rates"
+        rows = {}
+        for rate, candidate in made.items():
+            progress(f"learning rate {rate:g}, tested on {candidate.split}")
+            executor = LocalExecutor.from_options(Options(workers, threads))
+            place = folder / f"{rate:g}"
+            outcome = run_study(candidate, place, executor, progress=Lines(sys.stderr))
+            if outcome.interrupted:
+                raise KeyboardInterrupt
+            with read_study(place) as store:
+                rows[rate] = list(store.rows())
+        found = tuning.tried(rows)
+        return TunedRates(tuning.record(found, made), tuning.text(found, made))
+
+    def __repr__(self) -> str:
+        return f"<peftport.Study {self.spec.name!r} in {str(self.folder)!r}>"
+
+    def _repr_html_(self) -> str:
+        """The last outcome, or else the plan."""
+        return (self.outcome or self.plan(measure=False))._repr_html_()
+
+
+def report_of(
+    study: str | Path, out: str | Path | None = None, *, figures: bool = False
+) -> Reported:
+    """Write the report of a study's folder, or of a file of rows that `export` wrote.
+
+    Args:
+        out: a folder; the study's own if not given. figures: also write figures as PNG files.
+
+    Raises:
+        BadInput: there is no study and no table of rows, or a file's report has no place.
+    """
+    from peftport.reports import write_png
+
+    source = Path(study)
+    if out is None and is_file(source):
+        raise BadInput(f"{source} is a file: say with --out where its report is to be written.")
+    place = source if out is None else Path(out)
+    page, analysis = _write_report(source, place)
+    drawn = write_png(analysis, place) if figures else None
+    return Reported(page, analysis, None if drawn is None else tuple(drawn))
+
+
+def export_of(
+    folder: str | Path,
+    out: str | Path | None = None,
+    form: str = "csv",
+    *,
+    excel_safe: bool = False,
+) -> Exported:
+    """The rows of the study in a folder; see `Study.export`."""
+    from peftport.reports.exports import export as rows_as
+    from peftport.reports.stored import read_rows
+
+    if out is not None:
+        _require_new(Path(out))
+    rows = read_rows(Path(folder))
+    data = rows_as(rows, form, excel_safe)
+    if out is not None:
+        _write(Path(out), data)
+    return Exported(None if out is None else Path(out), form, len(rows), data)
+
+
+def rescue_of(folder: str | Path, out: str | Path) -> Rescued:
+    """What is whole of the damaged study in a folder, in a new one; see `Study.rescue`."""
+    from peftport.studies.rescue import rescue
+
+    found = rescue(Path(folder), Path(out))
+    return Rescued(Path(out), found.runs, found.donors)
+
+
+def _settings(given: Mapping[str, Any] | Sequence[str]) -> list[str]:
+    """Settings as they are written: KEY=VALUE, values in YAML (of which JSON is a part)."""
+    import json
+
+    if not isinstance(given, Mapping):
+        return list(given)
+    return [
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in given.items()
+    ]
+
+
+def _load(spec: str | Path | Mapping[str, Any], settings: list[str]) -> Spec:
+    from peftport.studies.load import load_spec, read_spec
+
+    return (
+        read_spec(spec, settings) if isinstance(spec, Mapping) else load_spec(str(spec), settings)
+    )
+
+
+def _estimate(
+    planned: Plan, facts: Facts, progress: Callable[[str], None]
+) -> dict[str, Any] | None:
+    """What a study takes; None where hosts or tasks are not at hand to be measured."""
+    if facts.unknown:
+        return None
+    from peftport.studies.estimate import estimate
+    from peftport.studies.measure import measure
+
+    return estimate(planned, facts, measure(planned, facts, progress))
+
+
+def _write_report(study: Path, out: Path) -> tuple[Path, Analysis]:
+    from peftport.reports import analyse, write_report
+    from peftport.reports.stored import read_exported, read_results
+
+    require_writable(out / "index.html")
+    analysis = analyse(read_exported(study) if is_file(study) else read_results(study))
+    return write_report(analysis, out), analysis
+
+
+def _require_new(out: Path) -> None:
+    """Refuse a place where nothing can be written before anything is read."""
+    if out.exists():
+        what = "is a folder; name a file in it" if out.is_dir() else "exists already"
+        raise BadInput(f"--out {out} {what}.")
+    if not out.parent.is_dir():
+        raise BadInput(f"--out {out}: there is no folder {out.parent}.")
+    require_writable(out)
+
+
+def _write(out: Path, data: bytes) -> None:
+    from peftport.files import write_atomic
+
+    write_atomic(out, data)

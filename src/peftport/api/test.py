@@ -1,0 +1,185 @@
+"""A module measured on a host."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peftport.api.binding import made_for, with_task
+from peftport.api.hosts import HostHandle
+from peftport.api.modules import ModuleHandle, as_handle
+from peftport.api.reading import Told, informed, task_for, told
+from peftport.api.result import Result
+from peftport.api.suggestions import STEPS, Options, method_for, port_command
+from peftport.errors import BadInput
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from peftport.api.modules import ModuleLike
+    from peftport.hosts import Geometry
+    from peftport.hosts.precision import Precision
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Tested(Result):
+    """A module's figures on the test split of a task.
+
+    Attributes:
+        module: its folder. technique: that made it. host, task: names.
+        made_for_this_host: whether the module is made for the host's very weights; None where
+            that is not known.
+        figures: name of the metric -> value, None where it is not defined, and `n_test`.
+            Accuracies and AUROC are shares, `log_loss` is in nats.
+    """
+
+    module: str
+    technique: str
+    host: str
+    made_for_this_host: bool | None
+    task: str
+    figures: Mapping[str, Any]
+
+    def frame(self) -> pd.DataFrame:
+        """One row: module, host, task and the figures."""
+        import pandas as pd
+
+        return pd.DataFrame([self.to_dict()])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, the figures at the top level."""
+        names = ("module", "technique", "host", "made_for_this_host", "task")
+        return {**{name: getattr(self, name) for name in names}, **self.figures}
+
+    def __str__(self) -> str:
+        from peftport.metrics import figures_text
+
+        told = figures_text(self.figures)
+        return f"{self.technique} {self.module} on {self.host}, {self.task}: {told}"
+
+    def _repr_html_(self) -> str:
+        return str(self.frame().to_html(index=False))
+
+
+def test(
+    module: ModuleLike,
+    host: str | Path | HostHandle,
+    task: str,
+    *,
+    limit_test: int | None = None,
+    label_words: str | tuple[str, ...] | None = None,
+    template: str | None = None,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    device: str | None = None,
+    precision: Precision = "fp32",
+    to_card: bool = False,
+) -> Tested:
+    """Test a module on a host, on the test split of a task.
+
+    Args:
+        module: a folder, or what `load_module`, `port` or `train` gave.
+        host: a name, or what `load_host` gave, which then says device and precision.
+        task: a hub data set's name, a folder of files, a task YAML, or `lab:NAME`.
+        limit_test: test on at most so many texts.
+        label_words, template, text_column, label_column: for modules and data that do not say
+            them.
+        device, precision: of a host that is given by name.
+        to_card: add the figures to the README in the module's folder.
+
+    Raises:
+        BadInput: the module is made for a host of another geometry (the message has the port that
+            would do), lacks a head, or has other classes than the task.
+        RunFailed: the module gives scores that are not finite.
+
+    >>> import peftport as pp
+    >>> found = pp.test("modules/films", "lab:small", "lab:films", limit_test=32)
+    >>> found.made_for_this_host, 0 <= found.figures["auroc"] <= 1
+    (True, True)
+    """
+    from peftport.modules.card import CARD, add_figures
+    from peftport.places import require_writable
+    from peftport.tasks import encode, encode_unlabelled
+    from peftport.techniques import technique
+    from peftport.techniques.embeddings import replaced, without_embeddings
+    from peftport.training import evaluate_one, readout_of
+
+    handle = as_handle(module)
+    if to_card:
+        if handle.path is None:
+            raise BadInput("the module has no folder with a card: save it first.")
+        require_writable(handle.path / CARD)
+    if not isinstance(host, HostHandle):
+        host = HostHandle(str(host), device, precision, kept=False)
+    loaded = handle.module
+    said = told(label_words, template, text_column, label_column)
+    if loaded.geometry != host.geometry:
+        raise _made_for_another(handle, host, task, said)
+    loaded, data = with_task(handle, task, said, limit_test)
+    there = host.loaded
+    same = made_for(loaded.record, there)
+    if same is None:
+        _log.warning(
+            "notice: %s is not at hand to compare %s with.", loaded.record.host.name, host.name
+        )
+    elif not same:
+        _log.warning(
+            "notice: %s was made for %s, whose weights are not those of %s: this tests a plain "
+            "copy.",
+            handle.called,
+            loaded.record.host.name,
+            host.name,
+        )
+    with replaced(there, loaded.config, loaded.tensors):
+        figures = evaluate_one(
+            there,
+            technique(loaded.technique),
+            loaded.config,
+            without_embeddings(loaded.tensors),
+            encode(there.tokenizer, data, "test", there.geometry.kind),
+            readout_of(there, data, loaded.tensors),
+            encode_unlabelled(there.tokenizer, data, there.geometry.kind),
+        ).figures
+    if to_card and handle.path is not None:
+        row = {"condition": "module", "host": host.name, "task": data.name, **figures}
+        add_figures(handle.path, row)
+    return Tested(handle.called, loaded.technique, host.name, same, data.name, figures)
+
+
+def _made_for_another(handle: ModuleHandle, host: HostHandle, task: str, said: Told) -> BadInput:
+    """The refusal of a host of another geometry, with a port that would do."""
+    given: Options = {
+        "--from-host": handle.from_host,
+        "--label-words": ",".join(said.words) if said.words else None,
+        "--template": said.template,
+        "--text-column": said.text_column,
+        "--label-column": said.label_column,
+        "--no-pickle": not handle.pickles,
+    }
+    loaded, receiver = handle.module, host.geometry
+    data = task_for(loaded.record, task, said)
+    record = informed(loaded.record, said, data)
+    method = method_for(record, handle.outline[1], receiver, data)
+    headless = receiver.kind == "encoder" and not loaded.classes and method != "distill"
+    options = {**given, "--steps": str(STEPS) if headless else None}
+    advice = (
+        f"port it first, with `{port_command(handle.called, host.name, task, method, options)}`."
+        if method
+        else f"no method can port it with what is at hand; see `peftport check {handle.called} "
+        f"--host {host.name}`, and say with --from-host where its own host is."
+    )
+    return BadInput(
+        f"module {handle.called} is made for {loaded.record.host.name} "
+        f"({_size(loaded.geometry)}), host {host.name} is {_size(receiver)}: {advice}"
+    )
+
+
+def _size(geometry: Geometry) -> str:
+    record = geometry.record()
+    stacks = ", ".join(f"{count} {name} layers" for name, count in record["stacks"].items())
+    return f"{record['family']}, width {record['width']}, {stacks}"

@@ -1,0 +1,302 @@
+"""A host's run over texts, seen layer by layer from the last one to the first.
+
+The host is run forward once, and of each layer no more is kept than what went into it. Then each
+layer is run again by itself, the last one first: its activations are seen, and the gradients that
+come down from the layer above are carried through it. So no more than one layer's graph, and what
+is kept of one layer, is in memory at a time, however deep the host is (Chen et al. 2016, arXiv
+1604.06174, by whole layers).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from peftport.hosts.streaming import holding, layer_paths
+from peftport.porting.activations import (
+    Observed,
+    at_places,
+    contrasts_of,
+    first_readers,
+    is_of_text,
+    outputs_at,
+    run,
+    watched,
+)
+from peftport.porting.mapped import Spaces
+from peftport.porting.reading import Rows
+from peftport.techniques.base import Parameters
+from peftport.techniques.head import head_logits
+from peftport.training.readout import Readout, class_logits
+
+if TYPE_CHECKING:
+    from peftport.hosts.host import Host
+
+_TOKENS = 512
+"""Tokens, padding among them, of which a layer's graph is kept at a time."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What was seen of one layer, on all texts.
+
+    gradients: of the classes' scores at the outputs that were asked for, (contrasts, samples,
+    width); empty without a readout.
+    """
+
+    name: str
+    observed: Observed
+    gradients: Mapping[str, Tensor] = field(repr=False)
+
+
+@dataclass
+class _Call:
+    """One layer's run over some rows.
+
+    end: the residual stream behind it. slopes: the gradient there, one for each contrast.
+    """
+
+    layer: str
+    module: nn.Module
+    args: list[Any]
+    kwargs: dict[str, Any]
+    end: Tensor
+    slopes: list[Tensor | None] = field(default_factory=list)
+
+    def with_leaves(self) -> list[tuple[Tensor, Tensor]]:
+        """Have the layer's run begin a graph of its own, with a leaf for every stream that
+        gradients flow to; the streams and their leaves."""
+        found = []
+
+        def begun(given: Any) -> Any:
+            if not (isinstance(given, Tensor) and given.requires_grad):
+                return given
+            found.append((given, given.detach().requires_grad_()))
+            return found[-1][1]
+
+        self.args = [begun(given) for given in self.args]
+        self.kwargs = {name: begun(given) for name, given in self.kwargs.items()}
+        return found
+
+
+class Walk:
+    """One host's run over texts.
+
+    Args:
+        passes: the first one is read as the task is.
+        readout: how the classes are read whose scores' gradients are wanted; None for none.
+    """
+
+    def __init__(self, host: Host, passes: Sequence[Rows], readout: Readout | None = None) -> None:
+        self._host, self._readout = host, readout
+        self._parts: list[Rows] = []
+        self._runs: list[list[_Call]] = []
+        self._states: list[Tensor] = []
+        self._modules = {layer: host.part(path) for layer, path in layer_paths(host).items()}
+        for index, rows in enumerate(passes):
+            graded = readout is not None and index == 0
+            for part in rows.parts(tokens=_TOKENS):
+                self._parts.append(part)
+                self._runs.append([])
+                with _recorded(self._modules, self._runs[-1], graded):
+                    if graded:
+                        self._states.append(self._scored(part))
+                    else:
+                        with torch.no_grad():
+                            run(host, part)
+
+    def _scored(self, part: Rows) -> Tensor:
+        """An encoder's last states, or the classes' scores."""
+        host, readout = self._host, self._readout
+        assert readout is not None
+        with torch.enable_grad():
+            if readout.label_tokens is None:
+                ids, mask = part.input_ids.to(host.device), part.attention_mask.to(host.device)
+                return host.token_states(ids, mask)
+            return class_logits(host, part, {}, readout, whole=True)
+
+    def end(self, layer: str) -> Tensor:
+        """The residual stream behind a layer at the kept places: (samples, width)."""
+        kept = [
+            at_places(call.end, part, layer)
+            for part, calls in zip(self._parts, self._runs, strict=True)
+            for call in calls
+            if call.layer == layer
+        ]
+        return torch.cat(kept)
+
+    def layers(self, wanted: Spaces, head: Parameters | None = None) -> Iterator[Layer]:
+        """Every layer, the last one first. It can be gone through once.
+
+        Args:
+            wanted: places whose inputs and outputs are to be seen, and the gradients of changes.
+            head: an encoder's, without the lane axis.
+        """
+        if self._readout is not None:
+            self._begin({name: tensor[None] for name, tensor in (head or {}).items()})
+        for layer in reversed([call.layer for call in self._runs[0]]):
+            yield self._again(layer, wanted.within((layer,)))
+
+    def _begin(self, head: Parameters) -> None:
+        """Put the gradients of the classes' scores behind the layers that they are read from."""
+        assert self._readout is not None
+        head = {name: tensor.to(self._host.device) for name, tensor in head.items()}
+        contrasts = contrasts_of(self._readout.classes)
+        # Only the parts of the first pass have states.
+        for part, calls, states in zip(self._parts, self._runs, self._states, strict=False):
+            with torch.enable_grad():
+                scores = states
+                if self._readout.label_tokens is None:
+                    mask = part.attention_mask.to(self._host.device)
+                    scores = head_logits(states, mask, head)  # (rows, classes)
+                sums = (scores @ contrasts.mT.to(scores)).sum(0)  # (contrasts,)
+            for call in calls:
+                call.slopes = [None] * len(contrasts)
+            for index, total in enumerate(sums):
+                total.backward(retain_graph=True)
+                _collect(calls, index)
+        self._states.clear()
+
+    def _again(self, layer: str, wanted: Spaces) -> Layer:
+        """Run one layer again over all parts, and let go of what was kept of it."""
+        readers = first_readers(wanted.inputs)
+        sides = {"in": set(readers.values()), "out": set(wanted.outputs)}
+        kept: dict[tuple[str, str], list[Tensor]] = defaultdict(list)
+        with holding(self._modules[layer]):
+            for part, calls in zip(self._parts, self._runs, strict=True):
+                call = calls.pop()
+                assert call.layer == layer
+                made_at: dict[str, Tensor] = {}
+
+                def see(
+                    point: str,
+                    given: Tensor,
+                    made: Tensor,
+                    part: Rows = part,
+                    made_at: dict[str, Tensor] = made_at,
+                ) -> None:
+                    if not is_of_text(made, part, point):
+                        return
+                    for side, states in (("in", given), ("out", made)):
+                        if point in sides[side]:
+                            mine = (
+                                outputs_at(self._host, point, states) if side == "out" else states
+                            )
+                            kept[side, point].append(at_places(mine, part, point))
+                    if point in wanted.changes:
+                        made_at[point] = made
+
+                points = {*sides["in"], *sides["out"], *wanted.changes}
+                with watched(self._host, points, see, differentiable=bool(call.slopes)):
+                    slopes = _run_again(call, calls, made_at, needed=bool(points))
+                for point, each in slopes.items() if call.slopes else ():
+                    mine = [outputs_at(self._host, point, slope) for slope in each]
+                    at = [at_places(slope, part, point) for slope in mine]
+                    kept["slope", point].append(torch.stack(at))
+        found = {key: torch.cat(kept.pop(key), dim=-2) for key in list(kept)}
+        observed = Observed(
+            {point: found["in", first] for point, first in readers.items()},
+            {point: found["out", point] for point in wanted.outputs},
+        )
+        gradients = {point: each for (side, point), each in found.items() if side == "slope"}
+        return Layer(layer, observed, gradients)
+
+
+def label_gradients(
+    host: Host, rows: Rows, points: Iterable[str], readout: Readout, head: Parameters
+) -> dict[str, Tensor]:
+    """Gradients of the classes' scores at the outputs of some places: (contrasts, samples, width).
+
+    Args:
+        rows: the pass that is read as the task is.
+        head: of an encoder, without the lane axis; empty for hosts that are read by label words.
+    """
+    layers = Walk(host, [rows], readout).layers(Spaces(changes=tuple(points)), head)
+    return {point: found for layer in layers for point, found in layer.gradients.items()}
+
+
+def _run_again(
+    call: _Call, earlier: Sequence[_Call], made_at: Mapping[str, Tensor], needed: bool
+) -> dict[str, list[Tensor]]:
+    """Run a layer, and carry the gradients behind it to the layers before it.
+
+    Args:
+        earlier: the layers before it, on the same rows.
+        made_at: filled, as the layer runs, with the outputs whose gradients are wanted.
+        needed: whether anything of the layer itself is to be seen.
+
+    Returns:
+        For each of these outputs its gradients, one for each contrast.
+    """
+    given = call.with_leaves()
+    if not needed and not given:
+        return {}
+    with torch.set_grad_enabled(bool(call.slopes)):
+        end = _stream(call.module(*call.args, **call.kwargs))
+    before, leaves = [each for each, _ in given], [leaf for _, leaf in given]
+    wanted = [*made_at.values(), *leaves]
+    found: dict[str, list[Tensor]] = {point: [] for point in made_at}
+    for index, slope in enumerate(call.slopes if wanted else ()):
+        more = index + 1 < len(call.slopes)
+        slope = torch.zeros_like(end) if slope is None else slope
+        grads = torch.autograd.grad(end, wanted, slope, retain_graph=more, allow_unused=True)
+        for point, states, grad in zip(made_at, wanted, grads, strict=False):
+            found[point].append(torch.zeros_like(states) if grad is None else grad)
+        for stream, grad in zip(before, grads[len(made_at) :], strict=True):
+            if grad is not None:
+                stream.backward(grad, retain_graph=True)
+        _collect(earlier, index)
+    return found
+
+
+def _collect(calls: Sequence[_Call], contrast: int) -> None:
+    """Put the gradients that have come to layers' ends with those that came before."""
+    for call in calls:
+        if call.end.grad is not None:
+            so_far = call.slopes[contrast]
+            call.slopes[contrast] = call.end.grad if so_far is None else so_far + call.end.grad
+            call.end.grad = None
+
+
+@contextmanager
+def _recorded(
+    modules: Mapping[str, nn.Module], calls: list[_Call], differentiable: bool
+) -> Iterator[None]:
+    """Keep what goes into every layer, and cut the graph there: within a layer none is made.
+
+    A module that serves several layers (ALBERT) is the layers in their order.
+    """
+    waiting: dict[nn.Module, deque[str]] = defaultdict(deque)
+    for layer, module in modules.items():
+        waiting[module].append(layer)
+
+    def recorded(module: nn.Module) -> Callable[..., Any]:
+        forward = module.forward
+
+        def run_layer(*args: Any, **kwargs: Any) -> Any:
+            with torch.no_grad():
+                made = forward(*args, **kwargs)
+            end = _stream(made).detach().requires_grad_(differentiable)
+            layer = waiting[module].popleft()
+            calls.append(_Call(layer, module, list(args), dict(kwargs), end))
+            return (end, *made[1:]) if isinstance(made, tuple) else end
+
+        return run_layer
+
+    with ExitStack() as stack:
+        for module in waiting:
+            stack.callback(delattr, module, "forward")
+            module.forward = recorded(module)
+        yield
+
+
+def _stream(made: Any) -> Tensor:
+    """The residual stream of what a layer gives."""
+    stream: Tensor = made[0] if isinstance(made, tuple) else made
+    return stream

@@ -1,0 +1,84 @@
+"""Answers of a host with a module and without, as peftport computes them, and how far two differ.
+
+An answer is the logits of the next token on decoders, of the first answer token on
+encoder-decoders, of the classes on encoders with a head, and the last states of the text's tokens
+on encoders without one.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from peftport.techniques import technique
+from peftport.techniques.base import stack_lanes
+from peftport.techniques.embeddings import replaced, without_embeddings
+from peftport.techniques.head import WEIGHT, head_logits
+
+if TYPE_CHECKING:
+    from peftport.hosts.host import Host
+    from peftport.modules import Module
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a host answers on some texts, in single precision on the CPU.
+
+    bare, module: without and with the module, (texts, classes or vocabulary); of encoders without
+        a head (tokens, width).
+    logits: whether they are logits, between which a divergence is defined.
+    unread: tensors of the folder that the library does not load. missing: tensors that it would
+        have and the folder has not.
+    """
+
+    bare: Tensor
+    module: Tensor
+    logits: bool
+    unread: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    @property
+    def moved(self) -> float:
+        """The largest change of any number by the module."""
+        return float((self.module - self.bare).abs().max())
+
+    @property
+    def size(self) -> float:
+        """The largest number there is, at least 1: what rounding is measured against."""
+        return max(1.0, float(self.module.abs().max()), float(self.bare.abs().max()))
+
+    @property
+    def nats(self) -> float | None:
+        """The divergence of the answers with the module from those without, Kullback-Leibler, in
+        nats, in the mean over texts; None where answers are no logits."""
+        if not self.logits:
+            return None
+        one, other = (torch.log_softmax(t.double(), -1) for t in (self.module, self.bare))
+        return float((one.exp() * (one - other)).sum(-1).mean().clamp(min=0))
+
+
+@torch.no_grad()
+def our_answers(host: Host, module: Module, inputs: dict[str, Tensor]) -> Answers:
+    """What peftport computes, for ids and mask padded on the right, (texts, tokens) each."""
+    body = without_embeddings(module.tensors)
+    tensors = {name: tensor.to(host.device) for name, tensor in body.items()}
+    lane = stack_lanes([tensors])
+    ids, mask = (inputs[name].to(host.device) for name in ("input_ids", "attention_mask"))
+    has_head = WEIGHT in module.tensors
+
+    def answer(attached: Any) -> Tensor:
+        with attached:
+            if host.geometry.kind != "encoder":
+                return host.next_token_logits(ids, mask).float().cpu()
+            states = host.token_states(ids, mask)
+            return (head_logits(states, mask, lane) if has_head else states[mask.bool()]).cpu()
+
+    made = technique(module.technique).attach(host, module.config, lane)
+    logits = host.geometry.kind != "encoder" or has_head
+    bare = answer(nullcontext())
+    with replaced(host, module.config, module.tensors):
+        return Answers(bare, answer(made), logits)

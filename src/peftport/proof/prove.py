@@ -1,0 +1,212 @@
+"""Whether a module's folder does what it should, found out as a user of it would: by loading it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from peftport.errors import BadInput
+from peftport.files import read_json
+from peftport.modules import Module, formats, load_module
+from peftport.modules.formats.provenance import KEPT
+from peftport.proof import with_adapters, with_peft
+from peftport.proof.answers import Answers, our_answers
+from peftport.proof.servers import Served, folder_of_peft, served
+from peftport.proof.texts import TEXTS, as_batch
+from peftport.techniques import technique
+from peftport.techniques.head import WEIGHT
+
+if TYPE_CHECKING:
+    from peftport.hosts import Geometry
+    from peftport.hosts.host import Host
+
+Precision = Literal["fp32", "bf16"]
+TOLERANCE = {"fp32": 1e-5, "bf16": 5e-2}
+"""How far two ways of computing an answer may be apart, as a share of its largest number. In
+bfloat16 the eighteen layers of Gemma 3 270M alone bring them 2e-2 apart."""
+_NOTHING = 1e-7
+"""A change by less than this share of the largest number is rounding."""
+_LISTED = 3
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was found of a folder.
+
+    library: that loaded it, with its version; None where none that could is at hand.
+    answers: what it made of the texts. apart: the largest distance to what peftport computes, as a
+    share of the largest number; None where one of the two is missing.
+    problems: what is wrong with the folder. notes: what could not be looked at.
+    """
+
+    library: str | None
+    answers: Answers | None
+    apart: float | None
+    tolerance: float
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    servers: tuple[Served, ...]
+
+    @property
+    def acts(self) -> bool:
+        """Whether the module changes the answers by more than rounding."""
+        return self.answers is not None and self.answers.moved > _NOTHING * self.answers.size
+
+    @property
+    def equal(self) -> bool | None:
+        """Whether the library's answers are peftport's; None where they were not compared."""
+        return None if self.apart is None else self.apart <= self.tolerance
+
+
+def prove(
+    folder: Path,
+    host_folder: Path,
+    geometry: Geometry,
+    lend: Callable[[], Host],
+    *,
+    texts: tuple[str, ...] = TEXTS,
+    expected: Module | None = None,
+    from_host: str | None = None,
+    pickles: bool = True,
+    device: str = "cpu",
+    precision: Precision = "fp32",
+) -> Proof:
+    """Load a folder by the library that it is meant for, and by peftport, and compare.
+
+    Args:
+        folder: of the module, in any format. host_folder: of the host's files.
+        lend: gives the host in memory; it is let go before the library loads it.
+        texts: to try it on. expected: the module that the folder is to hold; what is in the folder
+            if not given.
+        precision: in which the library loads the host; "bf16" is compared with a wider tolerance.
+    """
+    format = formats.format_of(folder)
+    problems, notes = list[str](), list[str]()
+    module = expected
+    if module is None:
+        try:
+            module = load_module(folder, from_host=from_host, pickles=pickles)
+        except BadInput as error:
+            problems.append(f"peftport does not read it: {error}")
+    problems += _changed(folder, module)
+    host = lend()
+    inputs = as_batch(host.tokenizer, texts)
+    ours = None
+    if module is not None and module.geometry == geometry:
+        ours = our_answers(host, module, inputs)
+    elif module is not None:
+        problems.append("it is made for a host of another geometry")
+    del host
+    ask = _Library(format, folder, host_folder, geometry, inputs, device, precision)
+    found: Answers | None = None
+    try:
+        library, found = ask.answers(module)
+    except BadInput as error:
+        library = ask.name
+        problems.append(str(error))
+    else:
+        if library is None:
+            notes.append(ask.missing)
+    problems += _unloaded(found, library)
+    taken = served(*folder_of_peft(folder), geometry) if format == "peft" else []
+    apart = _apart(ours, found) if library is not None and format != formats.OWN else None
+    tolerance = TOLERANCE[precision]
+    if apart is not None and apart > tolerance:
+        problems.append(
+            f"{library} answers otherwise than peftport: {apart:.1e} apart, and {tolerance:.0e} "
+            "are allowed (as a share of the largest number)"
+        )
+    seen = ours if found is None and library is None else found
+    if format == formats.OWN:
+        seen, library = ours, _own()
+    return Proof(library, seen, apart, tolerance, tuple(problems), tuple(notes), tuple(taken))
+
+
+@dataclass(frozen=True)
+class _Library:
+    """The library that a folder is meant for."""
+
+    format: str
+    folder: Path
+    host: Path
+    geometry: Geometry
+    inputs: dict[str, torch.Tensor]
+    device: str
+    precision: Precision
+
+    @property
+    def name(self) -> str | None:
+        """With its version, None where it is not at hand."""
+        if self.format == "peft":
+            return with_peft.library()
+        python = with_adapters.python() if self.format == "adapterhub" else None
+        return None if python is None else with_adapters.library(python)
+
+    @property
+    def missing(self) -> str:
+        """What to do where the library is not at hand."""
+        if self.format == "peft":
+            return "peft is not installed, so it was not loaded with it: pip install peft"
+        return (
+            "adapters is not at hand, so it was not loaded with it: name the Python of an "
+            f"environment with adapters in ${with_adapters.VARIABLE}"
+        )
+
+    def answers(self, module: Module | None) -> tuple[str | None, Answers | None]:
+        """The library and what it answers; None and None where it is not at hand."""
+        name = self.name
+        if name is None or self.format == formats.OWN:
+            return (_own(), None) if self.format == formats.OWN else (None, None)
+        place = (self.folder, self.host, self.geometry, self.inputs)
+        if self.format == "peft":
+            dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+            return name, with_peft.answers(*place, self.device, dtype)
+        python = with_adapters.python()
+        assert python is not None
+        head = module is not None and WEIGHT in module.tensors
+        return name, with_adapters.answers(python, *place, head)
+
+
+def _own() -> str:
+    from importlib.metadata import version
+
+    return f"peftport {version('peftport')}"
+
+
+def _unloaded(found: Answers | None, library: str | None) -> Iterator[str]:
+    """What the library leaves out of the folder, and what it does not find there."""
+    if found is None:
+        return
+    for names, what in ((found.unread, "does not load"), (found.missing, "does not find")):
+        if names:
+            more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+            yield f"{library} {what} {', '.join(map(repr, names[:_LISTED]))}{more}"
+
+
+def _apart(ours: Answers | None, theirs: Answers | None) -> float | None:
+    """The largest distance between two answers as a share of the largest number."""
+    if ours is None or theirs is None:
+        return None
+    if ours.module.shape != theirs.module.shape:
+        return float("inf")
+    return float((ours.module - theirs.module).abs().max()) / theirs.size
+
+
+def _changed(folder: Path, module: Module | None) -> Iterator[str]:
+    """A scale that is no longer the one that peftport wrote: it loads without a word, and answers
+    otherwise."""
+    if module is None or not (folder / KEPT).is_file():
+        return
+    try:
+        kept = read_json(folder / KEPT)["record"]
+        written = technique(kept["technique"]).configure(kept["config"])
+    except (OSError, ValueError, KeyError, TypeError, BadInput):
+        return
+    before, now = (getattr(each, "scale", None) for each in (written, module.config))
+    if before is not None and now is not None and not math.isclose(before, now, rel_tol=1e-6):
+        yield f"its scale is {now:g} and was {before:g} when peftport wrote the folder"

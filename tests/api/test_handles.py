@@ -1,0 +1,45 @@
+"""Handles read no more than they are asked for, and load once."""
+
+from __future__ import annotations
+
+import pytest
+
+import peftport as pp
+from peftport.errors import BadInput
+
+
+def test_a_host_is_looked_at_without_reading_its_weights(tiny_host, monkeypatch):
+    monkeypatch.setattr("peftport.hosts.fingerprint.fingerprint", lambda folder: 1 / 0)
+    host = pp.load_host(tiny_host("llama"))
+    assert "width 32" in host._repr_html_()
+    assert "loaded" not in vars(host)
+
+
+def test_a_host_is_loaded_once_and_lent_where_it_is_kept(tiny_host):
+    host = pp.load_host(tiny_host("llama"))
+    assert host.loaded is host.lend() is host.loaded
+    by_name = pp.HostHandle(str(tiny_host("llama")), kept=False)
+    assert by_name.lend() is not by_name.lend()
+
+
+def test_a_port_method_is_lent_a_host_in_full_precision(tiny_host):
+    host = pp.load_host(tiny_host("llama"), precision="bf16")
+    assert host.loaded.precision == "bf16"
+    assert host.lend().precision == "fp32"
+
+
+def test_what_cannot_be_found_is_said_at_once(tiny_host, tmp_path):
+    with pytest.raises(BadInput, match="is not a folder with a transformers model"):
+        pp.load_host(tmp_path / "nowhere")
+    with pytest.raises(BadInput, match="--device 'tpu' is not here"):
+        pp.load_host(tiny_host("llama"), device="tpu")
+    with pytest.raises(BadInput, match="is not a folder"):
+        pp.load_module(tmp_path / "nowhere")
+
+
+def test_a_module_s_record_is_read_without_its_tensors(lab_module, monkeypatch):
+    monkeypatch.setattr("peftport.modules.load_module", lambda *_, **__: 1 / 0)
+    module = pp.load_module(lab_module)
+    assert module.technique == "lora"
+    assert "task lab:films" in str(module)
+    assert module.to_dict()["format"] == module.format == "peftport"

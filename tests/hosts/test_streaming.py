@@ -1,0 +1,76 @@
+"""A streamed host computes what the whole one does, with one layer's weights in memory."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from peftport.hosts import load_host, streaming
+from peftport.hosts.streaming import holding, layer_paths, stream_host
+from techniques.references import batch
+
+DECODERS = ("llama", "gpt2", "gemma3_text", "qwen3")
+
+
+@pytest.fixture(autouse=True)
+def no_host_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "_WHOLE", 0)
+
+
+def empty(host) -> set[str]:
+    return {name for name, parameter in host.model.named_parameters() if parameter.is_meta}
+
+
+@pytest.mark.parametrize("family", DECODERS)
+def test_it_gives_the_same_logits_and_lets_go_of_its_weights(family, tiny_host):
+    name = str(tiny_host(family))
+    whole, streamed = load_host(name), stream_host(name)
+    assert streamed.fingerprint == whole.fingerprint
+    before = empty(streamed)
+    assert before >= {f"{linear.path}.weight" for linear in whole.geometry.linears.values()}
+    inputs = batch(whole.tokenizer)
+    for _ in range(2):
+        found, wanted = (
+            host.next_token_logits(inputs["input_ids"], inputs["attention_mask"], (5, 3))
+            for host in (streamed, whole)
+        )
+        assert torch.equal(found, wanted)
+        assert empty(streamed) == before
+
+
+def test_a_held_layer_stays_until_it_is_let_go(tiny_host):
+    host = stream_host(str(tiny_host("llama")))
+    before, path = empty(host), layer_paths(host)["decoder.1"]
+    with holding(host.part(path)):
+        inputs = batch(host.tokenizer)
+        host.next_token_logits(inputs["input_ids"], inputs["attention_mask"], (5, 3))
+        assert before - empty(host) == {name for name in before if name.startswith(path)}
+    assert empty(host) == before
+
+
+def test_weights_are_let_go_of_when_a_run_fails(tiny_host):
+    host = stream_host(str(tiny_host("llama")))
+    before = empty(host)
+    handle = host.part(host.geometry.linears["decoder.0.ffn.up"].path).register_forward_hook(
+        lambda *_: 1 / 0
+    )
+    inputs = batch(host.tokenizer)
+    with pytest.raises(ZeroDivisionError):
+        host.next_token_logits(inputs["input_ids"], inputs["attention_mask"], (5, 3))
+    handle.remove()
+    assert empty(host) == before
+
+
+@pytest.mark.parametrize("family", ["bert", "t5"])
+def test_other_kinds_are_loaded_whole(family, tiny_host):
+    assert not empty(stream_host(str(tiny_host(family))))
+
+
+@pytest.mark.parametrize("family", ["bert", "t5", "gpt2", "llama"])
+def test_each_layer_is_a_module_of_its_own_that_holds_its_linear_layers(family, tiny_host):
+    host = load_host(str(tiny_host(family)))
+    paths = layer_paths(host)
+    assert list(paths) == list(host.geometry.blocks)
+    assert len(set(paths.values())) == len(paths)
+    for point, linear in host.geometry.linears.items():
+        assert linear.path.startswith(f"{paths['.'.join(point.split('.')[:2])]}.")
