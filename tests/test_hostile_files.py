@@ -57,8 +57,8 @@ def doubled(path: Path) -> None:
 
 
 STUDY = "study plan {}/study.yaml --no-measure"
-OWN = "check {}/modules/own --to {}/hosts/llama"
-LORA = "check {}/modules/lora --to {}/hosts/llama"
+OWN = "check {}/modules/own --host {}/hosts/llama"
+LORA = "check {}/modules/lora --host {}/hosts/llama"
 RECORD, TENSORS = "modules/own/module.json", "modules/own/module.safetensors"
 CONFIG, HOST = "modules/lora/adapter_config.json", "hosts/llama/config.json"
 GEOMETRY = {"family": "llama", "gated": True, "width": 32, "vocabulary": 99, "heads": 4}
@@ -101,7 +101,7 @@ CASES = {
     "a circle": (OWN, TENSORS, put(circle), "cannot be opened"),
     "64 GB of nothing": (OWN, RECORD, put(sparse), "more than"),
     "a tokenizer in a pipe": (
-        "port {}/modules/own --to {}/hosts/llama --method copy --out {}/out",
+        "port {}/modules/own --host {}/hosts/llama --method copy --out {}/out",
         "hosts/llama/tokenizer.json",
         put(pipe),
         "",

@@ -3,7 +3,6 @@ shape, and answers of the length that the tasks have. A store is a file that any
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -113,7 +112,7 @@ def _require_types(db: sqlite3.Connection) -> None:
 def _require_figures(db: sqlite3.Connection) -> None:
     """Figures are numbers by name, and whoever cannot say one says null."""
     for (text,) in db.execute("SELECT DISTINCT figures FROM runs WHERE figures IS NOT NULL"):
-        found = json.loads(text)
+        found = parse_json(text, "figures of a run")
         if not isinstance(found, dict) or not all(map(_is_figure, found.values())):
             raise ValueError("a run has figures that are no numbers")
         if type(found.get("n_test", 0)) is not int:
