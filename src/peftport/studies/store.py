@@ -145,15 +145,8 @@ class Store:
         measured is None."""
         study = {"study": self.title}
         for found in self._whole("runs", RUN_FIELDS, _ORDER):
-            row = (
-                study
-                | (
-                    parse_json(found["figures"], f"{self.folder / NAME}: figures")
-                    if found["figures"]
-                    else {}
-                )
-                | found
-            )
+            figures = parse_json(found["figures"] or "{}", f"{self.folder / NAME}: figures")
+            row = study | figures | found
             yield {column: row.get(column) for column in COLUMNS}
 
     def answers(self) -> Iterator[tuple[str, Answers]]:
