@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput
-from peftport.files import new_folder, read_json, write_json
+from peftport.files import is_file, is_folder, new_folder, read_json, write_json
 from peftport.hosts.quiet import quiet_transformers
 
 RECORD = "peftport_gguf.json"
@@ -30,9 +30,9 @@ def gguf_at(path: Path) -> Path | None:
     Raises:
         BadInput: the folder holds several.
     """
-    if path.is_file():
+    if is_file(path):
         return path if path.suffix.lower() == _ENDING else None
-    if not path.is_dir() or any(path.glob("*.safetensors")):
+    if not is_folder(path) or any(path.glob("*.safetensors")):
         return None
     found = sorted(file for file in path.iterdir() if file.suffix.lower() == _ENDING)
     if len(found) > 1:
@@ -51,7 +51,7 @@ def unpacked(file: Path) -> Path:
 
     mark = _digest(*_state(file))
     folder = _cache() / mark[:32]
-    if (folder / RECORD).is_file():
+    if is_file(folder / RECORD):
         return folder
     if not is_gguf_available():
         raise BadInput(
@@ -74,7 +74,7 @@ def unpacked(file: Path) -> Path:
 def mark_of(folder: Path) -> str | None:
     """The SHA-256 of the GGUF file that a folder of the cache was made from; None for any other
     folder, whatever it holds."""
-    if folder.parent != _cache() or not (folder / RECORD).is_file():
+    if folder.parent != _cache() or not is_file(folder / RECORD):
         return None
     return str(read_json(folder / RECORD)["sha256"])
 

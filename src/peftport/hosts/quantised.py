@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput
-from peftport.files import read_json
+from peftport.files import is_file, read_json
 
 _MARKS = re.compile(
     r"[-_.](unsloth-)?(bnb-4bit|bnb-8bit|4bit|8bit|gptq|awq|fp8|int4|int8|nf4|w4a16|w8a8)\b.*$",
@@ -20,7 +20,7 @@ def quantised_by(folder: Path) -> str | None:
     """The method by which a host's weights are quantised, as its config.json says; None for plain
     weights."""
     path = folder / "config.json"
-    config: Any = read_json(path) if path.is_file() else None
+    config: Any = read_json(path) if is_file(path) else None
     said = config.get("quantization_config") if isinstance(config, dict) else None
     if not said:
         return None

@@ -88,14 +88,14 @@ def find_host(name: str) -> HostSource:
 
 def lasting(name: str) -> str:
     """A host's name as it holds from everywhere on this machine: a folder by its whole path."""
-    return os.path.abspath(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+    return os.path.abspath(Path(name).expanduser()) if is_folder(Path(name).expanduser()) else name
 
 
 def for_others(name: str) -> tuple[str, str | None]:
     """The name, and the revision if it has one, by which other libraries load a host."""
     if name.startswith("lab:"):
         return str(find_host(name).files()), None
-    if Path(name).expanduser().exists():
+    if exists(Path(name).expanduser()):
         return lasting(name), None
     place, _, revision = name.partition("@")
     return place, revision or None

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from peftport.errors import BadInput
+from peftport.files import exists, is_file, is_folder
 
 RECORD, FOREIGN_CONFIG = "module.json", "adapter_config.json"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
@@ -26,11 +27,11 @@ def find_module(name: str | Path) -> Path:
             name.
     """
     folder = Path(name).expanduser()
-    if not folder.exists() and _HUB_NAME.fullmatch(str(name)) and not str(name).startswith("."):
+    if not exists(folder) and _HUB_NAME.fullmatch(str(name)) and not str(name).startswith("."):
         folder = _fetched(str(name))
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise BadInput(f"module {folder} is not a folder.")
-    if (folder / RECORD).is_file() or (folder / FOREIGN_CONFIG).is_file():
+    if is_file(folder / RECORD) or is_file(folder / FOREIGN_CONFIG):
         return folder
     raise BadInput(f"{folder} has no {RECORD}: it is not a module's folder. {_instead(folder)}")
 
@@ -55,13 +56,13 @@ def _instead(folder: Path) -> str:
     """What a folder is that is no module's, and what to do."""
     held = _held(folder)
     names = ", ".join(str(each) for each in held[:_MOST]) + ", ..." * (len(held) > _MOST)
-    if (folder / "adapter_fusion_config.json").is_file():
+    if is_file(folder / "adapter_fusion_config.json"):
         return "It is a fusion of adapters, which peftport does not read; name one of its adapters."
     if held and any(each.name.startswith("checkpoint-") for each in held):
         return f"It is a run's folder: name one of its checkpoints: {names}."
     if held:
         return f"It holds {len(held)} modules: name one of its sub-folders: {names}."
-    if (folder / "config.json").is_file():
+    if is_file(folder / "config.json"):
         return (
             "It is a whole model: a module that was merged into it cannot be told from it any "
             "more; name the folder of the module from before."

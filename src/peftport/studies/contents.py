@@ -3,7 +3,6 @@ shape, and answers of the length that the tasks have. A store is a file that any
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -81,9 +80,10 @@ def require_contents(db: sqlite3.Connection, path: Path) -> None:
                 if label not in there:
                     raise ValueError(f"it knows nothing of {kind} {label!r}")
         _require_types(db)
-        for (condition,) in db.execute("SELECT DISTINCT condition FROM runs"):
-            if condition not in spec.conditions:
-                raise ValueError(f"it has runs of the condition {condition!r}")
+        for column, names in (("condition", spec.conditions), ("task", known.tasks)):
+            for (value,) in db.execute(f"SELECT DISTINCT {column} FROM runs"):
+                if value not in names:
+                    raise ValueError(f"it has runs of the {column} {value!r}")
         _require_figures(db)
         for label, task in known.tasks.items():
             _require_answers(db, label, len(task.labels))
@@ -100,8 +100,10 @@ def _require_tables(db: sqlite3.Connection) -> None:
 
 def _require_types(db: sqlite3.Connection) -> None:
     for table in ("runs", "donors", "sittings", "gold"):
-        for _, column, declared, needed, *_ in db.execute(f"PRAGMA table_info({table})").fetchall():
-            allowed = (*_KINDS[declared], *(() if needed else ("null",)))
+        for _, column, declared, needed, _, key in db.execute(
+            f"PRAGMA table_info({table})"
+        ).fetchall():
+            allowed = (*_KINDS[declared], *(() if needed or key else ("null",)))
             listed = ", ".join(map(repr, allowed))
             if _any(db, f"SELECT 1 FROM {table} WHERE typeof({column}) NOT IN ({listed})"):
                 raise ValueError(f"{table}.{column} holds what is no {declared}")
@@ -110,7 +112,7 @@ def _require_types(db: sqlite3.Connection) -> None:
 def _require_figures(db: sqlite3.Connection) -> None:
     """Figures are numbers by name, and whoever cannot say one says null."""
     for (text,) in db.execute("SELECT DISTINCT figures FROM runs WHERE figures IS NOT NULL"):
-        found = json.loads(text)
+        found = parse_json(text, "figures of a run")
         if not isinstance(found, dict) or not all(map(_is_figure, found.values())):
             raise ValueError("a run has figures that are no numbers")
         if type(found.get("n_test", 0)) is not int:

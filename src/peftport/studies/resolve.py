@@ -297,14 +297,17 @@ def _check_shapes(spec: Spec, facts: Facts) -> None:
 def _check_module(
     name: str, options: Mapping[str, Any], label: str, host: Mapping[str, Any]
 ) -> None:
-    from peftport.hosts.geometry import geometry_from_record
+    from peftport.hosts.geometry import LARGEST, geometry_from_record
     from peftport.techniques import technique
 
     made = technique(name)
     try:
-        made.shapes(made.configure(options), geometry_from_record(host["geometry"]))
+        shapes = made.shapes(made.configure(options), geometry_from_record(host["geometry"]))
     except BadInput as error:
         raise BadInput(f"technique {name} on host {label}: {error}") from error
+    for tensor, shape in shapes.items():
+        if max(shape) > LARGEST:
+            raise BadInput(f"technique {name} on host {label}: {tensor} would be of shape {shape}.")
 
 
 def _check_port(

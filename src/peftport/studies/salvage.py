@@ -76,7 +76,7 @@ def whole_rows(
                 if is_whole(values):
                     yield tuple(values)
             return
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
             last, missed = last + 1, missed + 1
 
 
@@ -94,7 +94,7 @@ def rescuing(path: Path) -> Iterator[sqlite3.Connection | None]:
             try:
                 (version,) = db.execute("PRAGMA user_version").fetchone()
                 known = version == VERSION and is_whole_meta(db)
-            except sqlite3.DatabaseError:
+            except (sqlite3.DatabaseError, UnicodeDecodeError):
                 known = False
             yield db if known else None
 

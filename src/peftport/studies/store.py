@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput, RunFailed
-from peftport.files import by_library, is_file, write_atomic
+from peftport.files import by_library, is_file, parse_json, write_atomic
 from peftport.studies.contents import require_contents
 from peftport.studies.migration import migrate
 from peftport.studies.rows import (
@@ -145,7 +145,8 @@ class Store:
         measured is None."""
         study = {"study": self.title}
         for found in self._whole("runs", RUN_FIELDS, _ORDER):
-            row = study | (json.loads(found["figures"]) if found["figures"] else {}) | found
+            figures = parse_json(found["figures"] or "{}", f"{self.folder / NAME}: figures")
+            row = study | figures | found
             yield {column: row.get(column) for column in COLUMNS}
 
     def answers(self) -> Iterator[tuple[str, Answers]]:
@@ -167,13 +168,13 @@ class Store:
     def config(self, run_id: str) -> dict[str, Any]:
         """The whole resolved configuration that a run is named by; KeyError when it is missing."""
         for found in self._whole("runs", RUN_FIELDS, "WHERE run_id = ?", run_id):
-            config: dict[str, Any] = json.loads(found["config"])
+            config: dict[str, Any] = parse_json(found["config"], f"{self.folder / NAME}: a run")
             return config
         raise KeyError(run_id)
 
     def _meta(self, key: str) -> dict[str, Any]:
         ((value,),) = self._read("SELECT value FROM meta WHERE key = ?", key)
-        parsed: dict[str, Any] = json.loads(value)
+        parsed: dict[str, Any] = parse_json(value, f"{self.folder / NAME}: {key}")
         return parsed
 
     def _whole(
@@ -269,7 +270,7 @@ def read_store(folder: Path) -> Store:
     path = existing(folder)
     try:
         db = reading(path)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read as a study's store: {error}.") from error
     if _check(db, path) == VERSION:
         return Store(folder, db)

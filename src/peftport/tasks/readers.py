@@ -6,13 +6,13 @@ names the file and the row (counted from 1, without the header).
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput
+from peftport.files import parse_json
 from peftport.tables import ENDINGS, TEXT_COLUMNS, column_named, read_table, texts_in
 from peftport.tasks.labels import Label, canonical
 
@@ -150,7 +150,8 @@ def _labels(values: list[object], origin: str) -> list[Label]:
 def _class_names(metadata: dict[bytes, bytes] | None, column: str) -> tuple[str, ...] | None:
     """The class names that `datasets` writes into the metadata of its Parquet files."""
     try:
-        feature = json.loads((metadata or {})[b"huggingface"])["info"]["features"][column]
+        said = parse_json((metadata or {})[b"huggingface"], "the metadata")
+        feature = said["info"]["features"][column]
         return tuple(feature["names"]) if feature["_type"] == "ClassLabel" else None
-    except (KeyError, TypeError, ValueError):
+    except (BadInput, KeyError, TypeError, ValueError):
         return None

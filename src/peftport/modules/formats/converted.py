@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from peftport.errors import BadInput
+from peftport.files import is_file
 from peftport.hosts.quiet import quiet_transformers
 from peftport.hosts.skeleton import auto_class
 from peftport.modules.formats.base import Folder
@@ -49,7 +50,7 @@ def as_lora(folder: Folder, kind: str, safe: str) -> Converted:
         import peft
     except ImportError:
         folder.refuse("peft_type", f"{kind!r} is read as LoRA by peft, which is not installed")
-    if not (folder.path / safe).is_file():
+    if not is_file(folder.path / safe):
         folder.refuse("peft_type", f"{kind!r} is converted from safetensors alone, save it as such")
     host = folder.host_files()
     try:

@@ -58,7 +58,7 @@ class Peft(ForeignFormat):
         the host is at hand, and the rest is refused by its name."""
         kind = folder.config["peft_type"]
         variant = "DORA" if kind == "LORA" and folder.config.get("use_dora") is True else kind
-        if variant in CONVERTED:
+        if isinstance(variant, str) and variant in CONVERTED:
             return self._converted(folder, variant)
         if not isinstance(kind, str) or kind not in _READERS:
             folder.refuse(

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from peftport.errors import BadInput
-from peftport.files import exists, read_json, require_regular
+from peftport.files import exists, is_file, read_json, require_regular
 from peftport.modules.module import load_tensors, require_filled
 from peftport.techniques.base import Parameters
 
@@ -64,7 +64,7 @@ def _index(folder: Path, safe: str) -> Path | None:
     transformers calls it as a model's, and the files that it names as a module's.
     """
     names = (f"{safe}.index.json", INDEX)
-    found = (folder / name for name in names if (folder / name).is_file())
+    found = (folder / name for name in names if is_file(folder / name))
     stem = safe.removesuffix(".safetensors")
     return next((i for i in found if any(folder.glob(f"{stem}-*-of-*.safetensors"))), None)
 
