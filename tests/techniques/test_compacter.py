@@ -143,4 +143,4 @@ def test_a_wrong_option_is_named():
     with pytest.raises(BadInput, match="technique compacter: option 'n': Input should be greater"):
         compacter.configure({"n": 0})
     with pytest.raises(BadInput, match=r"Known: n, rank, reduction, activation, variant, cross"):
-        compacter.configure({"phm_dim": 4})
+        compacter.configure({"phm_dims": 4})
