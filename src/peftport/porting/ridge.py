@@ -24,6 +24,7 @@ from peftport.porting.account import Account, Entry
 from peftport.porting.activations import contrasts_of, observe
 from peftport.porting.answers import donor_scores, no_answers
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request
+from peftport.porting.estimate import Estimate, Load, estimated, weights_of
 from peftport.porting.prior import class_scores
 from peftport.porting.reading import Rows, task_of
 from peftport.porting.regression import Reading, fit_reading
@@ -35,7 +36,7 @@ from peftport.training.readout import Readout, readout_of
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
-    from peftport.porting.means import Means
+    from peftport.porting.means import Means, Progress
     from peftport.tasks import Task
 
 PLACE = "ffn.down"
@@ -84,6 +85,16 @@ class Ridge(PortMethod):
         entries = (Entry(None, name, "initialised", s, why=why) for name, s in shapes.items())
         return Account(self.name, tuple(entries))
 
+    def estimate(self, request: Request, load: Load) -> Estimate:
+        """A pass over the texts on one host, some on the other, and gradients of few texts."""
+        origin, receiver, options = request.origin, request.receiver, request.options
+        passes = load.all_tokens * (1 + options.sweeps) + 3 * options.slopes * load.tokens
+        products = 2.0 * (load.all_tokens * weights_of(origin) + passes * weights_of(receiver))
+        weights = max(weights_of(g) + g.vocabulary * g.width for g in (origin, receiver))
+        graph = options.slopes * load.tokens * len(receiver.blocks)
+        graph *= 6 * receiver.ffn + 12 * receiver.width
+        return estimated((origin, receiver), products, 4.0 * (weights + graph), request.wanted)
+
     def problem(self, account: Account) -> str | None:
         """A new module is always whole."""
         return None
@@ -103,11 +114,13 @@ class Ridge(PortMethod):
         """
         assert means is not None
         task, options = task_of(request.donor.task), request.options
+        means.progress(0.0, "the donor's scores")
         found = donor_scores(means.origin.load(), request, donor, task, means.texts)
         aim = found @ contrasts_of(request.classes).mT  # (texts, contrasts)
         host = means.receiver.load()
         rows = _rows(host, task, means.texts)
-        fitting = _Fitting(host, rows, readout_of(host, task), _config(request), aim, options)
+        readout, config = readout_of(host, task), _config(request)
+        fitting = _Fitting(host, rows, readout, config, aim, options, means.progress)
         tensors, details = fitting.module()
         record = {"technique": "lora", "config": _config(request).model_dump(mode="json")}
         return Made(tensors, self.account(request), record | {"head": "mean"}, details)
@@ -143,19 +156,23 @@ class _Fitting:
     config: Any
     aim: Tensor
     options: RidgeOptions
+    progress: Progress
 
     def module(self) -> tuple[Parameters, dict[str, Any]]:
         """The tensors, and what was found on the way."""
+        self.progress(0.2, "the receiving host's scores")
         found = self._scores(self._tensors({}))  # the bare host's
+        self.progress(0.4, "the receiving host's states")
         point, here, first = self._best(self.aim - found)
         write = self._writing(point)  # (width, contrasts)
         read, reading, gain = torch.zeros_like(first.matrix), first, 1.0
         for sweep in range(self.options.sweeps):
             if sweep:
+                self.progress(0.6 + 0.4 * sweep / self.options.sweeps, f"sweep {sweep + 1}")
+                before, found = found, self._scores(self._tensors({point: (read, write)}))
+                gain = _gain(found - before, here.double() @ reading.matrix.mT)
                 reading = fit_reading(here, (self.aim - found) / gain, [first.strength])
             read = read + reading.matrix
-            before, found = found, self._scores(self._tensors({point: (read, write)}))
-            gain = _gain(found - before, here.double() @ reading.matrix.mT)
         details = {
             "layer": point,
             "missed": round(first.missed, 4),
