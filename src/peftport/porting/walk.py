@@ -122,12 +122,11 @@ class Walk:
             return class_logits(host, part, {}, readout, whole=True)
 
     def end(self, layer: str) -> Tensor:
-        """The residual stream behind a layer at the kept places: (samples, width)."""
+        """The residual stream behind a layer, at its last run, at the kept places: (samples,
+        width)."""
         kept = [
-            at_places(call.end, part, layer)
+            at_places([call.end for call in calls if call.layer == layer][-1], part, layer)
             for part, calls in zip(self._parts, self._runs, strict=True)
-            for call in calls
-            if call.layer == layer
         ]
         return torch.cat(kept)
 
@@ -140,7 +139,7 @@ class Walk:
         """
         if self._readout is not None:
             self._begin({name: tensor[None] for name, tensor in (head or {}).items()})
-        for layer in reversed([call.layer for call in self._runs[0]]):
+        for layer in dict.fromkeys(reversed([call.layer for call in self._runs[0]])):
             yield self._again(layer, wanted.within((layer,)))
 
     def _begin(self, head: Parameters) -> None:
@@ -164,12 +163,15 @@ class Walk:
         self._states.clear()
 
     def _again(self, layer: str, wanted: Spaces) -> Layer:
-        """Run one layer again over all parts, and let go of what was kept of it."""
+        """Run one layer again over all parts, as often as the host runs it, and let go of what was
+        kept of it."""
         readers = first_readers(wanted.inputs)
         sides = {"in": set(readers.values()), "out": set(wanted.outputs)}
+        times = sum(call.layer == layer for call in self._runs[0])
         kept: dict[tuple[str, str], list[Tensor]] = defaultdict(list)
+        parts = list(zip(self._parts, self._runs, strict=True))
         with holding(self._modules[layer]):
-            for part, calls in zip(self._parts, self._runs, strict=True):
+            for part, calls in parts * times:
                 call = calls.pop()
                 assert call.layer == layer
                 made_at: dict[str, Tensor] = {}
@@ -270,7 +272,8 @@ def _recorded(
 ) -> Iterator[None]:
     """Keep what goes into every layer, and cut the graph there: within a layer none is made.
 
-    A module that serves several layers (ALBERT) is the layers in their order.
+    A module that serves several layers is the layers in their order; one that runs more often than
+    it has layers (ALBERT) is its last one from then on.
     """
     waiting: dict[nn.Module, deque[str]] = defaultdict(deque)
     for layer, module in modules.items():
@@ -283,7 +286,8 @@ def _recorded(
             with torch.no_grad():
                 made = forward(*args, **kwargs)
             end = _stream(made).detach().requires_grad_(differentiable)
-            layer = waiting[module].popleft()
+            layers = waiting[module]
+            layer = layers.popleft() if len(layers) > 1 else layers[0]
             calls.append(_Call(layer, module, list(args), dict(kwargs), end))
             return (end, *made[1:]) if isinstance(made, tuple) else end
 
