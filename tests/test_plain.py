@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from modules.formats.modules import made
+from peftport.api.result import Result
 from peftport.cli.output import log_to_stderr, say, show
 from peftport.modules import formats
 from peftport.modules.card import add_figures
@@ -41,9 +42,19 @@ def test_nothing_is_obeyed_and_plain_text_stays_as_it_is(text):
     assert printable(words) == inline(words) == words
 
 
+class Named(Result):
+    """A result with a name from a stranger's file."""
+
+    def to_dict(self):
+        return {"name": HOSTILE}
+
+    def __str__(self):
+        return HOSTILE
+
+
 def test_commands_print_what_is_shown(capsys):
-    show({"name": HOSTILE}, "", True)
-    show({}, HOSTILE, False)
+    show(Named(), True)
+    show(Named(), False)
     say(HOSTILE)
     log_to_stderr()
     logging.getLogger("peftport").warning("notice: %s", HOSTILE)
