@@ -108,9 +108,10 @@ CASES = {
     ),
 }
 
-# Every command in one process: what is measured is the largest memory of all of them.
+# Every command in one process: what is measured is the largest memory of all of them. It is read
+# off the process's own status, for getrusage counts that of the process which started it, too.
 _RUN = """
-import json, resource, signal, sys
+import json, re, signal, sys
 import peftport.cli as cli
 for name, arguments in json.loads(sys.argv[1]).items():
     sys.argv = ["peftport", *arguments]
@@ -123,7 +124,8 @@ for name, arguments in json.loads(sys.argv[1]).items():
     signal.alarm(0)
     print(json.dumps([name, code]), flush=True)
     print("END OF", name, file=sys.stderr, flush=True)
-print(json.dumps(["memory", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
+peak = re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())
+print(json.dumps(["memory", int(peak[1])]))
 """
 
 

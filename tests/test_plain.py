@@ -52,7 +52,8 @@ class Named(Result):
         return HOSTILE
 
 
-def test_commands_print_what_is_shown(capsys):
+def test_commands_print_what_is_shown(capsys, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("peftport"), "handlers", [])  # others write elsewhere
     show(Named(), True)
     show(Named(), False)
     say(HOSTILE)
