@@ -48,7 +48,7 @@ MORE: dict[str, tuple[str, str, dict[str, Any]]] = {
     "mistral": ("decoder", "llama", {**_HEADS, **_SLIDING}),
     "ministral": ("decoder", "llama", {**_HEADS, **_TWO_KINDS}),
     "ministral3": ("decoder", "llama", _HEADS),
-    "phi3": ("decoder", "llama", {**_GROUPED, "intermediate_size": 32}),
+    "phi3": ("decoder", "llama", _GROUPED),
     "olmo2": ("decoder", "qwen2", _GROUPED),
     "granite": (
         "decoder",
@@ -84,6 +84,8 @@ MORE: dict[str, tuple[str, str, dict[str, Any]]] = {
             "max_position_embeddings": LENGTH,
         },
     ),
+    # With an embedding narrower than the host (16) the first layer's inputs lack full rank, and a
+    # prefix that is fitted there misses 0.037 of its effect, where 0.02 is asked.
     "electra": ("encoder", "bert", {**_PLAIN, "embedding_size": 40}),
     "deberta": (
         "encoder",

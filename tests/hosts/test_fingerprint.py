@@ -196,8 +196,8 @@ def test_an_older_mark_names_every_host_with_its_weights(folder):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"model_type": "never-heard-of"}, r"config\.json: model_type is 'never-heard-of'"),
-        ({"num_layers": "three"}, r"config\.json is no configuration of t5 models: .*num_layers"),
+        ({"model_type": "never-heard-of"}, r"transformers has no model of type 'never-heard-of'"),
+        ({"num_layers": "three"}, r"none that transformers can make a t5 of: .*num_layers"),
     ],
 )
 def test_a_configuration_that_is_none_is_refused(keys, message, folder):

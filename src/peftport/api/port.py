@@ -246,7 +246,7 @@ def port(
     if needs and not ignore_memory and judge(made, request).account is not None:
         load = load_of(means, donor.record, text_count)
         estimate, options = require_memory(made, request, load, options or {})
-        _log.warning("%s: %s", made.name, estimate.text())
+        _log.info("%s: %s", made.name, estimate.text())
     ported = rewrite(
         donor,
         receiver.geometry,

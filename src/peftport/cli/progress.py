@@ -6,25 +6,18 @@ import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from peftport.cli.output import say
 
 
-class Steps:
-    """Shows steps and their losses on standard error while the block runs.
+class _Shown:
+    """Something that has a bar on a terminal while the block runs."""
 
-    Args:
-        total: how many steps there will be; a file gets about twenty lines.
-    """
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._every = max(1, total // 20)
+    def __init__(self) -> None:
         self._bar: Any = None
-        self._sum, self._count = 0.0, 0
 
-    def __enter__(self) -> Steps:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -35,6 +28,20 @@ class Steps:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+class Steps(_Shown):
+    """Shows steps and their losses on standard error while the block runs.
+
+    Args:
+        total: how many steps there will be; a file gets about twenty lines.
+    """
+
+    def __init__(self, total: int) -> None:
+        super().__init__()
+        self._total = total
+        self._every = max(1, total // 20)
+        self._sum, self._count = 0.0, 0
 
     def show(self, step: int, loss: float) -> None:
         """Called after each step, with its number from 1 and its loss."""
@@ -56,24 +63,12 @@ _QUIET = 10.0
 """Seconds between two lines in a file."""
 
 
-class Shares:
+class Shares(_Shown):
     """Shows on standard error how much of a port is done, and how long the rest will take."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._begun = self._told = time.monotonic()
-        self._bar: Any = None
-
-    def __enter__(self) -> Shares:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def show(self, share: float, what: str) -> None:
         """Called with the share that is done, from 0 to 1, and what comes next."""

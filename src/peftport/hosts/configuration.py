@@ -7,14 +7,17 @@ Such keys are left out before a model is made, so that a host runs as peftport r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput
-from peftport.files import by_library, read_json
+from peftport.files import read_json
+from peftport.hosts.geometry import LAYERS
 from peftport.hosts.quiet import quiet_transformers
+from peftport.registry import did_you_mean
 
+_COUNTS = ("layers", "n_layer", "num_hidden_groups", "inner_group_num", "experts")
 _RUNTIME = frozenset(
     {
         *("attn_implementation", "experts_implementation", "use_cache", "return_dict"),
@@ -45,23 +48,70 @@ _READING = frozenset(
 """Heads of other model classes, and how text is generated."""
 
 
-def host_config(folder: Path) -> Any:
-    """The configuration of the host in `folder` as transformers' own class has it, defaults filled
-    in and without what only says how it was run.
+def host_config(folder: Path, name: str = "") -> Any:
+    """The configuration of the host in `folder` as its model class reads it.
+
+    Args:
+        name: of the host, for messages; its folder if not given.
 
     Raises:
-        BadInput: there is none, it is of a type that transformers does not know, or has a value
-            that the class does not take.
+        BadInput: see `configuration`.
+    """
+    return configuration(written_config(folder, name), name or str(folder))
+
+
+def written_config(folder: Path, name: str = "") -> dict[str, Any]:
+    """The configuration of the host in `folder` as its file has it."""
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise BadInput(
+            f"host {name or folder}: its config.json is not a transformers configuration."
+        )
+    return config
+
+
+def configuration(config: Mapping[str, Any], host: str) -> Any:
+    """A configuration as its model class reads it: sizes that a file leaves out are derived, and
+    what only says how the host was run or stored is left out.
+
+    Raises:
+        BadInput: transformers has no such model, or the configuration is none of it.
     """
     from transformers import CONFIG_MAPPING
 
-    path = folder / "config.json"
-    raw = read_json(path)
-    kind = raw.get("model_type") if isinstance(raw, dict) else None
-    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
-        raise BadInput(f"{path}: model_type is {kind!r}, which transformers does not know.")
-    with quiet_transformers(), by_library(f"{path} is no configuration of {kind} models"):
-        return CONFIG_MAPPING[kind].from_dict(without_runtime(raw))
+    model_type = str(config.get("model_type", ""))
+    if model_type not in CONFIG_MAPPING:
+        known = sorted(CONFIG_MAPPING)
+        raise BadInput(
+            f"host {host}: transformers has no model of type {model_type!r}."
+            f"{did_you_mean(model_type, known)} The `model_type` of its config.json is read."
+        )
+    _require_possible(config, host)
+    plain = without_runtime(dict(config))
+    plain.pop("quantization_config", None)
+    with quiet_transformers():
+        try:
+            return CONFIG_MAPPING[model_type].from_dict(plain)
+        except Exception as error:  # whatever a class checks, and however it says so
+            raise unusable(host, model_type, error) from error
+
+
+def _require_possible(config: Mapping[str, Any], host: str) -> None:
+    """Raise BadInput for counts that would be built for hours."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            _require_possible(value, host)
+        elif key.endswith(_COUNTS) and isinstance(value, int) and value > LAYERS:
+            raise BadInput(f"host {host}: {key} is {value} in its configuration; no host has that.")
+
+
+def unusable(host: str, model_type: str, error: Exception) -> BadInput:
+    """What is said of a configuration that its own model class refuses."""
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    return BadInput(
+        f"host {host}: its configuration is none that transformers can make a {model_type} of: "
+        f"{' '.join(line.strip() for line in lines)[:300]}"
+    )
 
 
 def settings(folder: Path) -> dict[str, Any]:

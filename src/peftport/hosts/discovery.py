@@ -16,8 +16,8 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from peftport.errors import BadInput
+from peftport.hosts.configuration import configuration
 from peftport.hosts.geometry import (
-    LAYERS,
     Geometry,
     Linear,
     entries_of,
@@ -25,7 +25,7 @@ from peftport.hosts.geometry import (
     laid_out,
     of_own_names,
 )
-from peftport.hosts.skeleton import configuration, require_points, skeleton
+from peftport.hosts.skeleton import require_points, skeleton
 
 _log = logging.getLogger(__name__)
 _READERS = ("q", "v", "query", "value", "qkv", "wqkv", "query_key_value", "in_proj", "c_attn")
@@ -55,19 +55,8 @@ def _discovered(written: str, host: str) -> Geometry:
     for key, why in family.get("refused", {}).items():
         if value := getattr(text, key, None):
             raise BadInput(f"host {host}: {key} is {value!r} in its configuration: {why}.")
-    _require_few_layers(text, host)
     model = skeleton(config, family["kind"], host, wrapped)
     return _known(family, text, model, host)
-
-
-def _require_few_layers(config: Any, host: str) -> None:
-    """Refuse what no host has, before a skeleton of it is built."""
-    for key, value in config.to_dict().items():
-        if "layer" in key and isinstance(value, int) and value > LAYERS:
-            raise BadInput(
-                f"host {host}: {key} is {value:,} in its configuration; a host has at most "
-                f"{LAYERS:,} layers."
-            )
 
 
 def family_of(config: Any) -> tuple[dict[str, Any] | None, bool]:
@@ -165,7 +154,6 @@ def _sizes(
 
 def _unknown(config: Any, host: str) -> Geometry:
     kind = _kind(config, host)
-    _require_few_layers(config, host)
     model = skeleton(config, kind, host)
     roots: dict[str, str] = {}
     linears: dict[str, Linear] = {}

@@ -14,6 +14,7 @@ from torch.nn import functional
 from peftport.errors import BadInput
 from peftport.files import by_library, is_file
 from peftport.hosts import attention
+from peftport.hosts.configuration import host_config
 from peftport.hosts.discovery import family_of
 from peftport.hosts.fingerprint import fingerprint, weight_files
 from peftport.hosts.fused import fuse
@@ -23,7 +24,6 @@ from peftport.hosts.precision import Precision, lower_products
 from peftport.hosts.quantised import require_plain
 from peftport.hosts.skeleton import auto_class, options_of, require_points
 from peftport.hosts.source import (
-    config_in,
     find_host,
     geometry_in,
     require_readable,
@@ -270,7 +270,7 @@ def load_tokenizer(folder: Path, name: str) -> Any:
 
 
 def _load_model(folder: Path, geometry: Geometry, name: str) -> Any:
-    config = config_in(folder, name)
+    config = host_config(folder, name)
     auto = auto_class(geometry.kind, family_of(config)[1])
     own = geometry.trait("own_attention") or not geometry.known
     wanted = "eager" if own else attention.NAME

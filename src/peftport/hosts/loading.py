@@ -35,7 +35,7 @@ def load_model(auto: str, folder: Path, name: str, **options: Any) -> Any:
         BadInput: configuration or weights are not whole, or do not belong together.
     """
     notice_adapter(folder, name)
-    config, state = host_config(folder), _state(folder)
+    config, state = host_config(folder, name), _state(folder)
     with quiet_transformers(), by_library(f"host {name} cannot be loaded from {folder}"):
         model_class, config = model_class_of(auto, config)
         model, info = model_class.from_pretrained(

@@ -38,7 +38,7 @@ def unreadable(folder: Path, name: str) -> str | None:
     return (
         f"host {name}: its weights are quantised ({method}; quantization_config in its "
         f"config.json), and cannot be read here. Name the unquantised host{guess} in its place: "
-        "with --from-host where a module is made for it, with --to where it is ported to it"
+        "with --from-host where a module is made for it, with --host where it is ported to it"
     )
 
 

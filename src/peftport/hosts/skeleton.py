@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
 from torch import nn
 
 from peftport.errors import BadInput
-from peftport.hosts.configuration import without_runtime
-from peftport.hosts.geometry import LAYERS, Geometry
+from peftport.hosts.configuration import unusable
+from peftport.hosts.geometry import Geometry
 from peftport.hosts.quiet import quiet_transformers
-from peftport.registry import did_you_mean
 
 _AUTO_CLASSES = {
     "encoder-decoder": "AutoModelForSeq2SeqLM",
@@ -21,50 +19,6 @@ _AUTO_CLASSES = {
     "encoder": "AutoModel",
 }
 _WITH_IMAGES = "AutoModelForImageTextToText"
-_COUNTS = ("layers", "n_layer", "num_hidden_groups", "inner_group_num", "experts")
-
-
-def configuration(config: Mapping[str, Any], host: str) -> Any:
-    """A configuration as its model class reads it: sizes that a file leaves out are derived.
-
-    Raises:
-        BadInput: transformers has no such model, or the configuration is none of it.
-    """
-    from transformers import CONFIG_MAPPING
-
-    model_type = str(config.get("model_type", ""))
-    if model_type not in CONFIG_MAPPING:
-        known = sorted(CONFIG_MAPPING)
-        raise BadInput(
-            f"host {host}: transformers has no model of type {model_type!r}."
-            f"{did_you_mean(model_type, known)} The `model_type` of its config.json is read."
-        )
-    _require_possible(config, host)
-    plain = without_runtime(dict(config))
-    plain.pop("quantization_config", None)
-    with quiet_transformers():
-        try:
-            return CONFIG_MAPPING[model_type].from_dict(plain)
-        except Exception as error:  # whatever a class checks, and however it says so
-            raise unusable(host, model_type, error) from error
-
-
-def _require_possible(config: Mapping[str, Any], host: str) -> None:
-    """Raise BadInput for counts that would be built for hours."""
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            _require_possible(value, host)
-        elif key.endswith(_COUNTS) and isinstance(value, int) and value > LAYERS:
-            raise BadInput(f"host {host}: {key} is {value} in its configuration; no host has that.")
-
-
-def unusable(host: str, model_type: str, error: Exception) -> BadInput:
-    """What is said of a configuration that its own model class refuses."""
-    lines = (str(error).strip() or type(error).__name__).splitlines()
-    return BadInput(
-        f"host {host}: its configuration is none that transformers can make a {model_type} of: "
-        f"{' '.join(line.strip() for line in lines)[:300]}"
-    )
 
 
 def auto_class(kind: str, wrapped: bool = False) -> str:

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from peftport.errors import BadInput
 from peftport.files import exists, is_folder, read_json, require_regular
+from peftport.hosts.configuration import written_config
 from peftport.hosts.geometry import Geometry, geometry_of
 from peftport.hosts.gguf import gguf_at, unpacked
 
@@ -113,21 +113,6 @@ def geometry_by_name(name: str) -> Geometry:
 def geometry_in(folder: Path, name: str) -> Geometry:
     """The geometry of the host in `folder`, called `name` in messages."""
     return geometry_of(written_config(folder, name), name)
-
-
-def config_in(folder: Path, name: str) -> Any:
-    """The configuration of the host in `folder` as its model class reads it."""
-    from peftport.hosts.skeleton import configuration
-
-    return configuration(written_config(folder, name), name)
-
-
-def written_config(folder: Path, name: str) -> dict[str, Any]:
-    """The configuration of the host in `folder` as its file has it."""
-    config = read_json(folder / "config.json")
-    if not isinstance(config, dict):
-        raise BadInput(f"host {name}: its config.json is not a transformers configuration.")
-    return config
 
 
 def require_readable(folder: Path, name: str) -> None:

@@ -27,7 +27,6 @@ from peftport.hosts.precision import Precision, bf16_is_fast, lower_products
 from peftport.hosts.quiet import quiet_transformers
 from peftport.hosts.skeleton import require_points
 from peftport.hosts.source import (
-    config_in,
     find_host,
     geometry_in,
     require_readable,
@@ -67,7 +66,7 @@ def stream_host(name: str, device: str = "cpu", precision: Precision | None = No
     geometry, files = geometry_in(folder, name), weight_files(folder)
     large = sum(file.stat().st_size for file in files) > _WHOLE
     usual = geometry.kind == "decoder" and geometry.known and not geometry.trait("own_attention")
-    if device != "cpu" or not usual or not large or family_of(config_in(folder, name))[1]:
+    if device != "cpu" or not usual or not large or family_of(host_config(folder, name))[1]:
         return load_host(name, device, precision or "fp32")
     require_readable(folder, name)
     require_weights_for(geometry, files, name)

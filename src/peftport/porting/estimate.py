@@ -1,8 +1,7 @@
 """What a port will take, told from the geometries before anything is loaded.
 
 Seconds come from the multiplications that it needs and from how fast this machine multiplies now;
-memory from what is held at once. Both were held against measured ports (docs/performance.md) and
-are right within a factor of two.
+memory from what is held at once. One estimate was held against a measured port (docs/porting.md).
 """
 
 from __future__ import annotations

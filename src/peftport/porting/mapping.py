@@ -133,12 +133,12 @@ def _read(
 
 
 def _start_token(side: Side) -> int | None:
+    from peftport.hosts.configuration import host_config
     from peftport.hosts.host import start_token
-    from peftport.hosts.source import config_in
 
     if side.geometry.kind != "encoder-decoder":
         return None
-    return start_token(config_in(side.folder, side.name))
+    return start_token(host_config(side.folder, side.name))
 
 
 def _readout(host: Host, task: Task, head: Parameters) -> Readout | None:
