@@ -10,6 +10,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from modules.formats.modules import made, same
 from peftport.files import read_json
@@ -207,6 +209,30 @@ def test_a_module_that_does_not_say_its_host_s_weights_is_believed_with_a_notice
     code, _, error = call(*asked, "--out", from_peft.parent / "out")
     assert code == 0, error
     assert f"notice: the module's files do not say its host's weights; {host} is taken" in error
+
+
+def test_what_no_technique_has_is_left_out_when_that_is_allowed(call, from_peft, tiny_host):
+    """As trl saves a value head beside a LoRA."""
+    file, host = from_peft / "adapter_model.safetensors", tiny_host("llama")
+    save_file({**load_file(file), "v_head.summary.weight": torch.ones(1, 32)}, file)
+    asked = ("port", from_peft, "--host", host, "--out", from_peft.parent / "out", "--no-verify")
+    code, _, error = call(*asked)
+    assert (code, "'v_head.summary.weight' belongs to no place" in error) == (2, True)
+    code, _, error = call(*asked, "--allow-partial")
+    assert code == 0, error
+    told = read_json(from_peft.parent / "out" / "account.json")["tensors"]
+    assert [e["source"] for e in told if e["action"] == "dropped"] == ["v_head.summary.weight"]
+
+
+def test_a_notice_is_said_once(call, from_peft, tiny_host):
+    file = from_peft / "adapter_model.safetensors"
+    named = {n.replace("base_model", "module.base_model"): t for n, t in load_file(file).items()}
+    save_file(named, file)
+    out = from_peft.parent / "out"
+    code, _, error = call("port", from_peft, "--host", tiny_host("llama"), "--out", out)
+    notices = [line for line in error.splitlines() if str(file) in line]
+    assert code == 0, error
+    assert len(notices) == len(set(notices)) >= 1
 
 
 def test_a_copy_needs_no_originating_host(call, lora, tiny_continuation):

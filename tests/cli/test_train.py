@@ -135,5 +135,5 @@ def test_a_module_for_another_geometry_is_sent_to_port(call, tiny_host, tiny_tas
     assert code == 2
     assert not (tmp_path / "out").exists()
     assert "cannot be copied to" in error
-    assert "only 4 of 20 tensors can be carried over" in error
+    assert "only 4 of the module's 8 tensors can be carried over" in error
     assert "Methods that can: ridge (looks at both hosts and texts); distill (looks at" in error

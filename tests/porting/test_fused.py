@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 
 import peft
 import pytest
@@ -14,6 +15,7 @@ from peftport.errors import BadInput
 from peftport.hosts.geometry import split_at
 from peftport.modules import HostName, formats
 from peftport.porting import port
+from peftport.porting.estimate import Load
 from peftport.porting.fused import joined, parted
 from peftport.porting.means import Means, side
 from peftport.porting.methods import METHODS, port_method
@@ -147,3 +149,6 @@ def test_distill_takes_the_receiving_family_s_usual_places(tiny_host):
     request = distill.request(module.record, shapes, llama.geometry)
     targets = {e.target.split(".", 2)[2] for e in distill.account(request).entries if e.target}
     assert targets == {f"self.{role}.lora_{factor}" for role in "qv" for factor in "AB"}
+    assert distill.estimate(request, Load(100)).disk == 4 * sum(
+        prod(entry.shape) for entry in distill.account(request).entries
+    )

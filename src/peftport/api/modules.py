@@ -170,7 +170,11 @@ class ModuleHandle(Result):
 
 
 def load_module(
-    module: str | Path, *, from_host: str | None = None, pickles: bool = True
+    module: str | Path,
+    *,
+    from_host: str | None = None,
+    pickles: bool = True,
+    partial: bool = False,
 ) -> ModuleHandle:
     """Open a module's folder, of peftport, peft or AdapterHub. Its record is read now, its tensors
     when they are first needed.
@@ -180,6 +184,7 @@ def load_module(
         from_host: the host that the module is made for, where its files name none or it lies
             elsewhere: a hub name, a folder, or `lab:NAME`.
         pickles: whether pickled tensors (`.bin`) may be read, by torch's weights-only loader.
+        partial: whether tensors that no technique has may be left out.
 
     Raises:
         BadInput: the folder is no module's, or of a kind that peftport does not read.
@@ -191,7 +196,7 @@ def load_module(
     """
     from peftport.modules.found import find_module
 
-    handle = ModuleHandle(find_module(module), from_host, pickles)
+    handle = ModuleHandle(find_module(module), from_host, pickles, partial=partial)
     _ = handle.outline
     return handle
 

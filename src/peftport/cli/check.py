@@ -71,7 +71,7 @@ def check(
     import peftport as pp
 
     found = pp.check(
-        pp.load_module(module, from_host=from_host, pickles=not no_pickle),
+        pp.load_module(module, from_host=from_host, pickles=not no_pickle, partial=True),
         host,
         method=method,
         options=options_of(set_, layers),

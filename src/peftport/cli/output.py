@@ -42,9 +42,24 @@ class _Printable(logging.Formatter):
         return printable(super().format(record))
 
 
+class _Once(logging.Filter):
+    """Lets a message through once: a module is read for its outline and again for its tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        fresh = message not in self._said
+        self._said.add(message)
+        return fresh
+
+
 def log_to_stderr() -> None:
-    """Send the package's notices to standard error, as bare lines."""
+    """Send the package's notices to standard error, as bare lines, each once."""
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_Once())
     handler.setFormatter(_Printable("%(message)s"))
     logger = logging.getLogger("peftport")
     logger.handlers[:] = [handler]

@@ -105,7 +105,9 @@ def port(
     require_new(out)
     with Shares() as shares:
         ported = pp.port(
-            pp.load_module(module, from_host=from_host, pickles=not no_pickle),
+            pp.load_module(
+                module, from_host=from_host, pickles=not no_pickle, partial=allow_partial
+            ),
             host,
             method=method,
             options=options_of(set_, layers),

@@ -60,8 +60,7 @@ class Account:
     def problem(self) -> str | None:
         """Why the port is empty or partial, None when every tensor was carried over that should
         be."""
-        counts = self.counts()
-        carried = counts["copied"] + counts["mapped"]
+        carried = {e.source for e in self.entries if e.action in ("copied", "mapped")}
         left = [e for e in self.entries if e.action in ("dropped", "initialised")]
         lost = [e for e in left if not e.intended]
         if not lost and carried:
@@ -69,10 +68,16 @@ class Account:
         if not carried:
             first = f": {left[0].source or left[0].target}: {left[0].why}" if left else ""
             return f"nothing of the module can be carried over{first}"
-        return (
-            f"only {carried} of {carried + len(lost)} tensors can be carried over; first left "
-            f"out: {lost[0].source or lost[0].target}: {lost[0].why}"
-        )
+        whole = carried | {e.source for e in lost if e.source}
+        first = f"first left out: {lost[0].source or lost[0].target}: {lost[0].why}"
+        if len(carried) < len(whole):
+            return (
+                f"only {len(carried)} of the module's {len(whole)} tensors can be carried over; "
+                f"{first}"
+            )
+        if lost[0].source:
+            return f"{len(lost)} of the module's tensors can be carried over in part alone; {first}"
+        return f"the receiving host needs {len(lost)} tensors that the module has not; {first}"
 
     @property
     def note(self) -> str | None:

@@ -193,7 +193,13 @@ class PortMethod(ABC):
 
     def estimate(self, request: Request, load: Load) -> Estimate:
         """What the port will take; for a method that looks at no host what every one takes."""
-        return estimated((), 0.0, 0.0, request.wanted)
+        return estimated((), 0.0, 0.0, self.written(request))
+
+    def written(self, request: Request) -> Shapes:
+        """Shapes of the ported module's tensors, as the account has them: a method may write
+        others than the donor's technique would have."""
+        entries = self.account(request).entries
+        return {entry.target: entry.shape for entry in entries if entry.target}
 
     @abstractmethod
     def port(

@@ -85,7 +85,7 @@ class Distill(PortMethod):
         weights = max(weights_of(g) + g.vocabulary * g.width for g in (origin, receiver))
         kept = options.batch_size * load.tokens * len(receiver.blocks)
         held = 4.0 * (weights + kept * (6 * receiver.ffn + 12 * receiver.width))
-        return estimated((origin, receiver), products, held, request.wanted)
+        return estimated((origin, receiver), products, held, self.written(request))
 
     def problem(self, account: Account) -> str | None:
         """A new module is always whole."""

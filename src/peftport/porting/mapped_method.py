@@ -98,7 +98,7 @@ class MappedMethod(PortMethod):
         layers = [largest_layer(g) for g in hosts]
         held += streams + 4.0 * sum(whole or layers)
         passes = 8.0 * tokens * weights * (1.0 if whole or not bf16_is_fast() else 0.5)
-        return estimated(hosts, passes + maps, held, request.wanted, 8.0 * weights)
+        return estimated(hosts, passes + maps, held, self.written(request), 8.0 * weights)
 
     def port(
         self,

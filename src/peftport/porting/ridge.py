@@ -93,7 +93,9 @@ class Ridge(PortMethod):
         weights = max(weights_of(g) + g.vocabulary * g.width for g in (origin, receiver))
         graph = options.slopes * load.tokens * len(receiver.blocks)
         graph *= 6 * receiver.ffn + 12 * receiver.width
-        return estimated((origin, receiver), products, 4.0 * (weights + graph), request.wanted)
+        return estimated(
+            (origin, receiver), products, 4.0 * (weights + graph), self.written(request)
+        )
 
     def problem(self, account: Account) -> str | None:
         """A new module is always whole."""

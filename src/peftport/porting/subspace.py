@@ -79,7 +79,7 @@ class Subspace(PortMethod):
         weights = sum(map(weights_of, hosts))
         block = request.options.rank + _MORE
         held = 8 * max(map(largest_layer, hosts))
-        return estimated((), 12.0 * weights * block, held, request.wanted, 2.0 * weights)
+        return estimated((), 12.0 * weights * block, held, self.written(request), 2.0 * weights)
 
     def refusal(self, request: Request) -> str | None:
         """A head reads activations, which weights say nothing of."""

@@ -33,6 +33,8 @@ class Answers:
     logits: whether they are logits, between which a divergence is defined.
     unread: tensors of the folder that the library does not load. missing: tensors that it would
         have and the folder has not.
+    other: the class of model that was asked, where peftport runs such hosts as another one, so that
+        its answers are not of the same kind; None where they are.
     """
 
     bare: Tensor
@@ -40,6 +42,7 @@ class Answers:
     logits: bool
     unread: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    other: str | None = None
 
     @property
     def moved(self) -> float:

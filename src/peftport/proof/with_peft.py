@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from peftport.errors import BadInput
+from peftport.hosts.loading import model_class_of
 from peftport.hosts.quiet import quiet_transformers
 from peftport.proof.answers import Answers
 
@@ -76,29 +78,40 @@ def _answers(
     import peft
 
     here = {name: tensor.to(device) for name, tensor in inputs.items()}
-    task = peft.PeftConfig.from_pretrained(str(folder)).task_type
-    model = _host(host, geometry, task, folder, dtype).to(device).eval()
-    bare = _ask(model, geometry, task, here)
+    config = peft.PeftConfig.from_pretrained(str(folder))
+    task = config.task_type
+    made_for, usual = _class_for(config, host, geometry)
+    more: dict[str, Any] = {"num_labels": _classes(folder)} if task in _WITH_HEAD else {}
+    if task not in _WITH_HEAD and "add_pooling_layer" in signature(made_for.__init__).parameters:
+        more["add_pooling_layer"] = False
+    # The type is given now and not converted to later: some models keep constants.
+    model = made_for.from_pretrained(host, dtype=dtype, **more).to(device).eval()
+    bare, logits = _ask(model, geometry, task, here)
     model = peft.PeftModel.from_pretrained(model, str(folder)).to(device).eval()
     if task in _WITH_HEAD:
         bare = _without_body(model, geometry, task, here)
     unread, missing = _differences(model, folder)
-    made = _ask(model, geometry, task, here)
-    return Answers(bare, made, geometry.kind != "encoder" or task in _WITH_HEAD, unread, missing)
+    made, _ = _ask(model, geometry, task, here)
+    return Answers(bare, made, logits, unread, missing, None if usual else made_for.__name__)
 
 
-def _host(
-    host: Path, geometry: Geometry, task: str | None, folder: Path, dtype: torch.dtype
-) -> Any:
+def _class_for(config: Any, host: Path, geometry: Geometry) -> tuple[Any, bool]:
+    """The class of model that a folder is for, as its configuration says, and whether it is the
+    one that peftport runs such hosts as."""
     import transformers
 
-    name = _WITH_HEAD.get(str(task), _AUTO[geometry.kind])
-    more: dict[str, Any] = {"dtype": dtype}  # not converted later: some models keep constants
-    if task in _WITH_HEAD:
-        more["num_labels"] = _classes(folder)
-    elif geometry.kind == "encoder":
-        more["add_pooling_layer"] = False
-    return getattr(transformers, name).from_pretrained(host, **more)
+    name = _WITH_HEAD.get(str(config.task_type))
+    if name is not None:
+        return getattr(transformers, name), True
+    made_of = transformers.AutoConfig.from_pretrained(host)
+    found = getattr(transformers, str((config.auto_mapping or {}).get("base_model_class")), None)
+    if config.task_type == "FEATURE_EXTRACTION" or geometry.kind == "encoder":
+        bare, _ = model_class_of("AutoModel", made_of)
+        found = bare if config.task_type == "FEATURE_EXTRACTION" or found is None else found
+    if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
+        return getattr(transformers, _AUTO[geometry.kind]), True
+    usual, _ = model_class_of(_AUTO[geometry.kind], made_of)
+    return found, found is usual
 
 
 def _classes(folder: Path) -> int:
@@ -118,23 +131,28 @@ def _stored(folder: Path) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
-def _ask(model: Any, geometry: Geometry, task: str | None, inputs: dict[str, Tensor]) -> Tensor:
-    """An answer as `peftport.proof.answers` has it."""
+def _ask(
+    model: Any, geometry: Geometry, task: str | None, inputs: dict[str, Tensor]
+) -> tuple[Tensor, bool]:
+    """An answer as `peftport.proof.answers` has it, and whether it is one of logits."""
     mask = inputs["attention_mask"]
-    if geometry.kind == "encoder-decoder":
-        start = mask.new_full((len(mask), 1), model.config.decoder_start_token_id)
-        found = model(**inputs, decoder_input_ids=start).logits[:, -1]
-    elif geometry.kind == "decoder":
-        logits = model(**inputs).logits  # (texts, tokens, vocabulary)
-        found = logits[torch.arange(len(mask), device=mask.device), mask.sum(1) - 1]
-    elif task == "SEQ_CLS":
-        found = model(**inputs).logits
+    here: dict[str, Any] = dict(inputs)
+    encodes = geometry.kind == "encoder" or not getattr(model.config, "is_encoder_decoder", True)
+    if geometry.kind == "encoder-decoder" and not encodes:
+        start = model.config.decoder_start_token_id
+        here["decoder_input_ids"] = mask.new_full((len(mask), 1), start)
+    given = model(**here)
+    name, states = next(iter(given.items()))  # of questions' answers "start_logits"
+    if task == "SEQ_CLS":
+        found = states
     elif task == "TOKEN_CLS":
-        logits, wide = model(**inputs).logits, mask[..., None]  # (texts, tokens, classes)
-        found = (logits * wide).sum(1) / wide.sum(1)
+        wide = mask[..., None]  # (texts, tokens, classes)
+        found = (states * wide).sum(1) / wide.sum(1)
+    elif geometry.kind == "decoder":
+        found = states[torch.arange(len(mask), device=mask.device), mask.sum(1) - 1]
     else:
-        found = model(**inputs).last_hidden_state[mask.bool()]
-    return found.float().cpu()
+        found = states[mask.bool()] if encodes else states[:, -1]
+    return found.float().cpu(), name == "logits"
 
 
 def _without_body(
@@ -147,7 +165,7 @@ def _without_body(
     for layer in layers:
         layer.enable_adapters(False)
     # What stands before the text is put there by peft's model, and not by the one inside.
-    found = _ask(model if layers else model.get_base_model(), geometry, task, inputs)
+    found, _ = _ask(model if layers else model.get_base_model(), geometry, task, inputs)
     for layer in layers:
         layer.enable_adapters(True)
     return found

@@ -13,6 +13,7 @@ import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
+import peftport as pp
 from modules.formats.modules import made
 from peftport.hosts import load_host
 from peftport.hosts.lab import folder as lab_folder
@@ -254,3 +255,16 @@ def test_a_host_of_the_lab_is_written_by_its_folder(tmp_path):
     config = json.loads((tmp_path / "out" / CONFIG).read_text())
     assert config["base_model_name_or_path"] == str(lab_folder("small"))
     assert load_module(tmp_path / "out").record.host.name == "lab:small"
+
+
+@pytest.mark.parametrize("case", CLASSES)
+def test_verify_loads_the_class_that_a_folder_is_for(case, tiny_host, tmp_path):
+    family, auto, kind, targets = CLASSES[case]
+    asked = {"task_type": kind, "target_modules": targets, "fan_in_fan_out": family == "gpt2"}
+    folder = saved(auto, tiny_host(family), tmp_path / "m", torch.float32, **asked)
+    found = pp.verify(folder, tiny_host(family))
+    assert found.problems == ()
+    assert found.acts
+    usual = case in ("causal", "bare encoder", "T5")
+    assert found.equal is (True if usual else None)
+    assert any("runs such hosts as another class" in note for note in found.notes) is not usual
