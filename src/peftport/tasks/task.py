@@ -23,7 +23,7 @@ from peftport.tasks.taskfile import TaskFile, read_taskfile, source_of, taskfile
 
 TEMPLATES = {"encoder": "{text}", "encoder-decoder": "{text}", "decoder": "{text} it was"}
 _PLAIN = dict.fromkeys(TEMPLATES, "{text}")
-_BESIDE = {"kind": USUAL, "form": "labelled", "system": None, "max_answer": None, "scorer": None}
+BESIDE = {"kind": USUAL, "form": "labelled", "system": None, "max_answer": None, "scorer": None}
 """Attributes that a record has only where they are others than these."""
 _log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Task(BaseModel):
     def _told(self, whole: Any) -> dict[str, Any]:
         """What a record says: records of classification are as they were before other kinds."""
         found = whole(self)
-        return {k: v for k, v in found.items() if k not in _BESIDE or v != _BESIDE[k]}
+        return {k: v for k, v in found.items() if k not in BESIDE or v != BESIDE[k]}
 
     @property
     def asks(self) -> Kind:
@@ -117,7 +117,7 @@ class Task(BaseModel):
         """Return what a module's file and a run's configuration say of the task, JSON-ready."""
         reading = self.model_dump(
             mode="json",
-            include={"labels", "label_words", "templates", "max_tokens", *_BESIDE} - {"scorer"},
+            include={"labels", "label_words", "templates", "max_tokens", *BESIDE} - {"scorer"},
         )
         data = self.data_hashes()
         digest = hashlib.sha256(json.dumps([reading, data], sort_keys=True).encode())
