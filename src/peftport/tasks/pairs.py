@@ -141,11 +141,14 @@ def encode_pairs(
 def chat(tokenizer: Any, task: Task, turns: str, answer: str) -> Written:
     """A chat as the host's own template has it, and its answer with what ends a turn there.
 
+    A host without a chat template reads every turn behind its role ("User: ..."), and its answer
+    ends as a text does.
+
     Args:
         turns: before the answer, as JSON; a plain text is a turn of the user's.
 
     Raises:
-        BadInput: the tokenizer has no chat template, or one that refuses these turns.
+        BadInput: the tokenizer's chat template refuses these turns.
     """
     said = turns_of(turns)
     if task.system is not None:
@@ -153,10 +156,8 @@ def chat(tokenizer: Any, task: Task, turns: str, answer: str) -> Written:
             turn for turn in said if turn["role"] != "system"
         ]
     if not getattr(tokenizer, "chat_template", None):
-        raise BadInput(
-            f"task {task.name}: its rows are chats and this host's tokenizer has no chat template. "
-            "Say with --template how a text is put before it."
-        )
+        told = [f"{turn['role'].capitalize()}: {turn['content']}\n\n" for turn in said]
+        return Written("".join(told) + "Assistant:", f" {answer}")
     last = {"role": "assistant", "content": answer}
     try:
         prompt = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
