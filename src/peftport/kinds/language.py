@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from peftport.errors import BadInput
 from peftport.kept import Answers, Lengths
-from peftport.kind import Kind
+from peftport.kind import Asking, Kind, Lessons
 from peftport.kinds.likelihood import BYTES, Likelihood, likelihood_from
 from peftport.metrics import Evaluation, Metric
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from peftport.tasks import Encoded, Task
     from peftport.techniques.base import Parameters
     from peftport.training.readout import Readout
+    from peftport.training.teacher import Teacher
 
 _METRICS = {
     "bits_per_byte": Metric(
@@ -105,6 +106,18 @@ class Language(Kind):
     def example_bytes(self, record: Mapping[str, Any]) -> int:
         """Of three numbers."""
         return BYTES
+
+    def lessons(self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> Lessons:
+        """Texts that the donor writes itself, each from the first words of one of the texts on,
+        drawn and not the most probable, which would be dull."""
+        from peftport.kinds.teaching import continued
+
+        written = continued(teacher, task, texts, how)
+
+        def encode(tokenizer: Any, host_kind: str) -> Encoded:
+            return self.encode_texts(tokenizer, task, written, host_kind)
+
+        return Lessons(encode, {"written": len(written), "temperature": how.temperature})
 
 
 def _judged(

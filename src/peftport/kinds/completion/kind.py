@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from peftport.kept import Answers, Lengths, pack_values, unpack_values
-from peftport.kind import Kind
+from peftport.kind import Asking, Kind, Lessons
 from peftport.kinds.likelihood import BYTES, likelihood_from
 from peftport.metrics import Evaluation, Metric
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from peftport.tasks import Encoded, Task
     from peftport.techniques.base import Parameters
     from peftport.training.readout import Readout
+    from peftport.training.teacher import Teacher
 
 
 class Completion(Kind):
@@ -118,6 +119,13 @@ class Completion(Kind):
         from peftport.kinds.completion.judging import JUDGEMENTS
 
         return BYTES + 8 * len(JUDGEMENTS)
+
+    def lessons(self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> Lessons:
+        """What the donor writes to each prompt (sequence-level distillation, Kim & Rush 2016, arXiv
+        1606.07947; for modules Trans-LoRA, arXiv 2405.17258)."""
+        from peftport.kinds.teaching import answered
+
+        return answered(teacher, task, texts, how)
 
 
 def _texts(values: Any) -> tuple[str, ...]:
