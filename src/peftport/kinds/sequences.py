@@ -18,7 +18,7 @@ from torch.nn import functional
 from peftport.errors import BadInput
 from peftport.metrics import Evaluation
 from peftport.tasks.batches import TEST_TOKENS
-from peftport.tasks.pairs import IGNORED, EncodedPairs, Written, chat
+from peftport.tasks.pairs import IGNORED, EncodedPairs, Written, chat, with_system
 from peftport.tasks.verbalizer import continue_with
 from peftport.techniques.base import Parameters
 from peftport.techniques.head import WEIGHT
@@ -116,19 +116,23 @@ def require_no_head(kind: Kind, host: Host, module: Parameters | None) -> None:
 def written(tokenizer: Any, task: Task, text: str, answer: str, kind: str) -> Written:
     """A row's text and answer as a host of a kind reads them: a chat by the host's own template
     unless the task says one, else the task's template."""
-    if task.form == "messages" and not task.says_template:
+    if task.form == "messages" and not task.flat:
         return chat(tokenizer, task, text, answer)
     if task.form == "messages":
-        text = told(text)
+        text = told(text, task.system)
     prompt = task.templates[kind].replace("{text}", text)
     if task.form == "pairs" or task.form == "messages" or kind == "encoder-decoder":
         return Written(prompt, answer)  # as TRL joins them
     return Written(prompt, continue_with(prompt, answer)[len(prompt) :])
 
 
-def told(turns: str) -> str:
-    """A chat's turns, in JSON, as their contents one below the other."""
-    return "\n\n".join(turn["content"] for turn in json.loads(turns) if turn["role"] != "system")
+def told(turns: str, system: str | None = None) -> str:
+    """A chat's turns, in JSON, as their contents one below the other.
+
+    Args:
+        system: the system's turn in place of the chat's own.
+    """
+    return "\n\n".join(turn["content"] for turn in with_system(json.loads(turns), system))
 
 
 def reference(task: Task, rows: Rows, row: int) -> str:
