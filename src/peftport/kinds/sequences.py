@@ -3,7 +3,6 @@ probable they are."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,7 +17,7 @@ from torch.nn import functional
 from peftport.errors import BadInput
 from peftport.metrics import Evaluation
 from peftport.tasks.batches import TEST_TOKENS
-from peftport.tasks.pairs import IGNORED, EncodedPairs, Written, chat, with_system
+from peftport.tasks.pairs import IGNORED, EncodedPairs, Written, chat, turns_of
 from peftport.tasks.verbalizer import continue_with
 from peftport.techniques.base import Parameters
 from peftport.techniques.head import WEIGHT
@@ -132,7 +131,7 @@ def told(turns: str, system: str | None = None) -> str:
     Args:
         system: the system's turn in place of the chat's own.
     """
-    return "\n\n".join(turn["content"] for turn in with_system(json.loads(turns), system))
+    return "\n\n".join(turn["content"] for turn in turns_of(turns, system))
 
 
 def reference(task: Task, rows: Rows, row: int) -> str:
