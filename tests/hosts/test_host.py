@@ -255,7 +255,9 @@ def test_logits_where_tokens_are_asked_for_are_transformers_own(family, tiny_hos
     with torch.no_grad():
         ours = host.target_logits(**inputs, labels=labels)
         if host.geometry.kind == "encoder-decoder":
-            theirs = model(**inputs, labels=labels).logits[labels >= 0]
+            start = torch.zeros(len(labels), 1, dtype=torch.long)
+            before = torch.cat([start, labels[:, :-1].clamp(min=0)], dim=1)
+            theirs = model(**inputs, decoder_input_ids=before).logits[labels >= 0]
         else:
             theirs = model(**inputs).logits[labels >= 0]
     assert ours.shape == ((labels >= 0).sum(), theirs.shape[-1])

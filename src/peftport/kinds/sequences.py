@@ -63,7 +63,7 @@ class SequenceLosses(Readout):
 
     def tokens_at_once(self, host: Host) -> int:
         """As many as have few logits."""
-        return max(_FEWEST, min(TEST_TOKENS, _LOGITS // max(1, host.geometry.vocabulary)))
+        return with_few_logits(host)
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,11 @@ class SequenceReadout(SequenceLosses):
         """As `judged` has them."""
         beside = None if unlabelled is None else unlabelled[:, 0]
         return self.judged(answers[:, 0], encoded, beside, written)
+
+
+def with_few_logits(host: Host) -> int:
+    """Tokens whose logits of a whole vocabulary fit into memory."""
+    return max(_FEWEST, min(TEST_TOKENS, _LOGITS // max(1, host.geometry.vocabulary)))
 
 
 def token_losses(host: Host, batch: Any) -> tuple[Tensor, Tensor]:

@@ -22,13 +22,15 @@ class Writing:
     """How a host writes.
 
     most: tokens of an answer. ends: tokens that end one. temperature: 0 takes the most probable
-    token each time; else tokens are drawn, by `seed`.
+    token each time; else tokens are drawn, by `seed`. stops: texts at which it need not go on, and
+    which an answer then holds.
     """
 
     most: int
     ends: tuple[int, ...]
     temperature: float = 0.0
     seed: int = 0
+    stops: tuple[str, ...] = ()
 
 
 def ends_of(tokenizer: Any, answers: Sequence[Sequence[int]]) -> tuple[int, ...]:
@@ -113,11 +115,15 @@ def _generated(host: Host, ids: Tensor, mask: Tensor, how: Writing) -> list[list
         bos_token_id=host.tokenizer.bos_token_id,
         decoder_start_token_id=_start(host) if apart else None,
         use_cache=True,
+        stop_strings=list(how.stops) or None,
     )
     with _own_settings(host), _shifted(host), torch.random.fork_rng(_devices(host)):
         torch.manual_seed(how.seed)
         whole = host.model.generate(
-            ids.to(host.device), attention_mask=mask.to(host.device), generation_config=config
+            ids.to(host.device),
+            attention_mask=mask.to(host.device),
+            generation_config=config,
+            tokenizer=host.tokenizer if how.stops else None,
         )
     answers = whole[:, 1 if apart else ids.shape[1] :].tolist()
     return [_until(answer, how.ends) for answer in answers]
