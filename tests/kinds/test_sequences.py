@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from families import KINDS
-from peftport.kinds.sequences import Likelihood, ratio_parts
+from peftport.kinds.likelihood import Likelihood, ratio_parts
 from peftport.tasks import load_task
 from peftport.training import Settings, readout_of, trajectory
 from techniques.references import reference_model
