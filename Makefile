@@ -58,9 +58,9 @@ docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "The site: file://$(abspath site)/index.html"
 
-# Modules and reports that a notebook writes go into a folder that it makes for itself.
+# tqdm misses a package that draws its bars; there are none to draw.
 notebooks: $(READY)
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 $(if $(KEEP),--overwrite) docs/notebooks
+	PYTHONWARNINGS=ignore:IProgress $(BIN)/python -m pytest --nbmake --nbmake-timeout=300 $(if $(KEEP),--overwrite) docs/notebooks
 
 # The marker is touched last: an installation that was interrupted begins again from nothing.
 $(READY): pyproject.toml constraints.txt Makefile
