@@ -13,7 +13,7 @@ from peftport.porting.base import Request
 from peftport.tasks import Task, encode_texts
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, stack_lanes
-from peftport.training import readout_of, scores
+from peftport.training import class_readout, scores
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -36,7 +36,7 @@ def donor_scores(
         request.config,
         stack_lanes([donor]),
         encoded,
-        readout_of(host, task, donor),
+        class_readout(host, task, donor),
     )[0]
     if not torch.isfinite(found).all():
         raise RunFailed(f"the module's scores on {host.name} are not finite.")

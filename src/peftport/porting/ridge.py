@@ -32,7 +32,7 @@ from peftport.porting.walk import label_gradients
 from peftport.tasks import encode_texts
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters
-from peftport.training.readout import Readout, readout_of
+from peftport.training.readout import ClassReadout, class_readout
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -121,7 +121,7 @@ class Ridge(PortMethod):
         aim = found @ contrasts_of(request.classes).mT  # (texts, contrasts)
         host = means.receiver.load()
         rows = _rows(host, task, means.texts)
-        readout, config = readout_of(host, task), _config(request)
+        readout, config = class_readout(host, task), _config(request)
         fitting = _Fitting(host, rows, readout, config, aim, options, means.progress)
         tensors, details = fitting.module()
         record = {"technique": "lora", "config": _config(request).model_dump(mode="json")}
@@ -154,7 +154,7 @@ class _Fitting:
 
     host: Host
     rows: Rows
-    readout: Readout
+    readout: ClassReadout
     config: Any
     aim: Tensor
     options: RidgeOptions
