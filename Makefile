@@ -44,12 +44,12 @@ bench: $(READY)
 	  OMP_NUM_THREADS=2 $(BIN)/python $$each $(BENCH) || exit 1; done
 
 lint: $(READY)
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks docs/hooks
+	$(BIN)/ruff format --check src tests benchmarks docs/hooks
 
 format: $(READY)
-	$(BIN)/ruff check --fix src tests benchmarks
-	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks docs/hooks
+	$(BIN)/ruff format src tests benchmarks docs/hooks
 
 types: $(READY)
 	$(BIN)/mypy

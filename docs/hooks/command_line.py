@@ -52,7 +52,7 @@ def _section(command: Any, path: tuple[str, ...]) -> str:
 
 
 def _argument(parameter: Any) -> str:
-    """An argument as usage shows it: in brackets where it may be left out, with dots for several."""
+    """An argument as usage shows it, in brackets where it may be left out."""
     name = (parameter.metavar or parameter.name.upper()) + ("..." if parameter.nargs == -1 else "")
     return name if parameter.required else f"[{name}]"
 
