@@ -31,7 +31,7 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Files) -> 
             if files.get_file_from_path(path) is None:
                 files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))
             return f"![{link['text']}]({posixpath.relpath(path, here or '.')})"
-        if link["text"].strip("`") in path:
+        if link["text"].strip("`/") in path:
             return f"`{path}`"
         return f"{link['text']} (`{path}`)"
 
