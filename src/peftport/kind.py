@@ -8,7 +8,8 @@ what is kept of each test example, and what is measured of it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peftport.errors import BadInput
@@ -20,9 +21,36 @@ if TYPE_CHECKING:
     from peftport.tasks import Encoded, Task
     from peftport.techniques.base import Parameters
     from peftport.training.readout import Readout
+    from peftport.training.teacher import Teacher
 
 USUAL = "classification"
 """The kind of a task whose rows have a text and a label, unless another is asked for."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a donor is asked for what it does, where it writes.
+
+    samples: answers to each text; 1 is the most probable one. temperature: of the draw of several.
+    keep: share of the answers that are learnt, those that the donor itself finds most probable.
+    """
+
+    samples: int = 1
+    temperature: float = 1.0
+    keep: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What a donor does on texts without labels.
+
+    encode: gives the same as rows that another host is trained on, from its tokenizer and its kind.
+    told: what a record says of it.
+    """
+
+    encode: Callable[[Any, str], Encoded]
+    told: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Kind(ABC):
@@ -74,6 +102,15 @@ class Kind(ABC):
 
         Raises:
             BadInput: the host cannot do it.
+        """
+
+    @abstractmethod
+    def lessons(self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> Lessons:
+        """What a donor does on texts without labels, for a new module on another host to learn.
+
+        Raises:
+            BadInput: the donor's host cannot do the task.
+            RunFailed: what it does is not finite.
         """
 
     def corrects(self, task: Task) -> bool:

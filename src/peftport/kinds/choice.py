@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from peftport import metrics
 from peftport.errors import BadInput
-from peftport.kind import Kind
+from peftport.kind import Asking, Kind, Lessons
 from peftport.metrics import Evaluation, Metric, Scored
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from peftport.tasks.pairs import Written
     from peftport.techniques.base import Parameters
     from peftport.training.readout import Readout
+    from peftport.training.teacher import Teacher
 
 ABSENT = -1e4
 """The score of an answer that a row does not have, where others have more."""
@@ -84,6 +85,20 @@ class Choice(Kind):
         require_no_head(self, host, module)
         return SequenceReadout(self._judged)
 
+    def lessons(self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> Lessons:
+        """Each text's most probable answer under the donor."""
+        host = teacher.host
+        rows = self.encode_texts(host.tokenizer, task, texts, host.geometry.kind)
+        nats = teacher.answers(rows, self.readout(host, task, teacher.module)).numpy()[:, 0]
+        words = _words(task)
+        taken = _table(-nats, rows, ABSENT).argmax(1)
+
+        def encode(tokenizer: Any, host_kind: str) -> Encoded:
+            answers = [(words[number],) for number in taken]
+            return _encoded(tokenizer, task, texts, answers, host_kind)
+
+        return Lessons(encode)
+
     def corrects(self, task: Task) -> bool:
         """Where all rows have the same answers, so that they are classes."""
         return task.classes > 0
@@ -121,6 +136,10 @@ def _answers(task: Task, rows: Rows, row: int) -> tuple[str, ...]:
 
 
 def _words(task: Task) -> tuple[str, ...]:
+    if not task.classes:
+        raise BadInput(
+            f"task {task.name}: texts without labels have no answers of their own to choose from."
+        )
     if task.label_words is None:
         raise BadInput(
             f"task {task.name}: its labels ({', '.join(map(repr, task.labels))}) have no answers. "

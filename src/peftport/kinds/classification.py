@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from peftport.kind import Kind
+from peftport.kind import Asking, Kind, Lessons
 from peftport.metrics import METRICS, Metric
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from peftport.tasks import Encoded, Task
     from peftport.techniques.base import Parameters
     from peftport.training import ClassReadout
+    from peftport.training.teacher import Teacher
 
 
 class Classification(Kind):
@@ -50,6 +51,20 @@ class Classification(Kind):
         from peftport.training import class_readout
 
         return class_readout(host, task, module)
+
+    def lessons(self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> Lessons:
+        """The probabilities that the donor gives each class (Hinton et al. 2015)."""
+        from peftport.tasks import encode_texts
+        from peftport.training import class_readout
+
+        host = teacher.host
+        rows = self.encode_texts(host.tokenizer, task, texts, host.geometry.kind)
+        found = teacher.answers(rows, class_readout(host, task, teacher.module)).softmax(1).numpy()
+
+        def encode(tokenizer: Any, host_kind: str) -> Encoded:
+            return encode_texts(tokenizer, task, texts, found, host_kind)
+
+        return Lessons(encode)
 
     def corrects(self, task: Task) -> bool:
         """Always: the class scores of every condition are corrected alike."""

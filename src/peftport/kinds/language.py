@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftport.errors import BadInput
-from peftport.kind import Kind
+from peftport.kind import Asking, Kind, Lessons
 from peftport.metrics import Evaluation, Metric
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from peftport.tasks import Encoded, Task
     from peftport.techniques.base import Parameters
     from peftport.training.readout import Readout
+    from peftport.training.teacher import Teacher
 
 _METRICS = {
     "bits_per_byte": Metric("bits per byte", "lower", lambda scored: scored.bits_per_byte),
@@ -69,6 +70,18 @@ class Language(Kind):
 
         require_no_head(self, host, module)
         return SequenceReadout(_judged)
+
+    def lessons(self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> Lessons:
+        """Texts that the donor writes itself, each from the first words of one of the texts on,
+        drawn and not the most probable, which would be dull."""
+        from peftport.kinds.teaching import continued
+
+        written = continued(teacher, task, texts, how)
+
+        def encode(tokenizer: Any, host_kind: str) -> Encoded:
+            return self.encode_texts(tokenizer, task, written, host_kind)
+
+        return Lessons(encode, {"written": len(written), "temperature": how.temperature})
 
 
 def _judged(

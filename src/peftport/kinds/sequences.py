@@ -3,7 +3,6 @@ probable they are."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,7 +17,7 @@ from torch.nn import functional
 from peftport.errors import BadInput
 from peftport.metrics import Evaluation
 from peftport.tasks.batches import TEST_TOKENS
-from peftport.tasks.pairs import IGNORED, EncodedPairs, Written, chat
+from peftport.tasks.pairs import IGNORED, EncodedPairs, Written, chat, turns_of
 from peftport.tasks.verbalizer import continue_with
 from peftport.techniques.base import Parameters
 from peftport.techniques.head import WEIGHT
@@ -128,7 +127,7 @@ def written(tokenizer: Any, task: Task, text: str, answer: str, kind: str) -> Wr
 
 def told(turns: str) -> str:
     """A chat's turns, in JSON, as their contents one below the other."""
-    return "\n\n".join(turn["content"] for turn in json.loads(turns) if turn["role"] != "system")
+    return "\n\n".join(turn["content"] for turn in turns_of(turns) if turn["role"] != "system")
 
 
 def reference(task: Task, rows: Rows, row: int) -> str:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from peftport.hosts.geometry import Geometry
+from peftport.kind import USUAL
 from peftport.memory import give_freed_memory_back
 from peftport.porting import mapped
 from peftport.porting.activations import Observed
@@ -145,7 +146,9 @@ def _readout(host: Host, task: Task, head: Parameters) -> ClassReadout | None:
     """How classes are read off a host; None where the module's label words are not known."""
     if host.geometry.kind == "encoder":
         return ClassReadout(len(head[BIAS]), None) if head else None
-    return class_readout(host, task) if task.label_words and len(task.labels) > 1 else None
+    if task.kind != USUAL or not task.label_words or len(task.labels) < 2:
+        return None
+    return class_readout(host, task)
 
 
 def _notice(how: How) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from peftport.porting.account import Account, Entry
 from peftport.porting.activations import contrasts_of, observe
-from peftport.porting.answers import donor_scores, no_answers
+from peftport.porting.answers import donor_scores, no_classes
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request
 from peftport.porting.estimate import Estimate, Load, estimated, weights_of
 from peftport.porting.prior import class_scores
@@ -76,7 +76,7 @@ class Ridge(PortMethod):
             return f"the receiving host has {depth} decoder layers and none of number {layer}"
         if request.receiver.kind == "encoder":
             return "it writes to label words, and encoders are read by a head; distill can"
-        return no_answers(request) or super().refusal(request)
+        return no_classes(request) or super().refusal(request)
 
     def account(self, request: Request) -> Account:
         """Every tensor is new."""

@@ -8,6 +8,7 @@ only where that is not enough the end of its answer.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections.abc import Sequence
@@ -69,6 +70,11 @@ class EncodedPairs(Encoded):
         ends = self.offsets[rows + 1] - (0 if self.apart else self.answer_lengths[rows])
         starts = self.offsets[rows]
         return [self.tokens[a:b].tolist() for a, b in zip(starts, ends, strict=True)]
+
+    def answers(self) -> list[list[int]]:
+        """The tokens of every row's answer."""
+        ends = self.target_offsets
+        return [self.targets[a:b].tolist() for a, b in itertools.pairwise(ends)]
 
     def batch(self, rows: Integers, length: int | None = None) -> Batch:
         """`rows` in the given order. `labels` of a place, (rows, tokens), is the token that follows
@@ -135,22 +141,23 @@ def encode_pairs(
 def chat(tokenizer: Any, task: Task, turns: str, answer: str) -> Written:
     """A chat as the host's own template has it, and its answer with what ends a turn there.
 
+    A host without a chat template reads every turn behind its role ("User: ..."), and its answer
+    ends as a text does.
+
     Args:
-        turns: before the answer, as JSON.
+        turns: before the answer, as JSON; a plain text is a turn of the user's.
 
     Raises:
-        BadInput: the tokenizer has no chat template, or one that refuses these turns.
+        BadInput: the tokenizer's chat template refuses these turns.
     """
-    said = json.loads(turns)
+    said = turns_of(turns)
     if task.system is not None:
         said = [{"role": "system", "content": task.system}] + [
             turn for turn in said if turn["role"] != "system"
         ]
     if not getattr(tokenizer, "chat_template", None):
-        raise BadInput(
-            f"task {task.name}: its rows are chats and this host's tokenizer has no chat template. "
-            "Say with --template how a text is put before it."
-        )
+        told = [f"{turn['role'].capitalize()}: {turn['content']}\n\n" for turn in said]
+        return Written("".join(told) + "Assistant:", f" {answer}")
     last = {"role": "assistant", "content": answer}
     try:
         prompt = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
@@ -167,6 +174,17 @@ def chat(tokenizer: Any, task: Task, turns: str, answer: str) -> Written:
             "than one that waits for its answer. Say with --template how a text is put before it."
         )
     return Written(prompt, whole[len(prompt) :], whole=True)
+
+
+def turns_of(text: str) -> list[dict[str, str]]:
+    """A chat's turns out of JSON; a plain text is one turn of the user's."""
+    try:
+        found = json.loads(text) if text.startswith("[") else None
+    except ValueError:
+        found = None
+    if isinstance(found, list) and all(isinstance(turn, dict) for turn in found):
+        return found
+    return [{"role": "user", "content": text}]
 
 
 class _Writer:

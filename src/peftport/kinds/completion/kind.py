@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from peftport.kind import Kind
+from peftport.kind import Asking, Kind, Lessons
 from peftport.metrics import Metric
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from peftport.tasks import Encoded, Task
     from peftport.techniques.base import Parameters
     from peftport.training.readout import Readout
+    from peftport.training.teacher import Teacher
 
 
 class Completion(Kind):
@@ -63,6 +64,13 @@ class Completion(Kind):
 
         require_no_head(self, host, module)
         return CompletionReadout(task)
+
+    def lessons(self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> Lessons:
+        """What the donor writes to each prompt (sequence-level distillation, Kim & Rush 2016, arXiv
+        1606.07947; for modules Trans-LoRA, arXiv 2405.17258)."""
+        from peftport.kinds.teaching import answered
+
+        return answered(teacher, task, texts, how)
 
 
 COMPLETION = Completion()

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftport.kinds.completion.judging import METRICS, Judged
-from peftport.kinds.completion.writing import Writing, ends_of, write
 from peftport.kinds.sequences import SequenceLosses, likelihood
+from peftport.kinds.writing import Writing, ends_of, write
 from peftport.metrics import Evaluation
 
 if TYPE_CHECKING:
@@ -59,10 +59,5 @@ class CompletionReadout(SequenceLosses):
 def writing_of(tokenizer: Any, task: Task, encoded: Any) -> Writing:
     """How a host writes answers to these rows: as long as the longest reference, unless the task
     says it, and no longer than `MOST`."""
-    rows = np.arange(len(encoded))
-    answers = [
-        encoded.targets[a:b].tolist()
-        for a, b in zip(encoded.target_offsets[rows], encoded.target_offsets[rows + 1], strict=True)
-    ]
     longest = int(encoded.answer_lengths.max())
-    return Writing(task.max_answer or min(longest, MOST), ends_of(tokenizer, answers))
+    return Writing(task.max_answer or min(longest, MOST), ends_of(tokenizer, encoded.answers()))
