@@ -61,7 +61,7 @@ docs: $(READY)
 
 # tqdm misses a package that draws its bars; there are none to draw.
 notebooks: $(READY)
-	PYTHONWARNINGS=ignore:IProgress $(BIN)/python -m pytest -p no:xdist --nbmake --nbmake-timeout=300 $(if $(KEEP),--overwrite) docs/notebooks
+	PYTHONWARNINGS=ignore:IProgress $(BIN)/python -m pytest --nbmake --nbmake-timeout=300 $(if $(KEEP),--overwrite) docs/notebooks
 
 # The marker is touched last: an installation that was interrupted begins again from nothing.
 $(READY): pyproject.toml constraints.txt Makefile
