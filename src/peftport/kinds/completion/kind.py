@@ -65,6 +65,14 @@ class Completion(Kind):
         require_no_head(self, host, module)
         return CompletionReadout(task)
 
+    def own_answers(
+        self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking
+    ) -> list[str]:
+        """What the donor most probably writes to each prompt."""
+        from peftport.kinds.teaching import said
+
+        return [each[0] for each in said(teacher, task, texts, Asking(seed=how.seed))]
+
     def lessons(self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> Lessons:
         """What the donor writes to each prompt (sequence-level distillation, Kim & Rush 2016, arXiv
         1606.07947; for modules Trans-LoRA, arXiv 2405.17258)."""
