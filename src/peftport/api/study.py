@@ -264,8 +264,8 @@ class Study:
             if outcome.interrupted:
                 raise KeyboardInterrupt
             with read_study(place) as store:
-                rows[rate] = list(store.rows())
-        found = tuning.tried(rows)
+                rows[rate], kind = list(store.rows()), store.kind
+        found = tuning.tried(rows, kind)
         return TunedRates(tuning.record(found, made), tuning.text(found, made))
 
     def __repr__(self) -> str:

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftport.errors import BadInput
+from peftport.kept import Answers, Lengths
 from peftport.kind import Asking, Kind, Lessons
+from peftport.kinds.likelihood import BYTES, Likelihood, likelihood_from
 from peftport.metrics import Evaluation, Metric
 
 if TYPE_CHECKING:
@@ -27,9 +29,15 @@ if TYPE_CHECKING:
     from peftport.training.teacher import Teacher
 
 _METRICS = {
-    "bits_per_byte": Metric("bits per byte", "lower", lambda scored: scored.bits_per_byte),
-    "token_loss": Metric("loss per token", "lower", lambda scored: scored.token_loss),
-    "perplexity": Metric("perplexity", "lower", lambda scored: scored.perplexity),
+    "bits_per_byte": Metric(
+        "bits per byte", "lower", lambda scored: scored.bits_per_byte, digits=3, worth=0.01
+    ),
+    "token_loss": Metric(
+        "loss per token", "lower", lambda scored: scored.token_loss, digits=3, worth=0.02
+    ),
+    "perplexity": Metric(
+        "perplexity", "lower", lambda scored: scored.perplexity, digits=1, worth=0.1
+    ),
 }
 
 
@@ -70,6 +78,34 @@ class Language(Kind):
 
         require_no_head(self, host, module)
         return SequenceReadout(_judged)
+
+    def gold(self, task: Task, split: str) -> bytes:
+        """The bytes of every text."""
+        sizes = [len(text.encode()) for text in task.split(split).texts]
+        return np.array(sizes, np.int32).tobytes()
+
+    def read_gold(self, data: bytes, record: Mapping[str, Any]) -> NDArray[np.int32]:
+        """The same, (examples,)."""
+        if not data or len(data) % 4:
+            raise ValueError("it has sizes of texts that are none")
+        return np.frombuffer(data, np.int32)
+
+    def pack(self, evaluation: Evaluation) -> Answers:
+        """Losses, tokens and bytes of every text."""
+        return Answers(b"", evaluation.scored.to_bytes())
+
+    def unpack(self, answers: Answers, gold: Any, record: Mapping[str, Any]) -> Likelihood:
+        """The same."""
+        assert answers.scores is not None
+        return likelihood_from(answers.scores, len(gold))
+
+    def lengths(self, gold: Any, record: Mapping[str, Any]) -> Lengths:
+        """As many as three numbers of every text take."""
+        return Lengths(0, BYTES * len(gold), 0)
+
+    def example_bytes(self, record: Mapping[str, Any]) -> int:
+        """Of three numbers."""
+        return BYTES
 
     def lessons(self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> Lessons:
         """Texts that the donor writes itself, each from the first words of one of the texts on,

@@ -76,7 +76,7 @@ def measure(
     tokens: dict[tuple[str, str], tuple[float, float]] = {}
     memory = gpu_memory = 0.0
     tasks = {
-        label: load_task(task["location"], **_ROWS)  # type: ignore[arg-type]
+        label: load_task(task["location"], **_ROWS, **dict(plan.spec.asked))  # type: ignore[arg-type]
         for label, task in facts.tasks.items()
     }
     for key, location in _one_of_each(facts).items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftport.errors import BadInput
-from peftport.kinds.sequences import Likelihood
+from peftport.kinds.likelihood import Likelihood
 from peftport.metrics import Metric
 
 _SPACE = re.compile(r"\s+")
@@ -25,11 +25,20 @@ class Judged(Likelihood):
 
     Attributes:
         written, references: of each example. scorer: "module:function" of one's own metric.
+        known: judgements that were made before, by the names in `JUDGEMENTS`.
     """
 
     written: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
     scorer: str | None = None
+    known: Mapping[str, NDArray[np.float64] | None] = field(default_factory=dict, repr=False)
+
+    def judgement(self, name: str) -> NDArray[np.float64] | None:
+        """One of `JUDGEMENTS`, of each example."""
+        found: NDArray[np.float64] | None = (
+            self.known[name] if name in self.known else getattr(self, name)
+        )
+        return found
 
     @cached_property
     def exact(self) -> NDArray[np.float64]:
@@ -70,13 +79,20 @@ class Judged(Likelihood):
 
 
 METRICS: Mapping[str, Metric] = {
-    "token_loss": Metric("loss per token", "lower", lambda judged: judged.token_loss),
-    "perplexity": Metric("perplexity", "lower", lambda judged: judged.perplexity),
-    "exact_match": Metric("exact match", "higher", lambda judged: judged.exact, share=True),
-    "chrf": Metric("chrF", "higher", lambda judged: judged.chrf),
-    "rouge_l": Metric("ROUGE-L", "higher", lambda judged: judged.rouge_l, share=True),
-    "own": Metric("own metric", "higher", lambda judged: judged.own),
+    "token_loss": Metric("loss per token", "lower", lambda judged: judged.token_loss, digits=3),
+    "perplexity": Metric(
+        "perplexity", "lower", lambda judged: judged.perplexity, digits=1, worth=0.1
+    ),
+    "exact_match": Metric(
+        "exact match", "higher", lambda judged: judged.judgement("exact"), share=True
+    ),
+    "chrf": Metric("chrF", "higher", lambda judged: judged.judgement("chrf"), digits=1, worth=2.0),
+    "rouge_l": Metric("ROUGE-L", "higher", lambda judged: judged.judgement("rouge_l"), share=True),
+    "own": Metric("own metric", "higher", lambda judged: judged.judgement("own")),
 }
+
+JUDGEMENTS = ("exact", "chrf", "rouge_l", "own")
+"""What is found of each example from what was written to it."""
 
 
 def normal(text: str) -> str:
