@@ -97,12 +97,13 @@ def test_every_pin_is_within_what_the_project_asks_for():
         assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)])
 
 
-def test_all_that_dev_brings_is_pinned_and_nothing_else():
+def test_all_that_dev_and_docs_bring_is_pinned_and_nothing_else():
     pinned, found = pins(), installed()
     if not all(found.get(name) == version for name, version in pinned.items()):
         reason = "this environment was not made from constraints.txt"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    waiting = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+    extras = PROJECT["optional-dependencies"]
+    waiting = [*PROJECT["dependencies"], *extras["dev"], *extras["docs"]]
     needed = set()
     while waiting:
         requirement = Requirement(waiting.pop())
