@@ -113,6 +113,13 @@ class Kind(ABC):
             BadInput: the host cannot do it.
         """
 
+    def own_answers(
+        self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking
+    ) -> list[str] | None:
+        """A donor's answer to each text, as a text; None where the texts themselves are what such
+        a module speaks."""
+        return None
+
     @abstractmethod
     def lessons(self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> Lessons:
         """What a donor does on texts without labels, for a new module on another host to learn.

@@ -106,16 +106,20 @@ class Choice(Kind):
         require_no_head(self, host, module)
         return SequenceReadout(self._judged)
 
-    def lessons(self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> Lessons:
+    def own_answers(
+        self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking
+    ) -> list[str]:
         """Each text's most probable answer under the donor."""
-        host = teacher.host
+        host, words = teacher.host, _words(task)
         rows = self.encode_texts(host.tokenizer, task, texts, host.geometry.kind)
         nats = teacher.answers(rows, self.readout(host, task, teacher.module)).numpy()[:, 0]
-        words = _words(task)
-        taken = _table(-nats, rows, ABSENT).argmax(1)
+        return [words[number] for number in _table(-nats, rows, ABSENT).argmax(1)]
+
+    def lessons(self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> Lessons:
+        """Each text with its most probable answer under the donor."""
+        answers = [(answer,) for answer in self.own_answers(teacher, task, texts, how)]
 
         def encode(tokenizer: Any, host_kind: str) -> Encoded:
-            answers = [(words[number],) for number in taken]
             return _encoded(tokenizer, task, texts, answers, host_kind)
 
         return Lessons(encode)

@@ -70,6 +70,14 @@ class Completion(Kind):
         require_no_head(self, host, module)
         return CompletionReadout(task)
 
+    def own_answers(
+        self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking
+    ) -> list[str]:
+        """What the donor most probably writes to each prompt."""
+        from peftport.kinds.teaching import said
+
+        return [each[0] for each in said(teacher, task, texts, Asking(seed=how.seed))]
+
     def gold(self, task: Task, split: str) -> bytes:
         """The references."""
         from peftport.kinds.sequences import reference
