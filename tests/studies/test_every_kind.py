@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from inline_executor import Inline
+from page_outline import Outline
 from peftport.api.study import export_of, report_of
 from peftport.errors import BadInput
 from peftport.kind import kind_named
@@ -85,19 +86,20 @@ def test_what_it_keeps_of_the_examples_gives_its_figures_again(study):
 
 def test_its_report_says_nothing_of_what_its_kind_does_not_have(study, tmp_path):
     kind, folder = study
-    found = report_of(folder, tmp_path / "report", figures=True)
+    found = report_of(folder, tmp_path / "report")
     page, tables = (
         (tmp_path / "report" / name).read_text() for name in ("index.html", "results.md")
     )
+    shown, record = " ".join(Outline(page).text), found.to_dict()
     title = kind.metrics[kind.primary].title
-    assert title in page and title.capitalize() in tables.replace("Corrected", "corrected").title()
-    record = found.to_dict()
+    assert title in shown and title in tables
     assert record["metric"] == kind.primary
-    json.dumps(record, allow_nan=False)
+    told = json.dumps(record, allow_nan=False)
     if not kind.of_classes:
-        for text in (page, tables, json.dumps(record)):
-            for word in ("accuracy", "AUROC", "auroc", "corrected", "threshold", "kappa"):
-                assert word not in text.replace(json.dumps(word), ""), word
+        for text in (shown, tables, told):
+            for word in ("AUROC", "auroc", "correction", "threshold", "kappa"):
+                assert word not in text
+        assert "accuracy" not in tables + told
 
 
 def test_its_exported_rows_tell_the_kind(study, tmp_path):
@@ -120,7 +122,7 @@ def test_tasks_of_two_kinds_are_refused_by_name(tiny_host, tiny_continuation, ti
     other = tmp_path / "texts"
     other.mkdir()
     for split in ("train", "test"):
-        (other / f"{split}.jsonl").write_text('{"text": "a film"}\n{"text": "a play"}\n')
+        (other / f"{split}.jsonl").write_text('{"prompt": "a", "completion": "film"}\n')
     spec = spec_of(
         None,
         "qwen2",
@@ -133,7 +135,9 @@ def test_tasks_of_two_kinds_are_refused_by_name(tiny_host, tiny_continuation, ti
             {"origin_task": "plays", "task": "plays"},
         ],
     )
-    with pytest.raises(BadInput, match="films is of kind classification, plays is of kind lang"):
+    with pytest.raises(
+        BadInput, match="films is of kind classification, plays is of kind completion"
+    ):
         resolve(spec, fetch=True)
 
 
