@@ -135,9 +135,7 @@ def test_tasks_of_two_kinds_are_refused_by_name(tiny_host, tiny_continuation, ti
             {"origin_task": "plays", "task": "plays"},
         ],
     )
-    with pytest.raises(
-        BadInput, match="films is of kind class.*, plays is of kind completion"
-    ):
+    with pytest.raises(BadInput, match=r"films is of kind class.*, plays is of kind completion"):
         resolve(spec, fetch=True)
 
 
