@@ -121,7 +121,7 @@ def test_agreement_with_donors_is_there_for_classes_alone(study):
 def test_tasks_of_two_kinds_are_refused_by_name(tiny_host, tiny_continuation, tiny_task, tmp_path):
     other = tmp_path / "texts"
     other.mkdir()
-    for split in ("train", "test"):
+    for split in ("train", "validation", "test"):
         (other / f"{split}.jsonl").write_text('{"prompt": "a", "completion": "film"}\n')
     spec = spec_of(
         None,
