@@ -1,4 +1,4 @@
-"""Other packages add techniques, methods, metrics and executors by entry points, in every
+"""Other packages add techniques, methods, kinds, metrics and executors by entry points, in every
 process."""
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+import peftport as pp
 from peftport import plugins
 from peftport.errors import BadInput
+from peftport.kind import KINDS
 from peftport.metrics import METRICS, Metrics
 from peftport.porting import METHODS, port_method
 from peftport.studies.executors import EXECUTORS
@@ -76,6 +78,72 @@ class Elsewhere(LocalExecutor):
 surprise = Metric("surprise", "lower", lambda scored: np.ones(len(scored.labels)))
 nothing = 5
 """
+
+COUNTING = '''
+"""A kind of its own: how many words a text has, one number for each row, read off the first token
+of a number's word."""
+
+import numpy as np
+from torch.nn import functional
+
+from peftport.kind import Kind
+from peftport.metrics import Evaluation, Metric
+from peftport.training.readout import Readout
+
+MOST = 9
+
+
+def nearness(kept):
+    said, true = kept
+    return -np.abs(said - true).astype(float)
+
+
+METRICS = {"nearness": Metric("nearness", "higher", nearness)}
+
+
+class Counts(Readout):
+    classes, columns = 0, MOST
+
+    def __init__(self, tokens):
+        self.tokens = tokens
+
+    def answers(self, host, batch, parameters):
+        return host.next_token_logits(batch.input_ids, batch.attention_mask, self.tokens)
+
+    def losses(self, host, batch, parameters, lanes):
+        logits = self.answers(host, batch, parameters)
+        rows = functional.cross_entropy(logits, batch.labels, reduction="none")
+        return rows.view(lanes, -1).mean(1)
+
+    def evaluation(self, answers, encoded, unlabelled, written):
+        return Evaluation.of((answers.argmax(1), encoded.labels), METRICS, len(encoded))
+
+
+class Counting(Kind):
+    name = "counting"
+    about = "How many words a text has."
+    forms = ("texts",)
+    labelled = False
+    max_tokens = 64
+    primary = plain = ranking = "nearness"
+    metrics = METRICS
+
+    def encode(self, tokenizer, task, split, host_kind):
+        return self.encode_texts(tokenizer, task, task.split(split).texts, host_kind)
+
+    def encode_texts(self, tokenizer, task, texts, host_kind):
+        from peftport.tasks import encode_texts
+
+        counts = [min(len(text.split()), MOST - 1) for text in texts]
+        return encode_texts(tokenizer, task, texts, counts, host_kind)
+
+    def readout(self, host, task, module=None):
+        self.require_host(host.name, host.geometry.kind)
+        return Counts([host.tokenizer.convert_tokens_to_ids(str(n)) for n in range(MOST)])
+
+
+COUNTING = Counting()
+'''
 
 
 @pytest.fixture
@@ -208,3 +276,25 @@ def test_one_name_of_two_packages_is_refused_with_both(install):
         install(name, {}, {"techniques": {"shift": place}})
     with pytest.raises(BadInput, match=r"twice, from the packages toy-\w+ 1\.0 and toy-\w+ 1\.0"):
         technique("shift")
+
+
+def test_a_kind_of_another_package_trains_and_tests(install, tiny_host, tmp_path):
+    install(
+        "toy-counting", {"toy_counting": COUNTING}, {"kinds": {"counting": "toy_counting:COUNTING"}}
+    )
+    assert list(KINDS)[-1] == "counting"
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for split, rows in (("train", 40), ("validation", 8), ("test", 8)):
+        lines = [json.dumps({"text": "the film " * (1 + row % 3)}) for row in range(rows)]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    host = tiny_host("llama")
+    told = {"kind": "counting"}
+    made = pp.train(host, str(folder), "lora", steps=40, learning_rate=0.03, batch_size=8, **told)
+    found = pp.test(made.module, host, str(folder), **told)
+    assert found.figures == {"nearness": 0.0, "n_test": 8}
+    assert "nearness 0.000" in f"{found}".replace("-0.000", "0.000")
+    with pytest.raises(BadInput, match="is an encoder and writes nothing: tasks of kind counting"):
+        pp.train(tiny_host("bert"), str(folder), "lora", steps=1, **told)
+    with pytest.raises(BadInput, match=r"unknown task kind 'countin'\. Did you mean 'counting'"):
+        pp.test(made.module, host, str(folder), kind="countin")

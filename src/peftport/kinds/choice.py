@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from peftport.training.readout import Readout
     from peftport.training.teacher import Teacher
 
-ABSENT = -1e4
+ABSENT = -1e30
 """The score of an answer that a row does not have, where others have more."""
 
 
@@ -250,9 +250,13 @@ def _pairs(
 
     for text, each in zip(texts, answers, strict=True):
         prompt = task.templates[host_kind].replace("{text}", text)
+        if host_kind != "decoder":
+            yield from (Written(prompt, answer) for answer in each)
+            continue
+        # Space at the prompt's end is a part of what follows it, as it is of a word's token.
+        bare = prompt.rstrip()
         for answer in each:
-            added = continue_with(prompt, answer)[len(prompt) :]
-            yield Written(prompt, added if host_kind == "decoder" else answer)
+            yield Written(bare, continue_with(prompt, answer)[len(bare) :])
 
 
 CHOICE = Choice()

@@ -135,28 +135,26 @@ def _judged(
 
 def _halves(text: str) -> tuple[str, str]:
     words = text.split()
-    middle = max(1, len(words) // 2)
-    return " ".join(words[:middle]), " ".join(words[middle:]) or words[-1]
+    middle = len(words) // 2
+    return " ".join(words[:middle]), " ".join(words[middle:])
 
 
 def _windows(tokenizer: Any, task: Task, texts: Sequence[str]) -> Encoded:
     """Texts as a decoder reads them."""
-    from peftport.tasks.pairs import EncodedPairs, joined
+    from peftport.tasks.pairs import EncodedPairs, beginning, joined
 
-    begin = next(
-        (t for t in (tokenizer.bos_token_id, tokenizer.eos_token_id) if t is not None), None
-    )
+    begin = beginning(tokenizer)
     if begin is None:
         raise BadInput(f"task {task.name}: this host has no token that begins or ends a text.")
     most = min(task.max_tokens, tokenizer.model_max_length) - 1
     inputs: list[list[int]] = []
     answers: list[list[int]] = []
     of: list[int] = []
-    for row, text in enumerate(texts):
-        shown = task.templates["decoder"].replace("{text}", text)
+    shown_texts = [task.templates["decoder"].replace("{text}", text) for text in texts]
+    for row, shown in enumerate(shown_texts):
         ids = tokenizer(shown, add_special_tokens=False, verbose=False)["input_ids"]
         if not ids:
-            raise BadInput(f"task {task.name}: the text {text!r} gives no token on this host.")
+            raise BadInput(f"task {task.name}: the text {shown!r} gives no token on this host.")
         for whole, predicted in windows([begin, *ids], most):
             inputs.append(whole)
             answers.append(whole[len(whole) - predicted :])
@@ -165,7 +163,7 @@ def _windows(tokenizer: Any, task: Task, texts: Sequence[str]) -> Encoded:
     targets, target_offsets = joined(answers)
     # All bytes of a text stand with its first window, so that they are counted once.
     first = np.diff(np.asarray(of), prepend=-1) > 0
-    sizes = np.where(first, [len(texts[row].encode()) for row in of], 0)
+    sizes = np.where(first, [len(shown_texts[row].encode()) for row in of], 0)
     pad = tokenizer.pad_token_id
     return EncodedPairs(
         tokens, offsets, np.asarray(of, np.int64), pad or 0, targets, target_offsets, False, sizes

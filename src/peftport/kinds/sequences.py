@@ -63,7 +63,7 @@ class SequenceLosses(Readout):
 
     def tokens_at_once(self, host: Host) -> int:
         """As many as have few logits."""
-        return max(_FEWEST, min(TEST_TOKENS, _LOGITS // max(1, host.geometry.vocabulary)))
+        return with_few_logits(host)
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,11 @@ class SequenceReadout(SequenceLosses):
         """As `judged` has them."""
         beside = None if unlabelled is None else unlabelled[:, 0]
         return self.judged(answers[:, 0], encoded, beside, written)
+
+
+def with_few_logits(host: Host) -> int:
+    """Tokens whose logits of a whole vocabulary fit into memory."""
+    return max(_FEWEST, min(TEST_TOKENS, _LOGITS // max(1, host.geometry.vocabulary)))
 
 
 def token_losses(host: Host, batch: Any) -> tuple[Tensor, Tensor]:
@@ -115,19 +120,23 @@ def require_no_head(kind: Kind, host: Host, module: Parameters | None) -> None:
 def written(tokenizer: Any, task: Task, text: str, answer: str, kind: str) -> Written:
     """A row's text and answer as a host of a kind reads them: a chat by the host's own template
     unless the task says one, else the task's template."""
-    if task.form == "messages" and not task.says_template:
+    if task.form == "messages" and not task.flat:
         return chat(tokenizer, task, text, answer)
     if task.form == "messages":
-        text = told(text)
+        text = told(text, task.system)
     prompt = task.templates[kind].replace("{text}", text)
     if task.form == "pairs" or task.form == "messages" or kind == "encoder-decoder":
         return Written(prompt, answer)  # as TRL joins them
     return Written(prompt, continue_with(prompt, answer)[len(prompt) :])
 
 
-def told(turns: str) -> str:
-    """A chat's turns, in JSON, as their contents one below the other."""
-    return "\n\n".join(turn["content"] for turn in turns_of(turns) if turn["role"] != "system")
+def told(turns: str, system: str | None = None) -> str:
+    """A chat's turns, in JSON, as their contents one below the other.
+
+    Args:
+        system: the system's turn in place of the chat's own.
+    """
+    return "\n\n".join(turn["content"] for turn in turns_of(turns, system))
 
 
 def reference(task: Task, rows: Rows, row: int) -> str:
