@@ -13,7 +13,9 @@ from inline_executor import Inline
 from page_outline import Outline
 from peftport.api.study import export_of, report_of
 from peftport.errors import BadInput
-from peftport.kind import kind_named
+from peftport.kind import Kind, kind_named
+from peftport.kinds.likelihood import Likelihood
+from peftport.metrics import Evaluation
 from peftport.reports.stored import read_exported, read_results
 from peftport.studies.resolve import resolve
 from peftport.studies.run import run_study
@@ -159,3 +161,19 @@ def test_a_store_with_answers_of_another_length_is_refused(study, tmp_path):
         db.execute("UPDATE runs SET scores = substr(scores, 1, length(scores) - 4)")
     with pytest.raises(BadInput, match="answers of another number of examples"):
         read_study(tmp_path / "s")
+
+
+def test_of_a_kind_that_says_nothing_else_the_parts_of_its_metrics_are_kept():
+    class Plain(type(kind_named("language"))):
+        name = "plain"
+
+    for method in ("gold", "read_gold", "pack", "unpack", "lengths", "example_bytes"):
+        setattr(Plain, method, getattr(Kind, method))
+    kind = Plain()
+    scored = Likelihood(np.array([4.0, 6.0]), np.array([2, 2]), np.array([8, 8]))
+    evaluation = Evaluation.of(scored, kind.metrics, 2)
+    answers, gold = kind.pack(evaluation), kind.read_gold(bytes(2), {})
+    kept = kind.unpack(answers, gold, {})
+    for name in kind.metrics:
+        assert np.array_equal(kind.parts(kept, name), kind.metrics[name].parts(scored))
+    assert len(answers.scores) == kind.lengths(gold, {}).scores
