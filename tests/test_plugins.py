@@ -22,6 +22,8 @@ from peftport.porting import METHODS, port_method
 from peftport.studies.executors import EXECUTORS
 from peftport.techniques import TECHNIQUES, technique
 
+OWN_METRICS = dict(METRICS)
+"""As they are before any package adds to them."""
 SHIFT = '''
 """A technique of its own: a vector that is added to what each layer gives on."""
 
@@ -86,7 +88,8 @@ of a number's word."""
 import numpy as np
 from torch.nn import functional
 
-from peftport.kind import Kind
+from peftport.kept import Answers, Lengths
+from peftport.kind import Kind, Lessons
 from peftport.metrics import Evaluation, Metric
 from peftport.training.readout import Readout
 
@@ -140,6 +143,29 @@ class Counting(Kind):
     def readout(self, host, task, module=None):
         self.require_host(host.name, host.geometry.kind)
         return Counts([host.tokenizer.convert_tokens_to_ids(str(n)) for n in range(MOST)])
+
+    def lessons(self, teacher, task, texts, how):
+        def encode(tokenizer, host_kind):
+            return self.encode_texts(tokenizer, task, texts, host_kind)
+
+        return Lessons(encode, {"texts": len(texts)})
+
+    def gold(self, task, split):
+        counts = [len(text.split()) for text in task.split(split).texts]
+        return np.array(counts, np.int32).tobytes()
+
+    def read_gold(self, data, record):
+        return np.frombuffer(data, np.int32)
+
+    def pack(self, evaluation):
+        said, _ = evaluation.scored
+        return Answers(b"", said.astype(np.int32).tobytes())
+
+    def unpack(self, answers, gold, record):
+        return np.frombuffer(answers.scores, np.int32), gold
+
+    def lengths(self, gold, record):
+        return Lengths(0, 4 * len(gold), 0)
 
 
 COUNTING = Counting()
@@ -225,9 +251,9 @@ def test_every_kind_of_thing_is_found_by_its_name(install):
     assert EXECUTORS.get("elsewhere").__name__ == "Elsewhere"
     assert list(TECHNIQUES)[-1] == "shift"
     assert "again" in list(METHODS)
-    metrics = Metrics(dict(METRICS))
+    metrics = Metrics(dict(OWN_METRICS))
     assert metrics["surprise"].title == "surprise"
-    assert list(metrics) == [*METRICS, "surprise"]
+    assert list(metrics) == [*OWN_METRICS, "surprise"]
 
 
 def test_a_wrong_name_is_told_those_of_other_packages(install):

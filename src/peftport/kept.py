@@ -83,6 +83,25 @@ def unpack_classes(data: bytes, classes: int) -> NDArray[np.integer]:
     return np.frombuffer(data, np.uint8 if classes <= 256 else np.uint16)
 
 
+class Parts(dict[str, NDArray[np.floating] | None]):
+    """Metric -> what each example adds to its figure, (examples,), where nothing else is kept."""
+
+
+def pack_parts(parts: Sequence[NDArray[np.floating] | None], examples: int) -> bytes:
+    """What examples add to figures as bytes; NaN where there is no figure."""
+    nothing = np.full(examples, np.nan)
+    return np.stack([nothing if part is None else part for part in parts]).tobytes()
+
+
+def unpack_parts(data: bytes, metrics: Sequence[str]) -> Parts:
+    """The same from bytes."""
+    table = np.frombuffer(data, np.float64).reshape(len(metrics), -1)
+    return Parts(
+        (name, None if np.isnan(part).any() else part)
+        for name, part in zip(metrics, table, strict=True)
+    )
+
+
 def pack_values(values: Any) -> bytes:
     """Texts and numbers as compressed JSON."""
     return zlib.compress(json.dumps(values, separators=(",", ":")).encode(), 9)

@@ -133,11 +133,12 @@ class Kind(ABC):
         """Whether figures have a label-free correction, which rests on unlabelled texts."""
         return False
 
-    @abstractmethod
+    # What a store keeps of a test: by default what each example adds to each of the metrics.
+
     def gold(self, task: Task, split: str) -> bytes:
         """What is true of the split's examples, as a store keeps it once for a task."""
+        return bytes(len(task.split(split)))
 
-    @abstractmethod
     def read_gold(self, data: bytes, record: Mapping[str, Any]) -> Any:
         """The same from bytes: something with a length, an entry for each example.
 
@@ -147,22 +148,44 @@ class Kind(ABC):
         Raises:
             ValueError: bytes that `gold` did not make.
         """
+        if not data:
+            raise ValueError("it has no examples")
+        return data
 
-    @abstractmethod
     def pack(self, evaluation: Evaluation) -> Answers:
         """What is kept of a test's examples, as bytes."""
+        from peftport.kept import Answers, pack_parts
 
-    @abstractmethod
+        parts = [metric.parts(evaluation.scored) for metric in self.metrics.values()]
+        return Answers(b"", pack_parts(parts, int(evaluation.figures["n_test"] or 0)))
+
     def unpack(self, answers: Answers, gold: Any, record: Mapping[str, Any]) -> Any:
-        """The same from bytes, as `metrics` take it; ValueError where `pack` did not make them."""
+        """The same from bytes, as `parts` takes it; ValueError where `pack` did not make them."""
+        from peftport.kept import unpack_parts
 
-    @abstractmethod
+        return unpack_parts(answers.scores or b"", tuple(self.metrics))
+
+    def parts(self, kept: Any, metric: str) -> NDArray[np.floating] | None:
+        """What each example adds to a metric's figure, (examples,); None where there is none.
+
+        Args:
+            kept: what was unpacked, or an evaluation's `scored`.
+        """
+        from peftport.kept import Parts
+
+        found: NDArray[np.floating] | None
+        found = kept.get(metric) if isinstance(kept, Parts) else self.metrics[metric].parts(kept)
+        return found
+
     def lengths(self, gold: Any, record: Mapping[str, Any]) -> Lengths:
         """How many bytes `pack` makes of a test on these examples."""
+        from peftport.kept import Lengths
+
+        return Lengths(0, self.example_bytes(record) * len(gold), 0)
 
     def example_bytes(self, record: Mapping[str, Any]) -> int:
         """About so many bytes does a run keep of a test example."""
-        return 1
+        return 8 * len(self.metrics)
 
     def predictions(
         self, answers: Answers, record: Mapping[str, Any]

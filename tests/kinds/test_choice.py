@@ -17,13 +17,13 @@ from tiny_runs import encoded, host_in
 from written_rows import choices, write_splits
 
 
-def tested(host, task, unlabelled=None):
+def figures_of(host, task, unlabelled=None):
     return evaluate_one(
         host, None, None, {}, encoded(host, task, "test"), readout_of(host, task), unlabelled
     )
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2", "t5"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2", "t5-v1.0"])
 @pytest.mark.parametrize("template", ["{text}", "{text} so\n"])
 def test_figures_are_those_of_the_harness(family, template, tiny_host, tmp_path):
     """Answers of several tokens that begin alike, and rows with more answers than others."""
@@ -33,7 +33,7 @@ def test_figures_are_those_of_the_harness(family, template, tiny_host, tmp_path)
     host, rows = host_in(tiny_host(family)), choices()
     task = load_task(str(write_splits(tmp_path, rows)), template=template)
     assert task.kind == "choice"
-    found = tested(host, task)
+    found = figures_of(host, task)
     backend = "seq2seq" if KINDS[family] == "encoder-decoder" else "causal"
     theirs = HFLM(
         pretrained=reference_model(family, tiny_host(family)),
@@ -82,8 +82,8 @@ def test_classes_are_answered_by_their_words_and_corrected(family, tiny_host, ti
     usual = load_task(str(tiny_task), max_tokens=512)
     assert task.classes == 2
     beside = encode_unlabelled(host.tokenizer, task, host.geometry.kind)
-    found = tested(host, task, beside)
-    expected = tested(host, usual, encode_unlabelled(host.tokenizer, usual, host.geometry.kind))
+    found = figures_of(host, task, beside)
+    expected = figures_of(host, usual, encode_unlabelled(host.tokenizer, usual, host.geometry.kind))
     ours, theirs = (each.scored.wide[:, 1] - each.scored.wide[:, 0] for each in (found, expected))
     assert ours == pytest.approx(theirs, abs=1e-4)
     for name in ("accuracy", "corrected_accuracy", "auroc"):
@@ -94,7 +94,7 @@ def test_words_may_begin_alike(tiny_host, tiny_task):
     host, words = host_in(tiny_host("llama")), ("not very good", "not very bad")
     with pytest.raises(BadInput, match="begin with the same token"):
         readout_of(host, load_task(str(tiny_task), label_words=words))
-    figures = tested(host, load_task(str(tiny_task), label_words=words, kind="choice")).figures
+    figures = figures_of(host, load_task(str(tiny_task), label_words=words, kind="choice")).figures
     assert 0 <= figures["accuracy"] <= 1
 
 
@@ -103,7 +103,7 @@ def test_rows_with_answers_of_their_own_are_not_corrected(tiny_host, tmp_path):
     task = load_task(str(write_splits(tmp_path, choices(), train=4)))
     assert task.classes == 0
     assert encode_unlabelled(host.tokenizer, task, "decoder") is None
-    assert tested(host, task).figures["corrected_accuracy"] is None
+    assert figures_of(host, task).figures["corrected_accuracy"] is None
 
 
 def test_a_row_s_right_answer_is_what_is_trained(tiny_host, tmp_path):

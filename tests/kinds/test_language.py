@@ -82,7 +82,7 @@ def test_an_encoder_decoder_reads_the_first_half_and_writes_the_second(tiny_host
     assert told == ["the film was", ""]
     batch = read.batch(np.arange(2))
     asked = [host.tokenizer.decode(row[row >= 0]) for row in batch.labels]
-    assert asked == ["very good.</s>", "great</s>"]
+    assert asked == ["very good .</s>", "great</s>"]
     figures = evaluate_one(host, None, None, {}, read, readout_of(host, task)).figures
     assert np.isfinite(figures["bits_per_byte"])
 

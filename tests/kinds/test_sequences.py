@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from families import KINDS
-from peftport.kinds.sequences import Likelihood, ratio_parts
+from peftport.kinds.likelihood import Likelihood, ratio_parts
 from peftport.tasks import load_task
 from peftport.training import Settings, readout_of, trajectory
 from techniques.references import reference_model
@@ -25,11 +25,11 @@ def labelled_by_hand(host, row) -> tuple[list[int], list[int]]:
     """A prompt and its answer as a trainer of transformers has them: ids, and labels of each."""
     tokenizer = host.tokenizer
     prompt = tokenizer(row["prompt"])["input_ids"]
-    answer = tokenizer(row["completion"], add_special_tokens=False)["input_ids"]
-    answer = [*answer, tokenizer.eos_token_id]
     if host.geometry.kind == "encoder-decoder":
-        return prompt, answer
-    return [*prompt, *answer], [-100] * len(prompt) + answer
+        return prompt, tokenizer(row["completion"])["input_ids"]
+    both = tokenizer(row["prompt"] + row["completion"])["input_ids"] + [tokenizer.eos_token_id]
+    assert both[: len(prompt)] == prompt
+    return both, [-100] * len(prompt) + both[len(prompt) :]
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2", "gemma3_text", "t5"])

@@ -51,6 +51,9 @@ def test_labels_are_the_answer_s_tokens_at_the_places_before_them(family, task):
     for place, row in enumerate(rows):
         prompt = tokenizer(pairs()[row]["prompt"])["input_ids"]
         answer = tokenizer(pairs()[row]["completion"], add_special_tokens=False)["input_ids"]
+        if KINDS[family] == "decoder":
+            answer = tokenizer(pairs()[row]["prompt"] + pairs()[row]["completion"])["input_ids"]
+            answer = answer[len(prompt) :]
         answer = [*answer, tokenizer.eos_token_id]
         labels = batch.labels[place]
         assert labels[labels != IGNORED].tolist() == answer

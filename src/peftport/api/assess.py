@@ -180,11 +180,8 @@ def assess(
         progress=progress,
     )
     found = assessment.run()
-    predictions = {}
-    if data.asks.of_classes:
-        predictions = {run: scored.predictions for run, scored in found.scored.items()}
     facts = {"study": "assess", "kind": data.kind}
-    results = Results(pd.DataFrame(found.rows), predictions, found.gold, facts, found.scored)
+    results = Results(pd.DataFrame(found.rows), {}, found.gold, facts, found.scored)
     record = record_of(results, assessment, found, len(donors), fail_under)
     return Assessed(record, tuple(found.rows))
 

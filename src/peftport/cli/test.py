@@ -64,10 +64,10 @@ def test(
     """Test a module on a host, on the test split."""
     import peftport as pp
 
-    if (task is None) == (lm_eval is None):
-        raise pp.BadInput("name what to test on, with --task or with --lm-eval.")
     loaded = pp.load_module(module, from_host=from_host, pickles=not no_pickle)
-    if lm_eval is not None:
+    if task is None:
+        if lm_eval is None:
+            raise pp.BadInput("name what to test on, with --task or with --lm-eval.")
         _refuse(
             {
                 "--label-words": label_words,
@@ -92,6 +92,8 @@ def test(
         )
         show(told, as_json)
         return
+    if lm_eval is not None:
+        raise pp.BadInput("--task and --lm-eval: name one of them.")
     found = pp.test(
         loaded,
         host,

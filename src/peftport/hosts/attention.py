@@ -254,10 +254,9 @@ def _biased(
     made = getattr(bias, _MADE, None)
     if made is None or made[0] is not mask or made[1] != length:
         columns = functional.pad(bias, (length, 0))
-        if prefix is not None and prefix.bias is not None:
-            seen = key.shape[2] - query.shape[2]
-            before = prefix.position_bias(query.shape[2], seen)
-            columns = torch.cat([before, bias], dim=-1)
+        seen = key.shape[2] - query.shape[2]
+        if prefix is not None and (b := prefix.position_bias(query.shape[2], seen)) is not None:
+            columns = torch.cat([b, bias], dim=-1)
         wide = _widened(mask, prefix, causal, query, key)
         added = create_position_bias_mask(columns, wide, causal and wide is None, query, key)
         made = (mask, length, added)

@@ -67,8 +67,8 @@ class Language(Kind):
         from peftport.tasks.pairs import Written, encode_pairs
 
         if host_kind == "encoder-decoder":
-            halves = [_halves(task.templates[host_kind].replace("{text}", t)) for t in texts]
-            pairs = [Written(first, second) for first, second in halves]
+            shown = [task.templates[host_kind].replace("{text}", text) for text in texts]
+            pairs = [Written(*_halves(text, task)) for text in shown]
             return encode_pairs(tokenizer, task, pairs, host_kind)
         return _windows(tokenizer, task, texts)
 
@@ -133,8 +133,10 @@ def _judged(
     return Evaluation.of(scored, _METRICS, len(scored.nats))
 
 
-def _halves(text: str) -> tuple[str, str]:
+def _halves(text: str, task: Task) -> tuple[str, str]:
     words = text.split()
+    if not words:
+        raise BadInput(f"task {task.name}: the text {text!r} gives no token on this host.")
     middle = len(words) // 2
     return " ".join(words[:middle]), " ".join(words[middle:])
 

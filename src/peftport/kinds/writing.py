@@ -106,10 +106,7 @@ def _generated(host: Host, ids: Tensor, mask: Tensor, how: Writing) -> list[list
     apart = host.geometry.kind == "encoder-decoder"
     config = GenerationConfig(
         max_new_tokens=how.most if apart else min(how.most, host.room_after(ids.shape[1])),
-        do_sample=how.temperature > 0,
-        temperature=how.temperature or 1.0,
-        top_k=0,  # None would be transformers' usual 50
-        top_p=1.0,
+        **_drawn(how.temperature),
         eos_token_id=list(how.ends) or None,
         pad_token_id=host.tokenizer.pad_token_id or 0,
         bos_token_id=host.tokenizer.bos_token_id,
@@ -127,6 +124,14 @@ def _generated(host: Host, ids: Tensor, mask: Tensor, how: Writing) -> list[list
         )
     answers = whole[:, 1 if apart else ids.shape[1] :].tolist()
     return [_until(answer, how.ends) for answer in answers]
+
+
+def _drawn(temperature: float) -> dict[str, Any]:
+    """How the next token is found: the most probable one, or a draw from the whole vocabulary."""
+    if not temperature:
+        return {"do_sample": False}
+    # Without a number of its own, `top_k` would be transformers' usual 50.
+    return {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
 
 
 def _until(answer: list[int], ends: Sequence[int]) -> list[int]:

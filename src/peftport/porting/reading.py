@@ -99,6 +99,7 @@ def task_of(record: Mapping[str, Any]) -> Task:
         limits={},
         kind=kind.name,
         form=record.get("form", "labelled"),
+        flat=bool(record.get("flat")),
         system=record.get("system"),
         max_answer=record.get("max_answer"),
     )

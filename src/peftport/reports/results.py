@@ -266,8 +266,8 @@ class Results:
             found = dict(zip(self.done["run_id"], values, strict=True))
             for run, value in found.items():
                 if np.isnan(value) and column in self.metrics and run in self.scored:
-                    figure = self.metrics[column].figure(self.scored[run])
-                    found[run] = float("nan") if figure is None else figure
+                    parts = self.kind.parts(self.scored[run], column)
+                    found[run] = float("nan") if parts is None else float(parts.mean())
             self._columns[column] = found
         return self._columns[column]
 
@@ -285,7 +285,7 @@ class Results:
     def _parts(self, run_id: str, task: str, metric: str) -> np.ndarray | None:
         """What each test example adds to a run's figure, (examples,)."""
         if run_id in self.scored:
-            return self.metrics[metric].parts(self.scored[run_id])
+            return self.kind.parts(self.scored[run_id], metric)
         found = self.predictions.get(run_id)
         return None if found is None or metric != self.kind.plain else found == self.gold[task]
 

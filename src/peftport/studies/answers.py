@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from peftport.files import by_library
 from peftport.kept import Answers
 from peftport.kind import Kind
 
@@ -17,6 +18,9 @@ class Unpacked(Mapping[str, Any]):
         kind: of the study's tasks.
         packed: run id -> answers with scores, what is true of the task's test examples, and what is
             known of the task.
+
+    Raises:
+        BadInput: at a look-up, bytes that no study wrote.
     """
 
     def __init__(
@@ -25,7 +29,9 @@ class Unpacked(Mapping[str, Any]):
         self._kind, self._packed = kind, packed
 
     def __getitem__(self, run_id: str) -> Any:
-        return self._kind.unpack(*self._packed[run_id])
+        packed = self._packed[run_id]
+        with by_library(f"what run {run_id} answered is not as peftport writes it"):
+            return self._kind.unpack(*packed)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._packed)

@@ -82,7 +82,7 @@ class Store:
     @property
     def kind(self) -> Kind:
         """The kind of the study's tasks."""
-        return shared_kind(self.facts["tasks"])
+        return shared_kind(self.facts.get("tasks", {}))
 
     @property
     def title(self) -> str:

@@ -28,7 +28,4 @@ def resolved(how: str) -> list[dict[str, Any]]:
     `distill`, `distill:steps=100` and any order of options come to the same, and a default that
     changes makes it another. An option that came later and is not given is not told of.
     """
-    return [
-        {"method": each.name, "options": each.settings.computed()}
-        for each in ways(how)
-    ]
+    return [{"method": each.name, "options": each.settings.computed()} for each in ways(how)]
