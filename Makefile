@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STUDY := runs/quick
 INPUTS ?= 10000
+WORKERS ?= logical
 SMOLLM2 := .cache/smollm2.gguf
 
 .PHONY: help study test fuzz wheel bench lint types format adapters smollm2 golden constraints clean
 
 help:
 	@echo "make study        run the quick study into $(STUDY) and say where its report is"
-	@echo "make test         run the tests"
+	@echo "make test         run the tests, a file at a time on every core; WORKERS=0 in one process"
 	@echo "make fuzz         try 10,000 files as strangers write them; INPUTS=N tries another number"
 	@echo "make wheel        build the wheel, install it afresh, and run a tiny study from there"
 	@echo "make bench        run the benchmarks into benchmarks/results; BENCH=--quick tries them"
@@ -31,7 +32,7 @@ study: $(READY)
 	@echo "The report: file://$(abspath $(STUDY))/index.html"
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 fuzz: $(READY)
 	PEFTPORT_FUZZ=$(INPUTS) $(BIN)/python -m pytest tests/test_strangers.py tests/test_hostile_files.py

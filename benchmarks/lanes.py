@@ -22,7 +22,7 @@ from peftport.memory import keep_freed_memory
 from peftport.tasks import Encoded, encode, load_task
 from peftport.techniques import technique
 from peftport.techniques.base import stack_lanes
-from peftport.training import Readout, Settings, readout_of, trajectory
+from peftport.training import ClassReadout, Settings, readout_of, trajectory
 from peftport.training.module import fresh
 
 LANES = (1, 2, 4, 8, 16, 32)
@@ -113,7 +113,7 @@ class Bench:
         return statistics.mean(batch.input_ids.shape[1] for batch in batches)
 
 
-def _loaded(name: str, precision: Any) -> tuple[Host, Encoded, Readout]:
+def _loaded(name: str, precision: Any) -> tuple[Host, Encoded, ClassReadout]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if name in SHAPES:
         return _random_t5(name, precision)
@@ -124,7 +124,7 @@ def _loaded(name: str, precision: Any) -> tuple[Host, Encoded, Readout]:
     return host, rows, readout_of(host, task)
 
 
-def _random_t5(name: str, precision: Any) -> tuple[Host, Encoded, Readout]:
+def _random_t5(name: str, precision: Any) -> tuple[Host, Encoded, ClassReadout]:
     """A T5 v1.1 of some size with random weights, and rows of 64 random tokens."""
     from pathlib import Path
 
@@ -155,7 +155,7 @@ def _random_t5(name: str, precision: Any) -> tuple[Host, Encoded, Readout]:
         pad=0,
     )
     host = Host(name, Path(name), model, None, geometry, name, precision)
-    return host, rows, Readout(2, (100, 200))
+    return host, rows, ClassReadout(2, (100, 200))
 
 
 def product_rate(precision: str, device: torch.device) -> float:

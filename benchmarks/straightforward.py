@@ -150,14 +150,14 @@ class Own(nn.Module):
         from peftport.hosts import load_host
         from peftport.modules import load_module
         from peftport.techniques import technique
-        from peftport.training import Readout
+        from peftport.training import ClassReadout
         from peftport.training.module import fresh
 
         self.made = technique(job["technique"])
         self.host = load_host(job["host"])
         self.options = self.made.configure(job["options"])
         tokens = job["label_tokens"]
-        self.readout = Readout(2, tuple(tokens) if tokens else None)
+        self.readout = ClassReadout(2, tuple(tokens) if tokens else None)
         if job["module"]:
             tensors = load_module(Path(job["module"])).tensors
         else:

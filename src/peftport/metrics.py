@@ -66,14 +66,16 @@ class Metric:
         title: what tables call it.
         better: which way is better.
         parts: what each example adds, (n,), of which the figure is the mean; None where there is
-            no figure.
+            no figure. It is given what a task's kind keeps of the examples: of classes `Scored`.
+        share: whether figures lie between 0 and 1.
     """
 
     title: str
     better: Literal["higher", "lower"]
-    parts: Callable[[Scored], Parts]
+    parts: Callable[[Any], Parts]
+    share: bool = False
 
-    def figure(self, scored: Scored) -> float | None:
+    def figure(self, scored: Any) -> float | None:
         """The figure; None where there is none."""
         parts = self.parts(scored)
         return None if parts is None else float(parts.mean())
@@ -84,19 +86,32 @@ class Evaluation:
     """One module's test.
 
     Attributes:
-        scored: of the test examples.
+        scored: what the task's kind keeps of the test examples: of classes `Scored`.
         unlabelled: class scores of the texts that the correction rests on, (texts, classes).
         figures: metric -> figure, and `n_test`; None stands for a figure that does not exist.
     """
 
-    scored: Scored
+    scored: Any
     unlabelled: NDArray[np.floating] | None
     figures: Mapping[str, float | int | None]
+
+    @classmethod
+    def of(
+        cls,
+        scored: Any,
+        metrics: Mapping[str, Metric],
+        examples: int,
+        unlabelled: NDArray[np.floating] | None = None,
+    ) -> Evaluation:
+        """The figures of what is kept of so many test examples."""
+        figures = {name: metric.figure(scored) for name, metric in metrics.items()}
+        return cls(scored, unlabelled, {**figures, "n_test": examples})
 
     @property
     def predictions(self) -> NDArray[np.int64]:
         """The classes as answered, (n,)."""
-        return self.scored.predictions
+        found: NDArray[np.int64] = self.scored.predictions
+        return found
 
 
 def measure(
@@ -113,8 +128,7 @@ def measure(
         unlabelled: scores of the texts that the correction is to rest on, (texts, classes).
     """
     scored = Scored(scores, labels, offsets_of(unlabelled))
-    figures = {name: metric.figure(scored) for name, metric in METRICS.items()}
-    return Evaluation(scored, unlabelled, {**figures, "n_test": len(labels)})
+    return Evaluation.of(scored, METRICS, len(labels), unlabelled)
 
 
 def offsets_of(unlabelled: NDArray[np.floating] | None) -> NDArray[np.float64] | None:
@@ -193,21 +207,25 @@ class Metrics(MutableMapping[str, Metric]):
 
 METRICS = Metrics(
     {
-        "accuracy": Metric("accuracy as answered", "higher", _accuracy),
-        "corrected_accuracy": Metric("corrected accuracy", "higher", _corrected),
-        "macro_f1": Metric("macro-F1", "higher", _macro_f1),
-        "auroc": Metric("AUROC", "higher", _auroc),
+        "accuracy": Metric("accuracy as answered", "higher", _accuracy, share=True),
+        "corrected_accuracy": Metric("corrected accuracy", "higher", _corrected, share=True),
+        "macro_f1": Metric("macro-F1", "higher", _macro_f1, share=True),
+        "auroc": Metric("AUROC", "higher", _auroc, share=True),
         "log_loss": Metric("log-loss", "lower", _log_loss),
     }
 )
 """Every metric by its name, which is its column's too."""
 
 
-def figures_text(figures: Mapping[str, Any]) -> str:
-    """A test's figures in one line."""
+def figures_text(figures: Mapping[str, Any], metrics: Mapping[str, Metric] | None = None) -> str:
+    """A test's figures in one line.
+
+    Args:
+        metrics: those of the task's kind; of classification if not given.
+    """
     told = [
         f"{metric.title} {figures[name]:.3f}"
-        for name, metric in METRICS.items()
+        for name, metric in (metrics or METRICS).items()
         if figures.get(name) is not None
     ]
     return f"{', '.join(told)} on {figures['n_test']} texts"

@@ -11,7 +11,7 @@ from peftport.porting.reading import Rows, read_pair, task_of
 from peftport.porting.walk import label_gradients
 from peftport.techniques.head import initial_head
 from peftport.training import readout_of
-from peftport.training.readout import Readout, class_logits
+from peftport.training.readout import ClassReadout, class_logits
 from tiny_runs import host_in, task_in
 from tiny_words import opinions
 
@@ -108,13 +108,13 @@ def test_gradients_of_several_contrasts_do_not_add_up(tiny_host):
     host = host_in(tiny_host("bert"))
     head = initial_head(host.geometry, 3, torch.Generator())
     point = "encoder.0.self.o"
-    found = label_gradients(host, passes_of(host)[0], (point,), Readout(3, None), head)[point]
+    found = label_gradients(host, passes_of(host)[0], (point,), ClassReadout(3, None), head)[point]
     assert len(found) == 3
     assert (found.flatten(1).norm(dim=1) > 1e-3).all()
     assert torch.allclose(found.sum(0), torch.zeros_like(found[0]), atol=1e-5)
 
 
-def contrast(host, rows: Rows, readout: Readout, head, point: str, change: Tensor) -> float:
+def contrast(host, rows: Rows, readout: ClassReadout, head, point: str, change: Tensor) -> float:
     """Sum over the rows of the second score less the first, with a change at kept places."""
     total = 0.0
     begin = 0

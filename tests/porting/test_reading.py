@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from peftport.errors import BadInput
 from peftport.porting.reading import WORDS, Rows, aligned, read_pair, task_of
-from peftport.tasks.task import MAX_TOKENS, TEMPLATES
+from peftport.tasks.task import TEMPLATES
 from tiny_tokenizers import build_tokenizer
 from tiny_words import opinions
 
@@ -159,7 +159,7 @@ def test_parts_hold_every_place_of_the_whole_once(count, width, answer, data):
 def test_what_a_record_does_not_say_of_its_task_is_usual():
     task = task_of({})
     assert (task.name, task.labels, task.label_words) == ("unknown", (), None)
-    assert (task.templates, task.max_tokens) == (TEMPLATES, MAX_TOKENS)
+    assert (task.templates, task.max_tokens) == (TEMPLATES, 128)
     said = task_of(
         {"label_words": ["a", "b"], "templates": {"decoder": "{text}!"}, "max_tokens": 9}
     )

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pyarrow import csv
 
 from peftport.errors import BadInput
-from peftport.tasks.readers import find_splits, read_file
+from peftport.tasks.forms import Columns, read_file
+from peftport.tasks.readers import find_splits
 
 Writer = Callable[[Path, list[str], list[int]], None]
 
@@ -73,7 +74,7 @@ def test_columns_are_found_by_their_usual_or_their_given_names(tmp_path: Path) -
     path = tmp_path / "x.csv"
     path.write_text("stars,sentence,label,body\n5,short,1,long\n")
     assert read_file(path).texts == ["short"]
-    asked = read_file(path, text="body", label="stars")
+    asked = read_file(path, Columns("body", "stars"))
     assert (asked.texts, asked.labels) == (["long"], [5])
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from peftport.errors import BadInput
-from peftport.tasks.sources import Columns, FileSource, HubSource, LabSource, find_source
+from peftport.tasks.forms import Columns
+from peftport.tasks.sources import FileSource, HubSource, LabSource, find_source
 
 USUAL = Columns()
 

@@ -8,7 +8,7 @@ import torch
 
 from peftport.errors import BadInput
 from peftport.tasks import label_tokens, load_task
-from peftport.training import Readout, class_logits, readout_of
+from peftport.training import ClassReadout, class_logits, readout_of
 from tiny_runs import encoded, host_in, task_in
 
 
@@ -16,12 +16,12 @@ def test_a_host_with_label_words_is_read_at_their_tokens_in_class_order(tiny_hos
     for family in ("t5", "gpt2"):
         host, task = host_in(tiny_host(family)), task_in(tiny_task)
         readout = readout_of(host, task)
-        assert readout == Readout(2, label_tokens(host.tokenizer, task, host.geometry.kind))
+        assert readout == ClassReadout(2, label_tokens(host.tokenizer, task, host.geometry.kind))
         batch = encoded(host, task, "test").batch(np.arange(3))
         with torch.no_grad():
             every = host.next_token_logits(batch.input_ids, batch.attention_mask)
             found = class_logits(host, batch, {}, readout)
-            turned = class_logits(host, batch, {}, Readout(2, readout.label_tokens[::-1]))
+            turned = class_logits(host, batch, {}, ClassReadout(2, readout.label_tokens[::-1]))
         expected = every[:, list(readout.label_tokens)]
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
         torch.testing.assert_close(turned, found.flip(1), atol=1e-5, rtol=0)
@@ -34,7 +34,7 @@ def test_an_encoder_is_read_by_its_head_and_needs_no_words(tiny_host, tmp_path):
     task = load_task(str(tmp_path))
     assert task.label_words is None
     readout = readout_of(host, task)
-    assert readout == Readout(3, None)
+    assert readout == ClassReadout(3, None)
     head = {
         "head.weight": torch.randn(1, 3, 32, generator=torch.Generator().manual_seed(1)),
         "head.bias": torch.tensor([[0.0, 10.0, 20.0]]),

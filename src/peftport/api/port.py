@@ -110,6 +110,7 @@ class Ported(Result):
         }
 
     def __str__(self) -> str:
+        from peftport.kind import USUAL, kind_named
         from peftport.metrics import figures_text
 
         record, path = self.module.record, self.module.path
@@ -127,9 +128,10 @@ class Ported(Result):
         if told.get("texts"):
             lines.append(f"looked at {told['texts']['count']} texts of {told['texts']['source']}")
         if self.trained is not None and self.validation is not None:
+            metrics = kind_named(record.task.get("kind", USUAL)).metrics
             lines.append(
                 f"then {self.trained['steps']} steps on {self.trained['task']}; validation: "
-                f"{figures_text(self.validation)}"
+                f"{figures_text(self.validation, metrics)}"
             )
         if self.verified is not None:
             lines.append(self.verified.short())
@@ -161,6 +163,9 @@ def port(
     limit_train: int | None = None,
     label_words: str | tuple[str, ...] | None = None,
     template: str | None = None,
+    kind: str | None = None,
+    system: str | None = None,
+    max_answer: int | None = None,
     seed: int = 0,
     device: str | None = None,
     allow_partial: bool = False,
@@ -189,6 +194,9 @@ def port(
             is taken from it.
         learning_rate: of these steps; the module's own if not given.
         label_words, template: with which the module was trained, if its files do not say it.
+        kind: what the module does, if its files do not say it: "classification", "choice",
+            "completion" or "language". system: the system's turn of every chat. max_answer: the
+            most tokens of an answer.
         seed: of what the method draws, of the texts, of the training's order.
         device: where hosts go that are given by name: "cpu" or "cuda".
         allow_partial: go on though tensors are left out.
@@ -228,7 +236,12 @@ def port(
     written = formats.FORMATS.require(format or handle.format)
     if steps and task is None:
         raise BadInput(f"--steps {steps} needs a --task to train on.")
-    said = told(label_words, template, text_column, label_column)
+    said = told(
+        *(label_words, template, text_column, label_column),
+        kind=kind,
+        system=system,
+        max_answer=max_answer,
+    )
     data = task_for(donor.record, task, said, limit_train=limit_train) if task else None
     donor = replace(donor, record=informed(donor.record, said, data))
     if method is None and not options and not allow_partial:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from peftport.errors import BadInput
+from peftport.kind import USUAL, kind_named
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,13 +30,33 @@ class Told:
     """What whoever asks says of how texts are read; None where they do not.
 
     words: for the labels, in order. template: how a text is put before a host.
-    text_column, label_column: of a task whose data do not say it.
+    text_column, label_column: of a task whose data do not say it. kind: what it asks for.
+    system: the system's turn of chats. max_answer: the most tokens of an answer. scorer: a metric
+    of one's own, "module:function".
     """
 
     words: tuple[str, ...] | None = None
     template: str | None = None
     text_column: str | None = None
     label_column: str | None = None
+    kind: str | None = None
+    system: str | None = None
+    max_answer: int | None = None
+    scorer: str | None = None
+
+    @property
+    def of_task(self) -> dict[str, Any]:
+        """The same as `tasks.load_task` takes it."""
+        return {
+            "label_words": self.words,
+            "template": self.template,
+            "text": self.text_column,
+            "label": self.label_column,
+            "kind": self.kind,
+            "system": self.system,
+            "max_answer": self.max_answer,
+            "scorer": self.scorer,
+        }
 
 
 def told(
@@ -43,8 +64,13 @@ def told(
     template: str | None,
     text_column: str | None = None,
     label_column: str | None = None,
+    **more: Any,
 ) -> Told:
-    """Read label words, a text at its commas, and a template; BadInput says what is wrong."""
+    """Read label words, a text at its commas, and a template; BadInput says what is wrong.
+
+    Args:
+        more: the other attributes of `Told`.
+    """
     from peftport.tasks.task import templates_of
 
     split = None
@@ -58,21 +84,16 @@ def told(
             )
     if template is not None:
         templates_of(template, "--template")
-    return Told(split, template, text_column, label_column)
+    if more.get("kind") is not None:
+        kind_named(more["kind"])
+    return Told(split, template, text_column, label_column, **more)
 
 
 def plain_task(name: str, told: Told, *, limit_train: int | None = None) -> Task:
     """Load a task for a module that does not exist yet."""
     from peftport.tasks import load_task
 
-    return load_task(
-        name,
-        label_words=told.words,
-        template=told.template,
-        text=told.text_column,
-        label=told.label_column,
-        limit_train=limit_train,
-    )
+    return load_task(name, **told.of_task, limit_train=limit_train)
 
 
 def task_for(
@@ -93,16 +114,13 @@ def task_for(
 
     task = load_task(
         name,
-        label_words=told.words,
-        template=told.template,
-        text=told.text_column,
-        label=told.label_column,
+        **told.of_task,
         remembered=record.task,
         limit_train=limit_train,
         limit_test=limit_test,
     )
     labels = record.task["labels"]
-    if labels and len(labels) != task.classes:
+    if labels and task.classes not in (0, len(labels)):
         raise BadInput(
             f"task {name} has {task.classes} classes and the module was trained for "
             f"{len(labels)} ({', '.join(map(str, labels))})."
@@ -117,9 +135,13 @@ def informed(record: Record, told: Told, task: Task | None = None) -> Record:
     Raises:
         BadInput: there are not as many words as the module has classes.
     """
-    from peftport.tasks.task import templates_of
+    from peftport.tasks.task import BESIDE, templates_of
 
     known = dict(record.task)
+    if task is not None and task.kind != USUAL:
+        known |= {key: value for key, value in task.model_dump().items() if key in BESIDE}
+    elif told.kind is not None:
+        known["kind"] = told.kind
     if told.words:
         known["label_words"] = list(_words(task) or told.words)
     elif not known.get("label_words"):
@@ -150,7 +172,7 @@ def notice_unsaid(record: Record, module: str) -> None:
         *(["label words"] if not task.get("label_words") else []),
         *([f"template (taken: {TEMPLATES[kind]!r})"] if not task.get("templates") else []),
     ]
-    if missing and kind != "encoder":
+    if missing and kind != "encoder" and task.get("kind", USUAL) == USUAL:
         _log.warning(
             "notice: %s does not say its %s; figures can hang on both. Say with --label-words and "
             "--template what it was trained with, or in a task YAML.",
@@ -164,6 +186,8 @@ def require_known_words(record: Record, receiver: Geometry, folder: Path, name: 
     them apart; before anything is computed. A host without a tokenizer is taken, with a notice:
     some methods need none."""
     if receiver.kind == "encoder" or not record.task.get("label_words"):
+        return
+    if record.task.get("kind", USUAL) != USUAL:
         return
     from peftport.hosts.host import load_tokenizer
     from peftport.porting.reading import task_of

@@ -36,6 +36,7 @@ class Tested(Result):
             that is not known.
         figures: name of the metric -> value, None where it is not defined, and `n_test`.
             Accuracies and AUROC are shares, `log_loss` is in nats.
+        kind: of the task.
     """
 
     module: str
@@ -44,6 +45,7 @@ class Tested(Result):
     made_for_this_host: bool | None
     task: str
     figures: Mapping[str, Any]
+    kind: str = "classification"
 
     def frame(self) -> pd.DataFrame:
         """One row: module, host, task and the figures."""
@@ -57,9 +59,10 @@ class Tested(Result):
         return {**{name: getattr(self, name) for name in names}, **self.figures}
 
     def __str__(self) -> str:
+        from peftport.kind import kind_named
         from peftport.metrics import figures_text
 
-        told = figures_text(self.figures)
+        told = figures_text(self.figures, kind_named(self.kind).metrics)
         return f"{self.technique} {self.module} on {self.host}, {self.task}: {told}"
 
     def _repr_html_(self) -> str:
@@ -76,6 +79,10 @@ def test(
     template: str | None = None,
     text_column: str | None = None,
     label_column: str | None = None,
+    kind: str | None = None,
+    system: str | None = None,
+    max_answer: int | None = None,
+    scorer: str | None = None,
     device: str | None = None,
     precision: Precision = "fp32",
     to_card: bool = False,
@@ -89,6 +96,9 @@ def test(
         limit_test: test on at most so many texts.
         label_words, template, text_column, label_column: for modules and data that do not say
             them.
+        kind: "classification", "choice", "completion" or "language"; what the data's columns tell
+            if not given. system: the system's turn of every chat. max_answer: the most tokens of
+            an answer. scorer: "module:function" of what was written and the reference.
         device, precision: of a host that is given by name.
         to_card: add the figures to the README in the module's folder.
 
@@ -117,7 +127,13 @@ def test(
     if not isinstance(host, HostHandle):
         host = HostHandle(str(host), device, precision, kept=False)
     loaded = handle.module
-    said = told(label_words, template, text_column, label_column)
+    said = told(
+        *(label_words, template, text_column, label_column),
+        kind=kind,
+        system=system,
+        max_answer=max_answer,
+        scorer=scorer,
+    )
     if loaded.geometry != host.geometry:
         raise _made_for_another(handle, host, task, said)
     loaded, data = with_task(handle, task, said, limit_test)
@@ -148,7 +164,7 @@ def test(
     if to_card and handle.path is not None:
         row = {"condition": "module", "host": host.name, "task": data.name, **figures}
         add_figures(handle.path, row)
-    return Tested(handle.called, loaded.technique, host.name, same, data.name, figures)
+    return Tested(handle.called, loaded.technique, host.name, same, data.name, figures, data.kind)
 
 
 def _made_for_another(handle: ModuleHandle, host: HostHandle, task: str, said: Told) -> BadInput:

@@ -75,13 +75,16 @@ class TrainedModule(Result):
         }
 
     def __str__(self) -> str:
+        from peftport.kind import USUAL, kind_named
         from peftport.metrics import figures_text
 
         record = self.module.record
+        metrics = kind_named(record.task.get("kind", USUAL)).metrics
         where = "" if self.module.path is None else f": {self.module.path}"
         return (
             f"{record.technique} on {self.host} for {self.task}, {record.training['steps']} "
-            f"steps{where}\nvalidation: {figures_text(self.validation)}"
+            f"steps{where}\nvalidation: "
+            f"{figures_text(self.validation, metrics)}"
         )
 
 
@@ -100,6 +103,10 @@ def train(
     template: str | None = None,
     text_column: str | None = None,
     label_column: str | None = None,
+    kind: str | None = None,
+    system: str | None = None,
+    max_answer: int | None = None,
+    scorer: str | None = None,
     limit_train: int | None = None,
     device: str | None = None,
     precision: Precision = "fp32",
@@ -116,6 +123,9 @@ def train(
         steps: of training, with `batch_size` texts each. seed: of the start and the data's order.
         learning_rate: the technique's own if not given.
         label_words, template, text_column, label_column: for data that do not say them.
+        kind: "classification", "choice", "completion" or "language"; what the data's columns tell
+            if not given. system: the system's turn of every chat. max_answer: the most tokens of
+            an answer. scorer: "module:function" of what was written and the reference.
         limit_train: train on at most so many texts.
         device, precision: of a host that is given by name.
         progress: called about twenty times with the step and the mean loss (nats) since the last.
@@ -139,7 +149,13 @@ def train(
         require_new(Path(out))
     given = dict(options or {})
     find_technique(technique).configure(given)
-    said = told(label_words, template, text_column, label_column)
+    said = told(
+        *(label_words, template, text_column, label_column),
+        kind=kind,
+        system=system,
+        max_answer=max_answer,
+        scorer=scorer,
+    )
     data = plain_task(task, said, limit_train=limit_train)
     if not isinstance(host, HostHandle):
         host = HostHandle(str(host), device, precision, kept=False)

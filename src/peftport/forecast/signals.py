@@ -22,7 +22,7 @@ from peftport.porting.prior import class_scores
 from peftport.porting.reading import Rows, task_of
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters
-from peftport.training.readout import readout_of
+from peftport.training.readout import class_readout
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -147,7 +147,7 @@ def answers_of(host: Host, request: Request, donor: Parameters, rows: Rows) -> T
     task = task_of(request.donor.task)
     if len(task.labels) < 2 or not (task.label_words or host.geometry.kind == "encoder"):
         return None
-    made, readout = technique(request.donor.technique), readout_of(host, task)
+    made, readout = technique(request.donor.technique), class_readout(host, task)
     return class_scores(host, made, request.config, donor, rows, readout).argmax(1)
 
 

@@ -116,6 +116,37 @@ class Host:
             )
         return out.logits[:, 0]  # (rows, vocabulary)
 
+    def target_logits(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
+        """Logits of the whole vocabulary at the places where a token is to be predicted.
+
+        Args:
+            input_ids, attention_mask: (rows, tokens), padded on the right.
+            labels: the token that follows each place (decoder), or those of the answer (T5), and
+                below 0 where nothing is asked for: (rows, places).
+
+        Returns:
+            (labels of 0 or more, vocabulary), row by row.
+        """
+        asked = labels >= 0  # (rows, places)
+        if self.geometry.kind == "encoder-decoder":
+            self.require_room(input_ids.shape[1])
+            before = labels.clamp(min=0)[:, :-1]
+            start = labels.new_full((len(labels), 1), start_token(self.model.config))
+            with self._read_where(asked):
+                out = self.model(
+                    input_ids=input_ids,
+                    attention_mask=self._mask(attention_mask),
+                    decoder_input_ids=torch.cat([start, before], dim=1),
+                    use_cache=False,
+                )
+            return out.logits[0]
+        seen = {} if self.geometry.known else {"attention_mask": attention_mask}
+        with self._read_where(asked):
+            out = self.model(
+                input_ids=input_ids, **seen, **self._positions(input_ids), use_cache=False
+            )
+        return out.logits[0]  # (asked places, vocabulary)
+
     def last_states(self, input_ids: Tensor, attention_mask: Tensor, whole: bool = False) -> Tensor:
         """A decoder's state at each text's last token, behind its last norm: (rows, width), from
         (rows, tokens) inputs, with every token in every layer if they are wanted `whole`."""
@@ -152,6 +183,20 @@ class Host:
                     cut = module.register_forward_pre_hook(lambda _, x: (_rows_at(x[0], last),))
                     stack.callback(cut.remove)
             yield
+
+    @contextmanager
+    def _read_where(self, asked: Tensor) -> Iterator[None]:
+        """Read the vocabulary at some places alone, as (1, places asked for, vocabulary)."""
+        head = self.model.get_output_embeddings()
+
+        def chosen(_: Any, given: tuple[Tensor]) -> tuple[Tensor]:
+            return (given[0][asked][None],)
+
+        watched = head.register_forward_pre_hook(chosen)
+        try:
+            yield
+        finally:
+            watched.remove()
 
     @contextmanager
     def _read_at(self, last: Tensor, chosen: slice | list[int]) -> Iterator[None]:

@@ -17,7 +17,7 @@ from peftport.plain import inline, printable
 CARD = "README.md"
 _MEASURED = "## Measured"
 _NOTHING = "Nothing yet:"
-_COLUMNS = ("condition", "host", "task", *METRICS, "n_test")
+_FIRST, _LAST = ("condition", "host", "task"), "n_test"
 _LISTED = 20
 
 
@@ -35,7 +35,7 @@ def card(
         usage: Python that loads them.
         account: `Account.record()` of the port, if the module was ported.
         figures: what was measured: mappings with any of the keys condition, host, task,
-            n_test and those of `METRICS`.
+            n_test and the metrics of the task's kind.
     """
     record = module.record
     header = {
@@ -126,9 +126,9 @@ def _section(lines: Sequence[str]) -> tuple[int | None, int]:
 def _grown(table: Sequence[str], figures: Mapping[str, Any]) -> list[str]:
     """A table with one row more, under its own columns and those that it lacks."""
     if len(table) < 2:
-        return [*_table([]).splitlines(), _row(figures, _COLUMNS)]
+        return _table([figures]).splitlines()
     columns = [name.strip() for name in _cells(table[0])]
-    lacking = [name for name in _COLUMNS if name not in columns]
+    lacking = [name for name in _columns([figures]) if name not in columns]
     fill = ("", " --- |", *[" - |"] * (len(table) - 2))
     grown = [line + fill[i] * len(lacking) for i, line in enumerate(table)]
     grown[0] += "".join(f" {name} |" for name in lacking)
@@ -143,9 +143,11 @@ def _origin(record: Record) -> Iterable[str]:
     yield f"made for: {_host(record.host)}"
     yield f"trained on: {_host(record.origin)}"
     labels = ", ".join(map(str, record.task["labels"])) or "not known"
-    words = record.task.get("label_words")
-    yield f"task: {_code(record.task['name'])}, labels {_code(labels)}" + (
-        f", label words {_code(', '.join(words))}" if words else ""
+    words, kind = record.task.get("label_words"), record.task.get("kind")
+    yield (
+        f"task: {_code(record.task['name'])}"
+        + (f", of kind {_code(kind)}" if kind else f", labels {_code(labels)}")
+        + (f", label words {_code(', '.join(words))}" if words else "")
     )
     if record.training:
         # A port's record has the seed of the port, and may be of another task.
@@ -196,8 +198,18 @@ def _host(host: HostName) -> str:
 
 
 def _table(figures: Sequence[Mapping[str, Any]]) -> str:
-    head = [f"| {' | '.join(_COLUMNS)} |", "|" + " --- |" * len(_COLUMNS)]
-    return "\n".join([*head, *(_row(each, _COLUMNS) for each in figures)])
+    columns = _columns(figures)
+    head = [f"| {' | '.join(columns)} |", "|" + " --- |" * len(columns)]
+    return "\n".join([*head, *(_row(each, columns) for each in figures)])
+
+
+def _columns(figures: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a table says: every metric of classification where one of them was measured, and
+    whatever else was."""
+    measured = list(dict.fromkeys(key for each in figures for key in each))
+    usual = METRICS if any(name in METRICS for name in measured) else ()
+    more = [name for name in measured if name not in (*_FIRST, *METRICS, _LAST)]
+    return [*_FIRST, *usual, *more, _LAST]
 
 
 def _row(figures: Mapping[str, Any], columns: Sequence[str]) -> str:

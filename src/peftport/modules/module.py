@@ -23,6 +23,7 @@ from peftport.files import by_library, is_file, new_folder, read_json, write_jso
 from peftport.hosts.fingerprint import read_header
 from peftport.hosts.geometry import Geometry, geometry_from_record
 from peftport.hosts.source import lasting
+from peftport.kind import USUAL
 from peftport.modules.found import FOREIGN_CONFIG, RECORD, find_module
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Shapes
@@ -69,6 +70,10 @@ class _TaskRecord(BaseModel):
     label_words: list[str] | None = None
     templates: dict[str, str] | None = None
     max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    kind: str = USUAL
+    form: str = "labelled"
+    system: str | None = None
+    max_answer: Annotated[int, Field(ge=1, lt=2**31)] | None = None
 
 
 class Record(BaseModel):

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from peftport.errors import RunFailed
+from peftport.kind import USUAL
 from peftport.porting.base import Request
 from peftport.tasks import Task, encode_texts
 from peftport.techniques import technique
-from peftport.techniques.base import Parameters, stack_lanes
-from peftport.training import readout_of, scores
+from peftport.techniques.base import Parameters
+from peftport.training import class_readout
+from peftport.training.teacher import Teacher
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -30,24 +30,25 @@ def donor_scores(
     """
     kind = host.geometry.kind
     encoded = encode_texts(host.tokenizer, task, texts, np.zeros(len(texts)), kind)
-    found = scores(
-        host,
-        technique(request.donor.technique),
-        request.config,
-        stack_lanes([donor]),
-        encoded,
-        readout_of(host, task, donor),
-    )[0]
-    if not torch.isfinite(found).all():
-        raise RunFailed(f"the module's scores on {host.name} are not finite.")
-    return found
+    teacher = Teacher(host, technique(request.donor.technique), request.config, donor)
+    return teacher.answers(encoded, class_readout(host, task, donor))
 
 
 def no_answers(request: Request) -> str | None:
-    """Why a donor has no answers to learn from: it tells no classes apart."""
+    """Why a donor has no answers to learn from: it neither tells classes apart nor writes."""
+    if request.classes > 1 or request.donor.task.get("kind", USUAL) != USUAL:
+        return None
+    return no_classes(request)
+
+
+def no_classes(request: Request) -> str | None:
+    """Why a donor has no class scores: it tells no classes apart."""
+    kind = request.donor.task.get("kind", USUAL)
+    if kind != USUAL:
+        return f"the module is for a task of kind {kind} and has no scores of classes"
     if request.classes > 1:
         return None
     why = "the module does not say which classes it tells apart"
     if request.origin.kind == "encoder":
         return f"{why}: it has no head"
-    return f"{why}; give its --label-words, or a --task that has them"
+    return f"{why}; give its --label-words, or a --task that has them; or what it does with --kind"

@@ -1,9 +1,10 @@
 """Distillation: a new module learns, on the receiving host, what the donor answers.
 
-The originating host with its module gives every unlabelled text the probabilities of its classes;
-a new module, of any technique, is trained on the receiving host to give the same (Hinton et al.
-2015, arXiv 1503.02531; for modules Trans-LoRA, arXiv 2405.17258, which makes its texts itself).
-Nothing of the donor's tensors is used, so the hosts may be as unlike as they like.
+The originating host with its module gives every unlabelled text the probabilities of its classes,
+or writes an answer to it, as the donor's task has it; a new module, of any technique, is trained on
+the receiving host to do the same (Hinton et al. 2015, arXiv 1503.02531; of what is written Kim &
+Rush 2016, arXiv 1606.07947; for modules Trans-LoRA, arXiv 2405.17258, which makes its texts
+itself). Nothing of the donor's tensors is used, so the hosts may be as unlike as they like.
 """
 
 from __future__ import annotations
@@ -12,20 +13,22 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from peftport.errors import BadInput, RunFailed
+from peftport.kind import Asking, Lessons
 from peftport.porting.account import Account, Entry
-from peftport.porting.answers import donor_scores, no_answers
+from peftport.porting.answers import no_answers
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request
 from peftport.porting.estimate import Estimate, Load, estimated, weights_of
+from peftport.porting.prompts import made_prompts
 from peftport.porting.reading import task_of
-from peftport.tasks import Task, encode_texts
+from peftport.tasks import Task
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Technique, stack_lanes, take_lane
 from peftport.techniques.head import head_shapes
 from peftport.training import Settings, readout_of, trajectory
 from peftport.training.module import fresh
+from peftport.training.teacher import Teacher
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -45,6 +48,18 @@ class DistillOptions(MethodOptions):
     steps: int = Field(100, ge=1, description="training steps")
     batch_size: int = Field(16, ge=1, description="texts a step")
     learning_rate: float | None = Field(None, gt=0, description="the technique's own if not given")
+    samples: int = Field(
+        1, ge=1, description="answers that a donor writes to each text; 1: the most probable one"
+    )
+    temperature: float = Field(1.0, gt=0, description="of the draw where there are several")
+    keep: float = Field(
+        1.0, gt=0, le=1, description="share of written answers, the donor's most probable ones"
+    )
+    make_prompts: int = Field(
+        0,
+        ge=0,
+        description="so many prompts more, which the bare originating host makes",
+    )
 
 
 class Distill(PortMethod):
@@ -52,14 +67,17 @@ class Distill(PortMethod):
 
     name = "distill"
     about = (
-        "A new module of any technique learns from the donor's answers on unlabelled text. For "
-        "any two hosts."
+        "A new module of any technique learns from what the donor answers or writes to unlabelled "
+        "text. For any two hosts."
     )
     limits = (
         "It trains: minutes and not seconds. Texts of the task's domain are best. The new module "
         "can be no better than the donor's answers."
     )
-    source = "Hinton et al. 2015 (arXiv 1503.02531), Trans-LoRA (arXiv 2405.17258)"
+    source = (
+        "Hinton et al. 2015 (arXiv 1503.02531), Kim & Rush 2016 (arXiv 1606.07947), Trans-LoRA "
+        "(arXiv 2405.17258)"
+    )
     needs = frozenset({"weights", "texts"})
     Options = DistillOptions
     carries = False
@@ -105,19 +123,26 @@ class Distill(PortMethod):
             RunFailed: the loss was not finite.
         """
         assert means is not None
-        task = task_of(request.donor.task)
+        task, options = task_of(request.donor.task), request.options
         host = means.origin.load()
-        answers = donor_scores(host, request, donor, task, means.texts).softmax(1)
-        made, config = _student(request)
         seed = int(torch.randint(2**31, (1,), generator=generator))
+        texts = means.texts
+        if options.make_prompts:
+            means.progress(0.0, "prompts are made")
+            texts += made_prompts(host, texts, options.make_prompts, seed)
+        means.progress(0.05, "the module's own answers")
+        body = technique(request.donor.technique)
+        teacher = Teacher(host, body, request.config, donor)
+        how = Asking(options.samples, options.temperature, options.keep, seed)
+        lessons = task.asks.lessons(teacher, task, texts, how)
+        made, config = _student(request)
         host = means.receiver.load()
-        tensors, loss = _taught(
-            host, made, config, task, means.texts, answers, request.options, seed
-        )
+        means.progress(0.5, "a new module learns them")
+        tensors, loss = _taught(host, made, config, task, lessons, options, seed)
         config, tensors = made.fold(config, host.geometry, tensors)
         record = {"technique": made.name, "config": config.model_dump(mode="json"), "head": "mean"}
-        details = {"steps": request.options.steps, "seed_of_start": seed, "loss": round(loss, 4)}
-        return Made(tensors, self.account(request), record, details)
+        details = {"steps": options.steps, "seed_of_start": seed, "loss": round(loss, 4)}
+        return Made(tensors, self.account(request), record, {**details, **lessons.told})
 
 
 def _student(request: Request) -> tuple[Technique, Any]:
@@ -140,14 +165,13 @@ def _taught(
     made: Technique,
     config: Any,
     task: Task,
-    texts: tuple[str, ...],
-    answers: Tensor,
+    lessons: Lessons,
     options: DistillOptions,
     seed: int,
 ) -> tuple[Parameters, float]:
     """The tensors of a new module after its training, and its last mean loss in nats."""
-    kind, readout = host.geometry.kind, readout_of(host, task)
-    encoded = encode_texts(host.tokenizer, task, texts, answers.numpy(), kind)
+    readout = readout_of(host, task)
+    encoded = lessons.encode(host.tokenizer, host.geometry.kind)
     start = fresh(made, config, host.geometry, readout.classes, seed)
     (reading,) = trajectory(
         host,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from peftport.hosts.geometry import Geometry
+from peftport.kind import USUAL
 from peftport.memory import give_freed_memory_back
 from peftport.porting import mapped
 from peftport.porting.activations import Observed
@@ -31,7 +32,7 @@ from peftport.techniques import technique
 from peftport.techniques.base import Parameters
 from peftport.techniques.head import BIAS, WEIGHT
 from peftport.techniques.prefix import chosen
-from peftport.training.readout import Readout, readout_of
+from peftport.training.readout import ClassReadout, class_readout
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -141,11 +142,13 @@ def _start_token(side: Side) -> int | None:
     return start_token(host_config(side.folder, side.name))
 
 
-def _readout(host: Host, task: Task, head: Parameters) -> Readout | None:
+def _readout(host: Host, task: Task, head: Parameters) -> ClassReadout | None:
     """How classes are read off a host; None where the module's label words are not known."""
     if host.geometry.kind == "encoder":
-        return Readout(len(head[BIAS]), None) if head else None
-    return readout_of(host, task) if task.label_words and len(task.labels) > 1 else None
+        return ClassReadout(len(head[BIAS]), None) if head else None
+    if task.kind != USUAL or not task.label_words or len(task.labels) < 2:
+        return None
+    return class_readout(host, task)
 
 
 def _notice(how: How) -> None:
@@ -168,7 +171,7 @@ class _Run:
 
     host: Host
     passes: list[Rows]
-    readout: Readout | None
+    readout: ClassReadout | None
 
     def walk(self, gradients: bool) -> Walk:
         """The host's run, from its last layer to its first."""

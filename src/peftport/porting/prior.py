@@ -14,7 +14,7 @@ from torch import Tensor
 
 from peftport.porting.reading import Rows
 from peftport.techniques.base import Parameters, Technique
-from peftport.training.readout import Readout, class_logits
+from peftport.training.readout import ClassReadout, class_logits
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -31,7 +31,7 @@ def class_scores(
     config: Any,
     module: Parameters,
     rows: Rows,
-    readout: Readout,
+    readout: ClassReadout,
 ) -> Tensor:
     """Class scores of texts under a module without lane axis: (texts, classes), on the CPU."""
     lanes = {name: tensor[None].to(host.device) for name, tensor in module.items()}

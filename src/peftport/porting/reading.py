@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from peftport.errors import BadInput
+from peftport.kind import USUAL, kind_named
 from peftport.porting.texts import FEWEST
-from peftport.tasks.task import MAX_TOKENS, TEMPLATES, Task
+from peftport.tasks.task import TEMPLATES, Task
 
 WORDS = 64
 """Longer texts are cut: a port needs many contexts and not long ones."""
@@ -78,16 +79,20 @@ class Rows:
 
 def task_of(record: Mapping[str, Any]) -> Task:
     """The donor's task as it is read, without its data, from a module's record."""
-    words = record.get("label_words")
+    words, kind = record.get("label_words"), kind_named(record.get("kind", USUAL))
     return Task(
         name=str(record.get("name", "unknown")),
         source="",
         labels=tuple(record.get("labels", ())),
         label_words=tuple(words) if words else None,
         templates={**TEMPLATES, **(record.get("templates") or {})},
-        max_tokens=int(record.get("max_tokens") or MAX_TOKENS),
+        max_tokens=int(record.get("max_tokens") or kind.max_tokens),
         splits={},
         limits={},
+        kind=kind.name,
+        form=record.get("form", "labelled"),
+        system=record.get("system"),
+        max_answer=record.get("max_answer"),
     )
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from peftport.porting.account import Account, Entry
 from peftport.porting.activations import contrasts_of, observe
-from peftport.porting.answers import donor_scores, no_answers
+from peftport.porting.answers import donor_scores, no_classes
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request
 from peftport.porting.estimate import Estimate, Load, estimated, weights_of
 from peftport.porting.prior import class_scores
@@ -32,7 +32,7 @@ from peftport.porting.walk import label_gradients
 from peftport.tasks import encode_texts
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters
-from peftport.training.readout import Readout, readout_of
+from peftport.training.readout import ClassReadout, class_readout
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -76,7 +76,7 @@ class Ridge(PortMethod):
             return f"the receiving host has {depth} decoder layers and none of number {layer}"
         if request.receiver.kind == "encoder":
             return "it writes to label words, and encoders are read by a head; distill can"
-        return no_answers(request) or super().refusal(request)
+        return no_classes(request) or super().refusal(request)
 
     def account(self, request: Request) -> Account:
         """Every tensor is new."""
@@ -121,7 +121,7 @@ class Ridge(PortMethod):
         aim = found @ contrasts_of(request.classes).mT  # (texts, contrasts)
         host = means.receiver.load()
         rows = _rows(host, task, means.texts)
-        readout, config = readout_of(host, task), _config(request)
+        readout, config = class_readout(host, task), _config(request)
         fitting = _Fitting(host, rows, readout, config, aim, options, means.progress)
         tensors, details = fitting.module()
         record = {"technique": "lora", "config": _config(request).model_dump(mode="json")}
@@ -154,7 +154,7 @@ class _Fitting:
 
     host: Host
     rows: Rows
-    readout: Readout
+    readout: ClassReadout
     config: Any
     aim: Tensor
     options: RidgeOptions

@@ -33,7 +33,7 @@ from peftport.porting.mapped import Spaces
 from peftport.porting.reading import Rows
 from peftport.techniques.base import Parameters
 from peftport.techniques.head import head_logits
-from peftport.training.readout import Readout, class_logits
+from peftport.training.readout import ClassReadout, class_logits
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -93,7 +93,9 @@ class Walk:
         readout: how the classes are read whose scores' gradients are wanted; None for none.
     """
 
-    def __init__(self, host: Host, passes: Sequence[Rows], readout: Readout | None = None) -> None:
+    def __init__(
+        self, host: Host, passes: Sequence[Rows], readout: ClassReadout | None = None
+    ) -> None:
         self._host, self._readout = host, readout
         self._parts: list[Rows] = []
         self._runs: list[list[_Call]] = []
@@ -211,7 +213,7 @@ class Walk:
 
 
 def label_gradients(
-    host: Host, rows: Rows, points: Iterable[str], readout: Readout, head: Parameters
+    host: Host, rows: Rows, points: Iterable[str], readout: ClassReadout, head: Parameters
 ) -> dict[str, Tensor]:
     """Gradients of the classes' scores at the outputs of some places: (contrasts, samples, width).
 

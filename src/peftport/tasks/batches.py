@@ -79,7 +79,7 @@ class Encoded:
     def batch(self, rows: Integers, length: int | None = None) -> Batch:
         """Return `rows` in the given order, padded to `length` or to their longest, in eights."""
         lengths = self.lengths[rows]
-        longest = length or int(_rounded_up(lengths.max()))
+        longest = length or int(rounded_up(lengths.max()))
         columns = np.arange(longest)
         mask = columns < lengths[:, None]  # (rows, tokens)
         places = np.where(mask, self.offsets[rows][:, None] + columns, 0)  # (rows, tokens)
@@ -116,7 +116,7 @@ class Encoded:
         the rows once for each lane, lane-major: (lanes * rows, tokens).
         """
         order = np.argsort(-self.lengths, kind="stable")
-        padded = _rounded_up(self.lengths[order], TEST_MULTIPLE)  # (all rows,)
+        padded = rounded_up(self.lengths[order], TEST_MULTIPLE)  # (all rows,)
         start = 0
         while start < len(order):
             longest = int(padded[start])
@@ -128,11 +128,7 @@ class Encoded:
 
 
 def encode(tokenizer: Any, task: Task, split: str, kind: str) -> Encoded:
-    """Tokenise a split for a kind of host, with the host's special tokens.
-
-    A row that would be longer than `task.max_tokens` (or than the tokenizer says its host takes)
-    loses the end of its text; the template around the text always stays whole. On a decoder no
-    special token follows the template, because the label word does.
+    """Tokenise a split for a kind of host, as what the task asks for has it put before one.
 
     Args:
         tokenizer: a fast transformers tokenizer.
@@ -143,8 +139,7 @@ def encode(tokenizer: Any, task: Task, split: str, kind: str) -> Encoded:
         BadInput: a template that leaves no room for text, a row that gives no token, or a
             tokenizer that does not tell where its tokens stand in the text.
     """
-    rows = task.split(split)
-    return encode_texts(tokenizer, task, rows.texts, rows.labels, kind, split)
+    return task.asks.encode(tokenizer, task, split, kind)
 
 
 def encode_texts(
@@ -155,7 +150,11 @@ def encode_texts(
     kind: str,
     called: str = "unlabelled",
 ) -> Encoded:
-    """Tokenise texts as the rows of a task; arguments and errors as `encode`.
+    """Tokenise texts as the rows of a task with classes, with the host's special tokens.
+
+    A row that would be longer than `task.max_tokens` (or than the tokenizer says its host takes)
+    loses the end of its text; the template around the text always stays whole. On a decoder no
+    special token follows the template, because the label word does. Errors as for `encode`.
 
     Args:
         labels: a class for each text, or probabilities (texts, classes).
@@ -202,7 +201,7 @@ class _Writer:
         self.tokenizer = tokenizer
         self.template = task.templates[kind]
         self.limit = min(task.max_tokens, tokenizer.model_max_length)
-        self.closing = _closing_tokens(tokenizer) if kind == "decoder" else 0
+        self.closing = closing_tokens(tokenizer) if kind == "decoder" else 0
         (empty,), _ = self._read([""])
         if len(empty) >= self.limit:
             raise BadInput(
@@ -264,13 +263,13 @@ class _Writer:
         return result
 
 
-def _closing_tokens(tokenizer: Any) -> int:
+def closing_tokens(tokenizer: Any) -> int:
     """How many special tokens the tokenizer puts after a text."""
     special = tokenizer("it", return_special_tokens_mask=True)["special_tokens_mask"]
     return next((i for i, mark in enumerate(reversed(special)) if not mark), 0)
 
 
-def _rounded_up(length: Any, multiple: int = MULTIPLE) -> Any:
+def rounded_up(length: Any, multiple: int = MULTIPLE) -> Any:
     """A length, or an array of lengths, rounded up to a multiple."""
     return -(-length // multiple) * multiple
 
@@ -282,7 +281,7 @@ def _buckets(lengths: Integers, batch_size: int) -> list[tuple[Integers, int]]:
     next in length, so that few rows are padded further than they need; rows of one padded length
     come in a mixed order, so that a file sorted by label is not cut by label.
     """
-    padded = _rounded_up(lengths)
+    padded = rounded_up(lengths)
     mixed = np.random.default_rng(len(lengths)).permutation(len(lengths))
     order = mixed[np.argsort(-padded[mixed], kind="stable")]
     least = _BUCKET_BATCHES * batch_size

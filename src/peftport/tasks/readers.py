@@ -1,7 +1,7 @@
-"""Reads rows of text and label from Parquet, CSV, TSV, JSONL and JSON files.
+"""Rows as the files of a data set have them: which files, and the columns of text and label.
 
-Columns, missing values and class names are checked in one place for all of them, and every message
-names the file and the row (counted from 1, without the header).
+Missing values and class names are checked in one place for all formats, and every message names the
+file and the row (counted from 1, without the header).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from peftport.errors import BadInput
 from peftport.files import parse_json
-from peftport.tables import ENDINGS, TEXT_COLUMNS, column_named, read_table, texts_in
+from peftport.tables import ENDINGS, TEXT_COLUMNS, column_named, texts_in
 from peftport.tasks.labels import Label, canonical
 
 SPLITS = ("train", "validation", "test")
@@ -32,27 +32,22 @@ _SHARD = re.compile(r"(?P<name>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})")
 
 @dataclass(frozen=True)
 class Table:
-    """Rows as one file has them; `names` are the words that the file gives its label numbers."""
+    """Rows as one file has them.
+
+    Attributes:
+        texts: what is put before a host; of chats, the turns before the answer as JSON.
+        labels: what is asked for: a label, or the text of an answer, by the rows' form.
+        names: the words that the file gives its label numbers.
+        form: of the rows (`peftport.tasks.forms`).
+        answers: of rows with several answers, those of each.
+    """
 
     origin: str
     texts: list[str]
     labels: list[Label]
     names: tuple[str, ...] | None = None
-
-
-def read_file(path: Path, text: str | None = None, label: str | None = None) -> Table:
-    """Read one file's rows.
-
-    Args:
-        path: a file with one of `ENDINGS`.
-        text: the column of the texts; else the first of `TEXT_COLUMNS` that is there.
-        label: the column of the labels; else "label".
-
-    Raises:
-        BadInput: the file is missing, empty, corrupt or of an unknown kind, lacks a column, or
-            has a row without text or label.
-    """
-    return from_arrow(read_table(path), str(path), text, label)
+    form: str = "labelled"
+    answers: tuple[tuple[str, ...], ...] = ()
 
 
 def find_splits(folder: Path) -> dict[str, tuple[Path, ...]]:
@@ -86,19 +81,46 @@ def find_splits(folder: Path) -> dict[str, tuple[Path, ...]]:
     return {split: _all_shards(paths) for split, (paths,) in _values(found).items()}
 
 
-def from_arrow(table: Any, origin: str, text: str | None = None, label: str | None = None) -> Table:
-    """Take texts and labels out of a pyarrow Table; for arguments and errors see `read_file`."""
+def labelled(table: Any, origin: str, text: str | None = None, label: str | None = None) -> Table:
+    """Take texts and labels out of a pyarrow Table.
+
+    Args:
+        text: the column of the texts; else the first of `TEXT_COLUMNS` that is there.
+        label: the column of the labels; else "label".
+
+    Raises:
+        BadInput: it lacks a column, has no rows, or has a row without text or label.
+    """
     columns = list(table.column_names)
-    text_column = _column(columns, text, TEXT_COLUMNS, "text", origin)
-    label_column = _column(columns, label, LABEL_COLUMNS, "label", origin)
-    if table.num_rows == 0:
-        raise BadInput(f"{origin} has no rows.")
+    column_of(columns, text, TEXT_COLUMNS, "text", origin)
+    label_column = column_of(columns, label, LABEL_COLUMNS, "label", origin)
     return Table(
         origin,
-        _texts(table, text_column, origin),
+        texts_of(table, text, origin),
         _labels(table.column(label_column).to_pylist(), origin),
         _class_names(table.schema.metadata, label_column),
     )
+
+
+def texts_of(
+    table: Any,
+    asked: str | None,
+    origin: str,
+    usual: tuple[str, ...] = TEXT_COLUMNS,
+    what: str = "text",
+) -> list[str]:
+    """The texts of the column that is asked for, or of the first usual one that is there.
+
+    Args:
+        what: they are, for messages, and the key of a task YAML that names their column.
+
+    Raises:
+        BadInput: there is no such column, no row, or a row without text.
+    """
+    column = column_of(list(table.column_names), asked, usual, what, origin)
+    if table.num_rows == 0:
+        raise BadInput(f"{origin} has no rows.")
+    return _texts(table, column, origin)
 
 
 def _values(found: dict[str, dict[str, list[Path]]]) -> dict[str, list[list[Path]]]:
@@ -117,9 +139,10 @@ def _all_shards(paths: list[Path]) -> tuple[Path, ...]:
     return tuple(paths)
 
 
-def _column(
+def column_of(
     columns: list[str], asked: str | None, usual: tuple[str, ...], what: str, origin: str
 ) -> str:
+    """The column asked for, or the first usual one; BadInput names those that are there."""
     hint = f"Name the right one with `{what}: COLUMN` in a task YAML."
     return column_named(columns, asked, usual, what, origin, hint)
 

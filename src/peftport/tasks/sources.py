@@ -12,25 +12,11 @@ from peftport.errors import BadInput
 from peftport.files import exists, is_folder
 from peftport.registry import did_you_mean
 from peftport.tables import ENDINGS, require_file
-from peftport.tasks.readers import (
-    SPLIT_NAMES,
-    SPLITS,
-    Table,
-    find_splits,
-    from_arrow,
-    read_file,
-)
+from peftport.tasks.forms import Columns, from_arrow, read_file
+from peftport.tasks.readers import SPLIT_NAMES, SPLITS, Table, find_splits
 
 WHOLE = "all"
 """The split of a source that is one file, from which the real splits are cut."""
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The columns that hold text and label; None is the usual name."""
-
-    text: str | None = None
-    label: str | None = None
 
 
 class Source(Protocol):
@@ -61,7 +47,7 @@ class FileSource:
         return tuple(self.files)
 
     def read(self, split: str) -> list[Table]:
-        return [read_file(f, self.columns.text, self.columns.label) for f in self.files[split]]
+        return [read_file(file, self.columns) for file in self.files[split]]
 
     def words(self) -> None:
         return None
@@ -116,7 +102,7 @@ class HubSource:
         rows = self._load()[self._there()[split]]
         origin = f"the {split} split of hub data set {self.name}"
         table = rows.with_format("arrow")[:]
-        return [from_arrow(table, origin, self.columns.text, self.columns.label)]
+        return [from_arrow(table, origin, self.columns)]
 
     def words(self) -> None:
         return None

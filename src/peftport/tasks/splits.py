@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from peftport.errors import BadInput
 from peftport.tasks import sampling
@@ -17,10 +19,18 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a split: `labels[i]` is the class (an index into `Task.labels`) of `texts[i]`."""
+    """The rows of a split.
+
+    Attributes:
+        texts: what is put before a host.
+        labels: of tasks with classes, the class of each text (an index into `Task.labels`); else
+            the text of the answer, the number of the right one, or 0 where nothing is asked for.
+        answers: of rows with answers of their own, those of each.
+    """
 
     texts: list[str]
-    labels: list[int]
+    labels: list[Any]
+    answers: tuple[tuple[str, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -57,15 +67,20 @@ class Reader:
             self._tables[source_split] = self.source.read(source_split)
         return self._tables[source_split]
 
-    def rows(self, split: str, classes: Classes, limit: int | None) -> Rows:
-        """The rows of a split, at most `limit` of them; BadInput when there are none."""
+    def rows(self, split: str, classes: Classes | None, limit: int | None) -> Rows:
+        """The rows of a split, at most `limit` of them; BadInput when there are none.
+
+        Args:
+            classes: of a task that has some.
+        """
         part = self.parts.get(split)
         if part is None:
             there = ", ".join(self.parts)
             raise BadInput(f"task {self.source.name} has no {split} split; it has: {there}.")
         tables = self.tables(part.split)
         texts = [text for table in tables for text in table.texts]
-        labels = [c for table in tables for c in classes.of(table.labels, table.origin)]
+        labels = [label for table in tables for label in _labels(table, classes)]
+        answers = [each for table in tables for each in table.answers]
         chosen = sampling.share(texts, part.low, part.high)
         if not chosen:
             raise BadInput(
@@ -75,7 +90,11 @@ class Reader:
         if limit is not None:
             kept = sampling.sample([texts[row] for row in chosen], limit)
             chosen = [chosen[i] for i in kept]
-        return Rows([texts[row] for row in chosen], [labels[row] for row in chosen])
+        return Rows(
+            [texts[row] for row in chosen],
+            [labels[row] for row in chosen],
+            tuple(answers[row] for row in chosen) if answers else (),
+        )
 
     def _decide_parts(self) -> dict[str, Part]:
         """Decide what each split is made of; validation is never cut from the test rows."""
@@ -104,3 +123,11 @@ class Reader:
     def _is_unlabelled(self, source_split: str) -> bool:
         tables = self.tables(source_split)
         return all(label == -1 for table in tables for label in table.labels)
+
+
+def _labels(table: Table, classes: Classes | None) -> Sequence[Any]:
+    """What is asked for in each row: its class, or what its form has for it. Labels that a task
+    does not want are nothing."""
+    if classes is not None:
+        return classes.of(table.labels, table.origin)
+    return [0] * len(table.labels) if table.form == "labelled" else table.labels

@@ -1,4 +1,4 @@
-"""A task: texts with labels, the words for the labels, and how a text is put before a host."""
+"""A task: texts with what is asked for them, and how a text is put before a host."""
 
 from __future__ import annotations
 
@@ -9,22 +9,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr
+from pydantic import BaseModel, ConfigDict, PrivateAttr, model_serializer
 
 from peftport.errors import BadInput
+from peftport.kind import USUAL, Kind, kind_named
 from peftport.registry import did_you_mean
+from peftport.tasks.forms import KIND_OF, Columns
 from peftport.tasks.labels import Classes, Label, classes_from_data, classes_from_mapping
-from peftport.tasks.sources import Columns, find_source
+from peftport.tasks.readers import Table
+from peftport.tasks.sources import find_source
 from peftport.tasks.splits import Reader, Rows
 from peftport.tasks.taskfile import TaskFile, read_taskfile, source_of, taskfile
 
 TEMPLATES = {"encoder": "{text}", "encoder-decoder": "{text}", "decoder": "{text} it was"}
-MAX_TOKENS = 128
+_PLAIN = dict.fromkeys(TEMPLATES, "{text}")
+BESIDE = {"kind": USUAL, "form": "labelled", "system": None, "max_answer": None, "scorer": None}
+"""Attributes that a record has only where they are others than these."""
 _log = logging.getLogger(__name__)
 
 
 class Task(BaseModel):
-    """Text classification over the rows of one data set; made by `load_task`.
+    """What is asked for over the rows of one data set; made by `load_task`.
 
     Attributes:
         name: what it is called in records and tables.
@@ -36,6 +41,11 @@ class Task(BaseModel):
         max_tokens: the longest input, template and special tokens included.
         splits: split -> the part of the source that it is.
         limits: split -> the most rows that are used; a split that is not limited is absent.
+        kind: what is asked for: the name of one of `peftport.kind.KINDS`.
+        form: of its rows (`peftport.tasks.forms`).
+        system: the system's turn of every chat; None leaves those that the rows have.
+        max_answer: the most tokens that a host writes; None is as many as the references take.
+        scorer: "module:function" of a metric of one's own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,9 +59,14 @@ class Task(BaseModel):
     max_tokens: int
     splits: dict[str, str]
     limits: dict[str, int]
+    kind: str = USUAL
+    form: str = "labelled"
+    system: str | None = None
+    max_answer: int | None = None
+    scorer: str | None = None
 
     _reader: Reader = PrivateAttr()
-    _classes: Classes = PrivateAttr()
+    _classes: Classes | None = PrivateAttr(default=None)
     _rows: dict[str, Rows] = PrivateAttr(default_factory=dict)
     _says_template: bool = PrivateAttr(default=False)
 
@@ -60,9 +75,20 @@ class Task(BaseModel):
         """Whether its templates were named, by its YAML or by who loaded it, or are usual ones."""
         return self._says_template
 
+    @model_serializer(mode="wrap")
+    def _told(self, whole: Any) -> dict[str, Any]:
+        """What a record says: records of classification are as they were before other kinds."""
+        found = whole(self)
+        return {k: v for k, v in found.items() if k not in BESIDE or v != BESIDE[k]}
+
+    @property
+    def asks(self) -> Kind:
+        """What is asked for."""
+        return kind_named(self.kind)
+
     @property
     def classes(self) -> int:
-        """The number of classes."""
+        """The number of classes; 0 where answers are no classes."""
         return len(self.labels)
 
     def split(self, name: str) -> Rows:
@@ -90,7 +116,8 @@ class Task(BaseModel):
     def record(self) -> dict[str, Any]:
         """Return what a module's file and a run's configuration say of the task, JSON-ready."""
         reading = self.model_dump(
-            mode="json", include={"labels", "label_words", "templates", "max_tokens"}
+            mode="json",
+            include={"labels", "label_words", "templates", "max_tokens", *BESIDE} - {"scorer"},
         )
         data = self.data_hashes()
         digest = hashlib.sha256(json.dumps([reading, data], sort_keys=True).encode())
@@ -108,6 +135,10 @@ def load_task(
     max_tokens: int | None = None,
     text: str | None = None,
     label: str | None = None,
+    kind: str | None = None,
+    system: str | None = None,
+    max_answer: int | None = None,
+    scorer: str | None = None,
     remembered: Mapping[str, Any] | None = None,
 ) -> Task:
     """Find a task and read what is needed to know its labels.
@@ -120,12 +151,15 @@ def load_task(
         label_words: a word for each label, in class order or by label.
         template: a template with one `{text}`, for all kinds of host or by kind.
         max_tokens: the longest input, template and special tokens included.
-        text, label: the columns of text and label.
-        remembered: a module's record of its task, whose label words and templates are taken where
-            neither a task YAML nor an argument says any; words for other classes are not.
+        text, label: the columns of text and label; of prompt and completion.
+        kind: of the task; what the columns tell if not given.
+        system: the system's turn of every chat. max_answer: the most tokens that a host writes.
+        scorer: "module:function" of a metric of one's own.
+        remembered: a module's record of its task, whose kind, label words and templates are taken
+            where neither a task YAML nor an argument says any; words for other classes are not.
 
-    What a task YAML says goes before the arguments `label_words`, `template`, `max_tokens`,
-    `text` and `label`, which are for data that do not speak for themselves.
+    What a task YAML says goes before the arguments, which are for data that do not speak for
+    themselves.
 
     Raises:
         BadInput: the data cannot be found or read, have no test split, or do not fit the labels.
@@ -133,25 +167,38 @@ def load_task(
     path = Path(name).expanduser()
     is_yaml = path.suffix.lower() in (".yaml", ".yml")
     given = {"template": template, "max_tokens": max_tokens, "text": text, "label": label}
+    given |= {"kind": kind, "system": system, "max_answer": max_answer, "scorer": scorer}
     file = _with_arguments(read_taskfile(path) if is_yaml else TaskFile(), given, name)
-    source = source_of(file, path) if is_yaml else find_source(name, Columns(file.text, file.label))
-    reader = Reader(source)
     known = remembered or {}
-    classes = _find_classes(reader, file, label_words, known.get("label_words"), name)
+    file = file.model_copy(update={"kind": file.kind or known.get("kind")})
+    columns = Columns(file.text, file.label, file.kind)
+    source = source_of(file, path) if is_yaml else find_source(name, columns)
+    reader = Reader(source)
+    form = _tables(reader)[0].form
+    asks = kind_named(file.kind or KIND_OF[form])
+    has_classes = form == "labelled" and asks.labelled
+    classes = None
+    if has_classes:
+        classes = _find_classes(reader, file, label_words, known.get("label_words"), name)
     templates = known.get("templates") if file.template is None else file.template
     limits = {"train": limit_train, "validation": limit_validation, "test": limit_test}
     task = Task(
         name=file.name or (path.stem if is_yaml else source.name),
         source=name,
         version=file.version,
-        labels=classes.labels,
-        label_words=classes.words,
-        templates=templates_of(templates, name),
-        max_tokens=file.max_tokens or MAX_TOKENS,
+        labels=classes.labels if classes else (),
+        label_words=classes.words if classes else None,
+        templates=templates_of(templates, name, TEMPLATES if has_classes else _PLAIN),
+        max_tokens=file.max_tokens or asks.max_tokens,
         splits={split: str(part) for split, part in reader.parts.items()},
         limits={
             split: _positive(limit, split) for split, limit in limits.items() if limit is not None
         },
+        kind=asks.name,
+        form=form,
+        system=file.system,
+        max_answer=file.max_answer,
+        scorer=file.scorer,
     )
     task._reader, task._classes, task._says_template = reader, classes, templates is not None
     return task
@@ -165,7 +212,7 @@ def _find_classes(
     name: str,
 ) -> Classes:
     """Labels and words as the YAML, the argument, a module or the data say, the first that does."""
-    tables = reader.tables(next(iter(reader.parts.values())).split)
+    tables = _tables(reader)
     names = tables[0].names
     found = [label for table in tables for label in table.labels]
     said_in = tables[0].origin if len(tables) == 1 else reader.source.name
@@ -180,6 +227,11 @@ def _find_classes(
     return classes
 
 
+def _tables(reader: Reader) -> list[Table]:
+    """The tables of the first split."""
+    return reader.tables(next(iter(reader.parts.values())).split)
+
+
 def _with_arguments(file: TaskFile, given: Mapping[str, object], name: str) -> TaskFile:
     """The YAML's content, completed by arguments; one that the YAML settles is not used."""
     asked = taskfile({key: value for key, value in given.items() if value is not None}, name)
@@ -192,7 +244,9 @@ def _with_arguments(file: TaskFile, given: Mapping[str, object], name: str) -> T
     return file.model_copy(update=new)
 
 
-def templates_of(template: str | Mapping[str, str] | None, name: str) -> dict[str, str]:
+def templates_of(
+    template: str | Mapping[str, str] | None, name: str, usual: Mapping[str, str] = TEMPLATES
+) -> dict[str, str]:
     """A template for each kind of host; a space at the end is left to the label word.
 
     Args:
@@ -203,7 +257,7 @@ def templates_of(template: str | Mapping[str, str] | None, name: str) -> dict[st
         BadInput: an unknown kind of host, or a template without one `{text}`.
     """
     given = dict.fromkeys(TEMPLATES, template) if isinstance(template, str) else template
-    templates = {**TEMPLATES, **(given or {})}
+    templates = {**usual, **(given or {})}
     for kind, text in templates.items():
         if kind not in TEMPLATES:
             raise BadInput(
@@ -224,4 +278,5 @@ def _positive(limit: int, split: str) -> int:
 
 
 def _hash_rows(rows: Rows) -> str:
-    return hashlib.sha256(json.dumps([rows.texts, rows.labels]).encode()).hexdigest()
+    whole = [rows.texts, rows.labels, *([rows.answers] if rows.answers else [])]
+    return hashlib.sha256(json.dumps(whole).encode()).hexdigest()

@@ -13,16 +13,10 @@ from peftport.errors import BadInput
 from peftport.files import exists, is_folder, read_yaml
 from peftport.registry import did_you_mean
 from peftport.tables import ENDINGS
+from peftport.tasks.forms import Columns
 from peftport.tasks.labels import Label, canonical
 from peftport.tasks.readers import SPLITS
-from peftport.tasks.sources import (
-    Columns,
-    FileSource,
-    HubSource,
-    Source,
-    find_source,
-    named_files,
-)
+from peftport.tasks.sources import FileSource, HubSource, Source, find_source, named_files
 
 
 class TaskFile(BaseModel):
@@ -34,6 +28,10 @@ class TaskFile(BaseModel):
         subset: the hub data set's configuration.
         version: the hub data set's revision; for files it is only kept in the record.
         text, label: the columns.
+        kind: of the task; else what the columns tell.
+        system: the system's turn of every chat, in place of those that the rows have.
+        max_answer: the most tokens that a host writes as an answer.
+        scorer: "module:function" of (written, reference) -> number, a metric of one's own.
         labels: value in the label column -> label word.
         template: how a text is put before a host, one for all kinds or one a kind.
         max_tokens: the longest input, template and special tokens included.
@@ -49,6 +47,10 @@ class TaskFile(BaseModel):
     text: str | None = None
     label: str | None = None
     labels: dict[Label, str] | None = None
+    kind: str | None = None
+    system: str | None = None
+    max_answer: Annotated[int, Field(gt=0)] | None = None
+    scorer: str | None = None
     template: str | dict[str, str] | None = None
     max_tokens: Annotated[int, Field(gt=0)] | None = None
     splits: dict[str, str | list[str]] | None = None
@@ -96,7 +98,7 @@ def taskfile(content: Mapping[str, object], said_in: str) -> TaskFile:
 
 def source_of(file: TaskFile, path: Path) -> Source:
     """Find the rows that a task YAML at `path` speaks of; BadInput says what does not fit."""
-    columns = Columns(file.text, file.label)
+    columns = Columns(file.text, file.label, file.kind)
     if file.source is None:
         if not file.splits:
             raise BadInput(f"{path} says neither `source` nor `splits`: where are the rows?")

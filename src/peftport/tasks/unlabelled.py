@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from peftport.correction import FEWEST, TEXTS
 from peftport.tasks.sampling import sample
 from peftport.tasks.task import Task
@@ -27,10 +25,6 @@ def unlabelled_texts(task: Task) -> list[str]:
 
 
 def encode_unlabelled(tokenizer: Any, task: Task, kind: str) -> Encoded | None:
-    """The same as a host's tokens; None where there are none."""
-    from peftport.tasks.batches import encode_texts
-
-    texts = unlabelled_texts(task)
-    if not texts:
-        return None
-    return encode_texts(tokenizer, task, texts, np.zeros(len(texts), np.int64), kind)
+    """The same as a host's tokens; None where there are none, or nothing is corrected."""
+    texts = unlabelled_texts(task) if task.asks.corrects(task) else []
+    return task.asks.encode_texts(tokenizer, task, texts, kind) if texts else None

@@ -2,15 +2,23 @@
 
 from peftport.metrics import Evaluation, measure
 from peftport.training.evaluate import evaluate, evaluate_one, scores
-from peftport.training.readout import Readout, class_logits, readout_of
+from peftport.training.readout import (
+    ClassReadout,
+    Readout,
+    class_logits,
+    class_readout,
+    readout_of,
+)
 from peftport.training.trajectory import Reading, Settings, trajectory
 
 __all__ = [
+    "ClassReadout",
     "Evaluation",
     "Reading",
     "Readout",
     "Settings",
     "class_logits",
+    "class_readout",
     "evaluate",
     "evaluate_one",
     "measure",

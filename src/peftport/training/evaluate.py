@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from peftport.errors import RunFailed
-from peftport.metrics import Evaluation, measure
+from peftport.metrics import Evaluation
 from peftport.tasks.batches import TEST_TOKENS
 from peftport.techniques.base import Parameters, Technique, lanes_of
-from peftport.training.readout import Readout, class_logits
+from peftport.training.readout import Readout
 
 if TYPE_CHECKING:
     from peftport.hosts.geometry import Geometry
@@ -30,7 +30,8 @@ def scores(
     encoded: Encoded,
     readout: Readout,
 ) -> torch.Tensor:
-    """Class logits of every row under every lane's module: (lanes, rows, classes), on the CPU.
+    """What is kept of every row under every lane's module: (lanes, rows, columns), on the CPU; of
+    classes their logits.
 
     Args:
         technique: None tests the bare host; `parameters` then holds the heads of an encoder, or
@@ -38,13 +39,35 @@ def scores(
     """
     lanes = lanes_of(parameters) if parameters else 1
     parameters = {name: tensor.to(host.device) for name, tensor in parameters.items()}
-    result = torch.zeros(lanes, len(encoded), readout.classes)
-    attached = nullcontext() if technique is None else technique.attach(host, config, parameters)
-    with attached:
-        for rows, batch in encoded.evaluation_batches(_tokens_at_once(host), lanes):
-            logits = class_logits(host, batch, parameters, readout)  # (lanes * batch, classes)
-            result[:, rows] = logits.view(lanes, -1, readout.classes).float().cpu()
+    result = torch.zeros(lanes, len(encoded), readout.columns)
+    tokens = readout.tokens_at_once(host) or _tokens_at_once(host)
+    with _attached(host, technique, config, parameters):
+        for rows, batch in encoded.evaluation_batches(tokens, lanes):
+            found = readout.answers(host, batch, parameters)  # (lanes * batch, columns)
+            result[:, rows] = found.view(lanes, -1, readout.columns).float().cpu()
     return result
+
+
+@torch.no_grad()
+def _written(
+    host: Host,
+    technique: Technique | None,
+    config: Any,
+    parameters: Parameters,
+    encoded: Encoded,
+    readout: Readout,
+) -> list[list[str]] | None:
+    """What is written to every row under every lane's module, [lane][row]; args as `scores`."""
+    lanes = lanes_of(parameters) if parameters else 1
+    parameters = {name: tensor.to(host.device) for name, tensor in parameters.items()}
+    with _attached(host, technique, config, parameters):
+        return readout.written(host, encoded, lanes)
+
+
+def _attached(
+    host: Host, technique: Technique | None, config: Any, parameters: Parameters
+) -> AbstractContextManager[None]:
+    return nullcontext() if technique is None else technique.attach(host, config, parameters)
 
 
 def _tokens_at_once(host: Host) -> int:
@@ -87,12 +110,14 @@ def evaluate(
     this = (host, technique, config, parameters)
     every = scores(*this, encoded, readout)
     apart = None if unlabelled is None else scores(*this, unlabelled, readout)
+    written = _written(*this, encoded, readout)
     found: list[Evaluation | None] = []
     for lane, tested in enumerate(every):
         parts = [tested] if apart is None else [tested, apart[lane]]
         if all(bool(torch.isfinite(part).all()) for part in parts):
             rest = None if apart is None else apart[lane].numpy()
-            found.append(measure(tested.numpy(), encoded.labels, rest))
+            said = None if written is None else written[lane]
+            found.append(readout.evaluation(tested.numpy(), encoded, rest, said))
         else:
             found.append(None)
     return found

@@ -138,7 +138,7 @@ def train_further(
     """
     made, settings = technique(module.technique), settings or Settings()
     config, readout, record = module.config, readout_of(host, task, module.tensors), module.record
-    if module.classes not in (0, readout.classes):
+    if readout.classes and module.classes not in (0, readout.classes):
         raise BadInput(
             f"task {task.name} has {readout.classes} classes and the module was trained for "
             f"{module.classes}."

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
-from torch.nn import functional
 
 from peftport.errors import BadInput
 from peftport.techniques.base import Parameters, Technique, lanes_of
 from peftport.training.graphs import replayed
 from peftport.training.optimizer import LaneAdamW
-from peftport.training.readout import Readout, class_logits
+from peftport.training.readout import Readout
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -97,15 +96,16 @@ def trajectory(
         settings.weight_decay,
         settings.warmup,
     )
-    take_step = replayed(partial(_step, host, technique, config, optimizer, readout), host.device)
+    step = partial(_step, host, technique, config, optimizer, readout)
+    take_step = replayed(step, host.device) if readout.replayable else step
     died = torch.full((lanes,), -1, device=host.device)  # step of each lane's death
     total = torch.zeros(lanes, device=host.device)
     seconds, begin, before = 0.0, time.perf_counter(), 0
     batches = iter(encoded.training_batches(settings.batch_size, wanted[-1], seeds))
     for budget in wanted:
-        for step in range(before, budget):
+        for number in range(before, budget):
             total += take_step(next(batches))
-            died = torch.where((died < 0) & ~optimizer.alive, step, died)
+            died = torch.where((died < 0) & ~optimizer.alive, number, died)
         seconds += time.perf_counter() - begin
         spent = max(1, budget - before)
         yield Reading(
@@ -139,9 +139,7 @@ def _step(
     """One step of every lane; returns the lanes' losses, (lanes,)."""
     parameters = optimizer.parameters()
     with torch.enable_grad(), technique.attach(host, config, parameters):
-        logits = class_logits(host, batch, parameters, readout)  # (lanes * batch, classes)
-        rows = functional.cross_entropy(logits, batch.labels.to(host.device), reduction="none")
-        losses = rows.view(len(optimizer.alive), -1).mean(1)  # (lanes,)
+        losses = readout.losses(host, batch, parameters, len(optimizer.alive))  # (lanes,)
         losses.sum().backward()
     optimizer.step()
     return losses.detach()

@@ -243,7 +243,7 @@ def test_a_key_of_a_newer_peft_is_read_at_a_value_without_effect_and_else_named(
 def test_a_decoder_with_a_head_of_ours_answers_as_transformers_does(tiny_host, tmp_path):
     from peftport.techniques import technique
     from peftport.techniques.base import stack_lanes
-    from peftport.training.readout import Readout, class_logits
+    from peftport.training.readout import ClassReadout, class_logits
 
     theirs = from_stock(
         str(tiny_host("llama")),
@@ -257,6 +257,6 @@ def test_a_decoder_with_a_head_of_ours_answers_as_transformers_does(tiny_host, t
         ids = torch.tensor([host.tokenizer(text)["input_ids"]])
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         with torch.no_grad(), technique("lora").attach(host, module.config, lane):
-            ours = class_logits(host, SimpleNamespace(**inputs), lane, Readout(2, None))
+            ours = class_logits(host, SimpleNamespace(**inputs), lane, ClassReadout(2, None))
             wanted = theirs(**inputs).logits
         torch.testing.assert_close(ours, wanted, atol=1e-5, rtol=0)

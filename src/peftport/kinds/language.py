@@ -1,0 +1,154 @@
+"""Language: text alone, each token of which is predicted from those before it. For adapters of a
+style or a domain.
+
+A text begins, as lm-evaluation-harness begins it, with the token that begins or ends texts on the
+host, which is not predicted itself; one that is longer than the limit is read in windows, each
+predicting what the one before did not. An encoder-decoder reads the first half of a text's words
+and writes the second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftport.errors import BadInput
+from peftport.kind import Asking, Kind, Lessons
+from peftport.metrics import Evaluation, Metric
+
+if TYPE_CHECKING:
+    from peftport.hosts.host import Host
+    from peftport.tasks import Encoded, Task
+    from peftport.techniques.base import Parameters
+    from peftport.training.readout import Readout
+    from peftport.training.teacher import Teacher
+
+_METRICS = {
+    "bits_per_byte": Metric("bits per byte", "lower", lambda scored: scored.bits_per_byte),
+    "token_loss": Metric("loss per token", "lower", lambda scored: scored.token_loss),
+    "perplexity": Metric("perplexity", "lower", lambda scored: scored.perplexity),
+}
+
+
+class Language(Kind):
+    """How probable texts are."""
+
+    name = "language"
+    about = "How probable texts are: for adapters of a style or a domain."
+    forms = ("texts",)
+    labelled = False
+    max_tokens = 256
+    primary, plain, ranking = "bits_per_byte", "token_loss", "perplexity"
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """Bits per byte, which compare across tokenizers; loss and perplexity per token."""
+        return _METRICS
+
+    def encode(self, tokenizer: Any, task: Task, split: str, host_kind: str) -> Encoded:
+        """The texts, in windows."""
+        return self.encode_texts(tokenizer, task, task.split(split).texts, host_kind)
+
+    def encode_texts(
+        self, tokenizer: Any, task: Task, texts: Sequence[str], host_kind: str
+    ) -> Encoded:
+        """The texts, in windows."""
+        from peftport.tasks.pairs import Written, encode_pairs
+
+        if host_kind == "encoder-decoder":
+            halves = [_halves(task.templates[host_kind].replace("{text}", t)) for t in texts]
+            pairs = [Written(first, second) for first, second in halves]
+            return encode_pairs(tokenizer, task, pairs, host_kind)
+        return _windows(tokenizer, task, texts)
+
+    def readout(self, host: Host, task: Task, module: Parameters | None = None) -> Readout:
+        """Each token's loss."""
+        from peftport.kinds.sequences import SequenceReadout, require_no_head
+
+        require_no_head(self, host, module)
+        return SequenceReadout(_judged)
+
+    def lessons(self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> Lessons:
+        """Texts that the donor writes itself, each from the first words of one of the texts on,
+        drawn and not the most probable, which would be dull."""
+        from peftport.kinds.teaching import continued
+
+        written = continued(teacher, task, texts, how)
+
+        def encode(tokenizer: Any, host_kind: str) -> Encoded:
+            return self.encode_texts(tokenizer, task, written, host_kind)
+
+        return Lessons(encode, {"written": len(written), "temperature": how.temperature})
+
+
+def _judged(
+    nats: NDArray[np.floating],
+    encoded: Any,
+    unlabelled: NDArray[np.floating] | None,
+    written: Sequence[str] | None,
+) -> Evaluation:
+    """Bits per byte and losses of the texts."""
+    from peftport.kinds.sequences import likelihood
+
+    scored = likelihood(nats, encoded)
+    return Evaluation.of(scored, _METRICS, len(scored.nats))
+
+
+def _halves(text: str) -> tuple[str, str]:
+    words = text.split()
+    middle = max(1, len(words) // 2)
+    return " ".join(words[:middle]), " ".join(words[middle:]) or words[-1]
+
+
+def _windows(tokenizer: Any, task: Task, texts: Sequence[str]) -> Encoded:
+    """Texts as a decoder reads them."""
+    from peftport.tasks.pairs import EncodedPairs, joined
+
+    begin = next(
+        (t for t in (tokenizer.bos_token_id, tokenizer.eos_token_id) if t is not None), None
+    )
+    if begin is None:
+        raise BadInput(f"task {task.name}: this host has no token that begins or ends a text.")
+    most = min(task.max_tokens, tokenizer.model_max_length) - 1
+    inputs: list[list[int]] = []
+    answers: list[list[int]] = []
+    of: list[int] = []
+    for row, text in enumerate(texts):
+        shown = task.templates["decoder"].replace("{text}", text)
+        ids = tokenizer(shown, add_special_tokens=False, verbose=False)["input_ids"]
+        if not ids:
+            raise BadInput(f"task {task.name}: the text {text!r} gives no token on this host.")
+        for whole, predicted in windows([begin, *ids], most):
+            inputs.append(whole)
+            answers.append(whole[len(whole) - predicted :])
+            of.append(row)
+    tokens, offsets = joined(inputs)
+    targets, target_offsets = joined(answers)
+    # All bytes of a text stand with its first window, so that they are counted once.
+    first = np.diff(np.asarray(of), prepend=-1) > 0
+    sizes = np.where(first, [len(texts[row].encode()) for row in of], 0)
+    pad = tokenizer.pad_token_id
+    return EncodedPairs(
+        tokens, offsets, np.asarray(of, np.int64), pad or 0, targets, target_offsets, False, sizes
+    )
+
+
+def windows(ids: list[int], most: int) -> Iterator[tuple[list[int], int]]:
+    """Pieces of a text of which all tokens but the first are predicted, each once: the tokens of a
+    piece, `most` + 1 at most, and how many of its last are predicted.
+
+    As lm-evaluation-harness cuts them (`get_rolling_token_windows`, context of 1): the last piece
+    sees as much as the others do.
+    """
+    end = min(most, len(ids) - 1)
+    yield ids[: end + 1], end
+    while end < len(ids) - 1:
+        more = min(most, len(ids) - 1 - end)
+        end += more
+        yield ids[max(0, end - most) : end + 1], more
+
+
+LANGUAGE = Language()

@@ -1,0 +1,188 @@
+"""What kinds that ask for text have in common: the loss of the tokens that are asked for, and how
+probable they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from peftport.errors import BadInput
+from peftport.metrics import Evaluation
+from peftport.tasks.batches import TEST_TOKENS
+from peftport.tasks.pairs import IGNORED, EncodedPairs, Written, chat, turns_of
+from peftport.tasks.verbalizer import continue_with
+from peftport.techniques.base import Parameters
+from peftport.techniques.head import WEIGHT
+from peftport.training.readout import Readout
+
+if TYPE_CHECKING:
+    from peftport.hosts.host import Host
+    from peftport.kind import Kind
+    from peftport.tasks import Encoded, Rows, Task
+
+_LOGITS = 1 << 27
+"""Logits of a whole vocabulary that a test batch may have, in numbers: half a GiB."""
+_FEWEST = 256
+
+
+Judged = Callable[
+    [NDArray[np.floating], Any, NDArray[np.floating] | None, Sequence[str] | None], Evaluation
+]
+"""A test's figures from the losses of the encoded rows (rows,), the rows as they were encoded, the
+losses of the texts of a correction, and what was written."""
+
+
+class SequenceLosses(Readout):
+    """Tokens are predicted one by one. Kept of a row: how improbable its answer is, in nats."""
+
+    classes: ClassVar[int] = 0  # type: ignore[misc]
+    columns: ClassVar[int] = 1  # type: ignore[misc]
+
+    def losses(self, host: Host, batch: Any, parameters: Parameters, lanes: int) -> Tensor:
+        """Cross-entropy in nats, a mean over all tokens that a lane's rows ask for, as TRL's and
+        transformers' trainers have it."""
+        tokens, rows = token_losses(host, batch)  # (tokens asked for,)
+        lane = rows * lanes // len(batch.labels)  # (tokens asked for,)
+        total = tokens.new_zeros(lanes).index_add(0, lane, tokens)
+        counts = tokens.new_zeros(lanes).index_add(0, lane, torch.ones_like(tokens))
+        return total / counts
+
+    def answers(self, host: Host, batch: Any, parameters: Parameters) -> Tensor:
+        """The sum of each row's losses in nats, (lanes * batch, 1)."""
+        tokens, rows = token_losses(host, batch)
+        total = tokens.new_zeros(len(batch.labels), dtype=torch.float64)
+        return total.index_add(0, rows, tokens.double())[:, None]
+
+    def tokens_at_once(self, host: Host) -> int:
+        """As many as have few logits."""
+        return max(_FEWEST, min(TEST_TOKENS, _LOGITS // max(1, host.geometry.vocabulary)))
+
+
+@dataclass(frozen=True)
+class SequenceReadout(SequenceLosses):
+    """The same, for kinds at which nothing is written.
+
+    judged: gives a test's figures.
+    """
+
+    judged: Judged
+
+    def evaluation(
+        self,
+        answers: NDArray[np.floating],
+        encoded: Encoded,
+        unlabelled: NDArray[np.floating] | None,
+        written: Sequence[str] | None,
+    ) -> Evaluation:
+        """As `judged` has them."""
+        beside = None if unlabelled is None else unlabelled[:, 0]
+        return self.judged(answers[:, 0], encoded, beside, written)
+
+
+def token_losses(host: Host, batch: Any) -> tuple[Tensor, Tensor]:
+    """The loss of each token that is asked for, in nats, and the row that it is of: both (tokens,).
+
+    Args:
+        batch: rows with `labels` (rows, places), `IGNORED` where nothing is asked for.
+    """
+    ids, mask, labels = (
+        part.to(host.device) for part in (batch.input_ids, batch.attention_mask, batch.labels)
+    )
+    logits = host.target_logits(ids, mask, labels)  # (tokens, vocabulary)
+    rows, _ = (labels != IGNORED).nonzero(as_tuple=True)
+    losses = functional.cross_entropy(logits.float(), labels[labels != IGNORED], reduction="none")
+    return losses, rows
+
+
+def require_no_head(kind: Kind, host: Host, module: Parameters | None) -> None:
+    """Raise BadInput unless the host writes, under a module that does not answer with a head."""
+    kind.require_host(host.name, host.geometry.kind)
+    if WEIGHT in (module or {}):
+        raise BadInput(
+            f"the module answers with a head of classes and writes nothing: tasks of kind "
+            f"{kind.name} are not for it."
+        )
+
+
+def written(tokenizer: Any, task: Task, text: str, answer: str, kind: str) -> Written:
+    """A row's text and answer as a host of a kind reads them: a chat by the host's own template
+    unless the task says one, else the task's template."""
+    if task.form == "messages" and not task.says_template:
+        return chat(tokenizer, task, text, answer)
+    if task.form == "messages":
+        text = told(text)
+    prompt = task.templates[kind].replace("{text}", text)
+    if task.form == "pairs" or task.form == "messages" or kind == "encoder-decoder":
+        return Written(prompt, answer)  # as TRL joins them
+    return Written(prompt, continue_with(prompt, answer)[len(prompt) :])
+
+
+def told(turns: str) -> str:
+    """A chat's turns, in JSON, as their contents one below the other."""
+    return "\n\n".join(turn["content"] for turn in turns_of(turns) if turn["role"] != "system")
+
+
+def reference(task: Task, rows: Rows, row: int) -> str:
+    """The answer that a row has: its own text, or its class's word."""
+    if not task.classes:
+        return str(rows.labels[row])
+    if task.label_words is None:
+        raise BadInput(
+            f"task {task.name}: its labels ({', '.join(map(repr, task.labels))}) have no words. "
+            "Name one for each, in this order, with --label-words."
+        )
+    return task.label_words[rows.labels[row]]
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How improbable texts are under a module.
+
+    Attributes:
+        nats: of each row's tokens together, (rows,).
+        tokens, sizes: of each row, and its bytes, (rows,).
+    """
+
+    nats: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+    sizes: NDArray[np.int64] = field(repr=False)
+
+    @cached_property
+    def token_loss(self) -> NDArray[np.float64]:
+        """Parts of the mean loss of a token in nats, (rows,)."""
+        return ratio_parts(self.nats, self.tokens)
+
+    @cached_property
+    def bits_per_byte(self) -> NDArray[np.float64]:
+        """Parts of the bits that a byte of text takes, (rows,)."""
+        return ratio_parts(self.nats / np.log(2), self.sizes)
+
+    @cached_property
+    def perplexity(self) -> NDArray[np.float64]:
+        """Parts of the exponential of the mean loss of a token, (rows,)."""
+        value = float(np.exp(self.nats.sum() / self.tokens.sum()))
+        return value + value * (self.token_loss - self.token_loss.mean())
+
+
+def likelihood(nats: NDArray[np.floating], encoded: EncodedPairs) -> Likelihood:
+    """Of each row of the task, from the loss of each encoded row, (encoded rows,)."""
+
+    def summed(parts: NDArray[Any]) -> NDArray[np.float64]:
+        return np.bincount(encoded.labels, weights=parts).astype(np.float64)
+
+    tokens, sizes = summed(encoded.answer_lengths), summed(encoded.sizes)
+    return Likelihood(summed(nats), tokens.astype(np.int64), sizes.astype(np.int64))
+
+
+def ratio_parts(above: NDArray[np.floating], below: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Parts of a ratio of two sums over rows, (rows,): its value and each row's influence on it."""
+    value = float(above.sum() / below.sum())
+    return np.asarray(value + (above - value * below) / float(below.mean()), np.float64)
