@@ -56,7 +56,7 @@ def donor(origin: Path, tiny_task: Path, tmp_path_factory: pytest.TempPathFactor
         str(tiny_task),
         "lora",
         out=folder,
-        steps=12,
+        steps=8,
         batch_size=8,
         learning_rate=3e-3,
         options={"rank": 4, "targets": ["q", "v"]},
@@ -79,9 +79,8 @@ def test_a_real_module_is_ported_and_acts_in_stock_peft(
     out = tmp_path / "ported"
     texts = ("--texts", tiny_task) if method != "copy" else ()
     where = ("--host", receiver, "--from-host", origin, "--method", method)
-    code, _, errors = call(
-        "port", donor, *where, *texts, *options, "--format", "peft", "--out", out
-    )
+    said = ("--no-verify", "--format", "peft", "--out", out)
+    code, _, errors = call("port", donor, *where, *texts, *options, *said)
     assert code == 0, errors
     code, told, errors = call("verify", out, "--host", receiver, "--json")
     assert code == 0, errors
@@ -89,13 +88,7 @@ def test_a_real_module_is_ported_and_acts_in_stock_peft(
     assert found["passed"] and found["acts"] and found["equal"]
     assert found["library"].startswith("peft ")
     assert found["nats"] > 0.01
-
-    words = ("--label-words", "terrible,great", "--json")
-    figures = {}
-    for name, module, host in (("home", donor, origin), ("ported", out, receiver)):
-        code, told, errors = call("test", module, "--host", host, "--task", tiny_task, *words)
-        assert code == 0, errors
-        figures[name] = json.loads(told)
-    print(figures)
-    assert figures["home"]["auroc"] > 0.9
-    assert figures["ported"]["auroc"] > 0.9
+    where = ("--host", receiver, "--task", tiny_task, "--label-words", "terrible,great")
+    code, told, errors = call("test", out, *where, "--json")
+    assert code == 0, errors
+    assert json.loads(told)["auroc"] > 0.9

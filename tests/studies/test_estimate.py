@@ -51,13 +51,13 @@ def test_testing_time_is_that_of_all_rows_of_all_runs_and_of_each_bare_host_once
     assert seconds(Plan(spec), facts, measured(facts, 0.0, 1.0)) == (runs + 1) * rows * 10.0
 
 
-def test_ports_that_look_at_hosts_are_counted_once_for_each_start(made, tiny_task):
-    texts = {"texts": str(tiny_task), "texts_count": 16}
-    spec, facts = made(methods=["copy", "subspace"], controls=["gaussian of subspace"], **texts)
-    plan, copies = Plan(spec), Plan(made(methods=["copy"], controls=["gaussian"])[0])
+def test_ports_that_look_at_hosts_are_counted_once_for_each_start(made):
+    lora = {"techniques": {"lora": {}}}
+    spec, facts = made(methods=["copy", "subspace"], controls=["gaussian of subspace"], **lora)
+    plan, copies = Plan(spec), Plan(made(methods=["copy"], controls=["gaussian"], **lora)[0])
     assert port_seconds(copies, facts) == 0
-    starts = 2 * len(spec.techniques) * len(spec.settings) * len(spec.seeds)
-    assert port_seconds(plan, facts) > 3 * starts  # each imports the libraries at the least
+    starts = 2 * len(spec.settings) * len(spec.seeds)
+    assert 3 * starts < port_seconds(plan, facts) < 30 * starts  # each imports the libraries
 
 
 def test_a_native_module_that_is_a_donor_too_is_trained_and_tested_once(made):
