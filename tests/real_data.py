@@ -24,14 +24,14 @@ def require_shared() -> Path:
 
 
 def smollm2() -> Path | None:
-    """The GGUF file of SmolLM2-135M: PEFTPORT_SMOLLM2, or what `make smollm2` got."""
+    """SmolLM2-135M: PEFTPORT_SMOLLM2, a GGUF file or a folder, or what `make smollm2` got."""
     named = os.environ.get("PEFTPORT_SMOLLM2")
     file = Path(named) if named else _CHECKOUT / ".cache" / "smollm2.gguf"
-    return file if file.is_file() else None
+    return file if file.exists() else None
 
 
 def require_smollm2() -> Path:
-    """Return that file; without it the test is skipped, and fails where CI is set."""
+    """Return that host; without it the test is skipped, and fails where CI is set."""
     return _required(smollm2(), "SmolLM2 is not at hand: get it with `make smollm2` (93 MB)")
 
 

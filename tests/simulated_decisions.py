@@ -13,13 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from peftport.correction import offsets
+from peftport.kinds.classification import CLASSIFICATION
 from peftport.metrics import METRICS, Scored
 from peftport.reports.decision import Decision, rule, weigh
-from peftport.reports.results import CORRECTED, PLAIN, RANKING
 from peftport.reports.statistics import Series, resample_examples
 
 DRAWS = 400
 OPEN = ("copy", "port", "distil")
+READ = (CLASSIFICATION.primary, CLASSIFICATION.plain, CLASSIFICATION.ranking)
+"""The metrics that a decision reads."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,7 @@ def decided(truth: Truth, tested: int, rng: np.random.Generator) -> Decision:
     evidence = []
     for name in names:
         every = shared | {"ported": here.series(truth.ported, 0.0, bare=truth.same)}
-        figures = (
-            {c: found[metric] for c, found in every.items()}
-            for metric in (CORRECTED, PLAIN, RANKING)
-        )
+        figures = ({c: found[metric] for c, found in every.items()} for metric in READ)
         evidence.append(weigh(name, *figures))
     return rule(evidence, tested)
 
@@ -77,7 +76,7 @@ class _Assessment:
     def series(self, knows: float, shift: float, bare: bool = False) -> dict[str, Series]:
         """A condition's figures by metric; without a module nothing depends on the seed."""
         seeds = tuple(range(self.truth.seeds))
-        parts: dict[str, list[np.ndarray]] = {metric: [] for metric in (CORRECTED, PLAIN, RANKING)}
+        parts: dict[str, list[np.ndarray]] = {metric: [] for metric in READ}
         for _ in seeds[:1] if bare else seeds:
             level = knows if bare else knows + self.truth.spread * self.rng.normal()
             scores, unlabelled = (

@@ -26,6 +26,7 @@ from peftport.studies.rows import DONOR_FIELDS, RUN_FIELDS, digest
 from peftport.studies.salvage import digest_of_meta
 from study_specs import data as small_study
 from tiny_runs import host_in
+from written_rows import chats, choices
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -281,6 +282,10 @@ def _write_task(folder: Path, tiny_task: Path) -> None:
     rows.to_csv(folder / "rows.csv", index=False)
     rows.to_json(folder / "rows.jsonl", orient="records", lines=True)
     rows.to_json(folder / "rows.json", orient="records")
+    (folder / "chats.jsonl").write_text("\n".join(map(json.dumps, chats(40))))
+    pd.DataFrame(choices(40)).assign(
+        choices=[json.dumps(row["choices"]) for row in choices(40)]
+    ).to_csv(folder / "choices.csv", index=False)
     task = {
         "name": "opinions",
         "source": "rows.csv",

@@ -1,4 +1,4 @@
-"""Other packages add techniques, methods, metrics and executors by entry points, in every
+"""Other packages add techniques, methods, kinds, metrics and executors by entry points, in every
 process."""
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ from pathlib import Path
 import pytest
 import yaml
 
+import peftport as pp
 from peftport import plugins
 from peftport.errors import BadInput
+from peftport.kind import KINDS
 from peftport.metrics import METRICS, Metrics
 from peftport.porting import METHODS, port_method
 from peftport.studies.executors import EXECUTORS
 from peftport.techniques import TECHNIQUES, technique
 
+OWN_METRICS = dict(METRICS)
+"""As they are before any package adds to them."""
 SHIFT = '''
 """A technique of its own: a vector that is added to what each layer gives on."""
 
@@ -76,6 +80,96 @@ class Elsewhere(LocalExecutor):
 surprise = Metric("surprise", "lower", lambda scored: np.ones(len(scored.labels)))
 nothing = 5
 """
+
+COUNTING = '''
+"""A kind of its own: how many words a text has, one number for each row, read off the first token
+of a number's word."""
+
+import numpy as np
+from torch.nn import functional
+
+from peftport.kept import Answers, Lengths
+from peftport.kind import Kind, Lessons
+from peftport.metrics import Evaluation, Metric
+from peftport.training.readout import Readout
+
+MOST = 9
+
+
+def nearness(kept):
+    said, true = kept
+    return -np.abs(said - true).astype(float)
+
+
+METRICS = {"nearness": Metric("nearness", "higher", nearness)}
+
+
+class Counts(Readout):
+    classes, columns = 0, MOST
+
+    def __init__(self, tokens):
+        self.tokens = tokens
+
+    def answers(self, host, batch, parameters):
+        return host.next_token_logits(batch.input_ids, batch.attention_mask, self.tokens)
+
+    def losses(self, host, batch, parameters, lanes):
+        logits = self.answers(host, batch, parameters)
+        rows = functional.cross_entropy(logits, batch.labels, reduction="none")
+        return rows.view(lanes, -1).mean(1)
+
+    def evaluation(self, answers, encoded, unlabelled, written):
+        return Evaluation.of((answers.argmax(1), encoded.labels), METRICS, len(encoded))
+
+
+class Counting(Kind):
+    name = "counting"
+    about = "How many words a text has."
+    forms = ("texts",)
+    labelled = False
+    max_tokens = 64
+    primary = plain = ranking = "nearness"
+    metrics = METRICS
+
+    def encode(self, tokenizer, task, split, host_kind):
+        return self.encode_texts(tokenizer, task, task.split(split).texts, host_kind)
+
+    def encode_texts(self, tokenizer, task, texts, host_kind):
+        from peftport.tasks import encode_texts
+
+        counts = [min(len(text.split()), MOST - 1) for text in texts]
+        return encode_texts(tokenizer, task, texts, counts, host_kind)
+
+    def readout(self, host, task, module=None):
+        self.require_host(host.name, host.geometry.kind)
+        return Counts([host.tokenizer.convert_tokens_to_ids(str(n)) for n in range(MOST)])
+
+    def lessons(self, teacher, task, texts, how):
+        def encode(tokenizer, host_kind):
+            return self.encode_texts(tokenizer, task, texts, host_kind)
+
+        return Lessons(encode, {"texts": len(texts)})
+
+    def gold(self, task, split):
+        counts = [len(text.split()) for text in task.split(split).texts]
+        return np.array(counts, np.int32).tobytes()
+
+    def read_gold(self, data, record):
+        return np.frombuffer(data, np.int32)
+
+    def pack(self, evaluation):
+        said, _ = evaluation.scored
+        return Answers(b"", said.astype(np.int32).tobytes())
+
+    def unpack(self, answers, gold, record):
+        return np.frombuffer(answers.scores, np.int32), gold
+
+    def lengths(self, gold, record):
+        return Lengths(0, 4 * len(gold), 0)
+
+
+COUNTING = Counting()
+'''
 
 
 @pytest.fixture
@@ -157,9 +251,9 @@ def test_every_kind_of_thing_is_found_by_its_name(install):
     assert EXECUTORS.get("elsewhere").__name__ == "Elsewhere"
     assert list(TECHNIQUES)[-1] == "shift"
     assert "again" in list(METHODS)
-    metrics = Metrics(dict(METRICS))
+    metrics = Metrics(dict(OWN_METRICS))
     assert metrics["surprise"].title == "surprise"
-    assert list(metrics) == [*METRICS, "surprise"]
+    assert list(metrics) == [*OWN_METRICS, "surprise"]
 
 
 def test_a_wrong_name_is_told_those_of_other_packages(install):
@@ -208,3 +302,25 @@ def test_one_name_of_two_packages_is_refused_with_both(install):
         install(name, {}, {"techniques": {"shift": place}})
     with pytest.raises(BadInput, match=r"twice, from the packages toy-\w+ 1\.0 and toy-\w+ 1\.0"):
         technique("shift")
+
+
+def test_a_kind_of_another_package_trains_and_tests(install, tiny_host, tmp_path):
+    install(
+        "toy-counting", {"toy_counting": COUNTING}, {"kinds": {"counting": "toy_counting:COUNTING"}}
+    )
+    assert list(KINDS)[-1] == "counting"
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for split, rows in (("train", 40), ("validation", 8), ("test", 8)):
+        lines = [json.dumps({"text": "the film " * (1 + row % 3)}) for row in range(rows)]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    host = tiny_host("llama")
+    told = {"kind": "counting"}
+    made = pp.train(host, str(folder), "lora", steps=40, learning_rate=0.03, batch_size=8, **told)
+    found = pp.test(made.module, host, str(folder), **told)
+    assert found.figures == {"nearness": 0.0, "n_test": 8}
+    assert "nearness 0.000" in f"{found}".replace("-0.000", "0.000")
+    with pytest.raises(BadInput, match="is an encoder and writes nothing: tasks of kind counting"):
+        pp.train(tiny_host("bert"), str(folder), "lora", steps=1, **told)
+    with pytest.raises(BadInput, match=r"unknown task kind 'countin'\. Did you mean 'counting'"):
+        pp.test(made.module, host, str(folder), kind="countin")

@@ -67,6 +67,8 @@ READERS = (
     Reader("task/rows.csv", CHECK % ("own", "llama") + " --task {}/task/rows.csv"),
     Reader("task/rows.json", CHECK % ("own", "llama") + " --task {}/task/rows.json"),
     Reader("task/rows.parquet", CHECK % ("own", "llama") + " --task {}/task/rows.parquet", 2),
+    Reader("task/chats.jsonl", CHECK % ("own", "llama") + " --task {}/task/chats.jsonl"),
+    Reader("task/choices.csv", CHECK % ("own", "llama") + " --task {}/task/choices.csv"),
     Reader("task/task.yaml", CHECK % ("own", "llama") + " --task {}/task/task.yaml", 2),
     Reader("store/study.sqlite", "study status {}/store", 2),
     Reader("store/study.sqlite", "study export {}/store", 2),

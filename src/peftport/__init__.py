@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         load_host,
         pretrain_host,
     )
+    from peftport.api.lm_eval import LmEvaluated, lm_eval
     from peftport.api.merge import Merged, merge
     from peftport.api.methods import list_methods
     from peftport.api.modules import ModuleHandle, load_module
@@ -53,6 +54,7 @@ __all__ = [
     "Checked",
     "Diagnosis",
     "HostHandle",
+    "LmEvaluated",
     "Merged",
     "ModuleHandle",
     "PeftportError",
@@ -70,6 +72,7 @@ __all__ = [
     "list_formats",
     "list_hosts",
     "list_methods",
+    "lm_eval",
     "load_host",
     "load_module",
     "merge",
@@ -89,6 +92,7 @@ _PLACES = {
         *("HostHandle", "describe_host", "list_families", "list_hosts", "load_host"),
         "pretrain_host",
     ),
+    "peftport.api.lm_eval": ("LmEvaluated", "lm_eval"),
     "peftport.api.merge": ("Merged", "merge"),
     "peftport.api.methods": ("list_methods",),
     "peftport.api.modules": ("ModuleHandle", "load_module"),

@@ -16,8 +16,12 @@ from peftport.errors import BadInput
 from peftport.registry import Registry
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from peftport.hosts.host import Host
-    from peftport.metrics import Metric
+    from peftport.kept import Answers, Lengths
+    from peftport.metrics import Evaluation, Metric
     from peftport.tasks import Encoded, Task
     from peftport.techniques.base import Parameters
     from peftport.training.readout import Readout
@@ -65,6 +69,9 @@ class Kind(ABC):
         primary: the metric that recovery, leads and verdicts rest on.
         plain: the metric that stands beside it, of the same answers without what is corrected or
             judged. ranking: a third one, that no threshold can win.
+        of_classes: whether answers are classes. Then `primary` is `plain` after the label-free
+            correction, where there is one, and modules agree as kappa says.
+        ranking_about: what the third metric has over the others, as a clause, for reports.
     """
 
     name: ClassVar[str]
@@ -76,6 +83,8 @@ class Kind(ABC):
     primary: ClassVar[str]
     plain: ClassVar[str]
     ranking: ClassVar[str]
+    of_classes: ClassVar[bool] = False
+    ranking_about: ClassVar[str] = ""
 
     @property
     @abstractmethod
@@ -104,6 +113,13 @@ class Kind(ABC):
             BadInput: the host cannot do it.
         """
 
+    def own_answers(
+        self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking
+    ) -> list[str] | None:
+        """A donor's answer to each text, as a text; None where the texts themselves are what such
+        a module speaks."""
+        return None
+
     @abstractmethod
     def lessons(self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> Lessons:
         """What a donor does on texts without labels, for a new module on another host to learn.
@@ -116,6 +132,80 @@ class Kind(ABC):
     def corrects(self, task: Task) -> bool:
         """Whether figures have a label-free correction, which rests on unlabelled texts."""
         return False
+
+    # What a store keeps of a test: by default what each example adds to each of the metrics.
+
+    def gold(self, task: Task, split: str) -> bytes:
+        """What is true of the split's examples, as a store keeps it once for a task."""
+        return bytes(len(task.split(split)))
+
+    def read_gold(self, data: bytes, record: Mapping[str, Any]) -> Any:
+        """The same from bytes: something with a length, an entry for each example.
+
+        Args:
+            record: what a store knows of the task, as `Task.record` says it.
+
+        Raises:
+            ValueError: bytes that `gold` did not make.
+        """
+        if not data:
+            raise ValueError("it has no examples")
+        return data
+
+    def pack(self, evaluation: Evaluation) -> Answers:
+        """What is kept of a test's examples, as bytes."""
+        from peftport.kept import Answers, pack_parts
+
+        parts = [metric.parts(evaluation.scored) for metric in self.metrics.values()]
+        return Answers(b"", pack_parts(parts, int(evaluation.figures["n_test"] or 0)))
+
+    def unpack(self, answers: Answers, gold: Any, record: Mapping[str, Any]) -> Any:
+        """The same from bytes, as `parts` takes it; ValueError where `pack` did not make them."""
+        from peftport.kept import unpack_parts
+
+        return unpack_parts(answers.scores or b"", tuple(self.metrics))
+
+    def parts(self, kept: Any, metric: str) -> NDArray[np.floating] | None:
+        """What each example adds to a metric's figure, (examples,); None where there is none.
+
+        Args:
+            kept: what was unpacked, or an evaluation's `scored`.
+        """
+        from peftport.kept import Parts
+
+        found: NDArray[np.floating] | None
+        found = kept.get(metric) if isinstance(kept, Parts) else self.metrics[metric].parts(kept)
+        return found
+
+    def lengths(self, gold: Any, record: Mapping[str, Any]) -> Lengths:
+        """How many bytes `pack` makes of a test on these examples."""
+        from peftport.kept import Lengths
+
+        return Lengths(0, self.example_bytes(record) * len(gold), 0)
+
+    def example_bytes(self, record: Mapping[str, Any]) -> int:
+        """About so many bytes does a run keep of a test example."""
+        return 8 * len(self.metrics)
+
+    def predictions(
+        self, answers: Answers, record: Mapping[str, Any]
+    ) -> NDArray[np.integer] | None:
+        """The class of every example, (examples,), where answers are classes kept as such."""
+        return None
+
+    def class_scores(self, answers: NDArray[np.floating], classes: int) -> NDArray[np.floating]:
+        """Scores of classes, (texts, classes), from what a readout keeps of unlabelled texts."""
+        return answers
+
+    def score(self, figures: Mapping[str, Any] | None) -> float:
+        """How good a test's figures are, more being better: by the primary metric, or by the plain
+        one where there was nothing to correct by. Of a module that failed the worst there is."""
+        found = figures or {}
+        name = self.plain if found.get(self.primary) is None else self.primary
+        metric, value = self.metrics[name], found.get(name)
+        if value is None:
+            return 0.0 if metric.share else float("-inf")
+        return float(value) * metric.sign
 
     def require_host(self, name: str, host_kind: str) -> None:
         """Raise BadInput unless hosts of this kind can do such tasks."""
@@ -143,3 +233,25 @@ def kind_named(name: str) -> Kind:
     """The kind called `name`; BadInput lists those that are known."""
     found: Kind = KINDS.get(name)
     return found
+
+
+def shared_kind(tasks: Mapping[str, Mapping[str, Any]]) -> Kind:
+    """The kind that all tasks of a study are of.
+
+    Args:
+        tasks: label -> what is known of the task, as `Task.record` says it; those of which nothing
+            is known yet are passed over.
+
+    Raises:
+        BadInput: they are of several.
+    """
+    kinds = {
+        label: record.get("kind", USUAL) for label, record in tasks.items() if "labels" in record
+    }
+    if len(set(kinds.values())) > 1:
+        told = ", ".join(f"{label} is of kind {kind}" for label, kind in kinds.items())
+        raise BadInput(
+            f"tasks: {told}. A study's tasks are of one kind: say it for all of them "
+            "(`kind: ...`), or make a study of each."
+        )
+    return kind_named(next(iter(kinds.values()), USUAL))

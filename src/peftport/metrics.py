@@ -59,6 +59,32 @@ class Scored:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """How figures of a metric are compared and shown.
+
+    Attributes:
+        better: which way is better.
+        share: whether figures lie between 0 and 1.
+        digits: decimals that are worth showing.
+        worth: the least difference that is worth the name.
+    """
+
+    better: Literal["higher", "lower"] = "higher"
+    share: bool = True
+    digits: int = 2
+    worth: float = 0.05
+
+    @property
+    def sign(self) -> int:
+        """What figures are multiplied with so that more is better."""
+        return 1 if self.better == "higher" else -1
+
+
+SHARES = Scale()
+"""Of accuracies and the like."""
+
+
+@dataclass(frozen=True)
 class Metric:
     """One metric.
 
@@ -67,13 +93,30 @@ class Metric:
         better: which way is better.
         parts: what each example adds, (n,), of which the figure is the mean; None where there is
             no figure. It is given what a task's kind keeps of the examples: of classes `Scored`.
-        share: whether figures lie between 0 and 1.
+        share, digits, worth: as for a `Scale`.
     """
 
     title: str
     better: Literal["higher", "lower"]
     parts: Callable[[Any], Parts]
     share: bool = False
+    digits: int = 2
+    worth: float = 0.05
+
+    @property
+    def scale(self) -> Scale:
+        """How figures are compared and shown."""
+        return Scale(self.better, self.share, self.digits, self.worth)
+
+    @property
+    def sign(self) -> int:
+        """As of a `Scale`."""
+        return self.scale.sign
+
+    @property
+    def directed(self) -> str:
+        """The title, with the direction where that is not the usual one."""
+        return self.title if self.better == "higher" else f"{self.title} (lower is better)"
 
     def figure(self, scored: Any) -> float | None:
         """The figure; None where there is none."""

@@ -207,3 +207,25 @@ def test_a_gate_closes_with_its_own_exit_code_and_still_says_everything(
     code, text, _ = call(*asked, "--fail-under", 50, "--json")
     assert code == 3
     assert json.loads(text)["gate"]["passed"] is False
+
+
+@pytest.mark.parametrize(
+    ("kind", "titles"),
+    [
+        ("completion", ("loss per token", "exact match", "chrF")),
+        ("language", ("bits per byte", "loss per token", "perplexity")),
+    ],
+)
+def test_a_kind_without_classes_is_told_in_its_own_metrics_alone(
+    kind, titles, call, donors, tiny_host, tiny_task
+):
+    asked = ("assess", donors[0], "--host", tiny_host("t5"), "--task", tiny_task, *FEW)
+    few = ("--seeds", 2, "--limit-test", 8, "--kind", kind, "--max-answer", 2)
+    code, text, error = call(*asked, *few)
+    assert code == 0, error
+    lines = text.splitlines()
+    for title in titles:
+        assert any(line.startswith(f"{title} ") for line in lines)
+    assert f"{titles[0]}: lower is better" in lines
+    for word in ("accuracy", "AUROC", "corrected", "correction", "kappa"):
+        assert word not in text

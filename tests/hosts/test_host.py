@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from families import FAMILIES, KINDS, ONE_OF_EACH_KIND
+from families import ALL_KINDS, FAMILIES, KINDS, ONE_OF_EACH_KIND
 from peftport.errors import BadInput
 from peftport.hosts import load_host
 from peftport.hosts.fingerprint import fingerprint
@@ -241,3 +241,35 @@ def test_a_host_without_a_last_position_takes_longer_texts(family, tiny_host):
     ids = torch.ones(1, 200, dtype=torch.long)
     found = our_answer(host_in(tiny_host(family)), {"input_ids": ids, "attention_mask": ids})
     assert torch.isfinite(found).all()
+
+
+# Targets
+
+
+@pytest.mark.parametrize("family", [f for f in ALL_KINDS if ALL_KINDS[f] != "encoder"])
+def test_logits_where_tokens_are_asked_for_are_transformers_own(family, tiny_host):
+    host = host_in(tiny_host(family))
+    inputs = batch(host.tokenizer)
+    labels = targets_of(host, inputs)
+    model = reference_model(family, tiny_host(family))
+    with torch.no_grad():
+        ours = host.target_logits(**inputs, labels=labels)
+        if host.geometry.kind == "encoder-decoder":
+            start = torch.zeros(len(labels), 1, dtype=torch.long)
+            before = torch.cat([start, labels[:, :-1].clamp(min=0)], dim=1)
+            theirs = model(**inputs, decoder_input_ids=before).logits[labels >= 0]
+        else:
+            theirs = model(**inputs).logits[labels >= 0]
+    assert ours.shape == ((labels >= 0).sum(), theirs.shape[-1])
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    assert torch.equal(host.target_logits(**inputs, labels=labels), ours)
+
+
+def targets_of(host, inputs) -> torch.Tensor:
+    """Tokens to be predicted: of each row its last few that are no padding."""
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    if host.geometry.kind == "encoder-decoder":
+        return torch.tensor([[7, 9, 8, 1], [5, 6, 1, -100], [9, 1, -100, -100]])
+    following = torch.cat([ids[:, 1:], ids[:, :1]], dim=1)
+    place, last = torch.arange(ids.shape[1]), mask.sum(1, keepdim=True) - 1
+    return following.where((place < last) & (place >= last - 3), -100)

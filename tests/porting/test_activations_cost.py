@@ -9,6 +9,7 @@ from torch.nn import functional
 from families import FAMILIES, KINDS
 from peftport.hosts.streaming import layer_paths
 from peftport.porting.activations import observe
+from peftport.porting.grades import ClassGrade
 from peftport.porting.mapped import Spaces
 from peftport.porting.reading import Rows
 from peftport.porting.walk import Walk
@@ -67,7 +68,11 @@ def test_of_the_vocabulary_no_more_than_the_label_words_is_multiplied(
 
     monkeypatch.setattr(functional, "linear", noted)
     points = ["decoder.0.self.v", "decoder.1.ffn.down"]
-    layers = list(Walk(host, [rows], ClassReadout(2, (5, 3))).layers(Spaces((), (), tuple(points))))
+    layers = list(
+        Walk(host, [rows], ClassGrade(ClassReadout(2, (5, 3)))).layers(
+            Spaces((), (), tuple(points))
+        )
+    )
     seen = observe(host, [rows], points, points)
     assert host.geometry.vocabulary not in widths
     gradients = {point: g for layer in layers for point, g in layer.gradients.items()}
@@ -100,7 +105,7 @@ def test_a_layer_is_run_in_parts_of_few_tokens_and_all_rows_are_seen(tiny_host, 
     rows = rows_of(host)
     monkeypatch.setattr("peftport.porting.walk._TOKENS", 1)
     wanted = Spaces(("decoder.0.self.q",), ("decoder.1.ffn.up",), ("decoder.1.ffn.up",))
-    last, first = Walk(host, [rows], ClassReadout(2, (5, 3))).layers(wanted)
+    last, first = Walk(host, [rows], ClassGrade(ClassReadout(2, (5, 3)))).layers(wanted)
     whole = observe(host, [rows], wanted.inputs, wanted.outputs)
     assert torch.allclose(
         first.observed.inputs["decoder.0.self.q"], whole.inputs["decoder.0.self.q"], atol=1e-5

@@ -6,11 +6,15 @@ import pytest
 
 from modules.formats.modules import made
 from peftport.correction import agreement
+from peftport.kind import kind_named
+from peftport.metrics import Evaluation
 from peftport.porting.methods import way
 from peftport.studies import assess
 from peftport.studies.assess import Assessment
 from peftport.studies.donors import answers_of
 from peftport.studies.ports import Taken
+from peftport.studies.trial import Found
+from peftport.tasks import load_task
 from peftport.training import Settings
 from tiny_runs import host_in, task_in
 
@@ -85,3 +89,59 @@ def test_every_condition_is_corrected_on_the_same_texts(assessment):
     assert all(row["corrected_accuracy"] is not None for row in outcome.rows)
     assert all(scored.offsets is not None for scored in outcome.scored.values())
     assert {len(scored.labels) for scored in outcome.scored.values()} == {48}
+
+
+@pytest.mark.parametrize("family", ["qwen2", "t5"])
+@pytest.mark.parametrize("kind", ["choice", "completion", "language"])
+def test_every_kind_is_assessed_in_its_own_metric(kind, family, tiny_host, tiny_task, monkeypatch):
+    """With two rates to choose from, each tried on the validation split."""
+    host = host_in(tiny_host(family))
+    task = load_task(
+        str(tiny_task), kind=kind, limit_train=24, limit_test=8, limit_validation=8, max_answer=2
+    )
+    rates = [0.003, 0.3]
+    monkeypatch.setattr(assess, "port_apart", lambda job: Taken(job.donor, 0.1, 0.0))
+    found = Assessment(
+        modules=[made(host, "lora")],
+        host=host,
+        task=task,
+        relation="same",
+        budgets=[0, 2],
+        seeds=[0],
+        native_steps=3,
+        rates=rates,
+        settings=Settings(batch_size=8),
+        ways=[way("copy")],
+        origin=lambda: host,
+    ).run()
+    asks = task.asks
+    assert {row["condition"] for row in found.rows} == {
+        "host",
+        "sampled",
+        "scratch",
+        "ported",
+        "native",
+    }
+    for row in found.rows:
+        assert row["status"] == "done"
+        assert all(row[name] is not None for name in (asks.primary, asks.plain, asks.ranking))
+    assert len(found.gold[task.name]) == 8
+    assert set(found.rates.values()) <= set(rates)
+
+
+@pytest.mark.parametrize(("kind", "best"), [("completion", 0.001), ("classification", 0.1)])
+def test_the_rate_is_the_one_with_the_lower_loss_or_the_higher_accuracy(
+    assessment, kind, best, monkeypatch
+):
+    name = kind_named(kind).primary
+    figure = {0.001: 0.5, 0.1: 0.75}
+
+    def train(lanes, budgets, rates, split=None):
+        for lane in lanes:
+            found = Evaluation(None, None, {name: figure[rates[lane.name]]})
+            yield Found(lane, budgets[-1], found, 0.0)
+
+    monkeypatch.setattr(assessment.trial, "train", train)
+    monkeypatch.setattr(assessment, "task", assessment.task.model_copy(update={"kind": kind}))
+    scratch = assessment._scratch()
+    assert assessment._choose(scratch, scratch) == {"scratch": best, "native": best}

@@ -22,8 +22,8 @@ def test_the_specification_in_it_is_one() -> None:
 
 
 def test_every_key_of_a_specification_is_told() -> None:
-    table = TEXT[TEXT.index("| key | |") : TEXT.index("An unknown key")]
-    told = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (.*?) \|", table, re.MULTILINE))))
+    keys = TEXT[TEXT.index("## Write a specification") : TEXT.index("An unknown key")]
+    told = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^(`.*`)$", keys, re.MULTILINE))))
     assert told == {*Spec.model_fields, "parameters"} - {"name", "about"}
 
 

@@ -242,3 +242,10 @@ def test_one_method_written_in_two_ways_is_refused_as_the_same_run_twice():
     ways = {how: resolved(how) for how in made.methods}
     with pytest.raises(BadInput, match="the same run by other names"):
         Identity(plan, HOSTS, TASKS, CONFIGS, {}, ways).check_unique()
+
+
+def test_an_option_that_came_later_leaves_the_names_of_earlier_runs_alone():
+    (plain,) = resolved("distill:steps=7")
+    assert plain["options"].keys() == {"technique", "steps", "batch_size", "learning_rate"}
+    (with_it,) = resolved("distill:steps=7:samples=4")
+    assert with_it["options"]["samples"] == 4

@@ -9,7 +9,8 @@ import pytest
 
 from peftport.errors import BadInput
 from peftport.hosts.fingerprint import fingerprint, of_weights
-from peftport.studies.resolve import as_begun, class_bytes, resolve
+from peftport.kept import class_bytes
+from peftport.studies.resolve import as_begun, resolve
 from port_methods import soft
 from study_specs import spec, tiny_spec
 from tiny_hosts import write_host

@@ -79,6 +79,31 @@ def test_a_study_killed_at_any_moment_finds_what_an_undisturbed_one_finds(
     assert min(killed.values()) >= 6
 
 
+def test_a_study_that_writes_is_killed_and_goes_on_to_the_same_figures_and_texts(
+    nursery, study, tmp_path
+):
+    writes = study.model_copy(
+        update={
+            **{"kind": "completion", "max_answer": 2, "techniques": {"lora": {}}},
+            **{"limit_train": 24, "limit_test": 8, "seeds": (0,)},
+        }
+    )
+    assert nursery.run(writes, tmp_path / "whole") == 0
+    driver = nursery.start(writes, tmp_path / "killed")
+    while not (tmp_path / "killed" / "study.sqlite").exists() or not _recorded(tmp_path):
+        assert not driver.ended(within=0.01), driver.said()
+    driver.kill(signal.SIGKILL)
+    driver.wait()
+    assert nursery.run(writes, tmp_path / "killed") == 0
+    assert figures(tmp_path / "killed") == figures(tmp_path / "whole")
+
+
+def _recorded(folder: Path) -> int:
+    """How many runs there are of a study that is being run."""
+    with read_store(folder / "killed") as store:
+        return len(store.statuses())
+
+
 def _run_and_kill(nursery, study, folder, rng, killed) -> bool:
     """Run the study while killing its processes; whether it came to its end."""
     driver = nursery.start(study, folder, workers=2)

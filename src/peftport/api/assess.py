@@ -18,6 +18,7 @@ from peftport.api.result import Result
 from peftport.errors import BadInput
 from peftport.hosts.fingerprint import of_weights
 from peftport.hosts.genealogy import UNSTATED, Relation, folder_at_hand, relation_of, settled
+from peftport.kind import USUAL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,6 +91,10 @@ def assess(
     limit_test: int | None = None,
     label_words: str | tuple[str, ...] | None = None,
     template: str | None = None,
+    kind: str | None = None,
+    system: str | None = None,
+    max_answer: int | None = None,
+    scorer: str | None = None,
     fail_under: float | None = None,
     device: str | None = None,
     precision: Precision = "fp32",
@@ -113,6 +118,10 @@ def assess(
         relation: "same", "continuation" or "independent", if the hosts' records do not say it.
         limit_test: test on at most so many texts.
         label_words, template: with which the modules were trained, if their files do not say it.
+        kind: "classification", "choice", "completion" or "language"; what the module was trained
+            for, or the data's columns tell, if not given. system: the system's turn of every chat.
+            max_answer: the most tokens of an answer. scorer: "module:function" of what was written
+            and the reference.
         device, precision: of a host that is given by name.
         fail_under: the recovery that some method must reach at the smallest budget, for `passed`.
         progress: told what is done next.
@@ -143,7 +152,13 @@ def assess(
     if not isinstance(host, HostHandle):
         host = HostHandle(str(host), device, precision, kept=False)
     there = host.loaded
-    said = told(label_words, template, text_column, label_column)
+    said = told(
+        *(label_words, template, text_column, label_column),
+        kind=kind,
+        system=system,
+        max_answer=max_answer,
+        scorer=scorer,
+    )
     read = [with_task(handle, task, said, limit_test) for handle in handles]
     donors, data = [donor for donor, _ in read], read[0][1]
     asked, on = Asked(texts, text_count, text_column), device_named(host.device)
@@ -165,9 +180,8 @@ def assess(
         progress=progress,
     )
     found = assessment.run()
-    predictions = {run: scored.predictions for run, scored in found.scored.items()}
-    facts = {"study": "assess"}
-    results = Results(pd.DataFrame(found.rows), predictions, found.gold, facts, found.scored)
+    facts = {"study": "assess", "kind": data.kind}
+    results = Results(pd.DataFrame(found.rows), {}, found.gold, facts, found.scored)
     record = record_of(results, assessment, found, len(donors), fail_under)
     return Assessed(record, tuple(found.rows))
 
@@ -229,6 +243,7 @@ def _kind(module: Module) -> dict[str, Any]:
         "configuration": record.config,
         "host": of_weights(record.host.fingerprint) or record.host.name,
         "task": record.task["name"],
+        "kind of task": record.task.get("kind", USUAL),
         "labels": record.task["labels"],
     }
 

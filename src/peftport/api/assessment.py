@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import isnan
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from peftport.kind import Kind, kind_named
+
 if TYPE_CHECKING:
     from peftport.reports.comparisons import Analysis
+    from peftport.reports.measures import Recovery
     from peftport.reports.results import Cell, Results
     from peftport.studies.assess import Assessment, Outcome
 
@@ -49,6 +52,7 @@ def record_of(
         "modules": modules,
         "seeds": len(assessment.seeds),
         "native_steps": assessment.native_steps,
+        "kind": results.kind.name,
         "metric": results.metric,
         "corrected_on": assessment.trial.corrected_on,
         "learning_rates": outcome.rates,
@@ -83,14 +87,15 @@ def _gate(first: Mapping[str, Any], fail_under: float | None) -> dict[str, Any] 
 def _method(analysis: Analysis, cell: Cell, outcome: Outcome) -> dict[str, Any]:
     """What a method's ports took, in the mean, and where a module from scratch is after as many
     steps as the method itself trains."""
-    from peftport.reports.statistics import estimate
+    from peftport.reports.statistics import level
+    from peftport.reports.summaries import keys
 
     cost, scratch = outcome.costs[cell.method], None
     series = analysis.results.series(cell, "scratch", cost.steps) if cost.steps else None
     if series is not None:
-        accuracy = _estimate(estimate(series).within(0, 1))
-        auroc = analysis.measure(cell, "scratch", cost.steps, "auroc")
-        scratch = {"accuracy": accuracy, "auroc": auroc}
+        primary, _, ranking = keys(analysis.results.kind)
+        third = analysis.measure(cell, "scratch", cost.steps, ranking)
+        scratch = {primary: _estimate(level(series)), ranking: third}
     return {
         "seconds": fmean(cost.seconds) if cost.seconds else None,
         "peak_memory_bytes": fmean(cost.memory) if cost.memory else None,
@@ -101,7 +106,10 @@ def _method(analysis: Analysis, cell: Cell, outcome: Outcome) -> dict[str, Any]:
 
 def _budget(analysis: Analysis, cells: Cells, budget: int) -> dict[str, Any]:
     """One budget: figures by name, and of each port its leads and what it keeps."""
-    read = {"accuracy": "means", "as_answered": "plain", "auroc": "ranking"}
+    from peftport.reports.summaries import keys
+
+    kind = analysis.results.kind
+    read = dict(zip(keys(kind), ("means", "plain", "ranking"), strict=True))
     figures: dict[str, dict[str, Figure]] = {name: {} for name in read}
     ports: dict[str, dict[str, Any]] = {}
     for name, cell in cells.items():
@@ -109,19 +117,29 @@ def _budget(analysis: Analysis, cells: Cells, budget: int) -> dict[str, Any]:
         for key, attribute in read.items():
             for condition, found in getattr(point, attribute).items():
                 figures[key][_label(analysis.results, condition, name)] = _estimate(found)
-        kept, effect = point.recovery, point.effect
+        kept = point.recovery
         ports[name] = {
             "minus": {
                 _label(analysis.results, c, name): _estimate(e) for c, e in point.leads.items()
             },
             "recovery": _estimate(kept.ratio) if kept else None,
             "recovery_note": kept.reason if kept else "",
-            "auroc_lift": _estimate(effect.points) if effect else None,
-            "auroc_lift_kept": _estimate(effect.ratio) if effect else None,
-            "agreement": point.agreement,
-            "only_threshold": point.only_threshold,
+            **_lift(kind.ranking, point.effect),
         }
+        if kind.of_classes:
+            ports[name]["agreement"] = point.agreement
+            ports[name]["only_threshold"] = point.only_threshold
+        else:
+            ports[name] |= _lift(kind.plain, point.plain_effect)
     return {"budget": budget, **figures, "ports": ports}
+
+
+def _lift(metric: str, kept: Recovery | None) -> dict[str, Figure]:
+    """What a port gains over the bare host by another metric, and the share of the native lift."""
+    return {
+        f"{metric}_lift": _estimate(kept.points) if kept else None,
+        f"{metric}_lift_kept": _estimate(kept.ratio) if kept else None,
+    }
 
 
 def _label(results: Results, condition: str, method: str) -> str:
@@ -138,7 +156,11 @@ def _estimate(found: Any) -> dict[str, float | None] | None:
 
 
 def assessment_text(record: Mapping[str, Any]) -> str:
-    """The tables: accuracy, recovery, AUROC, and what the ports took."""
+    """The tables: figures, recovery, what stands beside them, and what the ports took."""
+    from peftport.reports.summaries import keys
+
+    kind = kind_named(record["kind"])
+    primary, plain, ranking = keys(kind)
     methods = list(record["methods"])
     runs = f"{record['seeds']} seeds"
     if record["modules"] > 1:
@@ -150,17 +172,17 @@ def assessment_text(record: Mapping[str, Any]) -> str:
         f"({record['relation']}), {record['task']}: {record['n_test']} test texts, {runs}, 95 % "
         "intervals",
         "",
-        *_table(record, "corrected" if corrected else "accuracy", rows, _read("accuracy")),
+        *_table(record, _title(kind, record["metric"]), rows, primary),
         f"native: {record['native_steps']} steps; host: no module",
-        _on_what(record["corrected_on"]) if corrected else _NOT_CORRECTED,
+        *_on_what(kind, record),
         "",
-        *_table(record, "recovery", methods, _read_port("recovery")),
+        *_table(record, "recovery", methods, "recovery", of_ports=True),
         *_notes(record),
         "",
-        *(_table(record, "as answered", rows, _read("as_answered")) if corrected else ()),
+        *(_table(record, "as answered", rows, plain) if corrected else ()),
+        *(_beside(record, kind.plain, rows, methods) if not kind.of_classes else ()),
         "",
-        *_table(record, "AUROC", rows, _read("auroc")),
-        *_table(record, "of its lift", methods, _read_port("auroc_lift_kept")),
+        *_beside(record, ranking, rows, methods),
         "",
         *_agreement(record),
         *_costs(record),
@@ -176,25 +198,41 @@ def assessment_text(record: Mapping[str, Any]) -> str:
 _NOT_CORRECTED = "accuracy as answered: the task has too few training texts for the correction"
 
 
-def _on_what(texts: int) -> str:
-    return (
-        f"corrected: classes answered equally often on {texts} training texts without their "
-        "labels, the bare host's like all others'"
-    )
+def _title(kind: Kind, metric: str) -> str:
+    """What the first table is of."""
+    if kind.of_classes:
+        return "corrected" if metric == kind.primary else "accuracy"
+    return kind.metrics[metric].title
 
 
-def _read(key: str) -> Callable[[Mapping[str, Any], str], Figure]:
-    return lambda each, name: each[key].get(name)
+def _beside(
+    record: Mapping[str, Any], metric: str, rows: Sequence[str], methods: Sequence[str]
+) -> list[str]:
+    """Another metric, and the share of the native module's lift that ports keep."""
+    title = kind_named(record["kind"]).metrics[metric].title
+    return [
+        *_table(record, title, rows, metric),
+        *_table(record, "of its lift", methods, f"{metric}_lift_kept", of_ports=True),
+    ]
 
 
-def _read_port(key: str) -> Callable[[Mapping[str, Any], str], Figure]:
-    return lambda each, name: each["ports"][name][key]
+def _on_what(kind: Kind, record: Mapping[str, Any]) -> list[str]:
+    """What the figures are."""
+    if not kind.of_classes:
+        metric = kind.metrics[record["metric"]]
+        return [f"{metric.title}: {metric.better} is better"]
+    if record["metric"] != kind.primary:
+        return [_NOT_CORRECTED]
+    return [
+        f"corrected: classes answered equally often on {record['corrected_on']} training texts "
+        "without their labels, the bare host's like all others'"
+    ]
 
 
 def _agreement(record: Mapping[str, Any]) -> list[str]:
     """How far ports answer as their donors do."""
     first = record["budgets"][0]
-    known = {name: p["agreement"] for name, p in first["ports"].items()}
+    known = {name: p.get("agreement") for name, p in first["ports"].items()}
     said = [f"{name} {kappa:.2f}" for name, kappa in known.items() if kappa is not None]
     if not said:
         return []
@@ -214,16 +252,24 @@ def _table(
     record: Mapping[str, Any],
     title: str,
     rows: Sequence[str],
-    read: Callable[[Mapping[str, Any], str], Figure],
+    key: str,
+    of_ports: bool = False,
 ) -> list[str]:
-    """A line for every row that has a figure, a column for every budget."""
-    wide = _width(record)
+    """A line for every row that has a figure, a column for every budget.
+
+    Args:
+        key: of the figures; of those of the ports' own if so.
+    """
+    wide, digits = _width(record), _digits(record, key)
     head = "".join(f"{each['budget']} steps".rjust(22) for each in record["budgets"])
     lines = [f"{title:<{wide}}{head}"]
     for name in rows:
-        found = [read(each, name) for each in record["budgets"]]
+        found = [
+            each["ports"][name][key] if of_ports else each[key].get(name)
+            for each in record["budgets"]
+        ]
         if any(figure is not None for figure in found):
-            lines.append(f"{name:<{wide}}" + "".join(map(_cell, found)))
+            lines.append(f"{name:<{wide}}" + "".join(_cell(figure, digits) for figure in found))
     return lines if len(lines) > 1 else []
 
 
@@ -244,7 +290,8 @@ def _costs(record: Mapping[str, Any]) -> list[str]:
         scratch = cost["scratch_after_as_many_steps"]
         if scratch:
             line += f"   {cost['steps']} steps; scratch after as many: "
-            line += _cell(scratch["accuracy"]).strip()
+            key = next(iter(scratch))
+            line += _cell(scratch[key], _digits(record, key)).strip()
         lines.append(line)
     texts = record["texts"]
     if texts["count"]:
@@ -260,9 +307,16 @@ def _bytes(number: float) -> str:
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
 
 
-def _cell(found: Figure) -> str:
+def _digits(record: Mapping[str, Any], key: str) -> int:
+    """Decimals of an interval's ends; the figure itself has one more."""
+    metrics = kind_named(record["kind"]).metrics
+    return metrics[key].digits if key in metrics else 2
+
+
+def _cell(found: Figure, digits: int) -> str:
     if found is None:
         return f"{'-':>22}"
+    mean = f"{found['mean']:.{digits + 1}f}"
     if found["low"] is None:
-        return f"{found['mean']:>22.3f}"
-    return f"{found['mean']:.3f} ({found['low']:.2f} to {found['high']:.2f})".rjust(22)
+        return f"{mean:>22}"
+    return f"{mean} ({found['low']:.{digits}f} to {found['high']:.{digits}f})".rjust(22)

@@ -34,7 +34,9 @@ class Checked(Result):
     """Which methods could port a module to a host, and what they would do.
 
     Attributes:
-        module: its folder. format: of the folder. technique: that made it.
+        module: its folder.
+        format: of the folder.
+        technique: that made it.
         made_for, to: names of its host and of the receiving one.
         same_geometry: whether the two have the same sizes and places.
         differences: size -> [own host's, receiving host's].
@@ -111,12 +113,15 @@ def check(
     Args:
         module: a folder, or what `load_module`, `port` or `train` gave.
         host: the receiving host: a name, or what `load_host` gave.
-        method: one port method; every one if not given. options: its options, by name.
+        method: one port method; every one if not given.
+        options: its options, by name.
         forecast: also say how much of the module a copy would keep; reads both hosts.
         texts: unlabelled, for the forecast: a file, a folder, a task's name, or a list of texts;
-            at most `text_count` are drawn. text_column: of theirs, and of the task's.
+            at most `text_count` are drawn.
+        text_column: of theirs, and of the task's.
         task: the module's, for what its files leave unsaid of texts and words, and for the
-            forecast's texts where `texts` names none. label_column: of the task.
+            forecast's texts where `texts` names none.
+        label_column: of the task.
         relation: how the hosts stand to each other, if their records do not say it.
         label_words, template: with which the module was trained, if its files do not say it.
         device: for the forecast.

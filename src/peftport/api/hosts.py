@@ -318,14 +318,18 @@ def pretrain_host(
     what a teacher makes of the text (encoders).
 
     Args:
-        out: a new folder. texts: a file of text, Parquet, CSV, TSV, JSONL or JSON, or a folder.
-        family: of a new host. origin: the host to continue. One of both is needed.
+        out: a new folder.
+        texts: a file of text, Parquet, CSV, TSV, JSONL or JSON, or a folder.
+        family: of a new host.
+        origin: the host to continue. One of both is needed.
         teacher: a new encoder learns this one's states, and takes its tokenizer.
         steps: of training.
         learning_rate: the highest; 1e-3 for a new host, 1e-4 for a continuation.
-        tokens_per_batch: in a step. length: the most tokens in a row of text.
+        tokens_per_batch: in a step.
+        length: the most tokens in a row of text.
         sizes: of a new host: `width`, `layers`, `heads`, `ffn`, `vocabulary`.
-        seed: of weights, order and what is hidden. text_column: in files with columns.
+        seed: of weights, order and what is hidden.
+        text_column: in files with columns.
         cased: the tokenizer of a new host keeps upper case letters.
         device: "cpu" or "cuda"; the GPU when there is one.
         progress: called after each step with its number, from 1, and its loss in nats.

@@ -22,8 +22,12 @@ class Merged(Result):
     """A plain model folder.
 
     Attributes:
-        out: the folder. module: the module's folder. host: name of the host.
-        changed: weights that the module changed. bytes: of all weights. shards: files of them.
+        out: the folder.
+        module: the module's folder.
+        host: name of the host.
+        changed: weights that the module changed.
+        bytes: of all weights.
+        shards: files of them.
         types: that they are stored in, as safetensors names them ("BF16").
     """
 

@@ -36,7 +36,8 @@ class Ported(Result):
     """A ported module, what became of its tensors, and what it does on its new host.
 
     Attributes:
-        module: the ported module. format: that it was, or will be, written in.
+        module: the ported module.
+        format: that it was, or will be, written in.
         account: what became of every tensor.
         seconds: that the port took, without training.
         trained: how it was trained on after the port: `steps`, `learning_rate` and the like.

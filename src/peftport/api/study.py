@@ -137,7 +137,8 @@ class Study:
             executor: "local", this machine, or "ray", a cluster at `address`.
             workers: packs worked on at the same time, with `threads` each; on Ray with `gpus`.
             retry_failed: run again what has failed.
-            progress: a `peftport.studies.progress.Progress`. started: told name and folder.
+            progress: a `peftport.studies.progress.Progress`.
+            started: told name and folder.
 
         Returns:
             The study itself; `outcome` says how it stands.
@@ -204,7 +205,8 @@ class Study:
         """The rows as bytes, or in a new file.
 
         Args:
-            out: a new file. form: "csv", "parquet" or "json".
+            out: a new file.
+            form: "csv", "parquet" or "json".
             excel_safe: in CSV, an apostrophe before texts that a spreadsheet would compute.
 
         Raises:
@@ -236,7 +238,8 @@ class Study:
         for modules that are native, ported, sampled and from scratch. What was tried is kept.
 
         Args:
-            rates: to choose from. seeds: how many, none of which the study uses.
+            rates: to choose from.
+            seeds: how many, none of which the study uses.
             out: a folder for the studies of the rates; `runs/NAME-rates` if not given.
 
         Raises:
@@ -261,8 +264,8 @@ class Study:
             if outcome.interrupted:
                 raise KeyboardInterrupt
             with read_study(place) as store:
-                rows[rate] = list(store.rows())
-        found = tuning.tried(rows)
+                rows[rate], kind = list(store.rows()), store.kind
+        found = tuning.tried(rows, kind)
         return TunedRates(tuning.record(found, made), tuning.text(found, made))
 
     def __repr__(self) -> str:
@@ -279,7 +282,8 @@ def report_of(
     """Write the report of a study's folder, or of a file of rows that `export` wrote.
 
     Args:
-        out: a folder; the study's own if not given. figures: also write figures as PNG files.
+        out: a folder; the study's own if not given.
+        figures: also write figures as PNG files.
 
     Raises:
         BadInput: there is no study and no table of rows, or a file's report has no place.

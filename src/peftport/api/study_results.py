@@ -96,7 +96,9 @@ class StudyRun(Result):
     """How a study stands after it was run.
 
     Attributes:
-        study: its name. folder: its folder. outcome: runs in all, done and failed, and seconds.
+        study: its name.
+        folder: its folder.
+        outcome: runs in all, done and failed, and seconds.
         report: its report; None where nothing is done yet or it was interrupted.
     """
 
@@ -138,7 +140,9 @@ class Exported(Result):
     """Rows of a study as a file's bytes.
 
     Attributes:
-        out: the file, if there is one. form: "csv", "parquet" or "json". rows: how many.
+        out: the file, if there is one.
+        form: "csv", "parquet" or "json".
+        rows: how many.
         data: the bytes.
     """
 

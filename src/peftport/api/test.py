@@ -31,7 +31,9 @@ class Tested(Result):
     """A module's figures on the test split of a task.
 
     Attributes:
-        module: its folder. technique: that made it. host, task: names.
+        module: its folder.
+        technique: that made it.
+        host, task: names.
         made_for_this_host: whether the module is made for the host's very weights; None where
             that is not known.
         figures: name of the metric -> value, None where it is not defined, and `n_test`.

@@ -30,7 +30,9 @@ class TrainedModule(Result):
     """A module that was trained.
 
     Attributes:
-        module: the module. host: name of its host. task: name of its task.
+        module: the module.
+        host: name of its host.
+        task: name of its task.
         losses: on the way, as (step, mean loss in nats since the one before).
         validation: its figures on the validation split, by name.
     """
@@ -117,10 +119,12 @@ def train(
     Args:
         host: a name, or what `load_host` gave, which then says device and precision.
         task: a hub data set's name, a folder of files, a task YAML, or `lab:NAME`.
-        technique: "adapter", "compacter", "lora" or "prefix". options: its options by name, such
+        technique: "adapter", "compacter", "lora" or "prefix".
+        options: its options by name, such
             as `{"rank": 16}`; those of peft (`r`, `lora_alpha`) are understood.
         out: a new folder for the module, which is only kept in memory if not given.
-        steps: of training, with `batch_size` texts each. seed: of the start and the data's order.
+        steps: of training, with `batch_size` texts each.
+        seed: of the start and the data's order.
         learning_rate: the technique's own if not given.
         label_words, template, text_column, label_column: for data that do not say them.
         kind: "classification", "choice", "completion" or "language"; what the data's columns tell

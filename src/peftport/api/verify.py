@@ -28,7 +28,9 @@ class Verified(Result):
     """What a module's folder does.
 
     Attributes:
-        module: the folder. format: of the folder. host: name of the host.
+        module: the folder.
+        format: of the folder.
+        host: name of the host.
         library: that loaded it, with its version; None where none that could is at hand.
         texts: how many it was tried on.
         acts: whether the module changes the answers by more than rounding.
@@ -36,9 +38,11 @@ class Verified(Result):
             in the mean over texts; None on encoders without a head, whose answers are states.
         moved: the largest change of a logit, or of a state.
         equal: whether the library's answers are what peftport computes; None where they could not
-            be compared. apart: their largest distance as a share of the largest number, of which
+            be compared.
+        apart: their largest distance as a share of the largest number, of which
             `tolerance` is allowed.
-        problems: what is wrong with the folder. notes: what could not be looked at.
+        problems: what is wrong with the folder.
+        notes: what could not be looked at.
         servers: for vLLM and SGLang `server`, `taken`, `problems` and `options`; empty where the
             folder is not in peft's format. None where nothing was looked at (see `notes`).
     """
@@ -140,7 +144,8 @@ def verify(
         module: a folder, or what `load_module` gave or `port` wrote.
         host: the host to load it on: a name, or what `load_host` gave.
         texts: to try it on, of which at most `text_count` are drawn: a file, a folder, a task's
-            name, or a list of texts; eight plain sentences if not given. text_column: of them.
+            name, or a list of texts; eight plain sentences if not given.
+        text_column: of them.
         device: where the host goes: "cpu" or "cuda".
         precision: in which the library loads the host; "bf16" is compared with a wider tolerance.
 

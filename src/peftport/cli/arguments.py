@@ -10,14 +10,13 @@ HostName = Annotated[str, typer.Option("--host", help="A hub name, a folder, or 
 ToHost = Annotated[
     str, typer.Option("--host", help="The receiving host: a hub name, a folder, or lab:NAME.")
 ]
-TaskName = Annotated[
-    str,
-    typer.Option(
-        "--task",
-        help="A hub data set's name, a folder with train/validation/test files, a task YAML, or "
-        "lab:NAME.",
-    ),
-]
+_TASK = typer.Option(
+    "--task",
+    help="A hub data set's name, a folder with train/validation/test files, a task YAML, or "
+    "lab:NAME.",
+)
+TaskName = Annotated[str, _TASK]
+OptionalTask = Annotated[str | None, _TASK]
 ModuleFolder = Annotated[str, typer.Argument(metavar="MODULE", help="A module's folder.")]
 FromHost = Annotated[
     str | None,

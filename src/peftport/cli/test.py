@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,10 +18,10 @@ from peftport.cli.arguments import (
     MaxAnswer,
     ModuleFolder,
     NoPickle,
+    OptionalTask,
     Precision,
     Scorer,
     System,
-    TaskName,
     Template,
     TextColumn,
 )
@@ -30,7 +31,7 @@ from peftport.cli.output import AsJson, show
 def test(
     module: ModuleFolder,
     host: HostName,
-    task: TaskName,
+    task: OptionalTask = None,
     limit_test: LimitTest = None,
     label_words: LabelWords = None,
     template: Template = None,
@@ -47,13 +48,54 @@ def test(
     to_card: Annotated[
         bool, typer.Option("--to-card", help="Add the figures to the README in MODULE.")
     ] = False,
+    lm_eval: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TASK[,TASK]",
+            help="In place of --task: tasks of lm-evaluation-harness; needs peftport[lm-eval].",
+        ),
+    ] = None,
+    lm_eval_path: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A folder with lm-eval task files of your own."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Test a module on a host, on the test split."""
     import peftport as pp
 
+    loaded = pp.load_module(module, from_host=from_host, pickles=not no_pickle)
+    if task is None:
+        if lm_eval is None:
+            raise pp.BadInput("name what to test on, with --task or with --lm-eval.")
+        _refuse(
+            {
+                "--label-words": label_words,
+                "--template": template,
+                "--text-column": text_column,
+                "--label-column": label_column,
+                "--kind": kind,
+                "--system": system,
+                "--max-answer": max_answer,
+                "--scorer": scorer,
+                "--to-card": to_card or None,
+            }
+        )
+        told = pp.lm_eval(
+            loaded,
+            host,
+            lm_eval,
+            folder=lm_eval_path,
+            limit_test=limit_test,
+            device=device,
+            precision=precision,
+        )
+        show(told, as_json)
+        return
+    if lm_eval is not None:
+        raise pp.BadInput("--task and --lm-eval: name one of them.")
     found = pp.test(
-        pp.load_module(module, from_host=from_host, pickles=not no_pickle),
+        loaded,
         host,
         task,
         limit_test=limit_test,
@@ -70,3 +112,12 @@ def test(
         to_card=to_card,
     )
     show(found, as_json)
+
+
+def _refuse(given: dict[str, object]) -> None:
+    """Refuse options that mean nothing beside tasks of the harness."""
+    from peftport.errors import BadInput
+
+    named = [name for name, value in given.items() if value is not None]
+    if named:
+        raise BadInput(f"{', '.join(named)}: not with --lm-eval, whose tasks say it themselves.")

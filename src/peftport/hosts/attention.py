@@ -50,12 +50,16 @@ class Prefix:
         """Number of prefix positions."""
         return self.keys.shape[2]
 
-    def position_bias(self, queries: int) -> Tensor | None:
-        """Bias of the prefix columns: (1, heads, queries, length), None without relative bias."""
+    def position_bias(self, queries: int, seen: int = 0) -> Tensor | None:
+        """Bias of the prefix columns: (1, heads, queries, length), None without relative bias.
+
+        Args:
+            seen: tokens of the text before the first query, whose keys come from a cache.
+        """
         if self.bias is None:
             return None
-        total = self.length + queries
-        bias = self.bias.compute_bias(queries, total, past_seen_tokens=self.length)
+        past = self.length + seen
+        bias = self.bias.compute_bias(queries, past + queries, past_seen_tokens=past)
         return bias[..., : self.length]
 
 
@@ -183,11 +187,12 @@ def _by_hand(
         scores = torch.tanh(scores / softcap) * softcap  # (rows, heads, queries, tokens)
     if mask is None and causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=query.device).tril()
-    if mask is not None:
-        added = mask
-        if mask.dtype == torch.bool:
-            added = torch.zeros_like(mask, dtype=scores.dtype).masked_fill(~mask, -torch.inf)
-        scores = scores + added
+    if mask is not None and mask.dtype == torch.bool:
+        # A query that sees nothing, as padding on the left does, gives anything but no NaN.
+        hidden = ~mask & mask.any(-1, keepdim=True)
+        scores = scores.masked_fill(hidden, -torch.inf)
+    elif mask is not None:
+        scores = scores + mask
     if s_aux is not None:
         nothing = s_aux.to(scores)[None, :, None, None].expand(*scores.shape[:-1], 1)
         scores = torch.cat([scores, nothing], dim=-1)
@@ -209,19 +214,27 @@ def _widened(
     if mask is None and causal:
         ones = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device)
         mask = ones.tril()[None, None]
+    if mask is None and window is not None:
+        mask = query.new_ones(1, 1, query.shape[2], key.shape[2], dtype=torch.bool)
     if mask is None:
         return None
     seen = 1.0 if mask.dtype == torch.bool else 0.0
     wide = functional.pad(mask, (prefix.length, 0), value=seen)
     if window is not None:
-        wide[..., : prefix.length] &= _in_sight(prefix.length, query, window)
+        wide[..., : prefix.length] &= _in_sight(prefix.length, mask, window)
     return wide
 
 
-def _in_sight(length: int, query: Tensor, window: int) -> Tensor:
-    """Which places of a prefix a window shows to each token of the text: (queries, length)."""
-    tokens = torch.arange(length, length + query.shape[2], device=query.device)[:, None]
-    return tokens - torch.arange(length, device=query.device) < window
+def _in_sight(length: int, mask: Tensor, window: int) -> Tensor:
+    """Which places of a prefix a window shows to each token of the text: (rows, 1, queries,
+    length), from the mask of the text alone, (rows, 1, queries, tokens).
+
+    How much of the text a token sees tells where it stands, be there padding before the text or
+    keys in a cache: who sees a whole window of it sees no prefix.
+    """
+    text = mask.sum(-1, keepdim=True)  # (rows, 1, queries, 1)
+    before = torch.arange(length, 0, -1, device=mask.device)  # from the text back: (length,)
+    return text - 1 + before < window
 
 
 def _biased(
@@ -241,8 +254,9 @@ def _biased(
     made = getattr(bias, _MADE, None)
     if made is None or made[0] is not mask or made[1] != length:
         columns = functional.pad(bias, (length, 0))
-        if prefix is not None and (before := prefix.position_bias(query.shape[2])) is not None:
-            columns = torch.cat([before, bias], dim=-1)
+        seen = key.shape[2] - query.shape[2]
+        if prefix is not None and (b := prefix.position_bias(query.shape[2], seen)) is not None:
+            columns = torch.cat([b, bias], dim=-1)
         wide = _widened(mask, prefix, causal, query, key)
         added = create_position_bias_mask(columns, wide, causal and wide is None, query, key)
         made = (mask, length, added)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -223,14 +224,32 @@ class Host:
 
     def require_room(self, tokens: int) -> None:
         """Raise BadInput when `tokens` and the prefix before them pass the host's positions."""
-        limit = getattr(self.model.config, "max_position_embeddings", None)
-        if self.geometry.positions not in ("absolute", "after-padding") or limit is None:
-            return
-        if self._first_position() + self.position_shift + tokens > limit:
+        limit = self._last_position()
+        if limit is not None and self._first_position() + self.position_shift + tokens > limit:
             raise BadInput(
                 f"host {self.name} has {limit} positions: texts of {tokens} tokens after a prefix "
                 f"of {self.position_shift} do not fit. Lower max_tokens or the prefix length."
             )
+
+    def room_after(self, tokens: int) -> int:
+        """How many tokens a decoder can write after `tokens` and the prefix before them.
+
+        Raises:
+            BadInput: none.
+        """
+        limit = self._last_position()
+        if limit is None:
+            return sys.maxsize
+        self.require_room(tokens)
+        # The last token that is written is not read again.
+        return limit - self._first_position() - self.position_shift - tokens + 1
+
+    def _last_position(self) -> int | None:
+        """How many positions the host has; None where texts may have any length."""
+        if self.geometry.positions not in ("absolute", "after-padding"):
+            return None
+        found: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        return found
 
     def _positions(self, input_ids: Tensor) -> dict[str, Tensor]:
         """The argument that says where each token stands; none for hosts that do not take it."""

@@ -17,6 +17,14 @@ from numpy.typing import NDArray
 
 from peftport import metrics
 from peftport.errors import BadInput
+from peftport.kept import (
+    Answers,
+    Lengths,
+    pack_scores,
+    pack_values,
+    unpack_scores,
+    unpack_values,
+)
 from peftport.kind import Asking, Kind, Lessons
 from peftport.metrics import Evaluation, Metric, Scored
 
@@ -28,7 +36,7 @@ if TYPE_CHECKING:
     from peftport.training.readout import Readout
     from peftport.training.teacher import Teacher
 
-ABSENT = -1e4
+ABSENT = -1e30
 """The score of an answer that a row does not have, where others have more."""
 
 
@@ -37,6 +45,18 @@ class Chosen(Scored):
     """Log-likelihoods of answers; `sizes`, (n, answers), are their characters."""
 
     sizes: NDArray[np.integer] | None = None
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What is true of a test's texts: the numbers of their right answers, (n,), and the characters
+    of all their answers, (n, answers)."""
+
+    right: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.right)
 
 
 def _by_length(scored: Any) -> NDArray[np.float64]:
@@ -57,6 +77,7 @@ class Choice(Kind):
     about = "Which of several answers is right, by how probable each is as a whole."
     forms = ("choices", "labelled")
     primary, plain, ranking = "corrected_accuracy", "accuracy", "length_accuracy"
+    of_classes = True
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
@@ -85,16 +106,20 @@ class Choice(Kind):
         require_no_head(self, host, module)
         return SequenceReadout(self._judged)
 
-    def lessons(self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> Lessons:
+    def own_answers(
+        self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking
+    ) -> list[str]:
         """Each text's most probable answer under the donor."""
-        host = teacher.host
+        host, words = teacher.host, _words(task)
         rows = self.encode_texts(host.tokenizer, task, texts, host.geometry.kind)
         nats = teacher.answers(rows, self.readout(host, task, teacher.module)).numpy()[:, 0]
-        words = _words(task)
-        taken = _table(-nats, rows, ABSENT).argmax(1)
+        return [words[number] for number in _table(-nats, rows, ABSENT).argmax(1)]
+
+    def lessons(self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> Lessons:
+        """Each text with its most probable answer under the donor."""
+        answers = [(answer,) for answer in self.own_answers(teacher, task, texts, how)]
 
         def encode(tokenizer: Any, host_kind: str) -> Encoded:
-            answers = [(words[number],) for number in taken]
             return _encoded(tokenizer, task, texts, answers, host_kind)
 
         return Lessons(encode)
@@ -102,6 +127,57 @@ class Choice(Kind):
     def corrects(self, task: Task) -> bool:
         """Where all rows have the same answers, so that they are classes."""
         return task.classes > 0
+
+    def gold(self, task: Task, split: str) -> bytes:
+        """The right answers, and how long all of them are."""
+        rows = task.split(split)
+        sizes = [[len(one) for one in _answers(task, rows, row)] for row in range(len(rows))]
+        return pack_values({"right": list(map(int, rows.labels)), "sizes": sizes})
+
+    def read_gold(self, data: bytes, record: Mapping[str, Any]) -> Questions:
+        """The same, with size 1 for answers that a text does not have."""
+        found = unpack_values(data)
+        try:
+            right, sizes = np.array(found["right"], np.int64), found["sizes"]
+            table = np.ones((len(sizes), max(map(len, sizes))), np.int64)
+            for row, each in enumerate(sizes):
+                table[row, : len(each)] = each
+        except (TypeError, KeyError, ValueError, OverflowError) as error:
+            raise ValueError("it has right answers that are none") from error
+        if right.shape != table.shape[:1] or not len(right):
+            raise ValueError("it has right answers that are none")
+        if right.min() < 0 or right.max() >= table.shape[1]:
+            raise ValueError("it has right answers that are none of a text's")
+        return Questions(right, table)
+
+    def pack(self, evaluation: Evaluation) -> Answers:
+        """Log-likelihoods in single precision: by length they are compared as they are."""
+        scored, unlabelled = evaluation.scored, evaluation.unlabelled
+        return Answers(
+            predictions=b"",
+            scores=scored.scores.astype(np.float32).tobytes(),
+            unlabelled=None if unlabelled is None else pack_scores(unlabelled),
+        )
+
+    def unpack(self, answers: Answers, gold: Any, record: Mapping[str, Any]) -> Chosen:
+        """Log-likelihoods with the right answers and their sizes."""
+        assert answers.scores is not None
+        scores, beside = np.frombuffer(answers.scores, np.float32).reshape(gold.sizes.shape), None
+        if answers.unlabelled is not None:
+            beside = unpack_scores(answers.unlabelled, len(record["labels"]))
+        return Chosen(scores, gold.right, metrics.offsets_of(beside), gold.sizes)
+
+    def lengths(self, gold: Any, record: Mapping[str, Any]) -> Lengths:
+        """A float for each answer."""
+        return Lengths(0, 4 * gold.sizes.size, len(record["labels"]))
+
+    def example_bytes(self, record: Mapping[str, Any]) -> int:
+        """Of the log-likelihoods of four answers, where it is not known how many there are."""
+        return 4 * (len(record["labels"]) or 4)
+
+    def class_scores(self, answers: NDArray[np.floating], classes: int) -> NDArray[np.floating]:
+        """Log-likelihoods of every text's answers."""
+        return -answers.reshape(-1, classes)
 
     def _judged(
         self,
@@ -174,9 +250,13 @@ def _pairs(
 
     for text, each in zip(texts, answers, strict=True):
         prompt = task.templates[host_kind].replace("{text}", text)
+        if host_kind != "decoder":
+            yield from (Written(prompt, answer) for answer in each)
+            continue
+        # Space at the prompt's end is a part of what follows it, as it is of a word's token.
+        bare = prompt.rstrip()
         for answer in each:
-            added = continue_with(prompt, answer)[len(prompt) :]
-            yield Written(prompt, added if host_kind == "decoder" else answer)
+            yield Written(bare, continue_with(prompt, answer)[len(bare) :])
 
 
 CHOICE = Choice()

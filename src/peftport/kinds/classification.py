@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from peftport.kept import (
+    Answers,
+    Lengths,
+    class_bytes,
+    pack_scores,
+    unpack_classes,
+    unpack_scores,
+)
 from peftport.kind import Asking, Kind, Lessons
-from peftport.metrics import METRICS, Metric
+from peftport.metrics import METRICS, Evaluation, Metric, Scored, offsets_of
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -25,6 +36,8 @@ class Classification(Kind):
     hosts = frozenset({"encoder", "decoder", "encoder-decoder"})
     max_tokens = 128
     primary, plain, ranking = "corrected_accuracy", "accuracy", "auroc"
+    of_classes = True
+    ranking_about = "which no threshold touches"
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
@@ -69,6 +82,50 @@ class Classification(Kind):
     def corrects(self, task: Task) -> bool:
         """Always: the class scores of every condition are corrected alike."""
         return True
+
+    def gold(self, task: Task, split: str) -> bytes:
+        """The true classes."""
+        return class_bytes(task.classes, task.split(split).labels)
+
+    def read_gold(self, data: bytes, record: Mapping[str, Any]) -> NDArray[np.integer]:
+        """The true classes, (examples,)."""
+        classes = len(record["labels"])
+        width = 1 if classes <= 256 else 2
+        if not data or len(data) % width or (width == 1 and max(data) >= classes):
+            raise ValueError(f"it has true classes that are none of its {classes}")
+        return unpack_classes(data, classes)
+
+    def pack(self, evaluation: Evaluation) -> Answers:
+        """Predicted classes, and scores in half precision."""
+        scored, unlabelled = evaluation.scored, evaluation.unlabelled
+        return Answers(
+            predictions=class_bytes(scored.classes, scored.predictions.tolist()),
+            scores=pack_scores(scored.scores),
+            unlabelled=None if unlabelled is None else pack_scores(unlabelled),
+        )
+
+    def unpack(self, answers: Answers, gold: Any, record: Mapping[str, Any]) -> Scored:
+        """Class scores with the true classes."""
+        assert answers.scores is not None
+        classes = len(record["labels"])
+        scores, beside = unpack_scores(answers.scores, classes), None
+        if answers.unlabelled is not None:
+            beside = unpack_scores(answers.unlabelled, classes)
+        return Scored(scores, gold, offsets_of(beside))
+
+    def lengths(self, gold: Any, record: Mapping[str, Any]) -> Lengths:
+        """A class, and half a float for each class."""
+        classes = len(record["labels"])
+        width = 1 if classes <= 256 else 2
+        return Lengths(width * len(gold), (4 + 2 * len(gold)) * classes, classes)
+
+    def example_bytes(self, record: Mapping[str, Any]) -> int:
+        """Of a predicted class."""
+        return 1 if len(record["labels"]) <= 256 else 2
+
+    def predictions(self, answers: Answers, record: Mapping[str, Any]) -> NDArray[np.integer]:
+        """As they are kept."""
+        return unpack_classes(answers.predictions, len(record["labels"]))
 
 
 CLASSIFICATION = Classification()

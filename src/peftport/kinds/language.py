@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftport.errors import BadInput
+from peftport.kept import Answers, Lengths
 from peftport.kind import Asking, Kind, Lessons
+from peftport.kinds.likelihood import BYTES, Likelihood, likelihood_from
 from peftport.metrics import Evaluation, Metric
 
 if TYPE_CHECKING:
@@ -27,9 +29,15 @@ if TYPE_CHECKING:
     from peftport.training.teacher import Teacher
 
 _METRICS = {
-    "bits_per_byte": Metric("bits per byte", "lower", lambda scored: scored.bits_per_byte),
-    "token_loss": Metric("loss per token", "lower", lambda scored: scored.token_loss),
-    "perplexity": Metric("perplexity", "lower", lambda scored: scored.perplexity),
+    "bits_per_byte": Metric(
+        "bits per byte", "lower", lambda scored: scored.bits_per_byte, digits=3, worth=0.01
+    ),
+    "token_loss": Metric(
+        "loss per token", "lower", lambda scored: scored.token_loss, digits=3, worth=0.02
+    ),
+    "perplexity": Metric(
+        "perplexity", "lower", lambda scored: scored.perplexity, digits=1, worth=0.1
+    ),
 }
 
 
@@ -59,8 +67,8 @@ class Language(Kind):
         from peftport.tasks.pairs import Written, encode_pairs
 
         if host_kind == "encoder-decoder":
-            halves = [_halves(task.templates[host_kind].replace("{text}", t)) for t in texts]
-            pairs = [Written(first, second) for first, second in halves]
+            shown = [task.templates[host_kind].replace("{text}", text) for text in texts]
+            pairs = [Written(*_halves(text, task)) for text in shown]
             return encode_pairs(tokenizer, task, pairs, host_kind)
         return _windows(tokenizer, task, texts)
 
@@ -70,6 +78,34 @@ class Language(Kind):
 
         require_no_head(self, host, module)
         return SequenceReadout(_judged)
+
+    def gold(self, task: Task, split: str) -> bytes:
+        """The bytes of every text."""
+        sizes = [len(text.encode()) for text in task.split(split).texts]
+        return np.array(sizes, np.int32).tobytes()
+
+    def read_gold(self, data: bytes, record: Mapping[str, Any]) -> NDArray[np.int32]:
+        """The same, (examples,)."""
+        if not data or len(data) % 4:
+            raise ValueError("it has sizes of texts that are none")
+        return np.frombuffer(data, np.int32)
+
+    def pack(self, evaluation: Evaluation) -> Answers:
+        """Losses, tokens and bytes of every text."""
+        return Answers(b"", evaluation.scored.to_bytes())
+
+    def unpack(self, answers: Answers, gold: Any, record: Mapping[str, Any]) -> Likelihood:
+        """The same."""
+        assert answers.scores is not None
+        return likelihood_from(answers.scores, len(gold))
+
+    def lengths(self, gold: Any, record: Mapping[str, Any]) -> Lengths:
+        """As many as three numbers of every text take."""
+        return Lengths(0, BYTES * len(gold), 0)
+
+    def example_bytes(self, record: Mapping[str, Any]) -> int:
+        """Of three numbers."""
+        return BYTES
 
     def lessons(self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> Lessons:
         """Texts that the donor writes itself, each from the first words of one of the texts on,
@@ -97,30 +133,30 @@ def _judged(
     return Evaluation.of(scored, _METRICS, len(scored.nats))
 
 
-def _halves(text: str) -> tuple[str, str]:
+def _halves(text: str, task: Task) -> tuple[str, str]:
     words = text.split()
-    middle = max(1, len(words) // 2)
-    return " ".join(words[:middle]), " ".join(words[middle:]) or words[-1]
+    if not words:
+        raise BadInput(f"task {task.name}: the text {text!r} gives no token on this host.")
+    middle = len(words) // 2
+    return " ".join(words[:middle]), " ".join(words[middle:])
 
 
 def _windows(tokenizer: Any, task: Task, texts: Sequence[str]) -> Encoded:
     """Texts as a decoder reads them."""
-    from peftport.tasks.pairs import EncodedPairs, joined
+    from peftport.tasks.pairs import EncodedPairs, beginning, joined
 
-    begin = next(
-        (t for t in (tokenizer.bos_token_id, tokenizer.eos_token_id) if t is not None), None
-    )
+    begin = beginning(tokenizer)
     if begin is None:
         raise BadInput(f"task {task.name}: this host has no token that begins or ends a text.")
     most = min(task.max_tokens, tokenizer.model_max_length) - 1
     inputs: list[list[int]] = []
     answers: list[list[int]] = []
     of: list[int] = []
-    for row, text in enumerate(texts):
-        shown = task.templates["decoder"].replace("{text}", text)
+    shown_texts = [task.templates["decoder"].replace("{text}", text) for text in texts]
+    for row, shown in enumerate(shown_texts):
         ids = tokenizer(shown, add_special_tokens=False, verbose=False)["input_ids"]
         if not ids:
-            raise BadInput(f"task {task.name}: the text {text!r} gives no token on this host.")
+            raise BadInput(f"task {task.name}: the text {shown!r} gives no token on this host.")
         for whole, predicted in windows([begin, *ids], most):
             inputs.append(whole)
             answers.append(whole[len(whole) - predicted :])
@@ -129,7 +165,7 @@ def _windows(tokenizer: Any, task: Task, texts: Sequence[str]) -> Encoded:
     targets, target_offsets = joined(answers)
     # All bytes of a text stand with its first window, so that they are counted once.
     first = np.diff(np.asarray(of), prepend=-1) > 0
-    sizes = np.where(first, [len(texts[row].encode()) for row in of], 0)
+    sizes = np.where(first, [len(shown_texts[row].encode()) for row in of], 0)
     pad = tokenizer.pad_token_id
     return EncodedPairs(
         tokens, offsets, np.asarray(of, np.int64), pad or 0, targets, target_offsets, False, sizes

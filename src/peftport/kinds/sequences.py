@@ -4,8 +4,7 @@ probable they are."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from peftport.errors import BadInput
+from peftport.kinds.likelihood import Likelihood
 from peftport.metrics import Evaluation
 from peftport.tasks.batches import TEST_TOKENS
 from peftport.tasks.pairs import IGNORED, EncodedPairs, Written, chat, turns_of
@@ -63,7 +63,7 @@ class SequenceLosses(Readout):
 
     def tokens_at_once(self, host: Host) -> int:
         """As many as have few logits."""
-        return max(_FEWEST, min(TEST_TOKENS, _LOGITS // max(1, host.geometry.vocabulary)))
+        return with_few_logits(host)
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,11 @@ class SequenceReadout(SequenceLosses):
         """As `judged` has them."""
         beside = None if unlabelled is None else unlabelled[:, 0]
         return self.judged(answers[:, 0], encoded, beside, written)
+
+
+def with_few_logits(host: Host) -> int:
+    """Tokens whose logits of a whole vocabulary fit into memory."""
+    return max(_FEWEST, min(TEST_TOKENS, _LOGITS // max(1, host.geometry.vocabulary)))
 
 
 def token_losses(host: Host, batch: Any) -> tuple[Tensor, Tensor]:
@@ -115,19 +120,23 @@ def require_no_head(kind: Kind, host: Host, module: Parameters | None) -> None:
 def written(tokenizer: Any, task: Task, text: str, answer: str, kind: str) -> Written:
     """A row's text and answer as a host of a kind reads them: a chat by the host's own template
     unless the task says one, else the task's template."""
-    if task.form == "messages" and not task.says_template:
+    if task.form == "messages" and not task.flat:
         return chat(tokenizer, task, text, answer)
     if task.form == "messages":
-        text = told(text)
+        text = told(text, task.system)
     prompt = task.templates[kind].replace("{text}", text)
     if task.form == "pairs" or task.form == "messages" or kind == "encoder-decoder":
         return Written(prompt, answer)  # as TRL joins them
     return Written(prompt, continue_with(prompt, answer)[len(prompt) :])
 
 
-def told(turns: str) -> str:
-    """A chat's turns, in JSON, as their contents one below the other."""
-    return "\n\n".join(turn["content"] for turn in turns_of(turns) if turn["role"] != "system")
+def told(turns: str, system: str | None = None) -> str:
+    """A chat's turns, in JSON, as their contents one below the other.
+
+    Args:
+        system: the system's turn in place of the chat's own.
+    """
+    return "\n\n".join(turn["content"] for turn in turns_of(turns, system))
 
 
 def reference(task: Task, rows: Rows, row: int) -> str:
@@ -142,36 +151,6 @@ def reference(task: Task, rows: Rows, row: int) -> str:
     return task.label_words[rows.labels[row]]
 
 
-@dataclass(frozen=True)
-class Likelihood:
-    """How improbable texts are under a module.
-
-    Attributes:
-        nats: of each row's tokens together, (rows,).
-        tokens, sizes: of each row, and its bytes, (rows,).
-    """
-
-    nats: NDArray[np.float64]
-    tokens: NDArray[np.int64]
-    sizes: NDArray[np.int64] = field(repr=False)
-
-    @cached_property
-    def token_loss(self) -> NDArray[np.float64]:
-        """Parts of the mean loss of a token in nats, (rows,)."""
-        return ratio_parts(self.nats, self.tokens)
-
-    @cached_property
-    def bits_per_byte(self) -> NDArray[np.float64]:
-        """Parts of the bits that a byte of text takes, (rows,)."""
-        return ratio_parts(self.nats / np.log(2), self.sizes)
-
-    @cached_property
-    def perplexity(self) -> NDArray[np.float64]:
-        """Parts of the exponential of the mean loss of a token, (rows,)."""
-        value = float(np.exp(self.nats.sum() / self.tokens.sum()))
-        return value + value * (self.token_loss - self.token_loss.mean())
-
-
 def likelihood(nats: NDArray[np.floating], encoded: EncodedPairs) -> Likelihood:
     """Of each row of the task, from the loss of each encoded row, (encoded rows,)."""
 
@@ -180,9 +159,3 @@ def likelihood(nats: NDArray[np.floating], encoded: EncodedPairs) -> Likelihood:
 
     tokens, sizes = summed(encoded.answer_lengths), summed(encoded.sizes)
     return Likelihood(summed(nats), tokens.astype(np.int64), sizes.astype(np.int64))
-
-
-def ratio_parts(above: NDArray[np.floating], below: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Parts of a ratio of two sums over rows, (rows,): its value and each row's influence on it."""
-    value = float(above.sum() / below.sum())
-    return np.asarray(value + (above - value * below) / float(below.mean()), np.float64)

@@ -38,8 +38,8 @@ def answered(teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) ->
     Raises:
         RunFailed: it writes nothing to any prompt.
     """
-    said = _said(teacher, task, texts, how)
-    pairs = [(text, answer) for text, each in zip(texts, said, strict=True) for answer in each]
+    found = said(teacher, task, texts, how)
+    pairs = [(text, answer) for text, each in zip(texts, found, strict=True) for answer in each]
     if not any(answer.strip() for _, answer in pairs):
         raise RunFailed(f"the module writes nothing on {teacher.host.name}: there is no answer.")
     taken = _probable(teacher, task, pairs, how.keep)
@@ -58,7 +58,7 @@ def answered(teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) ->
     )
 
 
-def _said(teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> list[list[str]]:
+def said(teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> list[list[str]]:
     """Answers to each text, each once."""
     host = teacher.host
     rows: Any = task.asks.encode_texts(host.tokenizer, task, texts, host.geometry.kind)

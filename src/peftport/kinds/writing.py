@@ -22,19 +22,24 @@ class Writing:
     """How a host writes.
 
     most: tokens of an answer. ends: tokens that end one. temperature: 0 takes the most probable
-    token each time; else tokens are drawn, by `seed`.
+    token each time; else tokens are drawn, by `seed`. stops: texts at which it need not go on, and
+    which an answer then holds.
     """
 
     most: int
     ends: tuple[int, ...]
     temperature: float = 0.0
     seed: int = 0
+    stops: tuple[str, ...] = ()
 
 
 def ends_of(tokenizer: Any, answers: Sequence[Sequence[int]]) -> tuple[int, ...]:
     """Tokens that end an answer: the one that ends a text, and the special tokens with which
-    answers end or go on (an end of turn)."""
-    special = set(tokenizer.all_special_ids)
+    answers end (an end of turn, also before a line break)."""
+    added = tokenizer.added_tokens_decoder
+    special = {number for number, token in added.items() if token.special}
+    special |= set(tokenizer.all_special_ids)
+    special -= {tokenizer.unk_token_id, tokenizer.bos_token_id}
     found = {tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set()
     for answer in answers:
         found |= set(answer[-3:]) & special
@@ -48,26 +53,36 @@ def write(
     """Answers to prompts as tokens, [lane][prompt], without what ends them.
 
     The prompts are answered in transformers' own loop, with a cache of keys and values. Prompts of
-    like length stand together, padded on the left, those of lane 0 first.
+    like length stand together, those of lane 0 first: padded on the left before a decoder, on the
+    right before an encoder. What is drawn depends on which rows stand together, and so on the
+    number of lanes.
 
     Args:
         prompts: tokens, at least one each. lanes: of the modules that are attached.
+
+    Raises:
+        BadInput: a prompt fills the host's last position.
     """
     found: list[list[list[int]]] = [[[] for _ in prompts] for _ in range(lanes)]
     order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), row))
     for rows in _together(order, prompts, lanes):
-        longest = max(len(prompts[row]) for row in rows)
-        pad = host.tokenizer.pad_token_id or 0
-        ids = torch.tensor(
-            [[pad] * (longest - len(prompts[row])) + list(prompts[row]) for row in rows]
-        )
-        mask = torch.tensor(
-            [[0] * (longest - len(prompts[row])) + [1] * len(prompts[row]) for row in rows]
-        )
+        ids, mask = _padded(host, [prompts[row] for row in rows])
         said = _generated(host, ids.repeat(lanes, 1), mask.repeat(lanes, 1), how)
         for place, answer in enumerate(said):
             found[place // len(rows)][rows[place % len(rows)]] = answer
     return found
+
+
+def _padded(host: Host, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Prompts and their mask, (prompts, tokens) each."""
+    longest = max(map(len, prompts))
+    ids = torch.full((len(prompts), longest), host.tokenizer.pad_token_id or 0)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        left = 0 if host.geometry.kind == "encoder-decoder" else longest - len(prompt)
+        ids[row, left : left + len(prompt)] = torch.tensor(prompt)
+        mask[row, left : left + len(prompt)] = 1
+    return ids, mask
 
 
 def _together(
@@ -90,24 +105,33 @@ def _generated(host: Host, ids: Tensor, mask: Tensor, how: Writing) -> list[list
 
     apart = host.geometry.kind == "encoder-decoder"
     config = GenerationConfig(
-        max_new_tokens=how.most,
-        do_sample=how.temperature > 0,
-        temperature=how.temperature or None,
-        top_k=None,
-        top_p=None,
+        max_new_tokens=how.most if apart else min(how.most, host.room_after(ids.shape[1])),
+        **_drawn(how.temperature),
         eos_token_id=list(how.ends) or None,
         pad_token_id=host.tokenizer.pad_token_id or 0,
         bos_token_id=host.tokenizer.bos_token_id,
         decoder_start_token_id=_start(host) if apart else None,
         use_cache=True,
+        stop_strings=list(how.stops) or None,
     )
     with _own_settings(host), _shifted(host), torch.random.fork_rng(_devices(host)):
         torch.manual_seed(how.seed)
         whole = host.model.generate(
-            ids.to(host.device), attention_mask=mask.to(host.device), generation_config=config
+            ids.to(host.device),
+            attention_mask=mask.to(host.device),
+            generation_config=config,
+            tokenizer=host.tokenizer if how.stops else None,
         )
     answers = whole[:, 1 if apart else ids.shape[1] :].tolist()
     return [_until(answer, how.ends) for answer in answers]
+
+
+def _drawn(temperature: float) -> dict[str, Any]:
+    """How the next token is found: the most probable one, or a draw from the whole vocabulary."""
+    if not temperature:
+        return {"do_sample": False}
+    # Without a number of its own, `top_k` would be transformers' usual 50.
+    return {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
 
 
 def _until(answer: list[int], ends: Sequence[int]) -> list[int]:

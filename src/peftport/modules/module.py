@@ -72,6 +72,7 @@ class _TaskRecord(BaseModel):
     max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     kind: str = USUAL
     form: str = "labelled"
+    flat: bool = False
     system: str | None = None
     max_answer: Annotated[int, Field(ge=1, lt=2**31)] | None = None
 

@@ -42,6 +42,8 @@ _PLACES = ("targets", "attentions")
 class DistillOptions(MethodOptions):
     """What learns, and for how long."""
 
+    later = frozenset({"samples", "temperature", "keep", "make_prompts"})
+
     technique: Literal["adapter", "compacter", "lora", "prefix"] | None = Field(
         None, description="of the new module, with its defaults; the donor's own if not given"
     )

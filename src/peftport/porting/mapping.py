@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from peftport.hosts.geometry import Geometry
-from peftport.kind import USUAL
+from peftport.kind import USUAL, Asking
 from peftport.memory import give_freed_memory_back
 from peftport.porting import mapped
 from peftport.porting.activations import Observed
 from peftport.porting.base import Request
 from peftport.porting.fitted import Fit, FittedMaps
+from peftport.porting.grades import AnswerGrade, ClassGrade, Grade
 from peftport.porting.layers import Pairs, layer_of, partner_of
 from peftport.porting.prefixes import Target, donor_changes, fit_prefixes
 from peftport.porting.prior import class_scores, offsets
@@ -33,6 +34,7 @@ from peftport.techniques.base import Parameters
 from peftport.techniques.head import BIAS, WEIGHT
 from peftport.techniques.prefix import chosen
 from peftport.training.readout import ClassReadout, class_readout
+from peftport.training.teacher import Teacher
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -90,14 +92,16 @@ def map_module(
     sides = (means.origin, means.receiver)
     # The fit of prefixes runs the host again for every attention.
     often = request.donor.technique == "prefix"
+    speaks = task.kind != USUAL and how.fit.uses_gradients
+    answers = _own_answers(request, donor, means, task, generator) if speaks else None
     hosts = [side.load() if often else side.stream() for side in sides]
     tokenizers = [host.tokenizer for host in hosts]
-    passes = _read(tokenizers, request, means, task, how.places, generator)
+    passes = _read(tokenizers, request, means, task, how.places, generator, answers, speaks)
     there, here = (
         _Run(host, rows, _readout(host, task, head))
         for host, rows in zip(hosts, passes, strict=True)
     )
-    if there.readout is None and there.host.geometry.kind != "encoder":
+    if there.readout is None and there.host.geometry.kind != "encoder" and task.kind == USUAL:
         _notice(how)
     return _Port(request, donor, how, there, here, means.progress).mapped()
 
@@ -120,6 +124,8 @@ def _read(
     task: Task,
     places: int,
     generator: torch.Generator,
+    answers: Sequence[str] | None = None,
+    speaks: bool = False,
 ) -> tuple[list[Rows], list[Rows]]:
     starts = [_start_token(side) for side in (means.origin, means.receiver)]
     return read_pair(
@@ -130,7 +136,20 @@ def _read(
         means.texts,
         places,
         generator,
+        answers,
+        speaks and answers is None and request.receiver.kind == "decoder",
     )
+
+
+def _own_answers(
+    request: Request, donor: Parameters, means: Means, task: Task, generator: torch.Generator
+) -> list[str] | None:
+    """What the donor answers to the texts on its own host, in place of label words."""
+    means.progress(0.0, "the module's own answers")
+    seed = int(torch.randint(2**31, (1,), generator=generator))
+    body = technique(request.donor.technique)
+    teacher = Teacher(means.origin.load(), body, request.config, donor)
+    return task.asks.own_answers(teacher, task, means.texts, Asking(seed=seed))
 
 
 def _start_token(side: Side) -> int | None:
@@ -175,7 +194,12 @@ class _Run:
 
     def walk(self, gradients: bool) -> Walk:
         """The host's run, from its last layer to its first."""
-        return Walk(self.host, self.passes, self.readout if gradients else None)
+        grade: Grade | None = None
+        if gradients and self.passes[0].labels is not None:
+            grade = AnswerGrade()
+        elif gradients and self.readout is not None:
+            grade = ClassGrade(self.readout)
+        return Walk(self.host, self.passes, grade)
 
     def scores(self, made: Mapped) -> Tensor:
         """Class scores of the texts under a module: (texts, classes)."""

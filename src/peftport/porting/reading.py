@@ -17,8 +17,10 @@ from torch import Tensor
 
 from peftport.errors import BadInput
 from peftport.kind import USUAL, kind_named
+from peftport.kinds.sequences import told
 from peftport.porting.texts import FEWEST
 from peftport.tasks.task import TEMPLATES, Task
+from peftport.tasks.verbalizer import continue_with
 
 WORDS = 64
 """Longer texts are cut: a port needs many contexts and not long ones."""
@@ -34,6 +36,8 @@ class Rows:
     Attributes:
         input_ids, attention_mask: (rows, tokens).
         decoder_ids: (rows, answer tokens) of an encoder-decoder, else None.
+        labels: of rows with an answer, the token that follows each place of the decoder within it,
+            and below 0 elsewhere: (rows, tokens), or (rows, answer tokens) of an encoder-decoder.
         places: stack -> places of the tokens that the other host has too, flat in
             (rows * tokens), in the same order for both hosts: (places,).
     """
@@ -42,6 +46,7 @@ class Rows:
     attention_mask: Tensor
     decoder_ids: Tensor | None
     places: Mapping[str, Tensor]
+    labels: Tensor | None = None
 
     def parts(self, most: int = _AT_ONCE, tokens: int | None = None) -> Iterator[Rows]:
         """The rows, at most so many at a time and as wide as they need, with their places.
@@ -64,7 +69,10 @@ class Rows:
         mask = self.attention_mask[start:end]
         longest = int(mask.sum(1).max())
         decoder = None if self.decoder_ids is None else self.decoder_ids[start:end]
-        part = Rows(self.input_ids[start:end, :longest], mask[:, :longest], decoder, {})
+        labels = None if self.labels is None else self.labels[start:end]
+        if labels is not None and decoder is None:
+            labels = labels[:, :longest]
+        part = Rows(self.input_ids[start:end, :longest], mask[:, :longest], decoder, {}, labels)
         places = {}
         for stack, flat in self.places.items():
             row, column = flat // self._width(stack), flat % self._width(stack)
@@ -91,9 +99,15 @@ def task_of(record: Mapping[str, Any]) -> Task:
         limits={},
         kind=kind.name,
         form=record.get("form", "labelled"),
+        flat=bool(record.get("flat")),
         system=record.get("system"),
         max_answer=record.get("max_answer"),
     )
+
+
+def plain(task: Task, text: str) -> str:
+    """A text as both hosts can read it alike: a chat without what a host's template adds."""
+    return told(text) if task.form == "messages" else text
 
 
 def read_pair(
@@ -104,6 +118,8 @@ def read_pair(
     texts: Sequence[str],
     most: int,
     generator: torch.Generator,
+    answers: Sequence[str] | None = None,
+    spoken: bool = False,
 ) -> tuple[list[Rows], list[Rows]]:
     """Texts as passes of the originating and of the receiving host.
 
@@ -112,6 +128,8 @@ def read_pair(
         starts: the token with which each host's decoder starts; None where there is none.
         kind: of both hosts.
         most: places that are kept of each pass and stack, drawn by `generator`.
+        answers: to each text, of tasks that ask for text; the decoders read them, too.
+        spoken: whether a decoder's texts are themselves what is to be said.
 
     Returns:
         For each host its passes: the texts as the task is read, and on encoder-decoders the
@@ -120,15 +138,23 @@ def read_pair(
     Raises:
         BadInput: too few texts, or no token of one host ends where one of the other does.
     """
-    texts = [" ".join(text.split()[:WORDS]) for text in texts]
-    written = [task.templates[kind].replace("{text}", text) for text in texts if text]
+    texts = [" ".join(plain(task, text).split()[:WORDS]) for text in texts]
+    kept = [row for row, text in enumerate(texts) if text and (not answers or answers[row])]
+    written = [task.templates[kind].replace("{text}", texts[row]) for row in kept]
+    said = [answers[row].strip() for row in kept] if answers else None
     if len(written) < FEWEST:
         raise BadInput(
             f"{len(written)} texts are too few to fit maps on: give {FEWEST} or more, "
             "better several hundred."
         )
     whole = [_Side(t, s, kind, task.max_tokens) for t, s in zip(tokenizers, starts, strict=True)]
-    passes = [_paired(whole, written, None, most, generator)]
+    ends: list[int] | None = [0] * len(written) if said is not None or spoken else None
+    if said is not None and kind == "decoder":
+        ends = [len(text) for text in written]
+        both = [continue_with(t, answer) for t, answer in zip(written, said, strict=True)]
+        passes = [_paired(whole, both, None, most, generator, ends)]
+    else:
+        passes = [_paired(whole, written, said, most, generator, ends)]
     if kind == "encoder-decoder":
         halves = [_halves(text) for text in texts if len(text.split()) > 1]
         first, second = [h for h, _ in halves], [h for _, h in halves]
@@ -184,8 +210,13 @@ def _paired(
     answers: list[str] | None,
     most: int,
     generator: torch.Generator,
+    ends: list[int] | None = None,
 ) -> tuple[Rows, Rows]:
-    """One pass of both hosts over the texts that fit into both."""
+    """One pass of both hosts over the texts that fit into both.
+
+    Args:
+        ends: where in what a decoder reads its answer begins, for rows that have one.
+    """
     stack = "decoder" if sides[0].kind == "decoder" else "encoder"
     streams = {stack: [side.read(texts) for side in sides]}
     if sides[0].kind == "encoder-decoder":
@@ -200,6 +231,7 @@ def _paired(
     ]
     fits.sort(key=lambda row: sum(len(read[row][0]) for read in streams[stack]))
     streams = {s: [[read[r] for r in fits] for read in both] for s, both in streams.items()}
+    begins = None if ends is None else [ends[row] for row in fits]
     places = {s: _places(both, most, generator) for s, both in streams.items()}
     made = []
     for index, side in enumerate(sides):
@@ -208,8 +240,21 @@ def _paired(
         decoder = None
         if stack == "encoder" and "decoder" in streams:
             decoder, _ = _padded([ids for ids, _ in streams["decoder"][index]], pad)
-        made.append(Rows(ids, mask, decoder, {s: both[index] for s, both in places.items()}))
+        labels = None if begins is None else _labels(streams["decoder"][index], begins)
+        of_side = {s: both[index] for s, both in places.items()}
+        made.append(Rows(ids, mask, decoder, of_side, labels))
     return made[0], made[1]
+
+
+def _labels(read: list[tuple[list[int], Spans]], begins: list[int]) -> Tensor:
+    """The token that follows each place, where it is one of the answer, else -1: (rows, tokens)."""
+    width = max(len(ids) for ids, _ in read)
+    labels = torch.full((len(read), width), -1)
+    for row, ((ids, spans), begin) in enumerate(zip(read, begins, strict=True)):
+        for place in range(len(ids) - 1):
+            if spans[place + 1][1] > begin:
+                labels[row, place] = ids[place + 1]
+    return labels
 
 
 def _places(

@@ -22,18 +22,17 @@ from peftport.hosts.streaming import holding, layer_paths
 from peftport.porting.activations import (
     Observed,
     at_places,
-    contrasts_of,
     first_readers,
     is_of_text,
     outputs_at,
     run,
     watched,
 )
+from peftport.porting.grades import ClassGrade, Grade
 from peftport.porting.mapped import Spaces
 from peftport.porting.reading import Rows
 from peftport.techniques.base import Parameters
-from peftport.techniques.head import head_logits
-from peftport.training.readout import ClassReadout, class_logits
+from peftport.training.readout import ClassReadout
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -90,38 +89,27 @@ class Walk:
 
     Args:
         passes: the first one is read as the task is.
-        readout: how the classes are read whose scores' gradients are wanted; None for none.
+        grade: what the host is run for, whose gradients are wanted; None for none.
     """
 
-    def __init__(
-        self, host: Host, passes: Sequence[Rows], readout: ClassReadout | None = None
-    ) -> None:
-        self._host, self._readout = host, readout
+    def __init__(self, host: Host, passes: Sequence[Rows], grade: Grade | None = None) -> None:
+        self._host, self._grade = host, grade
         self._parts: list[Rows] = []
         self._runs: list[list[_Call]] = []
         self._states: list[Tensor] = []
         self._modules = {layer: host.part(path) for layer, path in layer_paths(host).items()}
         for index, rows in enumerate(passes):
-            graded = readout is not None and index == 0
+            graded = grade is not None and index == 0
             for part in rows.parts(tokens=_TOKENS):
                 self._parts.append(part)
                 self._runs.append([])
                 with _recorded(self._modules, self._runs[-1], graded):
-                    if graded:
-                        self._states.append(self._scored(part))
+                    if grade is not None and graded:
+                        with torch.enable_grad():
+                            self._states.append(grade.states(host, part))
                     else:
                         with torch.no_grad():
                             run(host, part)
-
-    def _scored(self, part: Rows) -> Tensor:
-        """An encoder's last states, or the classes' scores."""
-        host, readout = self._host, self._readout
-        assert readout is not None
-        with torch.enable_grad():
-            if readout.label_tokens is None:
-                ids, mask = part.input_ids.to(host.device), part.attention_mask.to(host.device)
-                return host.token_states(ids, mask)
-            return class_logits(host, part, {}, readout, whole=True)
 
     def end(self, layer: str) -> Tensor:
         """The residual stream behind a layer, at its last run, at the kept places: (samples,
@@ -139,26 +127,21 @@ class Walk:
             wanted: places whose inputs and outputs are to be seen, and the gradients of changes.
             head: an encoder's, without the lane axis.
         """
-        if self._readout is not None:
+        if self._grade is not None:
             self._begin({name: tensor[None] for name, tensor in (head or {}).items()})
         for layer in dict.fromkeys(reversed([call.layer for call in self._runs[0]])):
             yield self._again(layer, wanted.within((layer,)))
 
     def _begin(self, head: Parameters) -> None:
-        """Put the gradients of the classes' scores behind the layers that they are read from."""
-        assert self._readout is not None
+        """Put the gradients behind the layers that what is graded is read from."""
+        assert self._grade is not None
         head = {name: tensor.to(self._host.device) for name, tensor in head.items()}
-        contrasts = contrasts_of(self._readout.classes)
         # Only the parts of the first pass have states.
         for part, calls, states in zip(self._parts, self._runs, self._states, strict=False):
             with torch.enable_grad():
-                scores = states
-                if self._readout.label_tokens is None:
-                    mask = part.attention_mask.to(self._host.device)
-                    scores = head_logits(states, mask, head)  # (rows, classes)
-                sums = (scores @ contrasts.mT.to(scores)).sum(0)  # (contrasts,)
+                sums = self._grade.sums(self._host, states, part, head)  # (contrasts,)
             for call in calls:
-                call.slopes = [None] * len(contrasts)
+                call.slopes = [None] * len(sums)
             for index, total in enumerate(sums):
                 total.backward(retain_graph=True)
                 _collect(calls, index)
@@ -221,7 +204,7 @@ def label_gradients(
         rows: the pass that is read as the task is.
         head: of an encoder, without the lane axis; empty for hosts that are read by label words.
     """
-    layers = Walk(host, [rows], readout).layers(Spaces(changes=tuple(points)), head)
+    layers = Walk(host, [rows], ClassGrade(readout)).layers(Spaces(changes=tuple(points)), head)
     return {point: found for layer in layers for point, found in layer.gradients.items()}
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from peftport.metrics import METRICS
 from peftport.reports.compared import Point, Pool
 from peftport.reports.comparisons import Analysis, analyse
 from peftport.reports.decision import THRESHOLD
+from peftport.reports.measures import Recovery
 from peftport.reports.results import Results
 from peftport.reports.statistics import Estimate
 from peftport.reports.wording import (
@@ -16,7 +16,6 @@ from peftport.reports.wording import (
     count,
     figure,
     listed,
-    number,
     ones,
     p_text,
     recovery_text,
@@ -80,13 +79,15 @@ def _outperform(analysis: Analysis, relation: str, method: str) -> Finding:
     if not known:
         return Finding(*about, "Not known", (_nothing(analysis, relation),))
     first, last = known[0], known[-1]
-    sentences = [_where_things_stand(first, analysis.results.metric), _lead_sentence(first)]
+    results = analysis.results
+    sentences = [_where_things_stand(first, results), _lead_sentence(first, results)]
     sentences += _recovered(first)
     sentences += _as_answered(analysis, first)
-    sentences += _ranking(first)
+    sentences += _plain(results, first)
+    sentences += _ranking(results, first)
     sentences += _cells_sentence(analysis, relation, method, first.budget)
     if last.budget != first.budget and last.leads:
-        sentences.append(f"{sentence(after(last.budget))} they are at {_leads(last)}.")
+        sentences.append(f"{sentence(after(last.budget))} they are at {_leads(last, results)}.")
     if first.cells < first.of:
         sentences.append(
             f"{first.of - first.cells} of {count(first.of, 'cell')} are left out of these "
@@ -107,7 +108,7 @@ def _short(pool: Pool) -> str:
     if all(lead.above_zero for lead in against) and host is not None and not host.above_zero:
         return f"Only in part: {when} they are not surely ahead of the bare host"
     if all(lead.above_zero for lead in against):
-        return f"Yes, by {number(min(lead.value for lead in against))} or more {when}"
+        return f"Yes, by {figure(min(against, key=lambda lead: lead.value))} or more {when}"
     if any(lead.above_zero for lead in against):
         return f"Only in part, {when}"
     if any(lead.below_zero for lead in against):
@@ -115,7 +116,7 @@ def _short(pool: Pool) -> str:
     return f"No: {when} there is nothing that these runs can tell from chance"
 
 
-def _where_things_stand(pool: Pool, metric: str) -> str:
+def _where_things_stand(pool: Pool, results: Results) -> str:
     others = [
         f"{ones(name)} {with_span(pool.means[name])}"
         for name in pool.means
@@ -124,20 +125,20 @@ def _where_things_stand(pool: Pool, metric: str) -> str:
     host = f"the bare host has {figure(pool.means['host'])}, " if "host" in pool.means else ""
     return (
         f"{sentence(after(pool.budget))}, ported modules reach "
-        f"{with_span(pool.means['ported'])} {METRICS[metric].title}; {host}{listed(others)}."
+        f"{with_span(pool.means['ported'])} {results.rests_on.directed}; {host}{listed(others)}."
     )
 
 
-def _lead_sentence(pool: Pool) -> str:
+def _lead_sentence(pool: Pool, results: Results) -> str:
     if not pool.leads:
         return "No control was run, so nothing can be said of a lead."
-    return f"That is {_leads(pool)}."
+    return f"That is {_leads(pool, results)}."
 
 
-def _leads(pool: Pool) -> str:
+def _leads(pool: Pool, results: Results) -> str:
     return listed(
         [
-            f"{with_span(lead, sign=True)} over {ones(name)} ({p_text(lead.adjusted)})"
+            f"{with_span(lead, sign=True)} {results.over} {ones(name)} ({p_text(lead.adjusted)})"
             for name, lead in pool.leads.items()
         ]
     )
@@ -165,17 +166,29 @@ def _as_answered(analysis: Analysis, pool: Pool) -> Iterator[str]:
         yield f"{sentence(THRESHOLD)}."
 
 
-def _ranking(pool: Pool) -> Iterator[str]:
-    """AUROC, which no threshold touches, and the share of the native lift that ports keep."""
-    if "ported" not in pool.ranking or len(pool.ranking) < 2:
+def _plain(results: Results, pool: Pool) -> Iterator[str]:
+    """What stands beside figures that are no corrected ones."""
+    if not results.kind.of_classes:
+        metric = results.metrics[results.kind.plain]
+        yield from _by_metric(metric.directed, pool.plain, pool.plain_effect)
+
+
+def _ranking(results: Results, pool: Pool) -> Iterator[str]:
+    """The third metric, of classes AUROC, which no threshold touches, and the share of the native
+    lift that ports keep."""
+    kind = results.kind
+    about = f", {kind.ranking_about}" if kind.ranking_about else ""
+    title = f"{results.metrics[kind.ranking].directed}{about}"
+    yield from _by_metric(title, pool.ranking, pool.effect)
+
+
+def _by_metric(title: str, means: Mapping[str, Estimate], kept: Recovery | None) -> Iterator[str]:
+    if "ported" not in means or len(means) < 2:
         return
-    said = [
-        f"{ones(name)} {figure(found)}" for name, found in pool.ranking.items() if name != "ported"
-    ]
-    reached = "By AUROC, which no threshold touches, ported modules reach "
-    yield f"{reached}{with_span(pool.ranking['ported'])}; {listed(said)}."
-    if pool.effect is not None and pool.effect.ratio is not None:
-        yield f"They keep {with_span(pool.effect.ratio)} of the native modules' lift of it."
+    said = [f"{ones(name)} {figure(found)}" for name, found in means.items() if name != "ported"]
+    yield f"By {title}, ported modules reach {with_span(means['ported'])}; {listed(said)}."
+    if kept is not None and kept.ratio is not None:
+        yield f"They keep {with_span(kept.ratio)} of the native modules' lift of it."
 
 
 def _cells_sentence(analysis: Analysis, relation: str, method: str, budget: int) -> Iterator[str]:
@@ -255,7 +268,7 @@ def _by(analysis: Analysis, relation: str, method: str, by: str) -> Finding:
 def _matters(sure: Sequence[object], widest: Estimate) -> str:
     if not sure:
         return "No: nothing that these runs can tell from chance"
-    return f"Yes, by up to {number(widest.value)}"
+    return f"Yes, by up to {figure(widest)}"
 
 
 def _explained(analysis: Analysis, relation: str, factors: Sequence[str]) -> Iterator[str]:

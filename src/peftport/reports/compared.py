@@ -31,17 +31,22 @@ class Flips:
 
 @dataclass(frozen=True)
 class Point:
-    """A cell at one budget. Accuracies are corrected where the study's are (`Results.metric`).
+    """A cell at one budget, in the metric that everything rests on (`Results.metric`): of classes
+    accuracy, corrected where the study's is.
 
     Attributes:
-        means: condition -> mean accuracy; None where no run is done.
-        leads: control -> ported minus control; None where either is not there.
-        plain: condition -> mean accuracy as answered, without the correction.
-        plain_lead: ported minus bare host, as answered.
-        ranking: condition -> mean AUROC, which no threshold touches.
-        effect: what a port keeps of the native module's lift of AUROC over the bare host.
+        means: condition -> mean figure; None where no run is done.
+        leads: control -> by how much ported is ahead: ported minus control, or the reverse where
+            less is better; None where either is not there.
+        plain: condition -> mean of the kind's plain metric: of classes accuracy as answered,
+            without the correction.
+        plain_lead: ported minus bare host, as answered; None where nothing is corrected.
+        ranking: condition -> mean of the kind's third metric: of classes AUROC, which no threshold
+            touches.
+        effect: what a port keeps of the native module's lift of that over the bare host.
         agreement: of ported modules with their donors, Cohen's kappa of their corrected answers to
             the same unlabelled texts.
+        plain_effect: as `effect`, of the plain metric, where that is not the same uncorrected.
     """
 
     cell: Cell
@@ -55,6 +60,7 @@ class Point:
     ranking: Mapping[str, Estimate | None]
     effect: Recovery | None
     agreement: float | None
+    plain_effect: Recovery | None = None
 
     @property
     def only_threshold(self) -> bool:
@@ -68,7 +74,7 @@ class Curve:
     """A cell over all budgets.
 
     Attributes:
-        areas: condition -> area under the curve over log(1 + steps), as a mean accuracy.
+        areas: condition -> area under the curve over log(1 + steps), as a mean figure.
         leads: control -> difference of the areas.
         to_match: steps after which a module trained from scratch is where the ported one starts.
         to_native: steps after which the ported module is where a native one ends.
@@ -106,6 +112,7 @@ class Pool:
     plain_lead: Estimate | None
     ranking: Mapping[str, Estimate]
     effect: Recovery | None
+    plain_effect: Recovery | None = None
 
     @property
     def only_threshold(self) -> bool:

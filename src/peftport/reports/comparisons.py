@@ -29,7 +29,7 @@ from peftport.reports.measures import (
     recovery,
     steps_to_reach,
 )
-from peftport.reports.results import PLAIN, RANKING, Cell, Results
+from peftport.reports.results import Cell, Results
 from peftport.reports.statistics import (
     NOTHING,
     Estimate,
@@ -38,8 +38,9 @@ from peftport.reports.statistics import (
     average,
     combine,
     difference,
-    estimate,
+    level,
     restrict,
+    turned_back,
 )
 
 Beside = Mapping[str, Series | None]
@@ -161,20 +162,38 @@ class Analysis:
         ported, host = beside["ported"], beside["host"]
         leads = {name: _lead(ported, beside[name]) for name in self.controls}
         kept = _kept(ported, host, beside["native"])
-        plain, ranking = (self.series(cell, budget, metric) for metric in (PLAIN, RANKING))
+        plain, ranking = (self.series(cell, budget, metric) for metric in self._beside)
         return Point(
             cell,
             budget,
-            {name: _accuracy(series) for name, series in beside.items()},
+            {name: _level(series) for name, series in beside.items()},
             leads,
             kept,
             tuple(self._flips(cell, budget)),
-            {name: _accuracy(series) for name, series in plain.items()},
-            _lead(plain["ported"], plain["host"]),
-            {name: _accuracy(series) for name, series in ranking.items()},
+            {name: _level(series) for name, series in plain.items()},
+            _lead(plain["ported"], plain["host"]) if self.results.is_corrected else None,
+            {name: _level(series) for name, series in ranking.items()},
             _kept(ranking["ported"], ranking["host"], ranking["native"]),
-            self.measure(cell, "ported", budget, "agreement"),
+            self._agreement(cell, budget),
+            _kept(plain["ported"], plain["host"], plain["native"]) if self._plain_kept else None,
         )
+
+    @property
+    def _beside(self) -> tuple[str, str]:
+        """The metrics that stand beside the one that everything rests on."""
+        kind = self.results.kind
+        return kind.plain, kind.ranking
+
+    @property
+    def _plain_kept(self) -> bool:
+        """Whether the plain metric's lift is one of its own, and not the same without a
+        correction."""
+        return not self.results.kind.of_classes
+
+    def _agreement(self, cell: Cell, budget: int) -> float | None:
+        if not self.results.kind.of_classes:
+            return None
+        return self.measure(cell, "ported", budget, "agreement")
 
     def _flips(self, cell: Cell, budget: int) -> Iterable[Flips]:
         results = self.results
@@ -216,7 +235,7 @@ class Analysis:
         starts = ported[0][0] == 0
         return Curve(
             cell,
-            {name: estimate(series) for name, series in areas.items()},
+            {name: turned_back(series) for name, series in areas.items()},
             leads,
             steps_to_reach(ported[0][1], scratch) if scratch and starts else None,
             steps_to_reach(native, ported) if native is not None else None,
@@ -231,7 +250,7 @@ class Analysis:
         means, whole = averages
         plain, ranking = (
             found[0] if (found := self._averages(cells, budget, metric)) else {}
-            for metric in (PLAIN, RANKING)
+            for metric in self._beside
         )
         ported, host = means["ported"], means.get("host")
         lead = combine([ported, means["sampled"]], [1, -1]) if "sampled" in means else None
@@ -241,16 +260,19 @@ class Analysis:
             by,
             name,
             budget,
-            {key: estimate(series).within(0, 1) for key, series in means.items()},
+            {key: level(series) for key, series in means.items()},
             {key: difference(ported, means[key]) for key in self.controls if key in means},
             _kept(ported, host, means.get("native")),
             whole,
             len(cells),
             lead,
-            {key: estimate(series).within(0, 1) for key, series in plain.items()},
-            _lead(plain.get("ported"), plain.get("host")),
-            {key: estimate(series).within(0, 1) for key, series in ranking.items()},
+            {key: level(series) for key, series in plain.items()},
+            _lead(plain.get("ported"), plain.get("host")) if self.results.is_corrected else None,
+            {key: level(series) for key, series in ranking.items()},
             _kept(ranking.get("ported"), ranking.get("host"), ranking.get("native")),
+            _kept(plain.get("ported"), plain.get("host"), plain.get("native"))
+            if self._plain_kept
+            else None,
         )
 
     def _averages(
@@ -283,8 +305,8 @@ def _kept(ported: Series | None, host: Series | None, native: Series | None) -> 
     return None if ported is None or host is None else recovery(ported, host, native)
 
 
-def _accuracy(series: Series | None) -> Estimate | None:
-    return None if series is None else estimate(series).within(0, 1)
+def _level(series: Series | None) -> Estimate | None:
+    return None if series is None else level(series)
 
 
 def _mean_lead(pool: Pool) -> float:

@@ -1,13 +1,15 @@
 """What to do with a module whose base model was replaced: a rule over what was measured.
 
-The rule reads corrected figures alone, at the smallest budget. A port *opens* when it is surely
-better than the bare host with the same correction, than every sampling and than a fresh module,
-and when it also ranks texts surely better than the bare host (AUROC, which no threshold touches).
-"Surely" is a two-sided test at `LEVEL`, shared among the methods that were tried (Bonferroni).
+The rule reads figures at the smallest budget alone, of classes corrected ones. A port *opens* when
+it is surely better than the bare host with the same correction, than every sampling and than a
+fresh module, and when it is also surely better than the bare host by the kind's third metric: of
+classes when it ranks texts better (AUROC, which no threshold touches), of completions when what it
+writes is nearer to the references (chrF). "Surely" is a two-sided test at `LEVEL`, shared among the
+methods that were tried (Bonferroni).
 
 1. Some port opens: take the cheapest of those that no other one is surely better than.
-2. No port opens, and training in full surely gains less than `LEAST_GAIN` over the bare host: use
-   the bare host with the correction.
+2. No port opens, and training in full surely gains less over the bare host than is worth the name
+   (`Scale.worth`): use the bare host with the correction.
 3. Training in full surely gains something, and every port surely keeps less than half of it, or
    gains a threshold alone: train anew.
 4. Else nothing can be said yet: label more texts to test on.
@@ -19,14 +21,14 @@ often it finds what is there.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import ceil, isfinite
 from typing import Literal
 
+from peftport.kind import USUAL, Kind, kind_named
 from peftport.reports.compared import vanishes
 from peftport.reports.comparisons import Analysis
 from peftport.reports.measures import LEAST_GAIN, Recovery, recovery
-from peftport.reports.results import PLAIN, RANKING
 from peftport.reports.statistics import Estimate, Series, difference
 from peftport.reports.wording import figure, listed, name_of, recovery_text, with_span
 
@@ -44,10 +46,11 @@ class Evidence:
     """What was measured of one method's ports, beside their controls.
 
     Attributes:
-        leads: control -> ported minus control, corrected; "host" is the bare host.
-        ranking: ported minus bare host, AUROC.
-        recovery: of corrected accuracy; its `gain` is what native modules gain.
-        ported: the corrected accuracies, to set methods against each other.
+        leads: control -> by how much ported is ahead; "host" is the bare host.
+        ranking: the same over the bare host by the kind's third metric.
+        recovery: its `gain` is what native modules gain.
+        ported: the figures, to set methods against each other.
+        kind: of the task.
     """
 
     method: str
@@ -56,6 +59,22 @@ class Evidence:
     recovery: Recovery | None
     only_threshold: bool
     ported: Series | None
+    kind: Kind = field(default_factory=lambda: kind_named(USUAL))
+
+    @property
+    def worth(self) -> float:
+        """The least difference that is worth the name."""
+        return LEAST_GAIN if self.ported is None else self.ported.scale.worth
+
+    @property
+    def over(self) -> str:
+        """How a lead reads before what it is a lead over."""
+        return "over" if self.recovery is None else self.recovery.over
+
+    @property
+    def bare(self) -> str:
+        """The bare host in words."""
+        return "corrected bare host" if self.kind.of_classes else "bare host"
 
     def opens(self, methods: int) -> bool:
         """Whether this is a port worth having, of so many methods that were tried."""
@@ -67,7 +86,9 @@ class Evidence:
         """The controls, in words, that it is not surely better than."""
         found = [name_of(n) for n, lead in self.leads.items() if not _surely_above(lead, methods)]
         if self.ranking is not None and not _surely_above(self.ranking, methods):
-            found.append("the bare host's ranking of the texts (AUROC)")
+            title = self.kind.metrics[self.kind.ranking].title
+            what = "ranking of the texts" if self.kind.of_classes else "answers"
+            found.append(f"the bare host's {what} ({title})")
         return found
 
 
@@ -79,25 +100,29 @@ class Decision:
         method: the port method, for "copy", "port" and "distil".
         more: how many more test texts to label, for "label more"; None where more donors or seeds
             are wanted and not texts.
+        kind: of the task.
     """
 
     action: Action
     reason: str
     method: str = ""
     more: int | None = None
+    kind: str = USUAL
 
     @property
     def text(self) -> str:
         """The decision as one sentence or two."""
+        classes = kind_named(self.kind).of_classes
+        do, texts = ("label", "texts to test on") if classes else ("test on", "texts")
         what = {
-            "bare host": "use the bare host with the correction",
+            "bare host": "use the bare host" + (" with the correction" if classes else ""),
             "copy": "copy the module",
             "port": f"port it by {self.method}",
             "distil": f"distil it ({self.method})",
             "train anew": "train a module anew",
-            "label more": "label more texts first"
+            "label more": f"{do} more texts first"
             if self.more is None
-            else f"label about {self.more:,} more texts to test on first",
+            else f"{do} about {self.more:,} more {texts} first",
         }[self.action]
         return f"{what}: {self.reason}."
 
@@ -113,11 +138,11 @@ def decide(analysis: Analysis) -> Decision:
     for cell in results.cells:
         beside, plain, ranking = (
             {k: v for k, v in analysis.series(cell, budget, metric).items() if v is not None}
-            for metric in (results.metric, PLAIN, RANKING)
+            for metric in (results.metric, results.kind.plain, results.kind.ranking)
         )
-        evidence.append(weigh(cell.method, beside, plain, ranking))
+        evidence.append(weigh(cell.method, beside, plain, ranking, results.kind))
     tested = next(iter(results.gold.values()), ())
-    return rule(evidence, len(tested))
+    return replace(rule(evidence, len(tested)), kind=results.kind.name)
 
 
 def weigh(
@@ -125,12 +150,18 @@ def weigh(
     corrected: Mapping[str, Series],
     plain: Mapping[str, Series],
     ranking: Mapping[str, Series],
+    kind: Kind | None = None,
 ) -> Evidence:
     """The evidence on one method, from figures by condition: "host", "ported", "native", "scratch"
-    and samplings by any other name."""
+    and samplings by any other name.
+
+    Args:
+        kind: of the task; classification if not given.
+    """
+    kind = kind or kind_named(USUAL)
     ported, host = corrected.get("ported"), corrected.get("host")
     if ported is None:
-        return Evidence(method, {}, None, None, False, None)
+        return Evidence(method, {}, None, None, False, None, kind)
     others = {n: s for n, s in corrected.items() if n not in ("ported", "native")}
     leads = {name: difference(ported, series) for name, series in others.items()}
     kept = recovery(ported, host, corrected.get("native")) if host is not None else None
@@ -138,7 +169,8 @@ def weigh(
         difference(found["ported"], found["host"]) if {"ported", "host"} <= set(found) else None
         for found in (plain, ranking)
     )
-    return Evidence(method, leads, lift, kept, vanishes(as_answered, leads.get("host")), ported)
+    threshold = kind.of_classes and vanishes(as_answered, leads.get("host"))
+    return Evidence(method, leads, lift, kept, threshold, ported, kind)
 
 
 def rule(evidence: Sequence[Evidence], tested: int) -> Decision:
@@ -160,7 +192,7 @@ def rule(evidence: Sequence[Evidence], tested: int) -> Decision:
     best = max(known, key=lambda e: e.leads["host"].value)
     if gain is None:
         return _more(best, None, many, tested)
-    if gain.high < LEAST_GAIN:
+    if gain.high < best.worth:
         return Decision(
             "bare host",
             f"training in full gains {with_span(gain, sign=True)} over it, too little for any "
@@ -176,9 +208,10 @@ def _port(each: Evidence) -> Decision:
     action: Action = "copy" if name == "copy" else "distil" if name == "distill" else "port"
     lead = with_span(each.leads["host"], sign=True)
     kept = "" if each.recovery is None else f"it keeps {recovery_text(each.recovery)} of what "
-    reason = f"{kept}training in full gains, and is {lead} over the bare host with the correction"
+    host = f"{each.over} the bare host{' with the correction' if each.kind.of_classes else ''}"
+    reason = f"{kept}training in full gains, and is {lead} {host}"
     if each.recovery is not None and each.recovery.ratio is None:
-        reason = f"it is {lead} over the bare host with the correction"
+        reason = f"it is {lead} {host}"
     ratio = None if each.recovery is None else each.recovery.ratio
     if ratio is not None and ratio.value < HALF_KEPT:
         reason += "; train it on where there are labels, for more than half is lost"
@@ -191,8 +224,9 @@ def _keeps_little(each: Evidence, gain: Estimate) -> bool:
 
 
 def _why_anew(best: Evidence, gain: Estimate) -> str:
-    gains = f"training in full gains {with_span(gain, sign=True)} over the corrected bare host"
-    lead = f"{figure(best.leads['host'], sign=True)} over it corrected"
+    gains = f"training in full gains {with_span(gain, sign=True)} over the {best.bare}"
+    lead = f"{figure(best.leads['host'], sign=True)} {best.over} it"
+    lead += " corrected" if best.kind.of_classes else ""
     if best.only_threshold:
         return f"{gains}; of the port ({best.method}, {lead}), {THRESHOLD}"
     return f"{gains}, and the best port ({best.method}) surely less than half: {lead}"
@@ -201,19 +235,19 @@ def _why_anew(best: Evidence, gain: Estimate) -> str:
 def _more(best: Evidence, gain: Estimate | None, methods: int, tested: int) -> Decision:
     """Ask for as many texts as it takes to find the effect that is seen, or one worth having."""
     lead = best.leads["host"]
-    why = f"the best port ({best.method}) is {with_span(lead, sign=True)} over the corrected bare "
-    why += f"host, and not surely better than {listed(best.fails_at(methods)) or 'chance'}"
+    why = f"the best port ({best.method}) is {with_span(lead, sign=True)} {best.over} the "
+    why += f"{best.bare}, and not surely better than {listed(best.fails_at(methods)) or 'chance'}"
     if gain is not None and not gain.above_zero:
         why += "; nor is it sure that training in full gains anything"
-    return Decision("label more", why, more=texts_needed(lead, tested))
+    return Decision("label more", why, more=texts_needed(lead, tested, best.worth))
 
 
-def texts_needed(lead: Estimate, tested: int) -> int | None:
-    """How many more test texts would show a lead as large as this, or `LEAST_GAIN`, four times of
-    five; None where no number of texts would, because seeds differ by too much."""
+def texts_needed(lead: Estimate, tested: int, worth: float = LEAST_GAIN) -> int | None:
+    """How many more test texts would show a lead as large as this, or one worth the name, four
+    times of five; None where no number of texts would, because seeds differ by too much."""
     if not isfinite(lead.error) or not tested:
         return None
-    effect = max(lead.value, LEAST_GAIN)
+    effect = max(lead.value, worth)
     of_seeds = lead.share * lead.error**2
     room = (effect / _POWER) ** 2 - of_seeds
     if room <= 0:

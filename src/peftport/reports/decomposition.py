@@ -101,22 +101,23 @@ def _formula(terms: Sequence[tuple[str, ...]]) -> str:
 
 
 def explain(results: Results, relation: str) -> tuple[Decomposition, ...]:
-    """Decompose the accuracies, and the leads of ported over sampled modules, of one relation; both
+    """Decompose the figures, and the leads of ported over sampled modules, of one relation; both
     corrected where the study's are."""
     factors = ("technique", "pair", "direction", "setting", "budget")
-    accuracy = _accuracies(results, relation)
+    figures = _figures(results, relation)
     leads = _leads(results, relation)
     found = []
-    if len(accuracy):
-        what = "accuracy of ported and sampled modules"
-        found.append(decompose(accuracy, what, (*factors, "condition")))
+    if len(figures):
+        what = "accuracy" if results.kind.of_classes else results.rests_on.title
+        of = f"{what} of ported and sampled modules"
+        found.append(decompose(figures, of, (*factors, "condition")))
     if len(leads):
         what = "lead of ported over sampled modules"
         found.append(decompose(leads, what, (*factors, "method")))
     return tuple(part for part in found if part is not None)
 
 
-def _accuracies(results: Results, relation: str) -> pd.DataFrame:
+def _figures(results: Results, relation: str) -> pd.DataFrame:
     done = results.done[results.done["relation"] == relation]
     ported = done[done["condition"] == "ported"]
     sampled = done[(done["condition"] == "sampled") & done["control"].isin(results.controls[:1])]

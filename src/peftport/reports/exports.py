@@ -11,14 +11,14 @@ import pandas as pd
 
 from peftport.errors import BadInput
 from peftport.registry import did_you_mean
-from peftport.reports.results import COLUMNS
+from peftport.studies.schema import columns_of, kind_of_columns
 
 _COMPUTED = ("=", "+", "-", "@", "\t", "\r")
 FORMATS = ("csv", "parquet", "json")
 
 
 def export(rows: pd.DataFrame, format: str, excel_safe: bool = False) -> bytes:
-    """The rows with the columns `COLUMNS`, in that order.
+    """The rows with the columns of their study's kind (`studies.schema.columns_of`), in order.
 
     Args:
         format: "csv" (UTF-8, with a header), "parquet" or "json" (a list of objects; figures that
@@ -38,10 +38,11 @@ def export(rows: pd.DataFrame, format: str, excel_safe: bool = False) -> bytes:
             f"unknown format {format!r}.{did_you_mean(format, FORMATS)} "
             f"Known: {', '.join(FORMATS)}."
         )
-    missing = [name for name in COLUMNS if name not in rows.columns]
+    columns = columns_of(kind_of_columns(rows.columns))
+    missing = [name for name in columns if name not in rows.columns]
     if missing:
         raise BadInput(f"the rows lack the columns {', '.join(missing)}.")
-    rows = rows[list(COLUMNS)]
+    rows = rows[list(columns)]
     if excel_safe:
         if format != "csv":
             raise BadInput(f"--excel-safe is for CSV: in {format} no cell is ever computed.")

@@ -17,13 +17,14 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from PIL import Image
 
 from peftport.files import write_atomic
-from peftport.metrics import METRICS
 from peftport.reports import svg
 from peftport.reports.compared import Point
 from peftport.reports.comparisons import Analysis, analyse
 from peftport.reports.continuation import RATIOS, SHOWN, Fading, fadings, multiple
 from peftport.reports.measures import axis
+from peftport.reports.notes import minus
 from peftport.reports.results import Cell, Results
+from peftport.reports.sections import full_heat
 from peftport.reports.statistics import Estimate
 from peftport.reports.tables import columns
 from peftport.reports.wording import figure, kind_of, name_of, number, relation_name
@@ -114,9 +115,11 @@ def _heat(analysis: Analysis, cells: Sequence[Cell]) -> Figure:
         for cell in members
     }
     leads = [[_lead(points.get((y, x))) for x in range(len(techniques))] for y in range(len(rows))]
-    axes.imshow(leads, cmap=_LEADS, vmin=-0.8, vmax=0.8, aspect="auto")
+    metric = analysis.results.rests_on
+    full = 2 * full_heat(analysis)
+    axes.imshow(leads, cmap=_LEADS, vmin=-full, vmax=full, aspect="auto")
     for (y, x), point in points.items():
-        lines = [number(leads[y][x], sign=True)]
+        lines = [number(leads[y][x], metric.digits, sign=True)]
         lines += [f"{name_of(n)} {figure(point.means.get(n))}" for n in columns(analysis)]
         axes.text(x, y, "\n".join(lines), ha="center", va="center", fontsize=7)
     axes.set_xticks(range(len(techniques)), techniques)
@@ -174,7 +177,7 @@ def _panel(analysis: Analysis, cell: Cell, axes: Any) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticklabels([str(budget) for budget in budgets])
     axes.set_xlabel(f"steps ({kind_of(cell.relation)})", fontsize=7)
-    axes.set_ylabel(METRICS[analysis.results.metric].title, fontsize=7)
+    axes.set_ylabel(analysis.results.rests_on.directed, fontsize=7)
     axes.grid(axis="y", alpha=0.25)
 
 
@@ -245,11 +248,12 @@ def _differences(analysis: Analysis, cells: Sequence[Cell]) -> Figure:
     places = [sum(ys) / len(ys) for ys in titles.values()]
     axes.set_yticks(places, list(titles), fontsize=7)
     axes.set_ylim(max(len(lines), 1) - 0.5, -0.5)
-    axes.set_xlabel(
-        f"{METRICS[analysis.results.metric].title}, ported minus control, {budget} steps"
-    )
-    low, high = svg.bounds([lead for _, _, lead in lines])
-    axes.set_xlim(min(low, 0), max(high, 0.1))
+    metric = analysis.results.rests_on
+    axes.set_xlabel(f"{metric.title}, {minus(metric)} control, {budget} steps")
+    leads = [lead for _, _, lead in lines]
+    step = svg.step_of(leads, metric.scale)
+    low, high = svg.bounds(leads, step)
+    axes.set_xlim(min(low, 0), max(high, step))
     axes.grid(axis="x", alpha=0.25)
     if shown:
         drawing.legend(shown.values(), shown, loc="outside lower center", ncols=len(shown))

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import bdtr
 
+from peftport.metrics import SHARES, Scale
 from peftport.reports.statistics import (
     Estimate,
     Series,
@@ -22,8 +23,9 @@ from peftport.reports.statistics import (
     variance,
 )
 
-LEAST_GAIN = 0.05
-"""What a native module must gain over the bare host before a recovery means anything."""
+LEAST_GAIN = SHARES.worth
+"""What a native module must gain over the bare host before a recovery means anything, in shares;
+other metrics have their own (`Scale.worth`)."""
 _ROUNDING = 1e-9
 
 
@@ -32,16 +34,24 @@ class Recovery:
     """(port - host) / (native - host), or why there is none and the difference in its place.
 
     Attributes:
-        ratio: None unless native - host is at least `LEAST_GAIN` with its interval above 0.
-        points: port - host.
-        gain: native - host; None when there is no native module.
+        ratio: None unless native - host is at least what the metric calls a difference worth the
+            name, with its interval above 0.
+        points: port - host, or how far the port is below where less is better.
+        gain: native - host likewise; None when there is no native module.
         reason: why there is no ratio; empty when there is one.
+        scale: of the metric that points and gain are of.
     """
 
     ratio: Estimate | None
     points: Estimate
     gain: Estimate | None
     reason: str = ""
+    scale: Scale = SHARES
+
+    @property
+    def over(self) -> str:
+        """What points are, before a name: "over" the host, or "ahead of" it."""
+        return "over" if self.scale.better == "higher" else "ahead of"
 
 
 @dataclass(frozen=True)
@@ -64,25 +74,27 @@ def recovery(port: Series, host: Series, native: Series | None) -> Recovery:
     The interval holds every r for which (port - host) - r (native - host) does not differ from 0
     (Fieller 1954), by the same bootstrap as everything else.
     """
-    points = difference(port, host)
+    points, scale = difference(port, host), port.scale
     if native is None:
-        return Recovery(None, points, None, "there is no native module to compare with")
-    gain = difference(native, host)
-    if not (gain.value >= LEAST_GAIN - _ROUNDING and gain.above_zero):
-        return Recovery(None, points, gain, _why_no_ratio(gain))
+        reason = "there is no native module to compare with"
+        return Recovery(None, points, None, reason, scale)
+    gain, least = difference(native, host), scale.worth
+    if not (gain.value >= least - _ROUNDING and gain.above_zero):
+        return Recovery(None, points, gain, _why_no_ratio(gain, least), scale)
     kept = align([combine([port, host], [1, -1]), combine([native, host], [1, -1])])
     if not kept[0].seeds:
-        return Recovery(None, points, gain, "ported and native modules have no seed in common")
-    return Recovery(_ratio(kept), points, gain)
+        reason = "ported and native modules have no seed in common"
+        return Recovery(None, points, gain, reason, scale)
+    return Recovery(_ratio(kept), points, gain, scale=scale)
 
 
-def _why_no_ratio(gain: Estimate) -> str:
+def _why_no_ratio(gain: Estimate, least: float) -> str:
     if not isfinite(gain.value):
         return "native modules and bare hosts have no seed in common"
     if not isfinite(gain.low):
         return "there is nothing to make an interval of a native module's gain from"
-    if gain.value < LEAST_GAIN - _ROUNDING:
-        return f"a native module gains {gain.value:+.3f}, less than {LEAST_GAIN}"
+    if gain.value < least - _ROUNDING:
+        return f"a native module gains {gain.value:+.3f}, less than {least:g}"
     return f"a native module's gain of {gain.value:+.3f} is not sure to be above 0"
 
 
@@ -122,7 +134,7 @@ def area(curve: Sequence[tuple[int, Series]]) -> Series:
     """Mean height of a learning curve: the area under it over log(1 + steps), by its width.
 
     Args:
-        curve: (budget, accuracies) at two or more budgets, ascending.
+        curve: (budget, figures) at two or more budgets, ascending.
     """
     x = np.array([axis(budget) for budget, _ in curve])
     gaps = np.diff(x)

@@ -12,12 +12,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from peftport import __version__
 from peftport.files import write_atomic
-from peftport.metrics import METRICS
+from peftport.kind import USUAL, Kind, kind_named
 from peftport.reports import sections, svg
 from peftport.reports.answers import answers
 from peftport.reports.comparisons import Analysis, analyse
 from peftport.reports.continuation import SHOWN
-from peftport.reports.results import NUMBERS, WORDS, Results
+from peftport.reports.notes import minus, shows_plain
+from peftport.reports.results import Results, number_columns, word_columns
 from peftport.reports.tables import (
     columns,
     interval_note,
@@ -30,6 +31,7 @@ from peftport.reports.wording import (
     count,
     duration,
     figure,
+    listed,
     name_of,
     number,
     sentence,
@@ -37,11 +39,18 @@ from peftport.reports.wording import (
     with_span,
 )
 
-RUN_COLUMNS = (
-    "status", "condition", "technique", "method", "control", "origin", "receiver", "relation",
-    "origin_task", "task", "budget", "seed", *METRICS, "agreement", "n_test", "train_seconds",
-    "run_id", "error",
-)  # fmt: skip
+
+def run_columns(kind: Kind) -> tuple[str, ...]:
+    """What the table of all runs shows of a study of this kind."""
+    agreement = ("agreement",) if kind.of_classes else ()
+    return (
+        "status", "condition", "technique", "method", "control", "origin", "receiver", "relation",
+        "origin_task", "task", "budget", "seed", *kind.metrics, *agreement, "n_test",
+        "train_seconds", "run_id", "error",
+    )  # fmt: skip
+
+
+RUN_COLUMNS = run_columns(kind_named(USUAL))
 FILTERS = ("status", "condition", "technique", "origin", "receiver", "task", "budget", "seed")
 _SHORT_ID = 12
 
@@ -100,11 +109,11 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "kept": sections.kept(analysis),
         "measures": sections.measures(analysis),
         "explained": sections.explained(analysis),
-        "run_columns": RUN_COLUMNS,
+        "run_columns": run_columns(results.kind),
         "runs": _script_data(results),
         "runs_count": len(results.rows),
         "has_predictions": results.has_predictions,
-        "metric": METRICS[results.metric].title,
+        **_metrics(analysis),
         "is_corrected": results.is_corrected,
         "missing": missing_rows(results),
         "holes": list(_holes(analysis)),
@@ -115,6 +124,28 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "plan": dict(results.facts.get("plan") or {}),
         "durations": dict(results.facts.get("durations") or {}),
         "spec": _spec(results.facts.get("spec")),
+    }
+
+
+def _metrics(analysis: Analysis) -> dict[str, Any]:
+    """What the page says of the study's metrics."""
+    results = analysis.results
+    kind, metric = results.kind, results.rests_on
+    plain, ranking = results.metrics[kind.plain], results.metrics[kind.ranking]
+    return {
+        "metric": metric.title,
+        "directed": metric.directed,
+        "minus": minus(metric),
+        "above": "above" if metric.better == "higher" else "below",
+        "worth": f"{metric.worth:g}",
+        "full_heat": number(sections.full_heat(analysis), max(2, metric.digits)),
+        "of_classes": kind.of_classes,
+        "shows_plain": shows_plain(results),
+        "plain": plain.directed,
+        "ranking": ranking.directed,
+        "ranks_by_area": kind.ranking == "auroc",
+        "judged": any(p.flips for p in analysis.points) or kind.of_classes,
+        "others": listed([each.title for each in sections.other_measures(analysis).values()]),
     }
 
 
@@ -167,16 +198,18 @@ def _script_data(results: Results) -> str:
     rows = results.rows.assign(run_id=results.rows["run_id"].str[:_SHORT_ID])
     words: dict[str, int] = {}
     data: dict[str, list[Any]] = {}
-    for name in RUN_COLUMNS:
-        if name in WORDS:
+    columns, texts = run_columns(results.kind), word_columns(results.kind)
+    numbers = number_columns(results.kind)
+    for name in columns:
+        if name in texts:
             data[name] = [words.setdefault(value, len(words)) for value in rows[name]]
-        elif name in NUMBERS:
+        elif name in numbers:
             data[name] = [None if pd.isna(v) else round(float(v), 4) for v in rows[name]]
         else:
             data[name] = [int(value) for value in rows[name]]
     found = {
-        "columns": RUN_COLUMNS,
-        "texts": [name for name in RUN_COLUMNS if name in WORDS],
+        "columns": columns,
+        "texts": [name for name in columns if name in texts],
         "filters": FILTERS,
         "words": list(words),
         "data": data,

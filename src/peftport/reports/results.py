@@ -12,22 +12,20 @@ import numpy as np
 import pandas as pd
 
 from peftport.errors import BadInput
-from peftport.metrics import METRICS, Scored
+from peftport.kind import USUAL, Kind, kind_named
+from peftport.metrics import Metric
 from peftport.reports.statistics import DRAWS, Series, resample_examples
-from peftport.studies.schema import COLUMNS, FIGURES
+from peftport.studies.schema import COLUMNS, columns_of, figures_of
+
+__all__ = ["COLUMNS", "CONDITIONS", "Cell", "Results", "natural"]
 
 CONDITIONS = ("host", "sampled", "scratch", "ported", "native")
 """The conditions in the order in which every table shows them."""
 
-# Columns by what is in them.
-NUMBERS = tuple(name for name in FIGURES if name != "n_test")
 COUNTS = ("budget", "seed", "n_test")
-WORDS = tuple(name for name in COLUMNS if name not in NUMBERS + COUNTS)
+"""Columns of whole numbers."""
 NEW = ("corrected_accuracy", "agreement")
 """Figures that studies of older packages do not have."""
-
-CORRECTED, PLAIN, RANKING = "corrected_accuracy", "accuracy", "auroc"
-"""What everything rests on; what stands beside it; and what no threshold can win."""
 _AT_ONCE = 2048
 
 
@@ -67,12 +65,15 @@ class Results:
     """The runs of a study.
 
     Attributes:
-        rows: one row a run, done or failed, with the columns `COLUMNS`.
+        rows: one row a run, done or failed, with the columns of the study's kind
+            (`studies.schema.columns_of`).
         predictions: run id -> predicted class of every test example, (examples,). Runs may lack
             them; what rests on such runs has intervals over seeds alone.
-        scored: run id -> class scores of every test example, of the runs that have them.
-        gold: task -> true class of every test example, (examples,).
-        facts: what is known beside the rows; every key may be missing: `study` (name), `spec`
+        scored: run id -> what is kept of every test example, of the runs that have it.
+        gold: task -> what is true of every test example, as long as there are examples; of classes
+            the true one, (examples,).
+        facts: what is known beside the rows; every key may be missing: `study` (name), `kind` (of
+            the tasks; classification if it is missing), `spec`
             (mapping), `hosts` and `tasks` (lists of mappings with `name`; a host may name the
             `parent` that it continues), `versions` (mapping), `plan` (what was counted before
             -> number; `rows`, when given, is the number of rows when nothing is missing) and
@@ -84,12 +85,12 @@ class Results:
 
     rows: pd.DataFrame
     predictions: Mapping[str, np.ndarray] = field(default_factory=dict)
-    gold: Mapping[str, np.ndarray] = field(default_factory=dict)
+    gold: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
-    scored: Mapping[str, Scored] = field(default_factory=dict)
+    scored: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.rows = _tidy(self.rows)
+        self.rows = _tidy(self.rows, self.kind)
         for run_id, task in zip(self.done["run_id"], self.done["task"], strict=True):
             found = self.predictions.get(run_id)
             if found is not None and (
@@ -109,20 +110,41 @@ class Results:
     @cached_property
     def done(self) -> pd.DataFrame:
         """The rows that have figures."""
-        return self.rows[(self.rows["status"] == "done") & self.rows["accuracy"].notna()]
+        return self.rows[(self.rows["status"] == "done") & self.rows[self.kind.plain].notna()]
+
+    @cached_property
+    def kind(self) -> Kind:
+        """The kind of the study's tasks."""
+        return kind_named(self.facts.get("kind") or USUAL)
+
+    @cached_property
+    def metrics(self) -> Mapping[str, Metric]:
+        """Everything that is measured, by its column."""
+        return self.kind.metrics
 
     @cached_property
     def metric(self) -> str:
-        """What recovery, leads and answers rest on: accuracy after the label-free correction, or
-        as answered where not every run has corrected figures."""
-        values = self._column(CORRECTED)
+        """What recovery, leads and answers rest on: the primary metric of the kind, or where not
+        every run has it the plain one. Of classification: accuracy after the label-free correction,
+        or as answered."""
+        values = self._column(self.kind.primary)
         known = all(not np.isnan(value) for value in values.values())
-        return CORRECTED if values and known else PLAIN
+        return self.kind.primary if values and known else self.kind.plain
+
+    @property
+    def rests_on(self) -> Metric:
+        """The same metric itself."""
+        return self.metrics[self.metric]
 
     @property
     def is_corrected(self) -> bool:
         """Whether figures are after the correction."""
-        return self.metric == CORRECTED
+        return self.kind.of_classes and self.metric == self.kind.primary
+
+    @property
+    def over(self) -> str:
+        """How a lead reads before what it is a lead over."""
+        return "over" if self.rests_on.better == "higher" else "ahead of"
 
     @cached_property
     def failed(self) -> pd.DataFrame:
@@ -175,8 +197,11 @@ class Results:
 
     @property
     def has_predictions(self) -> bool:
-        """Whether every run with figures has its predictions."""
-        return len(self.done) > 0 and all(run in self.predictions for run in self.done["run_id"])
+        """Whether it is known of every run with figures what it answered."""
+        known = (self.predictions, self.scored)
+        return len(self.done) > 0 and all(
+            any(run in found for found in known) for run in self.done["run_id"]
+        )
 
     def series(
         self, cell: Cell, condition: str, budget: int, control: str = "", metric: str = ""
@@ -186,12 +211,14 @@ class Results:
         Args:
             budget: training steps; bare hosts and native modules have one figure for all.
             control: the sampling, for `sampled`.
-            metric: of `METRICS`; `self.metric` if not given.
+            metric: of `metrics`; `self.metric` if not given.
 
         Returns:
-            None when no such run is done, or none has this figure.
+            None when no such run is done, or none has this figure. Where less is better the series
+            is of the figures times -1 (`Series.scale`).
         """
         metric = metric or self.metric
+        scale = self.metrics[metric].scale
         column = self._column(metric)
         runs = {
             seed: run
@@ -203,10 +230,11 @@ class Results:
         seeds = tuple(sorted(runs))
         draws = [self._draws(metric).get(runs[seed]) for seed in seeds]
         known = [draw for draw in draws if draw is not None]
-        values = np.array([column[runs[seed]] for seed in seeds])
-        stacked = np.stack(known) if len(known) == len(seeds) else None
+        values = scale.sign * np.array([column[runs[seed]] for seed in seeds])
+        stacked = scale.sign * np.stack(known) if len(known) == len(seeds) else None
         alike = np.ptp(values) == 0 and (stacked is None or np.ptp(stacked, axis=0).max() == 0)
-        return Series(seeds, values, stacked, fixed=condition == "host" and bool(alike))
+        fixed = condition == "host" and bool(alike)
+        return Series(seeds, values, stacked, fixed, scale)
 
     def native_steps(self, cell: Cell) -> int:
         """Steps that native modules beside `cell` were trained for; 0 when there are none."""
@@ -237,9 +265,9 @@ class Results:
             values = self.done[column].to_numpy(float, na_value=np.nan).tolist()
             found = dict(zip(self.done["run_id"], values, strict=True))
             for run, value in found.items():
-                if np.isnan(value) and column in METRICS and run in self.scored:
-                    figure = METRICS[column].figure(self.scored[run])
-                    found[run] = float("nan") if figure is None else figure
+                if np.isnan(value) and column in self.metrics and run in self.scored:
+                    parts = self.kind.parts(self.scored[run], column)
+                    found[run] = float("nan") if parts is None else float(parts.mean())
             self._columns[column] = found
         return self._columns[column]
 
@@ -248,16 +276,18 @@ class Results:
         return {}
 
     def correct(self, run_id: str, task: str) -> np.ndarray | None:
-        """Which examples a run got right, (examples,) of bool; None where that is not known."""
-        found = self._parts(run_id, task, self.metric)
+        """Which examples a run got right, (examples,) of bool; None where that is not known, or
+        where no answer is right or wrong."""
+        judged = (name for name in (self.metric, self.kind.plain) if self.metrics[name].share)
+        found = next((self._parts(run_id, task, name) for name in judged), None)
         return None if found is None else found > 0
 
     def _parts(self, run_id: str, task: str, metric: str) -> np.ndarray | None:
         """What each test example adds to a run's figure, (examples,)."""
         if run_id in self.scored:
-            return METRICS[metric].parts(self.scored[run_id])
+            return self.kind.parts(self.scored[run_id], metric)
         found = self.predictions.get(run_id)
-        return None if found is None or metric != PLAIN else found == self.gold[task]
+        return None if found is None or metric != self.kind.plain else found == self.gold[task]
 
     @cached_property
     def _runs(self) -> dict[Hashable, dict[int, str]]:
@@ -307,15 +337,27 @@ def _row_key(row: Any) -> Hashable:
     return _key(cell, row.condition, int(row.budget), row.control)
 
 
-def _tidy(rows: pd.DataFrame) -> pd.DataFrame:
+def number_columns(kind: Kind) -> tuple[str, ...]:
+    """Columns of figures that are no whole numbers."""
+    return tuple(name for name in figures_of(kind) if name not in COUNTS)
+
+
+def word_columns(kind: Kind) -> tuple[str, ...]:
+    """Columns of texts."""
+    numbers = (*number_columns(kind), *COUNTS)
+    return tuple(name for name in columns_of(kind) if name not in numbers)
+
+
+def _tidy(rows: pd.DataFrame, kind: Kind) -> pd.DataFrame:
     """The rows with their columns in order, words as text, numbers as numbers."""
-    missing = [name for name in COLUMNS if name not in rows.columns and name not in NEW]
+    columns = columns_of(kind)
+    missing = [name for name in columns if name not in rows.columns and name not in NEW]
     if missing:
         raise BadInput(f"the rows lack the columns {', '.join(missing)}.")
-    tidy = rows.reindex(columns=list(COLUMNS)).reset_index(drop=True)
-    for name in WORDS:
+    tidy = rows.reindex(columns=list(columns)).reset_index(drop=True)
+    for name in word_columns(kind):
         tidy[name] = tidy[name].astype(object).where(tidy[name].notna(), "").astype(str)
-    for name in NUMBERS:
+    for name in number_columns(kind):
         tidy[name] = pd.to_numeric(tidy[name]).astype(float)
     for name in COUNTS:
         tidy[name] = pd.to_numeric(tidy[name]).fillna(0).astype(int)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, product
+from math import isfinite
 from typing import Any
 
-from peftport.metrics import METRICS
+from peftport.metrics import Metric, Scale
 from peftport.reports import svg
 from peftport.reports.compared import Flips, Point
 from peftport.reports.comparisons import Analysis
@@ -62,7 +63,7 @@ def glance(analysis: Analysis) -> dict[tuple[str, str], dict[str, Any]]:
     """(relation, method) -> where every technique stands at the smallest budget."""
     budget = min(analysis.results.budgets, default=0)
     wanted = [p for p in analysis.pools if p.by == "technique" and p.budget == budget]
-    limits = svg.bounds([found for pool in wanted for found in pool.means.values()])
+    limits = _limits(analysis, [found for pool in wanted for found in pool.means.values()])
     order = columns(analysis)
     figures: dict[tuple[str, str], dict[str, Any]] = {}
     for pool in wanted:
@@ -73,6 +74,20 @@ def glance(analysis: Analysis) -> dict[tuple[str, str], dict[str, Any]]:
         rows = figures.setdefault((pool.relation, pool.method), empty)["rows"]
         rows.append({"name": pool.name, "svg": drawing, "means": means})
     return figures
+
+
+def _limits(analysis: Analysis, figures: Sequence[Estimate]) -> tuple[float, float]:
+    """Between what values a picture of figures lies."""
+    return svg.bounds(figures, svg.step_of(figures, analysis.results.rests_on.scale))
+
+
+def full_heat(analysis: Analysis) -> float:
+    """The lead that is shown in the strongest colour: for metrics that are no shares the widest one
+    of the study."""
+    if analysis.results.rests_on.share:
+        return FULL_HEAT
+    leads = [e.value for p in analysis.points for e in p.leads.values() if e is not None]
+    return max((abs(lead) for lead in leads if isfinite(lead)), default=0.0) or 1.0
 
 
 def heat_map(analysis: Analysis) -> list[View]:
@@ -98,6 +113,8 @@ def heat_map(analysis: Analysis) -> list[View]:
                             and setting in (AVERAGE, cell.setting)
                         ],
                         columns(analysis),
+                        analysis.results.rests_on.scale,
+                        full_heat(analysis),
                     )
                     for technique in techniques
                 ],
@@ -109,22 +126,25 @@ def heat_map(analysis: Analysis) -> list[View]:
     return views
 
 
-def _heat_cell(points: Sequence[Point], order: Sequence[str]) -> dict[str, Any]:
+def _heat_cell(
+    points: Sequence[Point], order: Sequence[str], scale: Scale, full: float
+) -> dict[str, Any]:
     """Means over the points, and by how much ported is ahead of the best of its controls."""
-    means = {}
+    means: dict[str, float] = {}
     for name in order:
         found = [e.value for p in points if (e := p.means.get(name)) is not None]
         if points and len(found) == len(points):
             means[name] = sum(found) / len(found)
+    told = {name: number(value, scale.digits) for name, value in means.items()}
     others = [value for name, value in means.items() if name not in ("ported", "native")]
     if "ported" not in means or not others:
-        return {"lead": NONE, "heat": 0, "way": "none", "means": means}
-    lead = means["ported"] - max(others)
+        return {"lead": NONE, "heat": 0, "way": "none", "means": told}
+    lead = min(scale.sign * (means["ported"] - other) for other in others)
     return {
-        "lead": number(lead, sign=True),
-        "heat": round(100 * min(abs(lead) / FULL_HEAT, 1)),
+        "lead": number(lead, scale.digits, sign=True),
+        "heat": round(100 * min(abs(lead) / full, 1)),
         "way": "ahead" if lead > 0 else "behind",
-        "means": means,
+        "means": told,
     }
 
 
@@ -133,7 +153,7 @@ def curve_groups(analysis: Analysis) -> list[dict[str, Any]]:
     results = analysis.results
     order = [name for name in columns(analysis)]
     found = [e for p in analysis.points for e in p.means.values() if e is not None]
-    limits = svg.bounds(found)
+    limits = _limits(analysis, found)
     groups = []
     numbered = 0
     for title, cells in groupby(results.cells, key=lambda cell: _place(analysis, cell)):
@@ -215,10 +235,9 @@ def _curve_text(curves: svg.Curves) -> str:
 
 
 def differences(analysis: Analysis) -> list[View]:
-    """Ported minus each control with its interval, for every budget."""
-    leads = [e for p in analysis.points for e in p.leads.values() if e is not None]
-    limits = svg.bounds(leads)
-    limits = (min(limits[0], 0.0), max(limits[1], 0.0))
+    """Ported minus each control with its interval, or the reverse where less is better, for every
+    budget."""
+    limits = _lead_limits(analysis)
     views = []
     for budget in analysis.results.budgets:
         points = [point for point in analysis.points if point.budget == budget]
@@ -232,9 +251,13 @@ def differences(analysis: Analysis) -> list[View]:
 
 def difference_ruler(analysis: Analysis) -> str:
     """The axis of `differences`."""
+    return svg.ruler(_lead_limits(analysis), sign=True)
+
+
+def _lead_limits(analysis: Analysis) -> tuple[float, float]:
     leads = [e for p in analysis.points for e in p.leads.values() if e is not None]
-    low, high = svg.bounds(leads)
-    return svg.ruler((min(low, 0.0), max(high, 0.0)), sign=True)
+    low, high = _limits(analysis, leads)
+    return min(low, 0.0), max(high, 0.0)
 
 
 def _difference(point: Point, limits: tuple[float, float]) -> dict[str, Any]:
@@ -276,6 +299,7 @@ def _kept(analysis: Analysis, cell: Cell, budget: int) -> dict[str, Any]:
         "means": point.means,
         "recovery": point.recovery,
         "plain": point.plain,
+        "plain_effect": point.plain_effect,
         "ranking": point.ranking,
         "effect": point.effect,
         "agreement": NONE if point.agreement is None else number(point.agreement),
@@ -301,21 +325,31 @@ def measures(analysis: Analysis) -> list[dict[str, Any]]:
     """Other measures than the one that all rests on, means over seeds, for every cell and
     budget."""
     order = columns(analysis)
-    others = {n: metric.title for n, metric in METRICS.items() if n != analysis.results.metric}
+    others = other_measures(analysis)
     return [
         {
             "cell": point.cell,
             "budget": point.budget,
-            "name": name,
+            "name": metric.directed,
             "values": [
-                NONE if found is None else number(found)
+                NONE if found is None else number(found, metric.digits)
                 for condition in order
                 for found in [analysis.measure(point.cell, condition, point.budget, column)]
             ],
         }
         for point in analysis.points
-        for column, name in others.items()
+        for column, metric in others.items()
     ]
+
+
+def other_measures(analysis: Analysis) -> dict[str, Metric]:
+    """The metrics that were measured beside the one that all rests on."""
+    results = analysis.results
+    return {
+        name: metric
+        for name, metric in results.metrics.items()
+        if name != results.metric and results.done[name].notna().any()
+    }
 
 
 def explained(analysis: Analysis) -> list[dict[str, Any]]:

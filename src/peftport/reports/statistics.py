@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import product
 from math import nan, sqrt
@@ -36,6 +36,8 @@ from math import nan, sqrt
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtri, ndtri_exp, stdtrit
+
+from peftport.metrics import SHARES, Scale
 
 DRAWS = 2000
 LEVEL = 0.95
@@ -53,12 +55,15 @@ class Series:
         draws: the same on resampled test examples, (seeds, draws); None when what the runs
             answered is not known.
         fixed: nothing in it depends on the seed, as with a bare host: it stands beside any seed.
+        scale: of the metric that it is of. Where less is better, values and draws are those of the
+            runs times -1, so that more is better in every series; `level` turns them back.
     """
 
     seeds: tuple[int, ...]
     values: np.ndarray
     draws: np.ndarray | None = None
     fixed: bool = False
+    scale: Scale = field(default=SHARES, repr=False)
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ class Estimate:
         seeds: how many seeds it rests on.
         basis: what the interval speaks for: "seeds and examples", "seeds", "examples" or "".
         adjusted: `p` after Holm's adjustment over its family; NaN where there is no family.
+        digits: decimals that it is shown with.
     """
 
     value: float
@@ -82,6 +88,7 @@ class Estimate:
     seeds: int
     basis: str
     adjusted: float = nan
+    digits: int = 2
 
     @cached_property
     def p(self) -> float:
@@ -104,6 +111,11 @@ class Estimate:
     def within(self, least: float, most: float) -> Estimate:
         """The same with its interval cut to what the figure can be."""
         return replace(self, low=max(self.low, least), high=min(self.high, most))
+
+    @property
+    def turned(self) -> Estimate:
+        """The figure times -1."""
+        return replace(self, value=-self.value, low=-self.high, high=-self.low)
 
 
 NOTHING = Estimate(nan, nan, nan, nan, nan, 0, "")
@@ -210,7 +222,7 @@ def combine(parts: Sequence[Series], weights: Sequence[float]) -> Series:
     known = [part.draws for part in aligned if part.draws is not None]
     draws = np.tensordot(shares, np.stack(known), 1) if len(known) == len(aligned) else None
     fixed = all(part.fixed for part in aligned)
-    return Series(aligned[0].seeds, shares @ values, draws, fixed)
+    return Series(aligned[0].seeds, shares @ values, draws, fixed, aligned[0].scale)
 
 
 def average(parts: Sequence[Series]) -> Series:
@@ -255,7 +267,21 @@ def estimate(series: Series) -> Estimate:
     """The mean over seeds with its interval."""
     if not series.seeds:
         return NOTHING
-    return judge(float(series.values.mean()), np.ones(1), variance([series]))
+    found = judge(float(series.values.mean()), np.ones(1), variance([series]))
+    digits = series.scale.digits
+    return found if found.digits == digits else replace(found, digits=digits)
+
+
+def turned_back(series: Series) -> Estimate:
+    """The mean over seeds as the metric has it."""
+    found = estimate(series)
+    return found.turned if series.scale.better == "lower" else found
+
+
+def level(series: Series) -> Estimate:
+    """The same with its interval cut to what it can be."""
+    found = turned_back(series)
+    return found.within(0, 1) if series.scale.share else found
 
 
 def difference(first: Series, second: Series) -> Estimate:

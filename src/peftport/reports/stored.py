@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftport.errors import BadInput
-from peftport.studies.answers import Unpacked, unpack_classes
+from peftport.studies.answers import Unpacked
 from peftport.studies.plan import Plan
-from peftport.studies.schema import COLUMNS
+from peftport.studies.schema import columns_of, kind_of_columns
 from peftport.studies.spec import parse_spec
 from peftport.studies.store import NAME, Store, read_study
 
@@ -27,24 +27,23 @@ def read_results(folder: Path) -> Results:
     from peftport.reports.results import Results
 
     with read_study(folder) as store:
-        classes = {label: len(task["labels"]) for label, task in store.facts["tasks"].items()}
+        kind, tasks = store.kind, store.facts["tasks"]
         rows, answers = _rows(store), dict(store.answers())
         task_of = dict(zip(rows["run_id"], rows["task"], strict=True))
-        gold = {task: unpack_classes(data, classes[task]) for task, data in store.gold().items()}
+        gold = {task: kind.read_gold(data, tasks[task]) for task, data in store.gold().items()}
+        said = {run: kind.predictions(a, tasks[task_of[run]]) for run, a in answers.items()}
         return Results(
             rows,
-            {
-                run: unpack_classes(found.predictions, classes[task_of[run]])
-                for run, found in answers.items()
-            },
+            {run: classes for run, classes in said.items() if classes is not None},
             gold,
             _facts(store, folder),
             Unpacked(
+                kind,
                 {
-                    run: (found, gold[task_of[run]], classes[task_of[run]])
+                    run: (found, gold[task_of[run]], tasks[task_of[run]])
                     for run, found in answers.items()
                     if found.scores
-                }
+                },
             ),
         )
 
@@ -60,7 +59,8 @@ def read_exported(file: Path) -> Results:
     from peftport.tables import read_table
 
     try:
-        return Results(read_table(file).to_pandas())
+        rows = read_table(file).to_pandas()
+        return Results(rows, facts={"kind": kind_of_columns(rows.columns).name})
     except BadInput as error:
         message = str(error)
         raise BadInput(message if str(file) in message else f"{file}: {message}") from error
@@ -76,7 +76,7 @@ def _rows(store: Store) -> pd.DataFrame:
     """The rows; whole numbers stay whole where a failed run has none."""
     import pandas as pd
 
-    rows = pd.DataFrame(store.rows(), columns=list(COLUMNS))
+    rows = pd.DataFrame(store.rows(), columns=list(columns_of(store.kind)))
     return rows.astype({"n_test": "Int64"})
 
 
@@ -86,6 +86,7 @@ def _facts(store: Store, folder: Path) -> dict[str, Any]:
     sittings = store.sittings()
     return {
         "study": store.title,
+        "kind": store.kind.name,
         "spec": spec | {kind: _places(spec[kind]) for kind in ("hosts", "tasks")},
         "hosts": [_host(label, host) for label, host in facts["hosts"].items()],
         "tasks": [_task(label, task) for label, task in facts["tasks"].items()],
@@ -107,10 +108,12 @@ def _host(label: str, host: dict[str, Any]) -> dict[str, Any]:
 
 def _task(label: str, task: dict[str, Any]) -> dict[str, Any]:
     words = task["label_words"] or task["labels"]
+    kind = {"kind": task["kind"]} if "kind" in task else {}
     return {
         "name": label,
         "from": _place(task["location"]),
-        "label words": ", ".join(map(str, words)),
+        **kind,
+        **({"label words": ", ".join(map(str, words))} if words or not kind else {}),
         "rows": ", ".join(f"{split} {found['rows']}" for split, found in task["data"].items()),
         "fingerprint": task["fingerprint"],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import isfinite
 from typing import Any
 
+from peftport.kind import USUAL, Kind
 from peftport.reports.answers import answers
 from peftport.reports.compared import Flips, Point
 from peftport.reports.comparisons import Analysis, analyse
@@ -19,7 +20,9 @@ def summary(results: Results | Analysis) -> dict[str, Any]:
     """Answers, and every cell at every budget beside its controls.
 
     Returns:
-        `study`, `metric` (what every "accuracy" is), `runs` (done, failed, not_run), `answers`,
+        `study`, `kind` (of its tasks, where they are not of classification), `metric` (what every
+        "accuracy" is; other kinds have their metrics' names in its place), `runs` (done, failed,
+        not_run), `answers`,
         `cells` (one for every technique, pair, setting, method and budget), `continuations`
         (recovery over further pretraining, see `peftport.reports.continuation`) and `curves` (one
         for every cell with several budgets).
@@ -30,6 +33,7 @@ def summary(results: Results | Analysis) -> dict[str, Any]:
     known = analysis.results
     return {
         "study": known.name,
+        **({} if known.kind.name == USUAL else {"kind": known.kind.name}),
         "metric": known.metric,
         "runs": {
             "done": len(known.done),
@@ -51,7 +55,7 @@ def summary(results: Results | Analysis) -> dict[str, Any]:
             }
             for answer in answers(analysis)
         ],
-        "cells": [_cell(point) for point in analysis.points],
+        "cells": [_cell(point, known.kind) for point in analysis.points],
         "continuations": [
             {
                 "technique": fading.technique,
@@ -86,19 +90,27 @@ def summary(results: Results | Analysis) -> dict[str, Any]:
     }
 
 
-def _cell(point: Point) -> dict[str, Any]:
+def _cell(point: Point, kind: Kind) -> dict[str, Any]:
+    primary, plain, ranking = keys(kind)
+    of_classes = {"agreement": point.agreement, "only_threshold": point.only_threshold}
     return point.cell._asdict() | {
         "budget": point.budget,
-        "accuracy": {name: _figure(found) for name, found in point.means.items()},
-        "as_answered": {name: _figure(found) for name, found in point.plain.items()},
-        "auroc": {name: _figure(found) for name, found in point.ranking.items()},
-        "auroc_lift_kept": _recovery(point.effect),
-        "agreement": point.agreement,
-        "only_threshold": point.only_threshold,
+        primary: {name: _figure(found) for name, found in point.means.items()},
+        plain: {name: _figure(found) for name, found in point.plain.items()},
+        **({} if kind.of_classes else {f"{plain}_lift_kept": _recovery(point.plain_effect)}),
+        ranking: {name: _figure(found) for name, found in point.ranking.items()},
+        f"{ranking}_lift_kept": _recovery(point.effect),
+        **(of_classes if kind.of_classes else {}),
         "leads": {name: _lead(found) for name, found in point.leads.items()},
         "recovery": _recovery(point.recovery),
         "flips": [_flips(flips) for flips in point.flips],
     }
+
+
+def keys(kind: Kind) -> tuple[str, str, str]:
+    """What the figures of a kind's three metrics are called: the primary, the plain, the third."""
+    first = ("accuracy", "as_answered") if kind.of_classes else (kind.primary, kind.plain)
+    return (*first, kind.ranking)
 
 
 def _figure(found: Estimate | None) -> dict[str, Any] | None:

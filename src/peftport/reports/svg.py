@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from math import ceil, floor, isnan
+from math import ceil, floor, isfinite, isnan, log10
 
+from peftport.metrics import Scale
 from peftport.reports.measures import axis
 from peftport.reports.statistics import Estimate
 
@@ -18,16 +19,42 @@ Curves = Mapping[str, Sequence[tuple[float, Estimate]]]
 
 def bounds(figures: Sequence[Estimate], step: float = 0.1) -> tuple[float, float]:
     """The multiples of `step` around all figures and intervals."""
-    ends = [x for found in figures for x in (found.low, found.value, found.high) if not isnan(x)]
+    ends = _ends(figures)
     if not ends:
         return 0.0, 1.0
     low, high = floor(min(ends) / step + 1e-9) * step, ceil(max(ends) / step - 1e-9) * step
     return (low, high) if high > low else (low, low + step)
 
 
+def step_of(figures: Sequence[Estimate], scale: Scale) -> float:
+    """The step whose multiples limit a picture: a tenth for shares, and for other metrics a round
+    number of which about five reach over all figures and intervals."""
+    ends = _ends(figures)
+    if scale.share or not ends:
+        return 0.1
+    wanted = (max(ends) - min(ends) or abs(ends[0]) or 1.0) / 5
+    power = 10.0 ** floor(log10(wanted))
+    return next(times * power for times in (1, 2, 5, 10) if times * power >= wanted * (1 - 1e-9))
+
+
+def _ends(figures: Sequence[Estimate]) -> list[float]:
+    return [x for found in figures for x in (found.low, found.value, found.high) if isfinite(x)]
+
+
+def tick_text(value: float, all_of_them: Sequence[float]) -> str:
+    """A tick with as many decimals as tell all of them apart, one at least."""
+    decimals = next((d for d in range(1, 6) if all(_is_round(x, d) for x in all_of_them)), 6)
+    return f"{value:.{decimals}f}".replace("-", chr(0x2212))
+
+
+def _is_round(value: float, decimals: int) -> bool:
+    return abs(round(value, decimals) - value) < 1e-9
+
+
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Round values from `low` to `high`, `most` or fewer."""
-    for step in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10):
+    fine = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02) if high - low < 0.1 - 1e-9 else ()
+    for step in (*fine, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10):
         found = [i * step for i in range(ceil(low / step - 1e-9), floor(high / step + 1e-9) + 1)]
         if len(found) <= most:
             return [round(x, 6) for x in found]
@@ -43,12 +70,12 @@ def learning_curves(
     limits: tuple[float, float],
     across: str = "training steps",
 ) -> str:
-    """Accuracy over training steps, a line and a band for every condition.
+    """Figures over training steps, a line and a band for every condition.
 
     Args:
         name: unique on the page.
         title, description: what is read to those who do not see it.
-        limits: of the accuracy axis.
+        limits: of the figures' axis.
         across: what the other axis tells.
     """  # fmt: skip
     low, high = limits
@@ -67,9 +94,10 @@ def learning_curves(
         f'<title id="{name}-t">{escape(title)}</title>',
         f'<desc id="{name}-d">{escape(description)}</desc>',
     ]
-    for value in ticks(low, high):
+    levels = ticks(low, high)
+    for value in levels:
         parts.append(_line("grid", _LEFT, y(value), WIDTH - _RIGHT, y(value)))
-        parts.append(_text(_LEFT - 6, y(value) + 3.5, f"{value:.1f}", "end"))
+        parts.append(_text(_LEFT - 6, y(value) + 3.5, tick_text(value, levels), "end"))
     parts += _budget_labels(budgets, x)
     parts.append(_text((_LEFT + WIDTH - _RIGHT) / 2, HEIGHT - 4, across, "middle"))
     shown = {
@@ -182,9 +210,6 @@ def ruler(limits: tuple[float, float], sign: bool = False) -> str:
     for value in found:
         at = 100 * (value - low) / (high - low)
         anchor = "start" if at < 1 else "end" if at > 99 else "middle"
-        text = f"{value:+.1f}" if sign and value else f"{value:.1f}"
-        parts.append(
-            f'<text x="{at:.2f}%" y="13" text-anchor="{anchor}">'
-            f"{text.replace('-', chr(0x2212))}</text>"
-        )
+        text = ("+" if sign and value > 0 else "") + tick_text(value, found)
+        parts.append(f'<text x="{at:.2f}%" y="13" text-anchor="{anchor}">{text}</text>')
     return "".join([*parts, "</svg>"])

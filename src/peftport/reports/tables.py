@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from peftport.metrics import METRICS
 from peftport.plain import inline, printable
 from peftport.reports.answers import SURE, Answer, answers
 from peftport.reports.compared import Point, Pool
 from peftport.reports.comparisons import Analysis, analyse
 from peftport.reports.continuation import fadings
+from peftport.reports.measures import Recovery
+from peftport.reports.notes import interval_note, plain_name, ranking_name, shows_plain
 from peftport.reports.results import CONDITIONS, Results
 from peftport.reports.statistics import Estimate
 from peftport.reports.wording import (
-    BASES,
     NONE,
     after,
     count,
@@ -85,9 +85,10 @@ def accuracy_grids(analysis: Analysis, short: bool = False) -> Iterator[Grid]:
 
 
 def beside_grids(analysis: Analysis) -> Iterator[Grid]:
-    """What stands beside the corrected accuracies at the smallest budget, in short: accuracy as
-    answered, and AUROC, which no threshold touches. One table for every pair and setting."""
-    names = columns(analysis)
+    """What stands beside the figures that everything rests on at the smallest budget, in short:
+    the plain metric (accuracy as answered, without the correction) and the third (AUROC, which no
+    threshold touches). One table for every pair and setting."""
+    names, results = columns(analysis), analysis.results
     head = ("technique", "figure", *(name_of(name) for name in names), "lift kept")
     budget = min(analysis.results.budgets, default=0)
     points = [point for point in analysis.points if point.budget == budget]
@@ -96,11 +97,11 @@ def beside_grids(analysis: Analysis) -> Iterator[Grid]:
     ):
         rows = []
         for point in members:
-            kept = with_half(_kept(point))
-            for figures, name, share in (
-                (point.plain, "as answered", NONE),
-                (point.ranking, "AUROC", kept),
+            for figures, name, kept in (
+                (point.plain, plain_name(results), point.plain_effect),
+                (point.ranking, ranking_name(results), point.effect),
             ):
+                share = with_half(_ratio(kept))
                 means = (figure(figures.get(condition)) for condition in names)
                 rows.append((point.cell.technique, name, *means, share))
         how = f", method {place[2]}" if len(analysis.results.methods) > 1 else ""
@@ -110,20 +111,30 @@ def beside_grids(analysis: Analysis) -> Iterator[Grid]:
 
 def _beside_head(analysis: Analysis) -> tuple[str, ...]:
     """Columns of what stands beside the figures that everything rests on."""
-    plain = ("bare host as answered", "ported as answered") if analysis.results.is_corrected else ()
-    return (*plain, "AUROC, bare host", "AUROC, ported", "AUROC lift kept")
+    results = analysis.results
+    plain, ranking = plain_name(results), ranking_name(results)
+    third = (f"{ranking}, bare host", f"{ranking}, ported", f"{ranking} lift kept")
+    if results.is_corrected:
+        return ("bare host as answered", "ported as answered", *third)
+    if shows_plain(results):
+        return (f"{plain}, bare host", f"{plain}, ported", f"{plain} lift kept", *third)
+    return third
 
 
 def _beside(analysis: Analysis, found: Point) -> tuple[str, ...]:
     """The cells of `_beside_head`."""
-    shown = [found.plain, found.ranking] if analysis.results.is_corrected else [found.ranking]
-    pairs = (figure(figures.get(name)) for figures in shown for name in ("host", "ported"))
-    return (*pairs, with_span(_kept(found)))
+    cells: list[str] = []
+    both = [(found.plain, found.plain_effect)] if shows_plain(analysis.results) else []
+    for figures, kept in (*both, (found.ranking, found.effect)):
+        cells += [figure(figures.get(name)) for name in ("host", "ported")]
+        if figures is found.ranking or not analysis.results.is_corrected:
+            cells.append(with_span(_ratio(kept)))
+    return tuple(cells)
 
 
 def average_grids(analysis: Analysis) -> Iterator[Grid]:
-    """Averages over pairs and settings for every relation of hosts, in narrow tables: corrected
-    accuracies, leads of ported modules, accuracies as answered, and AUROC."""
+    """Averages over pairs and settings for every relation of hosts, in narrow tables: the figures
+    that everything rests on, leads of ported modules, and the metrics that stand beside."""
     pools = [pool for pool in analysis.pools if pool.by == "technique"]
     for (relation, method), members in groupby(pools, key=lambda p: (p.relation, p.method)):
         how = f", method {method}" if len(analysis.results.methods) > 1 else ""
@@ -132,7 +143,7 @@ def average_grids(analysis: Analysis) -> Iterator[Grid]:
 
 
 def _average_grids(analysis: Analysis, title: str, pools: Sequence[Pool]) -> Iterator[Grid]:
-    names = columns(analysis)
+    names, results = columns(analysis), analysis.results
     conditions = [name_of(name) for name in names]
 
     def grid(about: str, head: Sequence[str], row: Callable[[Pool], tuple[str, ...]]) -> Grid:
@@ -140,21 +151,27 @@ def _average_grids(analysis: Analysis, title: str, pools: Sequence[Pool]) -> Ite
         return Grid(f"{title}: {about}", ("technique", "steps", *head), rows)
 
     yield grid(
-        METRICS[analysis.results.metric].title,
+        results.rests_on.directed,
         (*conditions, "recovery"),
         lambda pool: (*_conditions(pool.means, names), recovery_text(pool.recovery)),
     )
     yield grid(
         f"leads of ported modules (* adjusted p < {SURE})",
-        [f"over {name_of(name)}" for name in analysis.controls],
+        [f"{results.over} {name_of(name)}" for name in analysis.controls],
         lambda pool: tuple(_lead(pool.leads.get(name)) for name in analysis.controls),
     )
-    if analysis.results.is_corrected:
+    if results.is_corrected:
         yield grid("as answered", conditions, lambda p: (*_conditions(p.plain, names),))
+    elif shows_plain(results):
+        yield grid(
+            results.metrics[results.kind.plain].directed,
+            (*conditions, "lift kept"),
+            lambda p: (*_conditions(p.plain, names), with_span(_ratio(p.plain_effect))),
+        )
     yield grid(
-        "AUROC",
+        results.metrics[results.kind.ranking].directed,
         (*conditions, "lift kept"),
-        lambda pool: (*_conditions(pool.ranking, names), with_span(_kept(pool))),
+        lambda pool: (*_conditions(pool.ranking, names), with_span(_ratio(pool.effect))),
     )
 
 
@@ -164,9 +181,9 @@ def _conditions(found: Mapping[str, Estimate], names: Sequence[str]) -> Iterator
         yield with_span(found.get(name)) if name == "ported" else figure(found.get(name))
 
 
-def _kept(found: Point | Pool) -> Estimate | None:
-    """The share of the native modules' lift of AUROC that ported ones keep."""
-    return None if found.effect is None else found.effect.ratio
+def _ratio(kept: Recovery | None) -> Estimate | None:
+    """The share of the native modules' lift that ported ones keep, where there is one."""
+    return None if kept is None else kept.ratio
 
 
 def _lead(found: Estimate | None) -> str:
@@ -184,8 +201,7 @@ def _row(analysis: Analysis, point: Point, names: Sequence[str]) -> tuple[str, .
 def _short_row(point: Point, names: Sequence[str]) -> tuple[str, ...]:
     """A row for terminals, which are narrow: half widths in place of intervals."""
     means = (with_half(point.means.get(name)) for name in names)
-    kept = point.recovery.ratio if point.recovery is not None else None
-    return (point.cell.technique, str(point.budget), *means, with_half(kept))
+    return (point.cell.technique, str(point.budget), *means, with_half(_ratio(point.recovery)))
 
 
 def with_half(found: Estimate | None) -> str:
@@ -193,7 +209,8 @@ def with_half(found: Estimate | None) -> str:
     if found is None:
         return NONE
     half = (found.high - found.low) / 2
-    return number(found.value) + (f" ±{number(half).removeprefix('0')}" if half == half else "")
+    width = number(half, found.digits).removeprefix("0")
+    return number(found.value, found.digits) + (f" ±{width}" if half == half else "")
 
 
 def summary_line(results: Results) -> str:
@@ -213,31 +230,6 @@ def missing_rows(results: Results) -> int:
     return max(int(planned) - len(results.rows), 0)
 
 
-def interval_note(analysis: Analysis) -> str:
-    """What the intervals of the tables speak for."""
-    bases = {e.basis for p in analysis.points for e in p.means.values() if e is not None}
-    notes = [BASES[basis] for basis in sorted(bases) if BASES[basis]]
-    over = f" (some: {'; '.join(notes)})" if notes else ""
-    what = _CORRECTED if analysis.results.is_corrected else _NOT_CORRECTED
-    return (
-        f"{what} 95 % intervals are over seeds and test examples{over}. Recovery is (ported - "
-        "host) / (native - host), given only where native is at least 0.05 above host and its "
-        "interval lies above 0."
-    )
-
-
-_CORRECTED = (
-    "Accuracy after the label-free correction, which every condition gets alike, the bare host "
-    "too: an offset by which classes are answered equally often on training texts without labels. "
-    "Accuracy as answered, without the correction, stands beside it, and AUROC, which no threshold "
-    "touches, with the share of the native module's lift of it that a port keeps."
-)
-_NOT_CORRECTED = (
-    "Accuracy as answered: not all of these runs kept the scores that a correction needs, so a "
-    "threshold, which the bare host could have without a module, may be part of every gain."
-)
-
-
 def terminal_table(results: Results | Analysis) -> Group:
     """The study for a terminal, made for `rich.console.Console.print`: answers, then tables."""
     from rich.console import Group
@@ -254,7 +246,7 @@ def terminal_table(results: Results | Analysis) -> Group:
     ]
     parts[0].style = "bold"
     grids = [*accuracy_grids(analysis, short=True)]
-    if analysis.results.is_corrected:
+    if shows_plain(analysis.results):
         grids += beside_grids(analysis)
     for grid in grids:
         table = Table(
@@ -304,7 +296,7 @@ def markdown(results: Results | Analysis) -> str:
         parts += ["## Further pretraining of the receiving host", "\n".join(lines)]
     parts.append(interval_note(analysis))
     grids = [*average_grids(analysis), *accuracy_grids(analysis, short=True)]
-    if analysis.results.is_corrected:
+    if shows_plain(analysis.results):
         grids += beside_grids(analysis)
     parts += [f"## {inline(grid.title)}\n\n{_markdown_grid(grid)}" for grid in grids]
     return "\n\n".join(parts) + "\n"

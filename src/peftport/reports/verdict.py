@@ -45,10 +45,10 @@ def verdict(results: Results | Analysis, method: str | None = None) -> str:
         why = f" ({errors.iloc[0]})" if len(errors) else ""
         return f"Not known: no ported run is done{why}."
     what = "Copying" if cells[0].method == "copy" else f"Porting by {cells[0].method}"
-    return _judge(what, done[0], done[-1])
+    return _judge(what, done[0], done[-1], analysis.results)
 
 
-def _judge(what: str, first: Point, last: Point) -> str:
+def _judge(what: str, first: Point, last: Point, results: Results) -> str:
     when = "" if first.budget == 0 else f" {after(first.budget)}"
     kept = first.recovery
     if kept is None:
@@ -57,8 +57,8 @@ def _judge(what: str, first: Point, last: Point) -> str:
         return f"{what} keeps nothing of the module{when}: {THRESHOLD}."
     if kept.ratio is None:
         return (
-            f"No verdict: {kept.reason}. {what} gives {figure(kept.points, sign=True)} over the "
-            f"bare host{when}{_evidence(kept.points, sign=True)}."
+            f"No verdict: {kept.reason}. {what} gives {figure(kept.points, sign=True)} "
+            f"{results.over} the bare host{when}{_evidence(kept.points, sign=True)}."
         )
     evidence = _evidence(kept.ratio)
     instead = _better_start(last) or "train anew"

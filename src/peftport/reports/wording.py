@@ -73,22 +73,22 @@ def number(value: float, digits: int = 2, sign: bool = False) -> str:
     return text.replace("-", MINUS)
 
 
-def figure(found: Estimate | None, digits: int = 2, sign: bool = False) -> str:
+def figure(found: Estimate | None, sign: bool = False) -> str:
     """The figure alone, or a dash."""
-    return NONE if found is None else number(found.value, digits, sign)
+    return NONE if found is None else number(found.value, found.digits, sign)
 
 
-def span(found: Estimate | None, digits: int = 2, sign: bool = False) -> str:
+def span(found: Estimate | None, sign: bool = False) -> str:
     """The interval alone: "0.81 to 0.87"; empty without one."""
     if found is None or isnan(found.low):
         return ""
-    return f"{number(found.low, digits, sign)} to {number(found.high, digits, sign)}"
+    return f"{number(found.low, found.digits, sign)} to {number(found.high, found.digits, sign)}"
 
 
-def with_span(found: Estimate | None, digits: int = 2, sign: bool = False) -> str:
+def with_span(found: Estimate | None, sign: bool = False) -> str:
     """The figure with its interval: "0.84 (0.81 to 0.87)"."""
-    between = span(found, digits, sign)
-    return figure(found, digits, sign) + (f" ({between})" if between else "")
+    between = span(found, sign)
+    return figure(found, sign) + (f" ({between})" if between else "")
 
 
 def p_text(p: float) -> str:
@@ -105,7 +105,8 @@ def recovery_text(found: Recovery | None) -> str:
         return NONE
     if found.ratio is not None:
         return with_span(found.ratio)
-    return f"none; {with_span(found.points, sign=True)} points over the host"
+    unit = " points" if found.scale.share else ""
+    return f"none; {with_span(found.points, sign=True)}{unit} {found.over} the host"
 
 
 def steps_text(found: Steps | None) -> str:

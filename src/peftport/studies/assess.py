@@ -10,19 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from peftport.correction import agreement
 from peftport.errors import BadInput, RunFailed
-from peftport.metrics import Evaluation, Scored
 from peftport.modules import HostName, Module
 from peftport.porting import SAMPLINGS, judge, port
 from peftport.porting.methods import Way, others
 from peftport.studies.donors import answers_of, corrected_answers
 from peftport.studies.ports import Job, Taken, port_apart
-from peftport.studies.schema import FIGURES
+from peftport.studies.schema import figures_of
 from peftport.studies.trial import Found, Lane, Trial
 from peftport.studies.ways import OF
 from peftport.techniques import technique
@@ -50,14 +48,14 @@ class Cost:
 class Outcome:
     """What was found, as a study exports it.
 
-    rows: one mapping a run, with a study's columns. scored: run id -> class scores of the test
-    rows. gold: task -> true classes, (n_test,). rates: the learning rate of each condition. costs:
-    of each method. refused: methods that cannot port these modules there -> why.
+    rows: one mapping a run, with a study's columns. scored: run id -> what is kept of the test
+    rows. gold: task -> what is true of them, n_test long. rates: the learning rate of each
+    condition. costs: of each method. refused: methods that cannot port these modules there -> why.
     """
 
     rows: list[dict[str, Any]]
-    scored: dict[str, Scored]
-    gold: dict[str, np.ndarray]
+    scored: dict[str, Any]
+    gold: dict[str, Any]
     rates: dict[str, float]
     costs: dict[str, Cost]
     refused: dict[str, str]
@@ -98,7 +96,7 @@ class Assessment:
         self.module = self.modules[0]
         self.trial = Trial(self.host, self.task, self.settings, self.progress)
         classes = self.trial.readout.classes
-        if classes != self.module.classes:
+        if self.task.asks.of_classes and classes not in (0, self.module.classes):
             raise BadInput(
                 f"task {self.task.name} has {classes} classes and the module was "
                 f"trained for {self.module.classes}."
@@ -202,8 +200,8 @@ class Assessment:
         return [Lane("scratch", "", seed, name, config, self._fresh(seed)) for seed in self.seeds]
 
     def _choose(self, lanes: list[Lane], scratch: list[Lane]) -> dict[str, float]:
-        """The learning rate of each condition: the best by mean corrected accuracy on the
-        validation split, at the last budget, or of native modules where those end."""
+        """The learning rate of each condition: the best by the mean of the kind's primary metric on
+        the validation split, at the last budget, or of native modules where those end."""
         rates = dict.fromkeys([*(lane.name for lane in lanes), "native"], self.rates[0])
         if len(self.rates) == 1:
             return rates
@@ -217,15 +215,18 @@ class Assessment:
         return rates | {name: max(found, key=found.__getitem__) for name, found in scores.items()}
 
     def _tried(self, lanes: list[Lane], steps: int, rate: float) -> dict[str, float]:
-        """The mean validation figure of each condition's lanes after training at one rate."""
+        """The mean validation figure of each condition's lanes after training at one rate, more
+        being better."""
         split, rates = (
             self.trial.encoded("validation"),
             dict.fromkeys((x.name for x in lanes), rate),
         )
         figures: dict[str, list[float]] = {}
         for tested in self.trial.train(lanes, [steps], rates, split):
-            figures.setdefault(tested.lane.name, []).append(_accuracy(tested.evaluation) or 0.0)
-        return {name: float(np.mean(found)) for name, found in figures.items()}
+            found = tested.evaluation.figures if tested.evaluation else None
+            score = self.task.asks.score(found)
+            figures.setdefault(tested.lane.name, []).append(score)
+        return {name: fmean(found) for name, found in figures.items()}
 
     def _native(
         self, lanes: list[Lane], rates: dict[str, float], more: Sequence[int]
@@ -250,7 +251,8 @@ class Assessment:
         head = {n: t for n, t in self.module.tensors.items() if n.startswith("head.")}
         if WEIGHT not in head or head[WEIGHT].shape[-1] != self.host.geometry.width:
             return None
-        return _accuracy(self.trial.without_module(head))
+        tested = self.trial.without_module(head)
+        return None if tested is None else self.task.asks.score(tested.figures)
 
     def _agreement(self, found: Sequence[Found]) -> dict[int, float | None]:
         """Place of a ported module in `found` -> its agreement with its donor on its own host."""
@@ -278,15 +280,19 @@ class Assessment:
         agreed = self._agreement(found)
         for number, each in enumerate(found):
             run_id = f"assess-{number}"
-            rows.append(self._row(run_id, each) | {"agreement": agreed.get(number)})
+            row = self._row(run_id, each)
+            if "agreement" in row:
+                row["agreement"] = agreed.get(number)
+            rows.append(row)
             if each.evaluation is not None:
                 scored[run_id] = each.evaluation.scored
-        gold = {self.task.name: np.asarray(self.trial.encoded("test").labels)}
+        kind, task = self.task.asks, self.task
+        gold = {task.name: kind.read_gold(kind.gold(task, "test"), task.record())}
         return Outcome(rows, scored, gold, rates, costs, refused)
 
     def _row(self, run_id: str, found: Found) -> dict[str, Any]:
         record, lane = self.module.record, found.lane
-        nothing = dict.fromkeys(FIGURES)
+        nothing = dict.fromkeys(figures_of(self.task.asks))
         return {
             "run_id": run_id,
             "study": "assess",
@@ -307,14 +313,6 @@ class Assessment:
             "train_seconds": found.seconds,
             "error": found.error,
         }
-
-
-def _accuracy(tested: Evaluation | None) -> float | None:
-    """Corrected, or as answered where there were no texts for a correction."""
-    if tested is None:
-        return None
-    found = tested.figures["corrected_accuracy"]
-    return found if found is not None else tested.figures["accuracy"]
 
 
 def _cost(ports: Sequence[Taken | RunFailed]) -> Cost:

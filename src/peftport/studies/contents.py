@@ -4,6 +4,7 @@ shape, and answers of the length that the tasks have. A store is a file that any
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from peftport.errors import BadInput
 from peftport.files import by_library, parse_json
+from peftport.kind import USUAL, Kind, shared_kind
 from peftport.studies.schema import TABLES
 from peftport.studies.spec import parse_spec
 
@@ -44,6 +46,7 @@ class _TaskFacts(_Loose):
     fingerprint: str
     labels: list[str | int | bool]
     label_words: list[str] | None = None
+    kind: str = USUAL
     data: dict[str, _SplitFacts]
 
 
@@ -85,8 +88,9 @@ def require_contents(db: sqlite3.Connection, path: Path) -> None:
                 if value not in names:
                     raise ValueError(f"it has runs of the {column} {value!r}")
         _require_figures(db)
-        for label, task in known.tasks.items():
-            _require_answers(db, label, len(task.labels))
+        asks = shared_kind(facts["tasks"])
+        for label, record in facts["tasks"].items():
+            _require_answers(db, asks, label, record)
 
 
 def _require_tables(db: sqlite3.Connection) -> None:
@@ -123,25 +127,29 @@ def _is_figure(value: Any) -> bool:
     return value is None or (type(value) in (int, float) and abs(value) < 2**63)
 
 
-def _require_answers(db: sqlite3.Connection, task: str, classes: int) -> None:
-    """A run answers every example of its task, by a class and by scores (`studies.answers`)."""
+def _require_answers(
+    db: sqlite3.Connection, kind: Kind, task: str, record: Mapping[str, Any]
+) -> None:
+    """A run answers every example of its task, in as many bytes as its kind takes."""
     gold = db.execute("SELECT labels FROM gold WHERE task = ?", (task,)).fetchone()
     runs = "SELECT 1 FROM runs WHERE task = ? AND status = 'done'"
     if gold is None:
         if _any(db, runs, task):
-            raise ValueError(f"task {task!r} has runs and no true classes")
+            raise ValueError(f"task {task!r} has runs and no true answers")
         return
-    width = 1 if classes <= 256 else 2
-    count, rest = divmod(len(gold[0]), width)
-    if rest or not count or not classes or (width == 1 and max(gold[0]) >= classes):
-        raise ValueError(f"task {task!r} has true classes that are none of its {classes}")
-    scores = (4 + 2 * count) * classes
-    if _any(
-        db,
-        f"{runs} AND (predictions IS NULL OR length(predictions) != ? OR length(scores) != ? "
-        "OR length(unlabelled) < ? OR length(unlabelled) % ? != 0)",
-        *(task, len(gold[0]), scores, 4 * classes, 2 * classes),
-    ):
+    try:
+        known = kind.lengths(kind.read_gold(gold[0], record), record)
+    except ValueError as error:
+        raise ValueError(f"task {task!r}: {error}") from error
+    said = "FALSE" if known.predictions is None else f"length(predictions) != {known.predictions}"
+    beside = "unlabelled IS NOT NULL"
+    if known.classes:
+        beside = (
+            f"length(unlabelled) < {4 * known.classes} "
+            f"OR length(unlabelled) % {2 * known.classes} != 0"
+        )
+    wrong = f"predictions IS NULL OR {said} OR length(scores) != {known.scores} OR {beside}"
+    if _any(db, f"{runs} AND ({wrong})", task):
         raise ValueError(f"a run of task {task!r} has answers of another number of examples")
 
 

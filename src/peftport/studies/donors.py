@@ -37,7 +37,9 @@ def answers_of(host: Host, modules: Sequence[Module], task: Task) -> list[NDArra
             lanes = stack_lanes([module.tensors])
             made, config = technique(module.technique), module.config
             said = scores(host, made, config, lanes, texts, readout)[0].numpy()
-            found[id(module)] = _corrected(said) if np.isfinite(said).all() else None
+            known = np.isfinite(said).all()
+            classes = task.asks.class_scores(said, task.classes)
+            found[id(module)] = _corrected(classes) if known else None
     return [found[id(module)] for module in modules]
 
 

@@ -184,6 +184,7 @@ class Driver:
             starts=tuple(self._lane(trajectory) for trajectory in job.pack.lanes),
             tests={budget: tuple(lanes) for budget, lanes in tests.items()},
             keeps={budget: tuple(lanes) for budget, lanes in keeps.items()},
+            asked=spec.asked,
         )
 
     def _lane(self, trajectory: Trajectory) -> Start:

@@ -75,7 +75,7 @@ def disk(plan: Plan, facts: Facts) -> int:
 def _arm_bytes(arm: Arm, plan: Plan, facts: Facts, identity: Identity) -> int:
     lane = next(plan.trajectories([arm]))
     task = facts.tasks[arm.task]
-    answers = task["data"]["test"]["rows"] * (1 if len(task["labels"]) <= 256 else 2)
+    answers = task["data"]["test"]["rows"] * facts.kind.example_bytes(task)
     rows = sum(len(identity.run(run)[1]) + answers + _ROW for run in runs_of(lane))
     if not arm.gives_donor:
         return rows

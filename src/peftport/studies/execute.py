@@ -17,10 +17,11 @@ from safetensors.torch import save
 from peftport.correction import agreement
 from peftport.errors import BadInput, PeftportError, RunFailed
 from peftport.hosts.fingerprint import same_host
+from peftport.kept import corrected, pack_scores
+from peftport.kind import Kind
 from peftport.memory import keep_freed_memory
 from peftport.metrics import Evaluation
 from peftport.modules import Record
-from peftport.studies.answers import corrected, pack_scores, packed
 from peftport.studies.resolve import load_limited
 from peftport.studies.starts import load_once, start_of
 from peftport.studies.work import Kept, LaneResult, PackReading, Work
@@ -75,7 +76,7 @@ class _Place:
     def __init__(self, work: Work) -> None:
         self.host = load_once(work.host, Settings(**work.training).precision)
         self.task, self.record = _load_task(
-            work.task, work.limit_train, work.split, work.limit_test
+            work.task, work.limit_train, work.split, work.limit_test, work.asked
         )
         for name, same in (
             (work.host_name, same_host(self.host.fingerprint, work.host_mark)),
@@ -174,14 +175,14 @@ class _Kind:
 
     def _tested(self, lane: int, evaluation: Evaluation | None, seconds: float) -> LaneResult:
         """A lane's figures; of a ported module also its agreement with its donor."""
-        result = _tested(lane, evaluation, seconds)
+        task = self.place.task
+        result = _tested(task.asks, lane, evaluation, seconds)
         start, answers = self.work.starts[lane], result.answers
         if start.kind == "ported" and start.donor and answers and answers.unlabelled:
             theirs = start.donor.answers
             same = Record.model_validate_json(start.donor.record).task.get("fingerprint")
             if theirs and same == self.place.record["fingerprint"]:
-                classes = self.place.readout.classes
-                pair = (corrected(data, classes) for data in (theirs, answers.unlabelled))
+                pair = (corrected(data, task.classes) for data in (theirs, answers.unlabelled))
                 return replace(result, figures={**result.figures, "agreement": agreement(*pair)})
         return result
 
@@ -234,7 +235,10 @@ class _Kind:
             texts,
             self.place.readout,
         )[0]
-        return pack_scores(found.numpy()) if torch.isfinite(found).all() else None
+        if not torch.isfinite(found).all():
+            return None
+        task = self.place.task
+        return pack_scores(task.asks.class_scores(found.numpy(), task.classes))
 
 
 def _bare_host(work: Work, place: _Place) -> PackReading:
@@ -257,23 +261,28 @@ def _bare_host(work: Work, place: _Place) -> PackReading:
         place.unlabelled,
     )
     each = found if len(found) == len(work.starts) else found * len(work.starts)
-    lanes = (_tested(lane, evaluation, 0.0) for lane, evaluation in enumerate(each))
+    kind = place.task.asks
+    lanes = (_tested(kind, lane, evaluation, 0.0) for lane, evaluation in enumerate(each))
     return PackReading(work.number, 0, tuple(lanes))
 
 
-def _tested(lane: int, evaluation: Evaluation | None, seconds: float) -> LaneResult:
+def _tested(kind: Kind, lane: int, evaluation: Evaluation | None, seconds: float) -> LaneResult:
     if evaluation is None:
         return LaneResult(lane, error=_NOT_FINITE)
     figures = {**evaluation.figures, "train_seconds": seconds}
-    return LaneResult(lane, figures, packed(evaluation))
+    return LaneResult(lane, figures, kind.pack(evaluation))
 
 
 @lru_cache(maxsize=8)
 def _load_task(
-    location: str, limit_train: int | None, split: str, limit_test: int | None
+    location: str,
+    limit_train: int | None,
+    split: str,
+    limit_test: int | None,
+    asked: tuple[tuple[str, Any], ...],
 ) -> tuple[Task, dict[str, Any]]:
     """The task and its record, which is a hash over all rows and worth keeping."""
-    task = load_limited(location, limit_train, split, limit_test)
+    task = load_limited(location, limit_train, split, limit_test, asked)
     return task, task.record()
 
 

@@ -41,7 +41,8 @@ class Measurement:
 
     Attributes:
         paces: geometry (`geometry_key`) and technique -> pace; "" is the bare host.
-        tokens: geometry and task -> mean tokens of a row in training and in testing, with padding.
+        tokens: geometry and task -> mean tokens of a row in training and of a text in testing, with
+            padding.
         memory, gpu_memory: bytes that the largest pack took, 0 without a GPU.
         seconds: how long measuring took.
     """
@@ -76,7 +77,7 @@ def measure(
     tokens: dict[tuple[str, str], tuple[float, float]] = {}
     memory = gpu_memory = 0.0
     tasks = {
-        label: load_task(task["location"], **_ROWS)  # type: ignore[arg-type]
+        label: load_task(task["location"], **_ROWS, **dict(plan.spec.asked))  # type: ignore[arg-type]
         for label, task in facts.tasks.items()
     }
     for key, location in _one_of_each(facts).items():
@@ -126,17 +127,20 @@ class Bench:
             label: {split: encode(self.host.tokenizer, task, split, kind) for split in _SPLITS}
             for label, task in tasks.items()
         }
+        # A text may be read in several rows: with each of its answers, or in windows.
+        self.texts = {label: len(task.split("test")) for label, task in tasks.items()}
         self.task = next(iter(tasks))
         self.readout = readout_of(self.host, tasks[self.task])
         self.memory = resident_peak()
 
     def tokens(self) -> dict[str, tuple[float, float]]:
-        """Task -> mean tokens of a row as batches have it, in training and in testing."""
+        """Task -> mean tokens of a row in training and of a text in testing, as batches have it."""
         found = {}
         for label, rows in self.rows.items():
             drawn = list(rows["train"].training_batches(self.settings.batch_size, 100, [0]))
             tested = [batch for _, batch in rows["test"].evaluation_batches()]
-            found[label] = (_mean_length(drawn), _mean_length(tested))
+            rows_of_text = len(rows["test"]) / self.texts[label]
+            found[label] = (_mean_length(drawn), _mean_length(tested) * rows_of_text)
         return found
 
     def pace(self, name: str, options: Mapping[str, Any], lanes: int) -> tuple[Pace, float, float]:
@@ -184,11 +188,11 @@ class Bench:
         return (last.seconds - first.seconds) / _STEPS, last.parameters
 
     def _test(self, made: Any, config: Any, parameters: Parameters) -> float:
-        """Seconds of a row under all lanes."""
+        """Seconds of a text under all lanes."""
         rows = self.rows[self.task]["test"]
         begun = time.perf_counter()
         evaluate(self.host, made, config, parameters, rows, self.readout)
-        return (time.perf_counter() - begun) / len(rows)
+        return (time.perf_counter() - begun) / self.texts[self.task]
 
 
 _SPLITS = ("train", "test")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -16,6 +15,7 @@ from peftport.files import exists
 from peftport.hosts.fingerprint import of_weights, same_host
 from peftport.hosts.genealogy import recorded, settled
 from peftport.hosts.source import find_host
+from peftport.kind import Kind, shared_kind
 from peftport.registry import did_you_mean
 from peftport.studies.spec import Pair, Spec
 from peftport.studies.work import Texts
@@ -37,7 +37,7 @@ class Facts:
         ways: how modules are received -> the methods with every option
             (`peftport.studies.ways.resolved`).
         looking: the port methods of the study that look at texts.
-        gold: task label -> class of every test example, as bytes.
+        gold: task label -> what is true of every test example, as bytes (`Kind.gold`).
         unknown: label -> why it has no fingerprint yet; empty once a study runs.
     """
 
@@ -49,6 +49,11 @@ class Facts:
     looking: tuple[str, ...] = ()
     gold: dict[str, bytes] = field(default_factory=dict, repr=False)
     unknown: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the study's tasks."""
+        return shared_kind(self.tasks)
 
     def marks(self) -> tuple[Mapping[str, Any], ...]:
         """What names of runs rest on: fingerprints of hosts and of tasks by label (what is unknown
@@ -123,9 +128,17 @@ def texts_at(location: str, count: int) -> tuple[tuple[str, ...], str]:
 
 
 def load_limited(
-    location: str, limit_train: int | None, split: str, limit_test: int | None
+    location: str,
+    limit_train: int | None,
+    split: str,
+    limit_test: int | None,
+    asked: tuple[tuple[str, Any], ...] = (),
 ) -> Task:
-    """The task, with at most so many rows to train on and in the split to test on."""
+    """The task, with at most so many rows to train on and in the split to test on.
+
+    Args:
+        asked: what the study says of it (`Spec.asked`).
+    """
     from peftport.tasks import load_task
 
     return load_task(
@@ -133,12 +146,8 @@ def load_limited(
         limit_train=limit_train,
         limit_validation=limit_test if split == "validation" else None,
         limit_test=limit_test if split == "test" else None,
+        **dict(asked),
     )
-
-
-def class_bytes(classes: int, values: Sequence[int]) -> bytes:
-    """Class indices as the store keeps them: uint8, or uint16 for more than 256 classes."""
-    return array("B" if classes <= 256 else "H", values).tobytes()
 
 
 def _ways(spec: Spec) -> dict[str, list[dict[str, Any]]]:
@@ -225,8 +234,8 @@ def _task(
     if _on_hub(location) and not fetch:
         unknown[label] = "on the hub; looked up when the study runs"
         return {"location": location}, None
-    task = load_limited(location, spec.limit_train, spec.split, spec.limit_test)
-    gold = class_bytes(task.classes, task.split(spec.split).labels)
+    task = load_limited(location, spec.limit_train, spec.split, spec.limit_test, spec.asked)
+    gold = task.asks.gold(task, spec.split)
     return {"location": location, **task.record()}, gold
 
 
@@ -261,6 +270,7 @@ def _on_hub(location: str) -> bool:
 
 def _check_combinations(spec: Spec, facts: Facts) -> None:
     _check_relations(spec, facts.hosts)
+    _check_kind(facts)
     _check_labels(spec, facts.tasks)
     _check_shapes(spec, facts)
 
@@ -271,6 +281,14 @@ def _check_relations(spec: Spec, hosts: Mapping[str, Mapping[str, Any]]) -> None
         marks = [of_weights(hosts[label].get("fingerprint") or "") for label in ends]
         same = "" not in marks and marks[0] == marks[1]
         settled(pair.relation, "same" if same else None, f"pair {pair.origin} -> {pair.receiver}")
+
+
+def _check_kind(facts: Facts) -> None:
+    """The tasks are of one kind, which every host can do."""
+    kind = facts.kind
+    for label, host in facts.hosts.items():
+        if "kind" in host:
+            kind.require_host(label, host["kind"])
 
 
 def _check_labels(spec: Spec, tasks: Mapping[str, Mapping[str, Any]]) -> None:

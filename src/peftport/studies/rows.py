@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from peftport.kept import Answers
 from peftport.studies.schema import PLAN_COLUMNS
-from peftport.studies.work import Answers, Kept
+from peftport.studies.work import Kept
 
 
 @dataclass(frozen=True)

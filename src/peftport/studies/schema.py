@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from peftport.metrics import METRICS
+from collections.abc import Iterable
+
+from peftport.kind import KINDS, USUAL, Kind, kind_named
 
 VERSION = 3
 """Raised whenever a store of an older package could be misread."""
@@ -25,19 +27,30 @@ PLAN_COLUMNS = (
 )
 """What a row says of its run before it is run."""
 
-FIGURES = ("n_test", *METRICS, "agreement", "train_seconds")
-"""What a row says of a done run: the metrics, and a ported module's agreement with its donor, which
-is Cohen's kappa of their corrected answers to the same unlabelled texts."""
 
-COLUMNS = (
-    "run_id",
-    "study",
-    "status",
-    *PLAN_COLUMNS,
-    *FIGURES,
-    "error",
-)
-"""The columns of an exported row, in order."""
+def figures_of(kind: Kind) -> tuple[str, ...]:
+    """What a row says of a done run: the metrics of the study's kind, and where answers are classes
+    a ported module's agreement with its donor, which is Cohen's kappa of their corrected answers
+    to the same unlabelled texts."""
+    agreement = ("agreement",) if kind.of_classes else ()
+    return ("n_test", *kind.metrics, *agreement, "train_seconds")
+
+
+def columns_of(kind: Kind) -> tuple[str, ...]:
+    """The columns of an exported row, in order."""
+    return ("run_id", "study", "status", *PLAN_COLUMNS, *figures_of(kind), "error")
+
+
+def kind_of_columns(columns: Iterable[str]) -> Kind:
+    """The kind whose figures exported rows have; of several the one with the most."""
+    there = set(columns)
+    found = [kind for kind in map(kind_named, KINDS) if {*kind.metrics} <= there]
+    return max(found, key=lambda kind: len(kind.metrics), default=kind_named(USUAL))
+
+
+FIGURES = figures_of(kind_named(USUAL))
+COLUMNS = columns_of(kind_named(USUAL))
+"""Those of studies of classification."""
 
 TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from peftport.errors import BadInput
 from peftport.hosts.genealogy import Genealogy, Relation
+from peftport.kind import KINDS
 from peftport.registry import did_you_mean
 from peftport.techniques import TECHNIQUES
 
@@ -107,6 +108,8 @@ class Spec(_Strict):
     Attributes:
         techniques: name -> settings that differ from the technique's own.
         hosts, tasks: name used in the study -> where it is: a hub name, a path or `lab:NAME`.
+        kind: of the tasks, where their data do not tell it; `system`, `max_answer` and `scorer` of
+            tasks that ask for text, as `tasks.load_task` takes them.
         continued: host -> which one it continues, where the host's own record does not tell.
         pairs, settings: of hosts and of tasks; every pair is run in every setting.
         methods, controls: port methods of `ported` runs, samplings of `sampled` runs.
@@ -127,6 +130,10 @@ class Spec(_Strict):
     techniques: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
     hosts: dict[str, str] = {}
     tasks: dict[str, str] = {}
+    kind: str | None = None
+    system: str | None = None
+    max_answer: Positive | None = None
+    scorer: str | None = None
     continued: dict[str, Continued] = {}
     pairs: Annotated[tuple[Pair, ...], Field(min_length=1)]
     settings: Annotated[tuple[Setting, ...], Field(min_length=1)]
@@ -155,6 +162,22 @@ class Spec(_Strict):
     def most_lanes(self) -> int:
         """`lanes` as a number, a usual one while it is not settled."""
         return 16 if self.lanes == AUTO else int(self.lanes)
+
+    @property
+    def asked(self) -> tuple[tuple[str, Any], ...]:
+        """What it says of all its tasks, as `tasks.load_task` takes it."""
+        said = {key: getattr(self, key) for key in ("kind", "system", "max_answer", "scorer")}
+        return tuple((key, value) for key, value in said.items() if value is not None)
+
+    @field_validator("kind")
+    @classmethod
+    def _known_kind(cls, value: str | None) -> str | None:
+        if value is not None and value not in KINDS:
+            raise ValueError(
+                f"unknown task kind {value!r}.{did_you_mean(value, KINDS)} "
+                f"Known: {', '.join(KINDS)}"
+            )
+        return value
 
     @field_validator("seeds", mode="before")
     @classmethod

@@ -21,6 +21,8 @@ from typing import Any
 
 from peftport.errors import BadInput, RunFailed
 from peftport.files import by_library, is_file, parse_json, write_atomic
+from peftport.kept import Answers
+from peftport.kind import Kind, shared_kind
 from peftport.studies.contents import require_contents
 from peftport.studies.migration import migrate
 from peftport.studies.rows import (
@@ -35,8 +37,8 @@ from peftport.studies.rows import (
     run_values,
 )
 from peftport.studies.salvage import damaged, digest_of_meta, is_whole_meta, reading
-from peftport.studies.schema import APPLICATION, COLUMNS, TABLES, VERSION
-from peftport.studies.work import Answers, Kept
+from peftport.studies.schema import APPLICATION, TABLES, VERSION, columns_of
+from peftport.studies.work import Kept
 
 NAME = "study.sqlite"
 
@@ -76,6 +78,11 @@ class Store:
     def facts(self) -> dict[str, Any]:
         """Hosts, tasks, configurations and versions that the study was begun with."""
         return self._meta("facts")
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the study's tasks."""
+        return shared_kind(self.facts.get("tasks", {}))
 
     @property
     def title(self) -> str:
@@ -143,11 +150,11 @@ class Store:
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows as they are exported, in the order of their columns; a figure that was not
         measured is None."""
-        study = {"study": self.title}
+        study, columns = {"study": self.title}, columns_of(self.kind)
         for found in self._whole("runs", RUN_FIELDS, _ORDER):
             figures = parse_json(found["figures"] or "{}", f"{self.folder / NAME}: figures")
             row = study | figures | found
-            yield {column: row.get(column) for column in COLUMNS}
+            yield {column: row.get(column) for column in columns}
 
     def answers(self) -> Iterator[tuple[str, Answers]]:
         """Run id and answers of every run that is done."""
@@ -156,7 +163,7 @@ class Store:
             yield found["run_id"], Answers(*answers)
 
     def gold(self) -> dict[str, bytes]:
-        """Task -> true class of every test example, of the same type as predictions."""
+        """Task -> what is true of every test example (`Kind.gold`)."""
         return dict(self._read("SELECT task, labels FROM gold"))
 
     def failures(self) -> list[dict[str, str]]:

@@ -7,10 +7,13 @@ not use, and tested on the validation split alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 from peftport.errors import BadInput
+from peftport.kind import USUAL, Kind, kind_named
+from peftport.metrics import Metric
 from peftport.studies.plan import Plan
 from peftport.studies.spec import Spec
 
@@ -23,18 +26,30 @@ class Tried:
     """One technique trained with one learning rate.
 
     Attributes:
-        accuracy: condition -> mean validation accuracy, corrected, over seeds, pairs and budgets of
-            at least one step; a run that failed counts as 0.
+        accuracy: condition -> mean validation figure (`Kind.score`: of classification the corrected
+            accuracy) over seeds, pairs and budgets of at least one step; a run that failed counts
+            as the worst there is.
+        kind: of the tasks.
     """
 
     technique: str
     rate: float
     accuracy: Mapping[str, float]
+    kind: Kind = field(default_factory=lambda: kind_named(USUAL))
 
     @property
     def mean(self) -> float:
         """The mean over conditions, by which rates are chosen."""
         return sum(self.accuracy.values()) / len(self.accuracy)
+
+    @property
+    def metric(self) -> Metric:
+        """What figures are of."""
+        return self.kind.metrics[self.kind.primary]
+
+    def figure(self, score: float) -> float | None:
+        """A mean as the metric has it; None where every run of it failed."""
+        return score * self.metric.sign if isfinite(score) else None
 
 
 def candidates(spec: Spec, rates: Iterable[float], seeds: int) -> dict[float, Spec]:
@@ -71,24 +86,25 @@ def _first_pairs(spec: Spec) -> tuple[Any, ...]:
     return tuple(pair for pair in spec.pairs if pair in between.values()) or spec.pairs[:1]
 
 
-def tried(rows_of: Mapping[float, Iterable[Mapping[str, Any]]]) -> list[Tried]:
-    """What the rows of every rate's study say, technique by technique, rates ascending."""
+def tried(
+    rows_of: Mapping[float, Iterable[Mapping[str, Any]]], kind: Kind | None = None
+) -> list[Tried]:
+    """What the rows of every rate's study say, technique by technique, rates ascending.
+
+    Args:
+        kind: of the study's tasks; classification if not given.
+    """
+    kind = kind or kind_named(USUAL)
     found: dict[tuple[str, float], dict[str, list[float]]] = {}
     for rate, rows in rows_of.items():
         for row in rows:
             if row["budget"]:
                 conditions = found.setdefault((row["technique"], rate), {})
-                conditions.setdefault(row["condition"], []).append(_accuracy(row))
+                conditions.setdefault(row["condition"], []).append(kind.score(row))
     return [
-        Tried(technique, rate, {c: sum(v) / len(v) for c, v in conditions.items()})
+        Tried(technique, rate, {c: sum(v) / len(v) for c, v in conditions.items()}, kind)
         for (technique, rate), conditions in sorted(found.items())
     ]
-
-
-def _accuracy(row: Mapping[str, Any]) -> float:
-    """Corrected, or as answered where there is no correction; 0 for a run that failed."""
-    found = row["corrected_accuracy"]
-    return float((row["accuracy"] if found is None else found) or 0.0)
 
 
 def chosen(every: Sequence[Tried]) -> dict[str, float]:
@@ -108,8 +124,8 @@ def record(every: Sequence[Tried], made: Mapping[float, Spec]) -> dict[str, Any]
             {
                 "technique": each.technique,
                 "learning_rate": each.rate,
-                "accuracy": dict(each.accuracy),
-                "mean": each.mean,
+                _key(each.kind): {c: each.figure(v) for c, v in each.accuracy.items()},
+                "mean": each.figure(each.mean),
             }
             for each in every
         ],
@@ -121,17 +137,23 @@ def text(every: Sequence[Tried], made: Mapping[float, Spec]) -> str:
     """What was tried, as a person reads it, and what was chosen, as a specification has it."""
     best = chosen(every)
     conditions = [c for c in TRAINED if any(c in each.accuracy for each in every)]
+    metric = every[0].metric
     lines = [
-        f"Mean corrected accuracy on validation: {_where(made)}.",
+        f"Mean {metric.directed} on validation: {_where(made)}.",
         f"{'technique':<12}{'rate':>8}" + "".join(f"{c:>9}" for c in (*conditions, "mean")),
     ]
     for each in every:
-        figures = [each.accuracy.get(c) for c in conditions] + [each.mean]
+        means = [*(each.accuracy.get(c) for c in conditions), each.mean]
+        figures = [None if mean is None else each.figure(mean) for mean in means]
         cells = "".join(f"{'-' if a is None else format(a, '.3f'):>9}" for a in figures)
         mark = "  chosen" if best[each.technique] == each.rate else ""
         lines.append(f"{each.technique:<12}{each.rate:>8g}{cells}{mark}")
     rates = ", ".join(f"{technique}: {rate:g}" for technique, rate in best.items())
     return "\n".join([*lines, "", "training:", f"  learning_rates: {{{rates}}}"])
+
+
+def _key(kind: Kind) -> str:
+    return "accuracy" if kind.of_classes else kind.primary
 
 
 def _where(made: Mapping[float, Spec]) -> str:

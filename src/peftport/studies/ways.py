@@ -30,12 +30,9 @@ def resolved(how: str) -> list[dict[str, Any]]:
     """What `how` computes, however it is written: its methods in order, each with every option.
 
     `distill`, `distill:steps=100` and any order of options come to the same, and a default that
-    changes makes it another.
+    changes makes it another. An option that came later and is not given is not told of.
     """
-    return [
-        {"method": each.name, "options": each.settings.model_dump(mode="json")}
-        for each in ways(how)
-    ]
+    return [{"method": each.name, "options": each.settings.computed()} for each in ways(how)]
 
 
 def requested(

@@ -6,29 +6,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from peftport.kept import Answers
+
 
 @dataclass(frozen=True)
 class Kept:
     """A donor's module: its record as JSON, its tensors in safetensors' format, and its scores of
-    its own task's unlabelled texts (see `peftport.studies.answers`), where there are any."""
+    its own task's unlabelled texts (see `peftport.kept`), where there are any."""
 
     record: str
     tensors: bytes
     answers: bytes | None = None
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a tested module answered, as bytes (see `peftport.studies.answers`).
-
-    predictions: class of every test example, uint8 or (many classes) uint16. scores: of every test
-    example. unlabelled: scores of the texts that the label-free correction rests on. Stores of
-    older packages have predictions alone.
-    """
-
-    predictions: bytes
-    scores: bytes | None = None
-    unlabelled: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +59,7 @@ class Work:
         tests: budget -> the lanes that are tested there.
         keeps: budget -> the lanes whose module is sent back there.
         budgets: where the trajectories are read, in ascending order.
+        asked: what the study says of its tasks beside where they lie (`Spec.asked`).
     """
 
     number: int
@@ -91,6 +80,7 @@ class Work:
     starts: tuple[Start, ...]
     tests: Mapping[int, tuple[int, ...]]
     keeps: Mapping[int, tuple[int, ...]]
+    asked: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,11 @@ class Encoded:
         """Tokens of each row, (rows,)."""
         return np.diff(self.offsets)
 
+    @property
+    def width_beside(self) -> int:
+        """Tokens that a row's labels take beside its input; 0 where they stand at the input's."""
+        return 0
+
     def batch(self, rows: Integers, length: int | None = None) -> Batch:
         """Return `rows` in the given order, padded to `length` or to their longest, in eights."""
         lengths = self.lengths[rows]
@@ -111,7 +116,8 @@ class Encoded:
     ) -> Iterator[tuple[Integers, Batch]]:
         """Yield every row once, longest first, as many at a time as fit into `tokens_per_batch`.
 
-        A batch ends early before rows that are a tenth shorter than its longest.
+        A batch ends early before rows that are a tenth shorter than its longest. What is asked for
+        beside the input counts as tokens do where it is longer.
         Returns pairs of row numbers (rows,) and their batch. With several lanes the batch holds
         the rows once for each lane, lane-major: (lanes * rows, tokens).
         """
@@ -120,7 +126,7 @@ class Encoded:
         start = 0
         while start < len(order):
             longest = int(padded[start])
-            fitting = max(1, tokens_per_batch // (longest * lanes))
+            fitting = max(1, tokens_per_batch // (max(longest, self.width_beside) * lanes))
             alike = int(np.count_nonzero(10 * padded[start : start + fitting] > 9 * longest))
             rows = order[start : start + alike]
             yield rows, self.batch(np.tile(rows, lanes), longest)

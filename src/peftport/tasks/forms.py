@@ -25,6 +25,7 @@ from peftport.errors import BadInput
 from peftport.files import parse_json
 from peftport.kind import USUAL, kind_named
 from peftport.tables import TEXT_COLUMNS, read_table
+from peftport.tasks.labels import canonical
 from peftport.tasks.readers import LABEL_COLUMNS, Table, column_of, labelled, texts_of
 
 PROMPTS, COMPLETIONS, CHATS, CHOICES = "prompt", "completion", "messages", "choices"
@@ -93,10 +94,16 @@ def _texts(table: Any, origin: str, columns: Columns) -> Table:
 def _are_pairs(table: Any, columns: Columns) -> bool:
     if {PROMPTS, COMPLETIONS} <= set(table.column_names):
         return True
-    import pyarrow as pa
-
     name = columns.label or LABEL_COLUMNS[0]
-    return name in table.column_names and pa.types.is_string(table.column(name).type)
+    return name in table.column_names and any(map(_is_word, table.column(name).to_pylist()))
+
+
+def _is_word(value: object) -> bool:
+    """Whether a label is text in every format: a CSV file writes numbers as text, too."""
+    if not isinstance(value, str) or not value.strip():
+        return False
+    label = canonical(value)
+    return isinstance(label, str) and label not in ("true", "false")
 
 
 def _pairs(table: Any, origin: str, columns: Columns) -> Table:
@@ -112,15 +119,23 @@ def _pairs(table: Any, origin: str, columns: Columns) -> Table:
 
 def _are_messages(table: Any, columns: Columns) -> bool:
     names = table.column_names
-    if CHATS in names or (columns.text in names and _is_list(table.column(columns.text))):
+    if CHATS in names or (columns.text in names and _has_chats(table.column(columns.text))):
         return True
-    return {PROMPTS, COMPLETIONS} <= set(names) and _is_list(table.column(PROMPTS))
+    both = {PROMPTS, COMPLETIONS} <= set(names) and columns.text is None
+    return both and _has_chats(table.column(PROMPTS))
 
 
-def _is_list(column: Any) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_list(column.type) or pa.types.is_large_list(column.type))
+def _has_chats(column: Any) -> bool:
+    """Whether a column's first value is a list of turns, as such or as JSON."""
+    first = next((value for value in column.to_pylist() if value is not None), None)
+    if isinstance(first, str):
+        if not first.lstrip().startswith("["):
+            return False
+        try:
+            first = parse_json(first, "a chat")
+        except BadInput:
+            return False
+    return isinstance(first, list) and all(isinstance(turn, dict) for turn in first)
 
 
 def _messages(table: Any, origin: str, columns: Columns) -> Table:
@@ -130,7 +145,11 @@ def _messages(table: Any, origin: str, columns: Columns) -> Table:
         chats = table.column(name).to_pylist()
     else:
         prompts, answers = (table.column(name).to_pylist() for name in (PROMPTS, COMPLETIONS))
-        chats = [[*(p or ()), *(a or ())] for p, a in zip(prompts, answers, strict=True)]
+        both = enumerate(zip(prompts, answers, strict=True), start=1)
+        chats = [
+            [turn for part in parts for turn in _turns(part, f"row {row} of {origin}")]
+            for row, parts in both
+        ]
     if not chats:
         raise BadInput(f"{origin} has no rows.")
     read = [_chat(chat, f"row {row} of {origin}") for row, chat in enumerate(chats, start=1)]
@@ -139,20 +158,29 @@ def _messages(table: Any, origin: str, columns: Columns) -> Table:
 
 def _chat(chat: Any, where: str) -> tuple[str, str]:
     """The turns before the answer, as JSON, and the answer."""
-    if isinstance(chat, str):
-        chat = parse_json(chat, f"the messages in {where}")
-    if not isinstance(chat, list) or len(chat) < 2:
+    turns = [_turn(turn, where) for turn in _turns(chat, where)]
+    if len(turns) < 2:
         raise BadInput(
-            f'{where}: its messages are no list of turns like {{"role": "user", "content": ...}} '
-            "that ends with the assistant's answer."
+            f"{where}: its chat has {len(turns)} turns; expected one at the least before the "
+            "assistant's answer."
         )
-    turns = [_turn(turn, where) for turn in chat]
     if turns[-1]["role"] != "assistant":
         raise BadInput(
             f"{where}: its last turn is the {turns[-1]['role']}'s; expected the assistant's, which "
             "is what is learnt and tested."
         )
     return json.dumps(turns[:-1], ensure_ascii=False), turns[-1]["content"]
+
+
+def _turns(chat: Any, where: str) -> list[Any]:
+    """A chat's turns as they stand, from a list or from its JSON."""
+    if isinstance(chat, str):
+        chat = parse_json(chat, f"the messages in {where}")
+    if not isinstance(chat, list):
+        raise BadInput(
+            f'{where}: its messages are no list of turns like {{"role": "user", "content": ...}}.'
+        )
+    return chat
 
 
 def _turn(turn: Any, where: str) -> dict[str, str]:
@@ -185,16 +213,33 @@ def _choices(table: Any, origin: str, columns: Columns) -> Table:
             one = parse_json(one, f"the choices in {where}")
         if not isinstance(one, list) or len(one) < 2 or not all(_is_text(each) for each in one):
             raise BadInput(f"{where}: its choices are no list of two texts or more.")
-        number = one.index(label) if label in one else label
-        if not isinstance(number, int | str) or str(number) not in map(str, range(len(one))):
-            raise BadInput(
-                f"{where}: its {name} {label!r} is none of its {len(one)} choices, nor the number "
-                "of one, counted from 0."
-            )
-        read.append((int(number), tuple(one)))
+        read.append((_right(label, one, name, where), tuple(one)))
     return Table(
         origin, texts, [n for n, _ in read], form=CHOICES, answers=tuple(a for _, a in read)
     )
+
+
+def _right(label: Any, choices: list[str], name: str, where: str) -> int:
+    """The number of the right choice, which a label is or has the text of."""
+    try:
+        number = canonical(label)
+    except ValueError:
+        number = -1
+    numbered = {number} & set(range(len(choices)))
+    named = {choices.index(label)} if label in choices else set()
+    if isinstance(label, int) and numbered:
+        return int(number)
+    if not numbered | named:
+        raise BadInput(
+            f"{where}: its {name} {label!r} is none of its {len(choices)} choices, nor the number "
+            "of one, counted from 0."
+        )
+    if len(numbered | named) > 1:
+        raise BadInput(
+            f"{where}: its {name} {label!r} is one of its choices and the number of another, "
+            "counted from 0: write it as a number, in JSONL or Parquet."
+        )
+    return int((numbered | named).pop())
 
 
 def _is_text(found: Any) -> bool:

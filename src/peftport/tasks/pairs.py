@@ -65,6 +65,11 @@ class EncodedPairs(Encoded):
         """Tokens of each row's answer, (rows,)."""
         return np.diff(self.target_offsets)
 
+    @property
+    def width_beside(self) -> int:
+        """The longest answer, where answers are no part of the input."""
+        return int(rounded_up(self.answer_lengths.max())) if self.apart else 0
+
     def prompts(self, rows: Integers) -> list[list[int]]:
         """The tokens of the rows' prompts."""
         ends = self.offsets[rows + 1] - (0 if self.apart else self.answer_lengths[rows])
@@ -81,9 +86,7 @@ class EncodedPairs(Encoded):
         it on a decoder, and the token of the answer at it on an encoder-decoder; `IGNORED` where
         nothing is asked for."""
         whole = super().batch(rows, length)
-        width = whole.input_ids.shape[1]
-        if self.apart:
-            width = int(rounded_up(self.answer_lengths.max()))
+        width = self.width_beside or whole.input_ids.shape[1]
         answers = self.answer_lengths[rows]
         first = np.zeros(len(rows), np.int64) if self.apart else self.lengths[rows] - answers - 1
         columns = np.arange(width) - first[:, None]  # place in the answer, (rows, tokens)
@@ -110,16 +113,17 @@ def encode_pairs(
         tokenizer: a fast transformers tokenizer.
         kind: "decoder" or "encoder-decoder".
         of: the task's row that each pair is of; its own number if not given.
-        closed: whether an answer ends with the token that ends a text.
+        closed: whether an answer ends with the token that ends a text; an answer that only
+            continues a text is read as lm-evaluation-harness reads it.
 
     Raises:
-        BadInput: an answer without tokens.
+        BadInput: a prompt or an answer without tokens.
     """
     writer = _Writer(tokenizer, task, kind, closed)
     rows = [writer.row(pair) for pair in pairs]
     if writer.cut:
         _log.warning(
-            "notice: task %s: %d of %d prompts or answers are cut to %d tokens (max_tokens)",
+            "notice: task %s: %d of %d rows are cut to %d tokens (max_tokens)",
             *(task.name, writer.cut, len(pairs), writer.limit),
         )
     inputs = [prompt if writer.apart else prompt + answer for prompt, answer in rows]
@@ -150,11 +154,7 @@ def chat(tokenizer: Any, task: Task, turns: str, answer: str) -> Written:
     Raises:
         BadInput: the tokenizer's chat template refuses these turns.
     """
-    said = turns_of(turns)
-    if task.system is not None:
-        said = [{"role": "system", "content": task.system}] + [
-            turn for turn in said if turn["role"] != "system"
-        ]
+    said = turns_of(turns, task.system)
     if not getattr(tokenizer, "chat_template", None):
         told = [f"{turn['role'].capitalize()}: {turn['content']}\n\n" for turn in said]
         return Written("".join(told) + "Assistant:", f" {answer}")
@@ -176,15 +176,23 @@ def chat(tokenizer: Any, task: Task, turns: str, answer: str) -> Written:
     return Written(prompt, whole[len(prompt) :], whole=True)
 
 
-def turns_of(text: str) -> list[dict[str, str]]:
-    """A chat's turns out of JSON; a plain text is one turn of the user's."""
+def turns_of(text: str, system: str | None = None) -> list[dict[str, str]]:
+    """A chat's turns out of JSON; a plain text is one turn of the user's.
+
+    Args:
+        system: the system's turn in place of the chat's own.
+    """
     try:
-        found = json.loads(text) if text.startswith("[") else None
+        found = json.loads(text) if text.startswith("[{") else None
     except ValueError:
         found = None
-    if isinstance(found, list) and all(isinstance(turn, dict) for turn in found):
-        return found
-    return [{"role": "user", "content": text}]
+    turns: list[dict[str, str]] = [{"role": "user", "content": text}]
+    if isinstance(found, list) and all(isinstance(turn, dict) and "role" in turn for turn in found):
+        turns = found
+    if system is None:
+        return turns
+    others = [turn for turn in turns if turn["role"] != "system"]
+    return [{"role": "system", "content": system}, *others]
 
 
 class _Writer:
@@ -198,7 +206,7 @@ class _Writer:
             )
         self.tokenizer, self.task = tokenizer, task
         self.apart = kind == "encoder-decoder"
-        self.closing = closing_tokens(tokenizer)
+        self.closing, self.closed = closing_tokens(tokenizer), closed
         self.end = [tokenizer.eos_token_id] if closed and tokenizer.eos_token_id is not None else []
         self.limit = min(task.max_tokens, tokenizer.model_max_length)
         self.cut = 0
@@ -206,30 +214,46 @@ class _Writer:
     def row(self, pair: Written) -> tuple[list[int], list[int]]:
         """A row's prompt and answer as tokens."""
         prompt, answer = self._apart(pair) if self.apart else self._together(pair)
-        if not answer:
-            raise BadInput(
-                f"task {self.task.name}: the answer {pair.answer!r} gives no token on this host."
-            )
+        for what, text, tokens in (
+            ("prompt", pair.prompt, prompt),
+            ("answer", pair.answer, answer),
+        ):
+            if not tokens:
+                raise BadInput(
+                    f"task {self.task.name}: the {what} {text!r} gives no token on this host."
+                )
         return self._fitting(prompt, answer)
 
     def _together(self, pair: Written) -> tuple[list[int], list[int]]:
-        """One text, of which the answer is what the prompt's own tokens leave over."""
-        prompt = self._ids(pair.prompt, special=not pair.whole)
-        if not pair.whole and self.closing and prompt:
-            prompt = prompt[: len(prompt) - self.closing]
-        both = self._ids(pair.prompt + pair.answer, special=not pair.whole)
-        if not pair.whole and self.closing:
-            both = both[: len(both) - self.closing]
+        """One text, of which the answer is what the prompt's own tokens leave over.
+
+        Where the end of the prompt reads otherwise with an answer behind it, that is not all of
+        the answer, or more. A host that is to write stands behind the prompt's own tokens, and
+        learns the answer's.
+        """
+        prompt = self._opened(pair.prompt, pair.whole)
+        both = self._opened(pair.prompt + pair.answer, pair.whole)
         answer = both[len(prompt) :]
-        if not prompt:  # nothing predicts the first token of a text
-            prompt, answer = both[:1], both[1:]
-        ended = pair.whole or answer[-1:] == self.end
-        return prompt, answer if ended or not answer else answer + self.end
+        if not answer or (self.closed and both[: len(prompt)] != prompt):
+            answer = self._ids(pair.answer, special=False)
+        return prompt or self._begin(), answer if pair.whole else self._ended(answer)
 
     def _apart(self, pair: Written) -> tuple[list[int], list[int]]:
-        answer = self._ids(pair.answer, special=False)
-        ended = answer[-1:] == self.end
-        return self._ids(pair.prompt, special=not pair.whole), answer + ([] if ended else self.end)
+        answer = self._ended(self._ids(pair.answer, special=False))
+        return self._ids(pair.prompt, special=not pair.whole), answer
+
+    def _opened(self, text: str, whole: bool) -> list[int]:
+        """A text's tokens without what the tokenizer puts behind it."""
+        ids = self._ids(text, special=not whole)
+        return ids if whole else ids[: len(ids) - self.closing]
+
+    def _begin(self) -> list[int]:
+        """What the first token of a text is predicted from."""
+        begin = beginning(self.tokenizer)
+        return [] if begin is None else [begin]
+
+    def _ended(self, answer: list[int]) -> list[int]:
+        return answer if answer[-1:] == self.end else answer + self.end
 
     def _fitting(self, prompt: list[int], answer: list[int]) -> tuple[list[int], list[int]]:
         room = self.limit if self.apart else self.limit - len(answer)
@@ -238,14 +262,21 @@ class _Writer:
         self.cut += 1
         answer = answer[: self.limit - 1]
         room = max(1, self.limit if self.apart else self.limit - len(answer))
+        if len(prompt) <= room:
+            return prompt, answer
         first = prompt[:1] if prompt[0] == self.tokenizer.bos_token_id and room > 1 else []
         return first + prompt[len(prompt) - (room - len(first)) :], answer
 
     def _ids(self, text: str, special: bool) -> list[int]:
-        found: list[int] = self.tokenizer(text, add_special_tokens=special, verbose=False)[
-            "input_ids"
-        ]
+        read = self.tokenizer(text, add_special_tokens=special, verbose=False)
+        found: list[int] = read["input_ids"]
         return found
+
+
+def beginning(tokenizer: Any) -> int | None:
+    """The token that begins or else ends texts, behind which a text's first token is predicted."""
+    known = (tokenizer.bos_token_id, tokenizer.eos_token_id)
+    return next((token for token in known if token is not None), None)
 
 
 def joined(rows: Sequence[Sequence[int]]) -> tuple[Integers, Integers]:

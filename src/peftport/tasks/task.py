@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, model_serializer
 from peftport.errors import BadInput
 from peftport.kind import USUAL, Kind, kind_named
 from peftport.registry import did_you_mean
-from peftport.tasks.forms import KIND_OF, Columns
+from peftport.tasks.forms import CHATS, KIND_OF, Columns
 from peftport.tasks.labels import Classes, Label, classes_from_data, classes_from_mapping
 from peftport.tasks.readers import Table
 from peftport.tasks.sources import find_source
@@ -23,7 +23,14 @@ from peftport.tasks.taskfile import TaskFile, read_taskfile, source_of, taskfile
 
 TEMPLATES = {"encoder": "{text}", "encoder-decoder": "{text}", "decoder": "{text} it was"}
 _PLAIN = dict.fromkeys(TEMPLATES, "{text}")
-BESIDE = {"kind": USUAL, "form": "labelled", "system": None, "max_answer": None, "scorer": None}
+BESIDE = {
+    "kind": USUAL,
+    "form": "labelled",
+    "flat": False,
+    "system": None,
+    "max_answer": None,
+    "scorer": None,
+}
 """Attributes that a record has only where they are others than these."""
 _log = logging.getLogger(__name__)
 
@@ -43,6 +50,8 @@ class Task(BaseModel):
         limits: split -> the most rows that are used; a split that is not limited is absent.
         kind: what is asked for: the name of one of `peftport.kind.KINDS`.
         form: of its rows (`peftport.tasks.forms`).
+        flat: whether chats are put before a host by `templates`, their turns one below the other,
+            and not by the host's own chat template.
         system: the system's turn of every chat; None leaves those that the rows have.
         max_answer: the most tokens that a host writes; None is as many as the references take.
         scorer: "module:function" of a metric of one's own.
@@ -61,6 +70,7 @@ class Task(BaseModel):
     limits: dict[str, int]
     kind: str = USUAL
     form: str = "labelled"
+    flat: bool = False
     system: str | None = None
     max_answer: int | None = None
     scorer: str | None = None
@@ -155,8 +165,9 @@ def load_task(
         kind: of the task; what the columns tell if not given.
         system: the system's turn of every chat. max_answer: the most tokens that a host writes.
         scorer: "module:function" of a metric of one's own.
-        remembered: a module's record of its task, whose kind, label words and templates are taken
-            where neither a task YAML nor an argument says any; words for other classes are not.
+        remembered: a module's record of its task, whose kind, label words, templates, system's turn
+            and length of answers are taken where neither a task YAML nor an argument says any;
+            words for other classes are not, nor are templates for tasks of another kind.
 
     What a task YAML says goes before the arguments, which are for data that do not speak for
     themselves.
@@ -170,7 +181,10 @@ def load_task(
     given |= {"kind": kind, "system": system, "max_answer": max_answer, "scorer": scorer}
     file = _with_arguments(read_taskfile(path) if is_yaml else TaskFile(), given, name)
     known = remembered or {}
-    file = file.model_copy(update={"kind": file.kind or known.get("kind")})
+    told = ("kind", "system", "max_answer")
+    file = file.model_copy(
+        update={key: known.get(key) for key in told if getattr(file, key) is None}
+    )
     columns = Columns(file.text, file.label, file.kind)
     source = source_of(file, path) if is_yaml else find_source(name, columns)
     reader = Reader(source)
@@ -180,7 +194,9 @@ def load_task(
     classes = None
     if has_classes:
         classes = _find_classes(reader, file, label_words, known.get("label_words"), name)
-    templates = known.get("templates") if file.template is None else file.template
+    templates = file.template
+    if templates is None and (has_classes or known.get("kind") == asks.name):
+        templates = known.get("templates")
     limits = {"train": limit_train, "validation": limit_validation, "test": limit_test}
     task = Task(
         name=file.name or (path.stem if is_yaml else source.name),
@@ -196,8 +212,9 @@ def load_task(
         },
         kind=asks.name,
         form=form,
-        system=file.system,
-        max_answer=file.max_answer,
+        flat=form == CHATS and (file.template is not None or bool(known.get("flat"))),
+        system=known.get("system") if file.system is None else file.system,
+        max_answer=file.max_answer or known.get("max_answer"),
         scorer=file.scorer,
     )
     task._reader, task._classes, task._says_template = reader, classes, templates is not None

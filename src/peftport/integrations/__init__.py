@@ -1,0 +1,1 @@
+"""Hosts with modules as other libraries take them."""
