@@ -55,14 +55,15 @@ def _pack_seconds(pack: Pack, plan: Plan, facts: Facts, measured: Measurement) -
         if condition != "donor"
     }
     rows = arm.steps * len(pack.lanes) * plan.spec.training.batch_size
-    data = facts.tasks[arm.task]["data"]
-    tested = len(tests) * (data["test"]["rows"] + _corrected_on(data))
+    task = facts.tasks[arm.task]
+    tested = len(tests) * (task["data"]["test"]["rows"] + _corrected_on(task))
     return rows * train_tokens * pace.train + tested * test_tokens * pace.test
 
 
-def _corrected_on(data: Mapping[str, Any]) -> int:
-    """Texts that a test looks at for the label-free correction, at most."""
-    texts = data["train"]["rows"] if "train" in data else 0
+def _corrected_on(task: Mapping[str, Any]) -> int:
+    """Texts that a test looks at for the label-free correction, at most; none without classes."""
+    data = task["data"]
+    texts = data["train"]["rows"] if task["labels"] and "train" in data else 0
     return min(TEXTS, texts) if texts >= FEWEST else 0
 
 
