@@ -8,8 +8,9 @@ READY := $(VENV)/.ready
 STUDY := runs/quick
 INPUTS ?= 10000
 WORKERS ?= logical
+SMOLLM2 := .cache/smollm2.gguf
 
-.PHONY: help study test fuzz wheel bench lint types format docs notebooks adapters golden constraints clean
+.PHONY: help study test fuzz wheel bench lint types format docs notebooks adapters smollm2 golden constraints clean
 
 help:
 	@echo "make study        run the quick study into $(STUDY) and say where its report is"
@@ -22,6 +23,7 @@ help:
 	@echo "make docs         build the site into site/, and check its links"
 	@echo "make notebooks    run the notebooks of the site; make notebooks KEEP=1 keeps what they give"
 	@echo "make adapters     make the environment in which tests load modules with adapters"
+	@echo "make smollm2      get the real language model that tests port to and from (93 MB)"
 	@echo "make golden       write the golden tensors again, with the adapters library"
 	@echo "make constraints  write constraints.txt again from the newest versions allowed"
 	@echo "make clean        remove the environments"
@@ -83,6 +85,12 @@ adapters:
 	rm -rf $(VENV)-adapters
 	$(PYTHON) -m venv $(VENV)-adapters
 	$(VENV)-adapters/bin/python -m pip install -qq torch==2.13.0 transformers==4.57.6 adapters==1.3.0
+
+# SmolLM2 in 4 bits, for the tests that port between real language models.
+smollm2: $(SMOLLM2)
+
+$(SMOLLM2): .ci/smollm2 | $(READY)
+	PYTHON=$(BIN)/python .ci/smollm2 $@
 
 golden: adapters
 	PYTHONPATH=tests $(VENV)-adapters/bin/python tests/golden/write_adapters_golden.py

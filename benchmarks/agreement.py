@@ -18,7 +18,7 @@ from typing import Any
 
 from scipy.stats import ttest_ind
 
-from measuring import arguments, as_table, places, save
+from measuring import SMALL, arguments, as_table, at_hand, save
 from peftport.studies.store import read_store
 from study import Comparison
 
@@ -27,9 +27,9 @@ SAMPLINGS = ("group_by_length", "random")
 
 
 def main() -> None:
-    asked = arguments(__doc__ or "", hosts=[*places()])
+    asked = arguments(__doc__ or "", hosts=SMALL)
     found = []
-    for name in asked.hosts:
+    for name in at_hand(asked.hosts):
         with tempfile.TemporaryDirectory() as folder:
             found += measured(Comparison(name, Path(folder), asked.quick, every=False, bf16=False))
     save(asked.out, "agreement", {"cells": found}, table(found))

@@ -2,10 +2,11 @@
 
 Counted are the products with the host's weights, forward and, where a module lies below them,
 backward, at the rate of a large product on all cores, which is measured here. What is not
-counted: attention, norms, activations, modules, optimizer, imports, the report. Beside it what
+counted: attention, norms, activations, modules, optimizer, imports, the report, and what tests look
+at for the label-free correction. Beside it what
 `study.py` has measured, where its results are in the same folder.
 
-    python benchmarks/floor.py [--quick] [--hosts lab mini minilm]
+    python benchmarks/floor.py [--quick] [--hosts lab mini minilm smollm2]
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 
 from lanes import product_rate
-from measuring import arguments, as_table, places, save, spread, written
+from measuring import HOSTS, arguments, as_table, at_hand, places, save, spread, written
 from peftport.hosts import load_host
 from peftport.hosts.geometry import Geometry
 from peftport.tasks import Encoded, encode, load_task
@@ -27,15 +28,16 @@ ROUNDS = 5
 
 
 def main() -> None:
-    asked = arguments(__doc__ or "", hosts=[*places()])
-    found = [measured(name, asked.quick, asked.out) for name in asked.hosts]
+    asked = arguments(__doc__ or "", hosts=HOSTS)
+    found = [measured(name, asked.quick, asked.out) for name in at_hand(asked.hosts)]
     save(asked.out, "floor", {"hosts": found}, table(found))
 
 
 def measured(name: str, quick: bool, out: Path) -> dict[str, Any]:
     """What the study's products are, and what they take; seconds that were measured elsewhere."""
     place, data = places()[name], specification(name, quick)
-    host, task = load_host(place["receiver"]), load_task(place["task"])
+    limits = {key: data.get(key) for key in ("limit_train", "limit_test")}
+    host, task = load_host(place["receiver"]), load_task(place["task"], **limits)
     train, test = (
         encode(host.tokenizer, task, split, host.geometry.kind) for split in ("train", "test")
     )

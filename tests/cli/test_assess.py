@@ -99,10 +99,12 @@ def test_a_port_that_fails_is_a_row_and_not_the_end(assess, extreme, donors):
 
 @pytest.fixture
 def kin(tiny_host, tiny_continuation, tmp_path) -> dict[str, Path]:
-    """A host, two that record that they continue it, and one of which nothing is known."""
+    """A host, two that record that they continue it, and two that record nothing, of which one has
+    weights near to theirs."""
     base = Path(shutil.copytree(tiny_host("t5"), tmp_path / "base"))
     said = {"from": {"name": str(base), "fingerprint": fingerprint(base)}, "steps": 5}
-    found = {"base": base, "unknown": tiny_continuation("t5")}
+    unknown = write_host("t5", tmp_path / "unknown", seed=1)
+    found = {"base": base, "near": tiny_continuation("t5"), "unknown": unknown}
     for name, noise in (("one", 0.1), ("other", 0.2)):
         found[name] = write_host("t5", tmp_path / name, noise=noise)
         write_json(found[name] / "peftport_host.json", said)
@@ -116,11 +118,12 @@ def kin(tiny_host, tiny_continuation, tmp_path) -> dict[str, Path]:
         ("base", "one", (), "continuation"),
         ("one", "base", (), "continuation"),
         ("one", "other", (), "continuation"),
+        ("one", "near", (), "continuation"),
         ("one", "unknown", (), "unstated"),
         ("one", "unknown", ("--relation", "independent"), "independent"),
     ],
 )
-def test_hosts_are_related_as_their_records_say_either_way_around(
+def test_hosts_are_related_as_their_records_or_weights_say_either_way_around(
     origin, receiver, more, relation, call, kin, tiny_task, tmp_path
 ):
     formats.save(made(load_host(str(kin[origin])), "lora"), tmp_path / "m")

@@ -74,7 +74,8 @@ def test_a_stated_genealogy_is_told_and_doubted_where_the_weights_contradict_it(
     tiny_host, tiny_continuation, unrelated
 ):
     origin, near = tiny_host("t5"), tiny_continuation("t5")
-    assert forecast_on(origin, near).genealogy is None
+    assert forecast_on(origin, near).genealogy == "continuation"
+    assert forecast_on(origin, unrelated).genealogy is None
     fine = forecast_on(origin, near, stated="continuation")
     assert (fine.genealogy, fine.notes) == ("continuation", ())
     assert "as near as" in forecast_on(origin, near, stated="independent").notes[0]

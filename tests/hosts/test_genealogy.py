@@ -168,7 +168,17 @@ def test_a_host_that_is_gone_is_known_by_its_fingerprint_alone(line):
 
 def test_a_host_between_whose_weights_have_changed_is_not_followed(line):
     write_host("t5", line["mid"], noise=0.9)
-    assert relation_of(line["leaf"], "", line["base"]) is None
+    known = recorded(line["leaf"], line["base"])
+    assert known.relation(weights_mark(line["leaf"]), weights_mark(line["base"])) is None
+
+
+def test_where_records_say_nothing_near_weights_do(line, tmp_path):
+    shutil.rmtree(line["mid"])
+    near, far = (write_host("t5", tmp_path / str(n), noise=n, seed=0) for n in (0.1, 0.9))
+    assert relation_of(near, "", line["base"]) == "continuation"
+    assert relation_of(far, "", line["base"]) is None
+    # The folder of a host that was another one when the module was made says nothing of that one.
+    assert relation_of(near, "0" * 64, line["base"]) is None
 
 
 def test_hosts_made_from_scratch_are_independent(line):

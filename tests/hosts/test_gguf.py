@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 from peftport.errors import BadInput
 from peftport.hosts import find_host, geometry_by_name, load_host
 from peftport.hosts.fingerprint import fingerprint
+from peftport.hosts.genealogy import relation_of
+from peftport.hosts.kinship import distance
 from peftport.hosts.weights import Weights
 from peftport.modules import HostName, Module
 from peftport.porting import port
@@ -95,6 +97,14 @@ def test_a_gguf_file_is_a_host_near_the_one_that_it_was_made_from(file, tiny_hos
     wanted = our_answer(plain, inputs)
     found = our_answer(host, inputs)
     assert 0 < (found - wanted).abs().max() < 0.1 * wanted.std()
+
+
+def test_it_and_the_host_that_it_was_made_from_are_two_of_one_genealogy(file, tiny_host):
+    folder = find_host(str(file)).files()
+    assert fingerprint(folder) != fingerprint(tiny_host("qwen2"))
+    assert relation_of(tiny_host("qwen2"), "", folder) == "continuation"
+    assert relation_of(folder, "", tiny_host("qwen2")) == "continuation"
+    assert distance(tiny_host("qwen2"), folder) < 0.02
 
 
 def test_its_fingerprint_is_the_file_s(file, tiny_host):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from peftport.studies.estimate import disk, estimate, seconds
+from peftport.studies.estimate import disk, estimate, port_seconds, seconds
 from peftport.studies.measure import Measurement, Pace, geometry_key, measure
 from peftport.studies.plan import Plan
 from peftport.studies.resolve import Facts, resolve
@@ -47,7 +47,17 @@ def test_training_time_is_that_of_all_steps_of_all_lanes(made):
 def test_testing_time_is_that_of_all_rows_of_all_runs_and_of_each_bare_host_once(made):
     spec, facts = made()
     runs = sum(n for condition, n in Plan(spec).count().items() if condition != "host")
-    assert seconds(Plan(spec), facts, measured(facts, 0.0, 1.0)) == (runs + 1) * 48 * 10.0
+    rows = 48 + 96  # of the test split, and training texts for the correction
+    assert seconds(Plan(spec), facts, measured(facts, 0.0, 1.0)) == (runs + 1) * rows * 10.0
+
+
+def test_ports_that_look_at_hosts_are_counted_once_for_each_start(made):
+    lora = {"techniques": {"lora": {}}}
+    spec, facts = made(methods=["copy", "subspace"], controls=["gaussian of subspace"], **lora)
+    plan, copies = Plan(spec), Plan(made(methods=["copy"], controls=["gaussian"], **lora)[0])
+    assert port_seconds(copies, facts) == 0
+    starts = 2 * len(spec.settings) * len(spec.seeds)
+    assert 3 * starts < port_seconds(plan, facts) < 30 * starts  # each imports the libraries
 
 
 def test_a_native_module_that_is_a_donor_too_is_trained_and_tested_once(made):

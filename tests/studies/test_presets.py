@@ -100,3 +100,21 @@ def test_the_minilm_preset_has_the_factors_of_the_founding_grid():
     ]
     assert len(spec.budgets) == len(founding.budgets)
     assert spec.conditions == founding.conditions
+
+
+def test_the_llm_preset_has_the_founding_factors_and_takes_others_by_settings():
+    spec, founding = load("llm"), load("founding")
+    assert spec.techniques.keys() == founding.techniques.keys()
+    kinds = {(pair.origin, pair.receiver): pair.relation for pair in spec.pairs}
+    assert kinds == {
+        ("smollm2", "continued"): "continuation",
+        ("continued", "smollm2"): "continuation",
+        ("smollm2", "gemma3"): "independent",
+    }
+    assert dict(spec.ways(spec.pairs[2])) == {"ported": "ridge", "sampled": "gaussian of ridge"}
+    assert {setting.origin_task == setting.task for setting in spec.settings} == {True, False}
+    places = "techniques={lora: {rank: 4, targets: [q, v]}}"
+    given = [f"{key}=/given" for key in ("smollm2", "continued", "gemma3", "data")]
+    other = load_spec("llm", [*given, places, "donor_steps=20"])
+    assert other.techniques == {"lora": {"rank": 4, "targets": ["q", "v"]}}
+    assert other.donor_steps == 20

@@ -1,8 +1,9 @@
 """Which hosts continue which, how two of them are related, and how much pretraining lies between.
 
 This is known from the records that hosts keep of their pretraining (`peftport_host.json`), from the
-fingerprints, of which the part that is of weights counts here, and from what somebody states. Hosts
-are named by fingerprints in records and by labels in studies; which, does not matter here.
+fingerprints, of which the part that is of weights counts here, from the weights themselves, and
+from what somebody states. Hosts are named by fingerprints in records and by labels in studies;
+which, does not matter here.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Literal
 from peftport.errors import BadInput
 from peftport.files import is_file, read_json
 from peftport.hosts.fingerprint import of_weights, weights_mark
+from peftport.hosts.kinship import near
 
 RECORD = "peftport_host.json"
 Relation = Literal["same", "continuation", "independent"]
@@ -116,7 +118,8 @@ def record_of(folder: Path) -> dict[str, Any]:
 
 
 def relation_of(origin: Path | None, mark: str, receiver: Path) -> Relation | None:
-    """How two hosts stand to each other by their records.
+    """How two hosts stand to each other by their records, and where those say nothing, by their
+    weights: hosts that are near (`kinship`), as a host and its rounding are, share them.
 
     Args:
         origin: the folder of one of them, where it is at hand.
@@ -124,7 +127,10 @@ def relation_of(origin: Path | None, mark: str, receiver: Path) -> Relation | No
     """
     mark = of_weights(mark) or (weights_mark(origin) if origin else "")
     known = recorded(*([origin] if origin else []), receiver)
-    return known.relation(mark, weights_mark(receiver))
+    found = known.relation(mark, weights_mark(receiver))
+    if found is None and origin is not None and weights_mark(origin) == mark:
+        return "continuation" if near(origin, receiver) else None
+    return found
 
 
 def settled(stated: Relation | None, found: Relation | None, what: str) -> Relation | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
+from peftport.correction import FEWEST, TEXTS
 from peftport.hosts.geometry import geometry_from_record
+from peftport.porting.estimate import Load
 from peftport.studies.identity import Identity
 from peftport.studies.measure import Measurement, geometry_key
 from peftport.studies.plan import Arm, Pack, Plan, runs_of
 from peftport.studies.resolve import Facts
+from peftport.studies.ways import requested
 from peftport.techniques import technique
 from peftport.techniques.head import head_shapes
 
@@ -18,8 +22,25 @@ _ROW, _DONOR = 700, 6000
 
 
 def seconds(plan: Plan, facts: Facts, measured: Measurement) -> float:
-    """Time of all packs, one after the other, on the machine that was measured."""
-    return sum(_pack_seconds(pack, plan, facts, measured) for pack in plan.packs())
+    """Time of all ports and packs, one after the other, on the machine that was measured."""
+    packs = sum(_pack_seconds(pack, plan, facts, measured) for pack in plan.packs())
+    return packs + port_seconds(plan, facts)
+
+
+def port_seconds(plan: Plan, facts: Facts) -> float:
+    """Time of the ports that look at hosts, as `check` estimates it; others take next to none."""
+    received = (arm for arm in plan.arms if arm.needs_donor)
+    return sum(_arm_seconds(arm, plan, facts) for arm in received) * len(plan.spec.seeds)
+
+
+def _arm_seconds(arm: Arm, plan: Plan, facts: Facts) -> float:
+    ends = (facts.hosts[arm.origin]["geometry"], facts.hosts[arm.host]["geometry"])
+    load, donor = Load(plan.spec.texts_count), facts.techniques[arm.technique]
+    return sum(
+        way.method.estimate(request, load).seconds
+        for way, request in requested(arm.how, arm.technique, donor, *ends)
+        if way.requires
+    )
 
 
 def _pack_seconds(pack: Pack, plan: Plan, facts: Facts, measured: Measurement) -> float:
@@ -34,8 +55,16 @@ def _pack_seconds(pack: Pack, plan: Plan, facts: Facts, measured: Measurement) -
         if condition != "donor"
     }
     rows = arm.steps * len(pack.lanes) * plan.spec.training.batch_size
-    tested = len(tests) * facts.tasks[arm.task]["data"]["test"]["rows"]
+    task = facts.tasks[arm.task]
+    tested = len(tests) * (task["data"]["test"]["rows"] + _corrected_on(task))
     return rows * train_tokens * pace.train + tested * test_tokens * pace.test
+
+
+def _corrected_on(task: Mapping[str, Any]) -> int:
+    """Texts that a test looks at for the label-free correction, at most; none without classes."""
+    data = task["data"]
+    texts = data["train"]["rows"] if task["labels"] and "train" in data else 0
+    return min(TEXTS, texts) if texts >= FEWEST else 0
 
 
 def disk(plan: Plan, facts: Facts) -> int:

@@ -335,30 +335,11 @@ def _check_port(
     hosts: Mapping[str, Mapping[str, Any]],
     how: str,
 ) -> None:
-    from peftport.hosts.geometry import geometry_from_record
-    from peftport.modules import HostName, Record
-    from peftport.modules.module import expected_shapes
     from peftport.porting.methods import judge
-    from peftport.studies.ways import ways
-    from peftport.techniques import technique
+    from peftport.studies.ways import requested
 
-    origin, receiver = (
-        geometry_from_record(hosts[label]["geometry"]) for label in (pair.origin, pair.receiver)
-    )
-    made, mark = technique(name), HostName(name=pair.origin, fingerprint="")
-    config, _ = made.fold(made.configure(options), origin, {})
-    record = Record(
-        technique=name,
-        config=config.model_dump(mode="json"),
-        geometry=origin.record(),
-        host=mark,
-        origin=mark,
-        task={"labels": [0, 1]},
-        seed=0,
-    )
-    wanted = ways(how)[0]  # what is sampled afterwards fits
-    shapes = expected_shapes(record)
-    request = wanted.method.request(record, shapes, receiver, wanted.options)
+    ends = (hosts[pair.origin]["geometry"], hosts[pair.receiver]["geometry"])
+    wanted, request = requested(how, name, options, *ends)[0]  # what is sampled afterwards fits
     problem = judge(wanted.method, request).problem
     if problem:
         raise BadInput(

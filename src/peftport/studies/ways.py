@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from peftport.porting.methods import Way, way
+
+if TYPE_CHECKING:
+    from peftport.porting.base import Request
 
 OF = " of "
 
@@ -29,3 +33,37 @@ def resolved(how: str) -> list[dict[str, Any]]:
     changes makes it another. An option that came later and is not given is not told of.
     """
     return [{"method": each.name, "options": each.settings.computed()} for each in ways(how)]
+
+
+def requested(
+    how: str,
+    technique: str,
+    options: Mapping[str, Any],
+    origin: Mapping[str, Any],
+    receiver: Mapping[str, Any],
+) -> list[tuple[Way, Request]]:
+    """The ports that `how` stands for, each with what it is asked for, before there is a donor.
+
+    Args:
+        technique, options: of the donor.
+        origin, receiver: records of the hosts' geometries.
+    """
+    from peftport.hosts.geometry import geometry_from_record
+    from peftport.modules import HostName, Record
+    from peftport.modules.module import expected_shapes
+    from peftport.techniques import technique as find_technique
+
+    there, made = geometry_from_record(dict(origin)), find_technique(technique)
+    config, _ = made.fold(made.configure(options), there, {})
+    nobody = HostName(name="", fingerprint="")
+    record = Record(
+        technique=technique,
+        config=config.model_dump(mode="json"),
+        geometry=there.record(),
+        host=nobody,
+        origin=nobody,
+        task={"labels": [0, 1]},
+        seed=0,
+    )
+    shapes, here = expected_shapes(record), geometry_from_record(dict(receiver))
+    return [(each, each.method.request(record, shapes, here, each.options)) for each in ways(how)]

@@ -1,0 +1,94 @@
+"""A port between real language models, from end to end: SmolLM2-135M, read from a GGUF file, and
+the same model pretrained further, for which noise on every weight stands in.
+
+The file is got by `make smollm2`. Where it is missing the tests are skipped, and fail in CI.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from peftport.hosts import find_host
+from peftport.hosts.genealogy import relation_of
+from real_data import require_smollm2
+
+pytest.importorskip("gguf", reason="the package gguf is not installed")
+
+NOISE = 0.05
+"""In units of each matrix's standard deviation: about as far as a rounding to 5 bits."""
+
+
+@pytest.fixture(scope="module")
+def origin() -> Path:
+    return require_smollm2()
+
+
+@pytest.fixture(scope="module")
+def receiver(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The host with noise on every matrix, in bfloat16, as a folder of transformers'."""
+    plain = find_host(str(origin)).files()
+    folder = tmp_path_factory.mktemp("real") / "moved"
+    shutil.copytree(plain, folder, ignore=shutil.ignore_patterns("*.safetensors", "peftport_*"))
+    generator = torch.Generator().manual_seed(0)
+    tensors = load_file(plain / "model.safetensors")
+    for name, tensor in tensors.items():
+        wide = tensor.float()
+        if wide.ndim > 1:
+            wide += NOISE * wide.std() * torch.randn(wide.shape, generator=generator)
+        tensors[name] = wide.bfloat16()
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def donor(origin: Path, tiny_task: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import peftport as pp
+
+    folder = tmp_path_factory.mktemp("real") / "donor"
+    pp.train(
+        str(origin),
+        str(tiny_task),
+        "lora",
+        out=folder,
+        steps=8,
+        batch_size=8,
+        learning_rate=3e-3,
+        options={"rank": 4, "targets": ["q", "v"]},
+        label_words="terrible,great",
+    )
+    return folder
+
+
+def test_a_gguf_host_and_one_near_it_are_of_one_genealogy(origin, receiver):
+    assert relation_of(find_host(str(origin)).files(), "", receiver) == "continuation"
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("copy", ()), ("procrustes", ("--set", "places=256", "--text-count", 16))],
+)
+def test_a_real_module_is_ported_and_acts_in_stock_peft(
+    method, options, origin, receiver, donor, tiny_task, tmp_path, call
+):
+    out = tmp_path / "ported"
+    texts = ("--texts", tiny_task) if method != "copy" else ()
+    where = ("--host", receiver, "--from-host", origin, "--method", method)
+    said = ("--no-verify", "--format", "peft", "--out", out)
+    code, _, errors = call("port", donor, *where, *texts, *options, *said)
+    assert code == 0, errors
+    code, told, errors = call("verify", out, "--host", receiver, "--json")
+    assert code == 0, errors
+    found = json.loads(told)
+    assert found["passed"] and found["acts"] and found["equal"]
+    assert found["library"].startswith("peft ")
+    assert found["nats"] > 0.01
+    where = ("--host", receiver, "--task", tiny_task, "--label-words", "terrible,great")
+    code, told, errors = call("test", out, *where, "--json")
+    assert code == 0, errors
+    assert json.loads(told)["auroc"] > 0.9
