@@ -25,9 +25,11 @@ from peftport.techniques.base import stack_lanes
 from peftport.training import readout_of, scores
 from peftport.training.module import train_module
 from peftport.training.teacher import Teacher
+from tiny_hosts import write_host
 from tiny_runs import encoded, host_in
 
 WRITTEN = ("choice", "completion", "language")
+HALVES = {"origin": 0.0, "receiver": 0.05}
 
 
 def asked(folder: Path, kind: str) -> Task:
@@ -224,3 +226,26 @@ def test_a_teacher_acts_only_while_it_is_asked(tiny_host, tiny_task):
     assert torch.equal(before, after)
     assert not torch.equal(before, meanwhile)
     assert stack_lanes([donor.tensors])
+
+
+def test_a_host_in_half_precision_is_mapped_for_a_module_that_writes(tmp_path, tiny_task):
+    """Read a layer at a time, such a host keeps its vocabulary in half precision."""
+    from transformers import AutoModelForCausalLM
+
+    folders = [write_host("llama", tmp_path / name, noise=noise) for name, noise in HALVES.items()]
+    for folder in folders:
+        model = AutoModelForCausalLM.from_pretrained(folder)
+        model.to(torch.bfloat16).save_pretrained(folder)
+    host, other = map(host_in, folders)
+    task = asked(tiny_task, "completion")
+    donor = train_module(host, task, "lora", {"rank": 4}, steps=30, seed=0, learning_rate=0.02)
+    found = port(
+        donor.module,
+        other.geometry,
+        named(other),
+        "procrustes",
+        options={"places": 256},
+        means=means(host, other, task),
+        seed=0,
+    ).module
+    assert loss(other, found, task) < loss(other, None, task)

@@ -191,7 +191,8 @@ class Host:
         head = self.model.get_output_embeddings()
 
         def chosen(_: Any, given: tuple[Tensor]) -> tuple[Tensor]:
-            return (given[0][asked][None],)
+            # A host that is read a layer at a time has its vocabulary as its files have it.
+            return (given[0][asked][None].to(head.weight.dtype),)
 
         watched = head.register_forward_pre_hook(chosen)
         try:
