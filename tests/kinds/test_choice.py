@@ -23,8 +23,14 @@ def figures_of(host, task, unlabelled=None):
     )
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2", "t5-v1.0"])
-@pytest.mark.parametrize("template", ["{text}", "{text} so\n"])
+OF_HARNESS = [
+    *((family, "{text}") for family in ("gpt2", "llama", "qwen2", "t5-v1.0")),
+    # The harness takes space off the end of a prompt and puts it before the answer.
+    *((family, "{text} so\n") for family in ("gpt2", "llama", "qwen2")),
+]
+
+
+@pytest.mark.parametrize(("family", "template"), OF_HARNESS)
 def test_figures_are_those_of_the_harness(family, template, tiny_host, tmp_path):
     """Answers of several tokens that begin alike, and rows with more answers than others."""
     instances = pytest.importorskip("lm_eval.api.instance", reason="no lm-evaluation-harness")

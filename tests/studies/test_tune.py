@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from peftport.errors import BadInput
+from peftport.kind import kind_named
 from peftport.studies.plan import Plan
 from peftport.studies.spec import parse_spec
 from peftport.studies.tune import candidates, chosen, record, text, tried
@@ -107,3 +108,18 @@ def test_it_is_said_on_what_rates_were_chosen_and_how_a_specification_has_them()
     assert "lora             0.1    0.900    0.900  chosen" in said
     assert said.endswith("training:\n  learning_rates: {lora: 0.1}")
     assert record(found, made)["learning_rates"] == {"lora": 0.1}
+
+
+def test_of_a_loss_the_lowest_is_chosen_and_a_run_that_failed_counts_as_the_worst():
+    kind = kind_named("language")
+
+    def rows(loss):
+        base = {"technique": "lora", "condition": "native", "budget": 5}
+        return [base | {"bits_per_byte": each, "token_loss": each} for each in loss]
+
+    found = tried({0.1: rows([1.0, 1.2]), 0.2: rows([0.8, 0.9]), 0.3: rows([0.1, None])}, kind)
+    assert chosen(found) == {"lora": 0.2}
+    told = record(found, {0.1: spec()})["tried"]
+    assert [each["mean"] for each in told] == [pytest.approx(1.1), pytest.approx(0.85), None]
+    assert told[0]["bits_per_byte"] == {"native": pytest.approx(1.1)}
+    assert "bits per byte (lower is better)" in text(found, {0.1: spec()})

@@ -233,7 +233,8 @@ class _Answers:
         return ids, [IGNORED] * (len(ids) - len(after)) + after
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """What the host writes after each text, up to a word that ends it."""
+        """What the host writes after each text, up to a word that ends it, and no more tokens than
+        the task asks for; the harness's own encoder-decoders write as many more as the text has."""
         from lm_eval.models.utils import postprocess_generated_text
 
         found = [""] * len(requests)
