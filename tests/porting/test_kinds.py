@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from peftport.errors import BadInput
+from peftport.hosts import streaming
 from peftport.hosts.host import Host
 from peftport.kind import Asking, kind_named
 from peftport.modules import HostName, Module
@@ -228,10 +229,13 @@ def test_a_teacher_acts_only_while_it_is_asked(tiny_host, tiny_task):
     assert stack_lanes([donor.tensors])
 
 
-def test_a_host_in_half_precision_is_mapped_for_a_module_that_writes(tmp_path, tiny_task):
+def test_a_host_in_half_precision_is_mapped_for_a_module_that_writes(
+    tmp_path, tiny_task, monkeypatch
+):
     """Read a layer at a time, such a host keeps its vocabulary in half precision."""
     from transformers import AutoModelForCausalLM
 
+    monkeypatch.setattr(streaming, "_WHOLE", 0)
     folders = [write_host("llama", tmp_path / name, noise=noise) for name, noise in HALVES.items()]
     for folder in folders:
         model = AutoModelForCausalLM.from_pretrained(folder)
