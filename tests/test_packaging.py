@@ -104,13 +104,16 @@ def test_all_that_dev_and_docs_bring_is_pinned_and_nothing_else():
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     extras = PROJECT["optional-dependencies"]
     waiting = [*PROJECT["dependencies"], *extras["dev"], *extras["docs"]]
-    needed = set()
+    needed, followed = set(), set()
     while waiting:
         requirement = Requirement(waiting.pop())
         name = canonicalize_name(requirement.name)
+        # What one asks for without extras another may ask for with them.
+        asked = (name, frozenset(requirement.extras))
         # What a distribution names and this platform does not get is not installed.
-        if name in found and name not in needed:
+        if name in found and asked not in followed:
             needed.add(name)
+            followed.add(asked)
             waiting += wanted_by(requirement)
     assert needed == set(pinned)
 

@@ -84,7 +84,7 @@ def test_a_module_of_peft_s_is_assessed(call, from_peft, tiny_continuation, tiny
     )
     assert code == 0, error
     found = json.loads(text)
-    assert found["relation"] == "unstated"
+    assert found["relation"] == "continuation", "the two hosts' weights are near each other"
     assert set(found["budgets"][0]["accuracy"]) >= {"copy", "gaussian", "scratch", "host"}
 
 

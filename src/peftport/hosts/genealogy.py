@@ -16,7 +16,6 @@ from typing import Any, Literal
 from peftport.errors import BadInput
 from peftport.files import is_file, read_json
 from peftport.hosts.fingerprint import of_weights, weights_mark
-from peftport.hosts.kinship import near
 
 RECORD = "peftport_host.json"
 Relation = Literal["same", "continuation", "independent"]
@@ -129,6 +128,8 @@ def relation_of(origin: Path | None, mark: str, receiver: Path) -> Relation | No
     known = recorded(*([origin] if origin else []), receiver)
     found = known.relation(mark, weights_mark(receiver))
     if found is None and origin is not None and weights_mark(origin) == mark:
+        from peftport.hosts.kinship import near
+
         return "continuation" if near(origin, receiver) else None
     return found
 
