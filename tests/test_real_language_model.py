@@ -86,7 +86,7 @@ def test_a_real_module_is_ported_and_acts_in_stock_peft(
     assert code == 0, errors
     found = json.loads(told)
     assert found["passed"] and found["acts"] and found["equal"]
-    assert found["library"].startswith("peft ")
+    assert found["loaded_by"].startswith("peft ")
     assert found["nats"] > 0.01
     where = ("--host", receiver, "--task", tiny_task, "--label-words", "terrible,great")
     code, told, errors = call("test", out, *where, "--json")

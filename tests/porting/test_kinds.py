@@ -51,6 +51,16 @@ def teacher_of(host: Host, module: Module) -> Teacher:
     return Teacher(host, technique(module.technique), module.config, module.tensors)
 
 
+def mapped(donor: Module, origin: Host, receiver: Host, task: Task) -> Module:
+    """The donor on another host, by maps."""
+    there = means(origin, receiver, task)
+    options = {"places": 256}
+    name = named(receiver)
+    return port(
+        donor, receiver.geometry, name, "procrustes", options=options, means=there, seed=0
+    ).module
+
+
 def loss(host: Host, module: Module | None, task: Task) -> float:
     """Mean loss in nats of a token of the training rows' answers."""
     body, config, lanes = None, None, {}
@@ -131,15 +141,7 @@ def test_maps_carry_a_module_of_any_kind_and_copy_it_to_its_own_host(
     host, other = host_in(tiny_host(family)), host_in(tiny_continuation(family))
     task = asked(tiny_task, kind)
     donor = train_module(host, task, "lora", {"rank": 4}, steps=30, seed=0, learning_rate=0.02)
-    found = port(
-        donor.module,
-        other.geometry,
-        named(other),
-        "procrustes",
-        options={"places": 256},
-        means=means(host, other, task),
-        seed=0,
-    ).module
+    found = mapped(donor.module, host, other, task)
     assert loss(other, found, task) < loss(other, None, task)
     home = means(host, host, task)
     same = port(donor.module, host.geometry, named(host), "procrustes", means=home).module
@@ -243,13 +245,5 @@ def test_a_host_in_half_precision_is_mapped_for_a_module_that_writes(
     host, other = map(host_in, folders)
     task = asked(tiny_task, "completion")
     donor = train_module(host, task, "lora", {"rank": 4}, steps=30, seed=0, learning_rate=0.02)
-    found = port(
-        donor.module,
-        other.geometry,
-        named(other),
-        "procrustes",
-        options={"places": 256},
-        means=means(host, other, task),
-        seed=0,
-    ).module
+    found = mapped(donor.module, host, other, task)
     assert loss(other, found, task) < loss(other, None, task)

@@ -47,7 +47,7 @@ def test_a_good_folder_of_peft_s_passes(family, case, head, tiny_host, tmp_path)
     found = pp.verify(tmp_path / "m", tiny_host(family))
     assert found.problems == ()
     assert (found.passed, found.equal) == (True, True)
-    assert found.library.startswith("peft 0.")
+    assert found.loaded_by.startswith("peft 0.")
     assert found.apart <= 1e-5
     if KINDS[family] != "encoder" or head:
         assert found.nats > 1e-6
@@ -151,9 +151,9 @@ def test_another_module_than_the_one_written_is_found(lora, tiny_host):
 def test_without_peft_it_says_so_and_still_says_whether_the_module_acts(
     lora, tiny_host, monkeypatch
 ):
-    monkeypatch.setattr("peftport.proof.with_peft.library", lambda: None)
+    monkeypatch.setattr("peftport.proof.with_peft.distribution", lambda: None)
     found = pp.verify(lora, tiny_host("llama"))
-    assert (found.library, found.acts, found.equal, found.passed) == (None, True, None, True)
+    assert (found.loaded_by, found.acts, found.equal, found.passed) == (None, True, None, True)
     assert "pip install peft" in found.notes[0]
 
 
@@ -161,7 +161,7 @@ def test_without_adapters_it_says_so(tiny_host, tmp_path, monkeypatch):
     monkeypatch.setenv(with_adapters.VARIABLE, str(tmp_path / "nowhere"))
     written(tiny_host, tmp_path / "m", "llama", "houlsby", format="adapterhub")
     found = pp.verify(tmp_path / "m", tiny_host("llama"))
-    assert (found.library, found.acts, found.equal) == (None, True, None)
+    assert (found.loaded_by, found.acts, found.equal) == (None, True, None)
     assert with_adapters.VARIABLE in found.notes[0]
 
 
@@ -182,7 +182,7 @@ def test_a_good_folder_of_adapters_passes(family, case, head, tiny_host, tmp_pat
     found = pp.verify(tmp_path / "m", tiny_host(family))
     assert found.problems == ()
     assert (found.passed, found.equal) == (True, True)
-    assert found.library.startswith("adapters ")
+    assert found.loaded_by.startswith("adapters ")
 
 
 def test_a_module_without_a_folder_cannot_be_verified(lora, tiny_host):

@@ -31,7 +31,7 @@ class Verified(Result):
         module: the folder.
         format: of the folder.
         host: name of the host.
-        library: that loaded it, with its version; None where none that could is at hand.
+        loaded_by: the library that loaded it, with its version; None where none is at hand.
         texts: how many it was tried on.
         acts: whether the module changes the answers by more than rounding.
         nats: the divergence (Kullback-Leibler) of the answers with the module from those without,
@@ -50,7 +50,7 @@ class Verified(Result):
     module: str
     format: str
     host: str
-    library: str | None
+    loaded_by: str | None
     texts: int
     acts: bool | None
     nats: float | None
@@ -75,7 +75,7 @@ class Verified(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, and `passed`."""
-        names = ("module", "format", "host", "library", "texts", "acts", "nats", "moved", "equal")
+        names = ("module", "format", "host", "loaded_by", "texts", "acts", "nats", "moved", "equal")
         found = {name: getattr(self, name) for name in (*names, "apart", "tolerance")}
         lists = {name: list(getattr(self, name)) for name in ("problems", "notes", "servers")}
         return {**found, **lists, "passed": self.passed}
@@ -90,14 +90,14 @@ class Verified(Result):
         )
         wrong = [f"PROBLEM: {problem}" for problem in self.problems]
         told = [*self._effect(), *([served] if served else []), *wrong]
-        return f"verified with {self.library or 'peftport alone'}: {'; '.join(told)}"
+        return f"verified with {self.loaded_by or 'peftport alone'}: {'; '.join(told)}"
 
     def __str__(self) -> str:
         if self.acts is None:
             return self.short()
         lines = [
             f"{self.module} ({self.format}) on {self.host}, loaded by "
-            f"{self.library or 'peftport alone'}, {self.texts} texts",
+            f"{self.loaded_by or 'peftport alone'}, {self.texts} texts",
             *(f"  {each}" for each in self._effect()),
             *(f"  PROBLEM: {problem}" for problem in self.problems),
             *(f"  note: {note}" for note in self.notes),
@@ -215,7 +215,7 @@ def _told(handle: ModuleHandle, host: HostHandle, texts: int, proof: Proof) -> V
         module=handle.called,
         format=handle.format,
         host=host.name,
-        library=proof.library,
+        loaded_by=proof.loaded_by,
         texts=texts,
         acts=proof.acts,
         nats=None if answers is None else answers.nats,
@@ -231,7 +231,7 @@ def _told(handle: ModuleHandle, host: HostHandle, texts: int, proof: Proof) -> V
 
 def _unseen(handle: ModuleHandle, host: HostHandle, why: str) -> Verified:
     """Nothing was looked at."""
-    nothing = dict.fromkeys(("library", "acts", "nats", "moved", "equal", "apart"))
+    nothing = dict.fromkeys(("loaded_by", "acts", "nats", "moved", "equal", "apart"))
     return Verified(
         module=handle.called,
         format=handle.format,

@@ -9,27 +9,16 @@ import numpy as np
 
 from peftport.errors import RunFailed
 from peftport.kind import Asking, Lessons
-from peftport.kinds.sequences import SequenceLosses, written
-from peftport.kinds.writing import Writing, ends_of, write
-from peftport.metrics import Evaluation
+from peftport.kinds.sequences import written
+from peftport.kinds.writing import MOST, Writing, ends_of, write
 from peftport.tasks.pairs import encode_pairs
 
 if TYPE_CHECKING:
     from peftport.tasks import Encoded, Task
     from peftport.training.teacher import Teacher
 
-MOST = 128
-"""Tokens of an answer at most, where the task does not say it."""
 BEGINNING = 8
 """Words of a text that a donor goes on from."""
-
-
-class _Losses(SequenceLosses):
-    """How probable the donor finds what it wrote; nothing is judged."""
-
-    def evaluation(self, *given: Any) -> Evaluation:
-        """Not asked for."""
-        raise NotImplementedError
 
 
 def answered(teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> Lessons:
@@ -93,7 +82,8 @@ def _probable(
         [written(host.tokenizer, task, text, answer, kind) for text, answer in pairs],
         kind,
     )
-    a_token = teacher.answers(rows, _Losses()).numpy()[:, 0] / rows.answer_lengths
+    losses = teacher.answers(rows, task.asks.readout(host, task, teacher.module))  # (pairs, 1)
+    a_token = losses.numpy()[:, 0] / rows.answer_lengths
     best = np.sort(np.argsort(a_token, kind="stable")[: max(1, round(keep * len(pairs)))])
     return [pairs[place] for place in best]
 

@@ -13,6 +13,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
 
+MOST = 128
+"""Tokens of an answer at most, where nobody says it."""
 AT_ONCE = 2048
 """Tokens of prompts that are answered together, those of all lanes."""
 

@@ -38,13 +38,13 @@ _LISTED = 3
 class Proof:
     """What was found of a folder.
 
-    library: that loaded it, with its version; None where none that could is at hand.
+    loaded_by: the library that loaded it, with its version; None where none that could is at hand.
     answers: what it made of the texts. apart: the largest distance to what peftport computes, as a
     share of the largest number; None where one of the two is missing.
     problems: what is wrong with the folder. notes: what could not be looked at.
     """
 
-    library: str | None
+    loaded_by: str | None
     answers: Answers | None
     apart: float | None
     tolerance: float
@@ -149,9 +149,9 @@ class _Library:
     def name(self) -> str | None:
         """With its version, None where it is not at hand."""
         if self.format == "peft":
-            return with_peft.library()
+            return with_peft.distribution()
         python = with_adapters.python() if self.format == "adapterhub" else None
-        return None if python is None else with_adapters.library(python)
+        return None if python is None else with_adapters.distribution(python)
 
     @property
     def missing(self) -> str:

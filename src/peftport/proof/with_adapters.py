@@ -35,7 +35,7 @@ def python() -> Path | None:
     return found if found.is_file() else None
 
 
-def library(found: Path) -> str:
+def distribution(found: Path) -> str:
     """Name and version of the library in an environment."""
     ask = "from importlib.metadata import version; print(version('adapters'))"
     done = subprocess.run([found, "-c", ask], capture_output=True, text=True)

@@ -33,7 +33,7 @@ _WITH_HEAD = {
 _CLASSIFIERS = ("classifier.weight", "classifier.out_proj.weight", "score.weight")
 
 
-def library() -> str | None:
+def distribution() -> str | None:
     """Name and version of peft, None where it is not installed."""
     try:
         return f"peft {version('peft')}"

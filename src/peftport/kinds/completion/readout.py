@@ -11,15 +11,12 @@ from numpy.typing import NDArray
 
 from peftport.kinds.completion.judging import METRICS, Judged
 from peftport.kinds.sequences import SequenceLosses, likelihood
-from peftport.kinds.writing import Writing, ends_of, write
+from peftport.kinds.writing import MOST, Writing, ends_of, write
 from peftport.metrics import Evaluation
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
     from peftport.tasks import Task
-
-MOST = 128
-"""Tokens of an answer at most, where nobody says it and the references are longer."""
 
 
 @dataclass(frozen=True)
