@@ -87,8 +87,18 @@ def digest(model: PreTrainedModel) -> str:
 
 
 def _tensors(model: PreTrainedModel) -> list[tuple[str, torch.Tensor]]:
-    """The parameters without their gradients, tied ones once."""
-    return [(name, tensor.detach()) for name, tensor in model.named_parameters()]
+    """The parameters without their gradients, tied ones once: as embeddings, where they are
+    embeddings, too, whichever of its names an installation of transformers has first."""
+
+    def embeds(named: tuple[str, torch.Tensor]) -> bool:
+        return isinstance(model.get_submodule(named[0].rpartition(".")[0]), nn.Embedding)
+
+    found: dict[int, tuple[str, torch.Tensor]] = {}
+    for name, tensor in sorted(
+        model.named_parameters(remove_duplicate=False), key=embeds, reverse=True
+    ):
+        found.setdefault(id(tensor), (name, tensor.detach()))
+    return list(found.values())
 
 
 def _generator(text: str) -> torch.Generator:

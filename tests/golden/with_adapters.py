@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import BertForSequenceClassification
 
-from families import KINDS
+from families import ALL_KINDS
 from techniques.references import batch, reference_answer
 from tiny_hosts import build_model, build_tokenizer, digest, drawn_like
 
@@ -42,6 +42,8 @@ CASES: dict[tuple[str, str], tuple[Any, str | None, bool]] = {
     ("bert", "lora"): (adapters.LoRAConfig(r=4, alpha=6, output_lora=True), "static", False),
     ("roberta", "double_seq_bn"): (adapters.DoubleSeqBnConfig(), "classification", False),
     ("roberta", "lora"): (adapters.LoRAConfig(r=2, attn_matrices=["k"]), None, True),
+    ("xlm-roberta", "seq_bn"): (adapters.SeqBnConfig(), "classification", True),
+    ("xlm-roberta", "lora"): (adapters.LoRAConfig(r=2), None, False),
     ("gpt2", "seq_bn"): (adapters.SeqBnConfig(), "language", False),
     ("gpt2", "lora"): (adapters.LoRAConfig(r=4, alpha=12, output_lora=True), None, False),
     ("gpt2", "prefix"): (adapters.PrefixTuningConfig(flat=True, **PREFIX), None, False),
@@ -49,14 +51,18 @@ CASES: dict[tuple[str, str], tuple[Any, str | None, bool]] = {
     ("llama", "lora"): (adapters.LoRAConfig(r=4, intermediate_lora=True), "language", False),
     ("llama", "prefix"): (adapters.PrefixTuningConfig(**PREFIX), None, False),
 }
-FLEXIBLE = {"bert": adapters.BertAdapterModel, "roberta": adapters.RobertaAdapterModel}
+FLEXIBLE = {
+    "bert": adapters.BertAdapterModel,
+    "roberta": adapters.RobertaAdapterModel,
+    "xlm-roberta": adapters.XLMRobertaAdapterModel,
+}
 
 
 def host_of(family: str, static: bool = False) -> torch.nn.Module:
     """The tiny host as adapters wants it; encoders in a model that takes heads."""
     model = build_model(family)
     if family not in FLEXIBLE:
-        if KINDS[family] == "decoder":
+        if ALL_KINDS[family] == "decoder":
             # adapters 1.3 ignores prefixes under transformers' default attention.
             model.set_attn_implementation("eager")
         adapters.init(model)

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from modules.formats.modules import GOLDEN, change, made
+from peftport.hosts.source import geometry_by_name
 from peftport.modules import formats
 from tiny_hosts import drawn_like, write_host
 from tiny_runs import host_in
@@ -28,7 +29,7 @@ def host_with_pooler(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str]
         folder = write_host(family, tmp_path_factory.mktemp("with_pooler") / family)
         tensors = load_file(folder / "model.safetensors")
         for name, shape in {"weight": (32, 32), "bias": (32,)}.items():
-            key = f"{family}.pooler.dense.{name}"
+            key = f"{geometry_by_name(str(folder)).prefix}.pooler.dense.{name}"
             tensors[key] = drawn_like(torch.empty(shape), key) * (1.0 if len(shape) == 1 else 0.6)
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
         return folder

@@ -18,10 +18,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from families import KINDS
+from families import ALL_KINDS
 from modules.formats.modules import GOLDEN, answer_of, made, silenced
 from peftport.errors import BadInput
+from peftport.hosts.geometry import families
 from peftport.modules import formats, load_module
+from peftport.modules.formats.base import layouts
 from techniques.references import batch
 from tiny_hosts import build_model, digest
 from tiny_runs import host_in
@@ -34,6 +36,7 @@ HEADS = {
     "bert-prefix": "first",
     "bert-seq_bn": "first",
     "roberta-double_seq_bn": "first",
+    "xlm-roberta-seq_bn": "first",
 }
 
 
@@ -41,14 +44,14 @@ HEADS = {
 
 
 def test_every_kind_of_module_is_there_on_every_kind_of_host():
-    assert {(KINDS[name.partition("-")[0]], name.partition("-")[2]) for name in FOLDERS} >= {
+    assert {(ALL_KINDS[name.rpartition("-")[0]], name.rpartition("-")[2]) for name in FOLDERS} >= {
         *(("encoder", case) for case in ("seq_bn", "double_seq_bn", "compacter", "lora", "prefix")),
         *(("decoder", case) for case in ("seq_bn", "compacter++", "lora", "prefix")),
         *(("encoder-decoder", case) for case in ("double_seq_bn", "compacter", "lora")),
     }
 
 
-@pytest.mark.parametrize("family", sorted({name.partition("-")[0] for name in FOLDERS}))
+@pytest.mark.parametrize("family", sorted({name.rpartition("-")[0] for name in FOLDERS}))
 def test_the_hosts_of_the_folders_are_the_tiny_hosts_of_today(family):
     with safe_open(GOLDEN / "answers.safetensors", framework="pt") as file:
         assert file.metadata()[family] == digest(build_model(family))
@@ -56,8 +59,8 @@ def test_the_hosts_of_the_folders_are_the_tiny_hosts_of_today(family):
 
 @pytest.mark.parametrize("name", sorted({*FOLDERS} - {"t5-compacter"}))
 def test_what_adapters_wrote_answers_as_it_does_there(name, host_with_pooler, tiny_host):
-    family = name.partition("-")[0]
-    folder = (host_with_pooler if KINDS[family] == "encoder" else tiny_host)(family)
+    family = name.rpartition("-")[0]
+    folder = (host_with_pooler if ALL_KINDS[family] == "encoder" else tiny_host)(family)
     host = host_in(folder)
     module = load_module(GOLDEN / name, from_host=str(folder))
     assert module.record.host.name == str(folder)
@@ -93,6 +96,19 @@ def test_a_pickle_is_read_with_a_notice_and_refused_where_asked(tiny_host, caplo
 # What adapters loads
 
 
+def test_a_family_of_adapters_is_of_one_type_of_models():
+    """So that the type and the class that a folder names are those of its host."""
+    assert {name: len(families()[name]["model_types"]) for name in layouts()} == dict.fromkeys(
+        layouts(), 1
+    )
+
+
+def test_a_type_of_models_that_adapters_does_not_have_is_refused(tiny_host, tmp_path):
+    module = made(host_in(tiny_host("camembert")), "houlsby")
+    with pytest.raises(BadInput, match="no layout of adapters' folders is known for camembert"):
+        formats.save(module, tmp_path / "out", "adapterhub")
+
+
 def python_of_adapters() -> str:
     """The Python of an environment with adapters; without one the test is skipped."""
     named = os.environ.get("PEFTPORT_ADAPTERS_PYTHON")
@@ -114,6 +130,8 @@ WRITTEN: list[tuple[str, str, str | None, dict[str, Any]]] = [
     ("roberta", "pfeiffer", "first", {}),
     ("roberta", "prefix", "mean", SHIFTED),
     ("roberta", "houlsby", None, {}),
+    ("xlm-roberta", "pfeiffer", "first", {}),
+    ("xlm-roberta", "lora", "mean", {}),
     *(("gpt2", case, None, {}) for case in (*BOTTLENECKS, "lora")),
     ("gpt2", "lora", None, {"targets": ("qkv", "ffn.up", "ffn.down"), "alpha": 3}),
     ("gpt2", "prefix", None, SHIFTED),
