@@ -93,7 +93,7 @@ class Request:
             point = (entry.source or "").rpartition(".")[0]
             if point not in lost:
                 return entry
-            said = f"made a LoRA by peft, which lost {lost[point]:.3%} of the change"
+            said = f"made a LoRA, which lost {lost[point]:.3%} of the change"
             return replace(entry, why="; ".join(filter(None, [entry.why, said])))
 
         return replace(account, entries=tuple(map(told, account.entries)))

@@ -9,8 +9,8 @@ the class that it runs a host in; a module keeps the class that it came with.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Any
 
 from peftport.hosts.geometry import Geometry
@@ -49,22 +49,21 @@ def read_model_class(
         kind=geometry.kind,
         task_type=kind if isinstance(kind, str) else None,
         auto_mapping=mapping if isinstance(mapping, dict) else None,
-        inside=_inside(names, geometry),
+        inside=layers_inside(names, geometry),
     )
 
 
-def _inside(names: Iterable[str], geometry: Geometry) -> bool | None:
+def layers_inside(names: Iterable[str], geometry: Geometry) -> bool | None:
     """Whether layers are named as in a model that holds the bare one; None where no name tells."""
     prefix = geometry.prefix
     bare = {linear.path.removeprefix(f"{prefix}.") for linear in geometry.linears.values()}
     if not prefix:
         return None
     for name in names:
-        path = re.sub(r"\.lora_\w+(\..*)?$", "", name.removeprefix(MODEL))
-        if path in bare:
-            return False
-        if path.removeprefix(f"{prefix}.") in bare:
-            return True
+        path = name.removeprefix(MODEL)
+        within = path.removeprefix(f"{prefix}.")
+        if any(layer in bare for layer in accumulate(within.split("."), "{}.{}".format)):
+            return within != path
     return None
 
 

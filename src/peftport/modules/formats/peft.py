@@ -10,7 +10,7 @@ from peftport.errors import BadInput
 from peftport.hosts.source import for_others
 from peftport.modules.formats import peft_lora, peft_prefix
 from peftport.modules.formats.base import Draft, Files, Folder, ForeignFormat
-from peftport.modules.formats.converted import as_lora
+from peftport.modules.formats.converted import INSTEAD, as_lora, is_known_to_peft
 from peftport.modules.formats.heads import Kind, written_classifier
 from peftport.modules.formats.model_class import Written, read_model_class
 from peftport.modules.formats.stored import names_in
@@ -25,15 +25,20 @@ _READERS: dict[str, Reader] = {"LORA": peft_lora.read, "PREFIX_TUNING": peft_pre
 _WRITERS: dict[str, Writer] = {"lora": peft_lora.written, "prefix": peft_prefix.written}
 CONVERTED = frozenset(
     {
-        *("DORA", "ADALORA", "C3A", "FOURIERFT", "IA3", "LOHA", "LOKR", "MISS", "OFT", "BOFT"),
-        *("HRA", "RANDLORA", "SHIRA", "VBLORA", "VERA", "WAVEFT", "GRALORA", "DELORA", "ROAD"),
+        *("DORA", "ADALORA", "C3A", "DELORA", "FOURIERFT", "GRALORA", "LOHA", "LOKR", "MISS"),
+        *("PSOFT", "RANDLORA", "TINYLORA", "UNILORA", "VBLORA", "VERA", "WAVEFT"),
     }
 )
-"""What peft is asked to make a LoRA of; it refuses those that it cannot."""
-_OTHERS = frozenset(
+"""What peft makes a LoRA of; of a kind that no list here has, the peft that is installed knows."""
+REFUSED = frozenset(
     {
-        *("ADAPTION_PROMPT", "LN_TUNING", "MULTITASK_PROMPT_TUNING", "POLY", "PROMPT_TUNING"),
-        *("P_TUNING", "TRAINABLE_TOKENS", "XLORA"),
+        # They act on activations or weights in ways that peft makes no LoRA of.
+        *("ADAMSS", "BEFT", "BOFT", "DEFT", "FROD", "GLORA", "HIRA", "HRA", "IA3", "LILY"),
+        *("LN_TUNING", "OFT", "OSF", "PEANUT", "POLY", "PVERA", "ROAD", "SHADOW", "SHIRA"),
+        *("SUPERTUNING", "TRAINABLE_TOKENS", "XLORA"),
+        # They are tokens, or keys and values, that a host reads besides its text.
+        *("ADAPTION_PROMPT", "CARTRIDGE", "CPT", "MULTITASK_PROMPT_TUNING", "PROMPT_TUNING"),
+        "P_TUNING",
     }
 )
 TYPES = tuple(_READERS)
@@ -58,22 +63,31 @@ class Peft(ForeignFormat):
         the host is at hand, and the rest is refused by its name."""
         kind = folder.config["peft_type"]
         variant = "DORA" if kind == "LORA" and folder.config.get("use_dora") is True else kind
-        if isinstance(variant, str) and variant in CONVERTED:
+        if not isinstance(kind, str):
+            folder.refuse("peft_type", f"{kind!r} is none that peftport reads")
+        if kind in REFUSED:
+            folder.refuse("peft_type", f"{kind!r} is none that peftport reads. {INSTEAD}")
+        if variant in CONVERTED or (kind not in _READERS and is_known_to_peft(kind)):
             return self._converted(folder, variant)
-        if not isinstance(kind, str) or kind not in _READERS:
+        if kind not in _READERS:
             folder.refuse(
                 "peft_type",
-                f"{kind!r} is none that peftport reads.{did_you_mean(str(kind), _READERS)} It "
-                f"reads {', '.join(_READERS)}",
+                f"{kind!r} is none that peftport or the peft that is installed knows."
+                f"{did_you_mean(kind, _READERS)} peftport reads {', '.join(_READERS)}",
             )
         path, tensors = folder.weights(SAFE, PICKLED)
         return _READERS[kind](folder, path, tensors)
 
     def _converted(self, folder: Folder, kind: str) -> Draft:
-        made = as_lora(folder, kind, SAFE)
-        draft = peft_lora.read(made.folder, folder.path / SAFE, made.tensors)
-        places = {linear.path: point for point, linear in folder.geometry.linears.items()}
-        lost = {places.get(path, path): share for path, share in made.lost.items()}
+        path, tensors = replace(folder, data=True).weights(SAFE, PICKLED)
+        made = as_lora(folder, kind, tensors)
+        draft = peft_lora.read(made.folder, path, made.tensors)
+        before = f"{folder.geometry.prefix}."
+        places = {
+            linear.path.removeprefix(before): point
+            for point, linear in folder.geometry.linears.items()
+        }
+        lost = {places.get(p.removeprefix(before), p): share for p, share in made.lost.items()}
         return replace(draft, converted=lost)
 
     def files(self, module: Module) -> Files:
@@ -116,8 +130,3 @@ class Peft(ForeignFormat):
         if kind == "token":
             lines.append("# a text's class logits are the mean of its tokens' logits")
         return "\n".join(lines)
-
-
-def refused_types() -> list[str]:
-    """The kinds of modules that peft has and peftport does not read, as far as they are known."""
-    return sorted(_OTHERS)

@@ -17,6 +17,8 @@ _NEUTRAL = frozenset(
         *("auto_mapping", "peft_version", "modules_to_save", "ensure_weight_tying"),
     }
 )
+# How factors start does not matter once they are trained, unless the host was changed for it.
+STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 _KINDS: dict[str, Kind] = {"SEQ_CLS": "sequence", "TOKEN_CLS": "token"}
 
 
@@ -50,6 +52,16 @@ def refuse_unknown(folder: Folder, known: Collection[str]) -> None:
             f"{value!r}: a variant that peftport does not read{writer}. If it only tells how the "
             "module was trained, take the key out of the file; otherwise merge the module with "
             "that peft, or convert it to plain LoRA with its `convert_to_lora`",
+        )
+
+
+def refuse_start(folder: Folder) -> None:
+    """Raise BadInput for a module whose host was changed when it was made."""
+    if (start := folder.config.get("init_lora_weights", True)) not in STARTS:
+        folder.refuse(
+            "init_lora_weights",
+            f"{start!r} changes the host's own weights; convert the module to plain LoRA with "
+            "peft's `path_initial_model_for_weight_conversion` first",
         )
 
 

@@ -22,7 +22,13 @@ from peftport.modules.formats.heads import classes_of, saved_modules, written_cl
 from peftport.modules.formats.lora import Factors, joined, require_shapes
 from peftport.modules.formats.names import in_model
 from peftport.modules.formats.patterns import own_alpha, own_rank
-from peftport.modules.formats.peft_config import classifier_kind, flag, number, refuse_unknown
+from peftport.modules.formats.peft_config import (
+    classifier_kind,
+    flag,
+    number,
+    refuse_start,
+    refuse_unknown,
+)
 from peftport.modules.formats.places import Places
 from peftport.modules.formats.rest import embedding_paths, read_rest, written_embeddings
 from peftport.modules.module import Module
@@ -39,19 +45,12 @@ KNOWN = frozenset(
         *("qalora_group_size", "eva_config", "runtime_config"),
     }
 )
-# How factors start does not matter once they are trained, unless the host was changed for it.
-STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 
 
 def read(folder: Folder, path: Path, tensors: Mapping[str, Tensor]) -> Draft:
     """Read the factors, the head that they were trained with, and embeddings that were trained."""
     refuse_unknown(folder, KNOWN)
-    if (start := folder.config.get("init_lora_weights", True)) not in STARTS:
-        folder.refuse(
-            "init_lora_weights",
-            f"{start!r} changes the host's own weights; convert the module to plain LoRA with "
-            "peft's `path_initial_model_for_weight_conversion` first",
-        )
+    refuse_start(folder)
     options = {
         "rank": number(folder, "r"),
         "alpha": number(folder, "lora_alpha", float),

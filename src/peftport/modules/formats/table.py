@@ -5,9 +5,10 @@ from __future__ import annotations
 from peftport.hosts.geometry import families
 from peftport.modules.formats.adapterhub import TECHNIQUES as OF_ADAPTERHUB
 from peftport.modules.formats.base import layouts
-from peftport.modules.formats.peft import CONVERTED, TYPES, refused_types
+from peftport.modules.formats.peft import CONVERTED, REFUSED, TYPES
 from peftport.modules.formats.peft import TECHNIQUES as OF_PEFT
-from peftport.modules.formats.peft_lora import KNOWN, STARTS
+from peftport.modules.formats.peft_config import STARTS
+from peftport.modules.formats.peft_lora import KNOWN
 from peftport.techniques import TECHNIQUES
 
 Row = tuple[str, ...]
@@ -44,9 +45,9 @@ def keys() -> list[Row]:
         (f"`peft_type` {', '.join(f'`{kind}`' for kind in TYPES)}", "read"),
         (
             ", ".join(f"`{kind}`" for kind in sorted(CONVERTED)),
-            "read as LoRA where peft converts it and the host is at hand",
+            "read as LoRA where peft and the host are at hand, with what that loses",
         ),
-        (f"`peft_type` {', '.join(f'`{kind}`' for kind in refused_types())}", "refused by name"),
+        (f"`peft_type` {', '.join(f'`{kind}`' for kind in sorted(REFUSED))}", "refused by name"),
         (f"`init_lora_weights` {starts}", "read"),
         ("`init_lora_weights` of another value", "refused: it changes the host"),
         (", ".join(f"`{key}`" for key in sorted(KNOWN)), "read"),
