@@ -11,7 +11,6 @@ import pytest
 import torch
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from safetensors.torch import load_file, save_file
-
 from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForTokenClassification
 
 from modules.formats.modules import change, refused
@@ -85,11 +84,11 @@ def saved(model, folder):
 
 def weights(model) -> dict[str, torch.Tensor]:
     """Weights by name, (outputs, inputs), of a model of transformers."""
-    turned = {name for name, each in model.named_modules() if type(each).__name__ == "Conv1D"}
+    turned = {
+        f"{name}.weight" for name, each in model.named_modules() if type(each).__name__ == "Conv1D"
+    }
     return {
-        name: (value.T if name.rpartition(".")[0] in turned and value.ndim == 2 else value)
-        .detach()
-        .clone()
+        name: (value.T if name in turned else value).detach().clone()
         for name, value in model.named_parameters()
     }
 
