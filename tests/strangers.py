@@ -7,26 +7,27 @@ error that says why. No traceback, no waiting for ever, no memory beyond 1 GB.
 from __future__ import annotations
 
 import copy
+import io
 import json
 import os
+import pickle
+import re
 import shutil
 import sqlite3
 import struct
+import tempfile
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from hypothesis import strategies as st
 
-from modules.formats.modules import made
-from peftport.modules import formats
 from peftport.studies.rows import DONOR_FIELDS, RUN_FIELDS, digest
 from peftport.studies.salvage import digest_of_meta
-from study_specs import data as small_study
-from tiny_runs import host_in
-from written_rows import chats, choices
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -65,12 +66,18 @@ def places(document: Any) -> Iterator[tuple[Any, Any]]:
             yield from places(value)
 
 
+_TABLE = 50
+
+
 @st.composite
 def edited(draw: Any, document: Any) -> Any:
     """A document with one to three values replaced, removed, renamed or put elsewhere."""
     document = copy.deepcopy(document)
     for _ in range(draw(st.integers(1, 3))):
         found = list(places(document)) if isinstance(document, dict | list) else []
+        # In a large table, such as a vocabulary, one entry is as good as another.
+        few = [place for place in found if len(place[0]) < _TABLE]
+        found = few if few and draw(st.booleans()) else found
         if not found or draw(st.integers(0, 30)) == 0:
             return copy.deepcopy(draw(st.sampled_from(ODD)))
         holder, key = found[draw(st.integers(0, len(found) - 1))]
@@ -232,80 +239,81 @@ def _seal(db: sqlite3.Connection) -> None:
     db.execute("INSERT OR REPLACE INTO meta VALUES ('digest', ?)", (digest_of_meta(db),))
 
 
+def _edited_card(good: Path) -> Any:
+    lines = good.read_text().splitlines()
+    return edited(lines).map(
+        lambda found: "\n".join(map(str, found if isinstance(found, list) else [found])).encode(
+            "utf-8", "surrogatepass"
+        )
+    )
+
+
+class Caller:
+    """What a pickle calls when it is loaded by a loader that calls."""
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(CALLED),)
+
+
+CALLED = Path(tempfile.gettempdir()) / f"peftport-called-{os.getpid()}"
+"""A folder that is there when a pickle was executed."""
+_ODD_TENSORS: tuple[Any, ...] = (
+    *(torch.zeros(0), torch.tensor(2.5), torch.zeros(4, 32, dtype=torch.int64)),
+    *(torch.zeros(1).expand(10**9, 10**9), torch.eye(32).to_sparse(), torch.zeros(2, 2, 2)),
+    *(torch.full((4, 32), float("nan")), torch.zeros(4, 32, dtype=torch.complex64)),
+    *(torch.empty(4, 32, device="meta"), torch.nn.Parameter(torch.ones(4, 32))),
+    *({"a": torch.ones(2)}, Caller(), {1, 2}, b"", OrderedDict(), None, "x", 1, [torch.ones(2)]),
+)
+
+
+@st.composite
+def _edited_pickle(draw: Any, good: Path) -> bytes:
+    """A pickle in which tensors are others, or no tensors, by other names, as savers write it."""
+    tensors: dict[Any, Any] = dict(torch.load(good, weights_only=True))
+    for _ in range(draw(st.integers(1, 3))):
+        name = draw(st.sampled_from(sorted(map(str, tensors)) or ["x"]))
+        how = draw(st.sampled_from(("replace", "remove", "rename")))
+        value = tensors.pop(name, None)
+        if how != "remove":
+            other = draw(st.sampled_from(("", "x" * 300, "a.b", 3, None, (1, 2), "\x1b[31m")))
+            odd = draw(st.sampled_from(range(len(_ODD_TENSORS))))
+            tensors[other if how == "rename" else name] = (
+                _ODD_TENSORS[odd] if how == "replace" else value
+            )
+    whole = draw(st.sampled_from((tensors, tensors, tensors, [tensors], Caller(), None)))
+    made = io.BytesIO()
+    if draw(st.integers(0, 4)) == 0:
+        pickle.dump(whole, made, protocol=draw(st.integers(0, 5)))
+    else:
+        torch.save(whole, made, _use_new_zipfile_serialization=draw(st.booleans()))
+    return made.getvalue()
+
+
+_KEY = re.compile(rb"[a-z0-9_]+(?:\.[a-z0-9_]+)+")
+_NUMBERS = (0, 1, 2, 9, 255, 10**6, 2**31 - 1, 2**32 - 1, 2**40, 2**63, 2**64 - 1)
+
+
+@st.composite
+def _edited_gguf(draw: Any, good: Path) -> bytes:
+    """A GGUF file in which counts, types, lengths and values of its head are others."""
+    data = bytearray(good.read_bytes())
+    keys = [found.end() for found in _KEY.finditer(data)]
+    for _ in range(draw(st.integers(1, 3))):
+        start = draw(st.sampled_from((4, 8, 16, *keys, *keys)))
+        start += draw(st.sampled_from((0, 0, 4, 4, 4, 8, 12, -8, -16)))
+        width = draw(st.sampled_from((4, 8)))
+        number = draw(st.sampled_from(_NUMBERS)) % 2 ** (8 * width)
+        data[start : start + width] = number.to_bytes(width, "little")
+    return bytes(data)
+
+
 _EDITED: dict[str, Callable[[Path], Any]] = {
     ".json": _edited_json,
     ".jsonl": _edited_lines,
     ".yaml": _edited_yaml,
     ".safetensors": _edited_tensors,
     ".sqlite": _edited_store,
+    ".md": _edited_card,
+    ".bin": _edited_pickle,
+    ".gguf": _edited_gguf,
 }
-
-
-# Good files.
-
-
-def write_good(place: Path, tiny_host: Callable[[str], Path], tiny_task: Path) -> None:
-    """Write good files of every kind that peftport reads under `place`, and the hosts they name."""
-    hosts = {family: place / "hosts" / family for family in ("llama", "bert", "t5")}
-    for family, folder in hosts.items():
-        shutil.copytree(tiny_host(family), folder)
-    llama, bert = host_in(hosts["llama"]), host_in(hosts["bert"])
-    for name, module, kind in (
-        ("own", made(llama, "lora"), "peftport"),
-        ("lora", made(llama, "lora"), "peft"),
-        ("prefix", made(llama, "prefix"), "peft"),
-        ("head", made(bert, "lora", head="first"), "peft"),
-        ("bottleneck", made(bert, "houlsby"), "adapterhub"),
-        ("compacter", made(llama, "compacter"), "adapterhub"),
-    ):
-        formats.save(module, place / "modules" / name, kind)
-    _write_task(place / "task", tiny_task)
-    study = small_study(
-        techniques={"lora": {"rank": 2}},
-        hosts={"a": str(hosts["llama"]), "b": str(hosts["llama"])},
-        tasks={"films": str(place / "task" / "rows.jsonl")},
-        pairs=[{"origin": "a", "receiver": "b", "relation": "same"}],
-    )
-    study["pairs"] = [{"origin": "a", "receiver": "a", "relation": "same"}]
-    study["training"]["learning_rates"] = {"lora": 0.01}
-    (place / "study.yaml").write_text(yaml.safe_dump(study))
-    _write_store(place / "store")
-    (hosts["llama"] / "peftport_host.json").write_text('{"from": null, "steps": 5}')
-
-
-def _write_task(folder: Path, tiny_task: Path) -> None:
-    import pandas as pd
-
-    folder.mkdir()
-    rows = pd.read_parquet(tiny_task / "train.parquet").head(40)
-    rows.to_parquet(folder / "rows.parquet")
-    rows.to_csv(folder / "rows.csv", index=False)
-    rows.to_json(folder / "rows.jsonl", orient="records", lines=True)
-    rows.to_json(folder / "rows.json", orient="records")
-    (folder / "chats.jsonl").write_text("\n".join(map(json.dumps, chats(40))))
-    pd.DataFrame(choices(40)).assign(
-        choices=[json.dumps(row["choices"]) for row in choices(40)]
-    ).to_csv(folder / "choices.csv", index=False)
-    task = {
-        "name": "opinions",
-        "source": "rows.csv",
-        "text": "text",
-        "label": "label",
-        "labels": {"0": "bad", "1": "good"},
-        "template": "{text} it was",
-        "max_tokens": 64,
-    }
-    (folder / "task.yaml").write_text(yaml.safe_dump(task))
-
-
-def _write_store(folder: Path) -> None:
-    """The golden store, brought to the schema of today."""
-    from peftport.studies.store import read_store
-
-    folder.mkdir()
-    with (
-        read_store(GOLDEN / "store-v1") as store,
-        closing(sqlite3.connect(folder / "study.sqlite")) as db,
-    ):
-        store._db.backup(db)
-    (folder / "driver.lock").write_text('{"pid": 1, "host": "x", "since": "y"}')

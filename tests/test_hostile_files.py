@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from strangers import circle, endless, folder, header_of, pipe, sparse, with_header, write_good
+from good_files import write_good
+from strangers import circle, endless, folder, header_of, pipe, sparse, with_header
 
 BOMB = "\n".join(
     ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]

@@ -21,9 +21,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from good_files import write_good
 from peftport.cli import app
 from peftport.errors import BadInput
-from strangers import a_stranger, write_good
+from strangers import CALLED, a_stranger
 
 SECONDS = 20
 INPUTS = int(os.environ.get("PEFTPORT_FUZZ", "0"))
@@ -42,6 +43,7 @@ class Reader:
 
 
 CHECK = "check {}/modules/%s --host {}/hosts/%s"
+TEST = "test {}/modules/own --host {}/hosts/%s --task {}/task/task.yaml --limit-test 8"
 READERS = (
     Reader("modules/own/module.json", CHECK % ("own", "llama"), 3),
     Reader("modules/own/module.safetensors", CHECK % ("own", "llama"), 2),
@@ -57,6 +59,20 @@ READERS = (
     Reader("modules/bottleneck/head_config.json", CHECK % ("bottleneck", "bert"), 2),
     Reader("modules/bottleneck/model_head.safetensors", CHECK % ("bottleneck", "bert")),
     Reader("modules/compacter/adapter_config.json", CHECK % ("compacter", "llama"), 2),
+    Reader("modules/lora-pickled/adapter_model.bin", CHECK % ("lora-pickled", "llama"), 2),
+    Reader(
+        "modules/bottleneck-pickled/pytorch_adapter.bin", CHECK % ("bottleneck-pickled", "bert")
+    ),
+    Reader(
+        "modules/bottleneck-pickled/pytorch_model_head.bin", CHECK % ("bottleneck-pickled", "bert")
+    ),
+    Reader("modules/own/README.md", TEST % "llama" + " --to-card"),
+    Reader("hosts/llama/tokenizer.json", TEST % "llama", 3),
+    Reader("hosts/llama/tokenizer_config.json", TEST % "llama", 2),
+    Reader("hosts/llama-merges/vocab.json", TEST % "llama-merges"),
+    Reader("hosts/llama-merges/merges.txt", TEST % "llama-merges"),
+    Reader("hosts/llama-words/vocab.txt", TEST % "llama-words"),
+    Reader("gguf/tiny.gguf", "hosts describe {}/gguf/tiny.gguf", 4),
     Reader("hosts/llama/config.json", CHECK % ("own", "llama"), 2),
     Reader("hosts/llama/config.json", "hosts describe {}/hosts/llama", 2),
     Reader("hosts/t5/config.json", "hosts describe {}/hosts/t5", 2),
@@ -166,5 +182,6 @@ def test_a_file_of_a_stranger_is_read_or_refused(reader, good):
             code, error = outcome(reader.command, good)
         assert code in (0, 2)
         assert code == 0 or error
+        assert not CALLED.exists(), "what a file says to call was called"
 
     tried()

@@ -139,7 +139,7 @@ def opened(path: Path) -> Iterator[BufferedReader]:
 def require_regular(path: Path) -> None:
     """Raise BadInput, as `opened` does, before another library opens a file. Where nothing is, the
     library says so."""
-    if exists(path):
+    if os.path.lexists(path):  # a link that leads nowhere is something
         with opened(path):
             pass
 

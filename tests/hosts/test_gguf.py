@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from peftport.errors import BadInput
 from peftport.hosts import find_host, geometry_by_name, load_host
@@ -21,67 +19,10 @@ from peftport.modules import HostName, Module
 from peftport.porting import port
 from peftport.porting.means import Means, side
 from techniques.references import batch, our_answer
+from tiny_gguf import write_gguf
 from tiny_runs import host_in
 
-gguf = pytest.importorskip("gguf", reason="the package gguf is not installed")
-
-_NAMES = {
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-}
-
-
-def in_gguf(name: str) -> str:
-    name = name.removeprefix("model.")
-    if not name.startswith("layers."):
-        stem, _, end = name.rpartition(".")
-        return f"{ {'embed_tokens': 'token_embd', 'norm': 'output_norm'}[stem] }.{end}"
-    _, layer, rest = name.split(".", 2)
-    stem, _, end = rest.rpartition(".")
-    return f"blk.{layer}.{_NAMES[stem]}.{end}"
-
-
-def write_gguf(folder: Path, file: Path) -> Path:
-    """Write a tiny Qwen 2 as a GGUF file, its matrices in Q8_0."""
-    config = json.loads((folder / "config.json").read_text())
-    writer = gguf.GGUFWriter(str(file), "qwen2")
-    writer.add_name("tiny")
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(config["num_attention_heads"])
-    writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_rope_freq_base(10000.0)
-    made = json.loads((folder / "tokenizer.json").read_text())
-    vocabulary = sorted(made["model"]["vocab"], key=made["model"]["vocab"].get)
-    merges = [m if isinstance(m, str) else " ".join(m) for m in made["model"]["merges"]]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(vocabulary)
-    writer.add_token_merges(merges)
-    writer.add_eos_token_id(2)
-    writer.add_pad_token_id(0)
-    kind = gguf.GGMLQuantizationType
-    for name, tensor in load_file(folder / "model.safetensors").items():
-        data = tensor.float().numpy()
-        if data.ndim == 2:
-            data = gguf.quants.quantize(data, kind.Q8_0)
-            writer.add_tensor(in_gguf(name), data, raw_dtype=kind.Q8_0)
-        else:
-            writer.add_tensor(in_gguf(name), data)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return file
+pytest.importorskip("gguf", reason="the package gguf is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +71,7 @@ def test_a_folder_with_one_file_is_that_file_and_with_two_is_refused(file, tmp_p
 
 def test_what_is_no_gguf_file_is_refused(tmp_path):
     (tmp_path / "host.gguf").write_bytes(b"GGUF" + bytes(40))
-    with pytest.raises(BadInput, match=r"host\.gguf is no GGUF file that can be read"):
+    with pytest.raises(BadInput, match=r"host\.gguf is no whole GGUF file: it is of version 0"):
         geometry_by_name(str(tmp_path / "host.gguf"))
 
 

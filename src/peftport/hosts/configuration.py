@@ -86,7 +86,7 @@ def configuration(config: Mapping[str, Any], host: str) -> Any:
             f"host {host}: transformers has no model of type {model_type!r}."
             f"{did_you_mean(model_type, known)} The `model_type` of its config.json is read."
         )
-    _require_possible(config, host)
+    require_possible(config, host)
     plain = without_runtime(dict(config))
     plain.pop("quantization_config", None)
     with quiet_transformers():
@@ -96,12 +96,12 @@ def configuration(config: Mapping[str, Any], host: str) -> Any:
             raise unusable(host, model_type, error) from error
 
 
-def _require_possible(config: Mapping[str, Any], host: str) -> None:
+def require_possible(config: Mapping[str, Any], host: str) -> None:
     """Raise BadInput for counts that would be built for hours."""
     for key, value in config.items():
         if isinstance(value, Mapping):
-            _require_possible(value, host)
-        elif key.endswith(_COUNTS) and isinstance(value, int) and value > LAYERS:
+            require_possible(value, host)
+        elif str(key).endswith(_COUNTS) and isinstance(value, int) and value > LAYERS:
             raise BadInput(f"host {host}: {key} is {value} in its configuration; no host has that.")
 
 

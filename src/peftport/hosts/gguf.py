@@ -8,14 +8,18 @@ time. Half precision keeps of each weight far more than the file's quantisation 
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
+from contextlib import redirect_stderr
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput
-from peftport.files import is_file, is_folder, new_folder, read_json, write_json
+from peftport.files import by_library, is_file, is_folder, new_folder, read_json, write_json
+from peftport.hosts.configuration import require_possible
+from peftport.hosts.gguf_head import require_whole
 from peftport.hosts.quiet import quiet_transformers
 
 RECORD = "peftport_gguf.json"
@@ -49,6 +53,7 @@ def unpacked(file: Path) -> Path:
     """
     from transformers.utils.import_utils import is_gguf_available
 
+    require_whole(file)
     mark = _digest(*_state(file))
     folder = _cache() / mark[:32]
     if is_file(folder / RECORD):
@@ -59,11 +64,8 @@ def unpacked(file: Path) -> Path:
         )
     _log.info("notice: %s is dequantised into %s, once", file, folder)
     with quiet_transformers():
-        try:
+        with by_library(f"{file} is no GGUF file that can be read"):
             model, tokenizer = _read(file)
-        except Exception as error:  # of a stranger's file; whatever the readers raise
-            lines = " ".join(str(error).split()) or type(error).__name__
-            raise BadInput(f"{file} is no GGUF file that can be read: {lines[:300]}") from error
         with new_folder(folder) as made:
             model.save_pretrained(made)
             tokenizer.save_pretrained(made)
@@ -84,12 +86,18 @@ def _read(file: Path) -> tuple[Any, Any]:
     import torch
     import transformers
 
+    from peftport.hosts.skeleton import auto_class, skeleton
+    from peftport.hosts.source import require_room_for
+
     given = {"gguf_file": file.name}
     config = transformers.AutoConfig.from_pretrained(file.parent, **given)
-    kind = "Seq2SeqLM" if config.is_encoder_decoder else "CausalLM"
-    name = f"AutoModelFor{kind}"
-    auto = getattr(transformers, name)
-    loaded = auto.from_pretrained(file.parent, dtype=torch.float32, **given)
+    require_possible(config.to_dict(), str(file))
+    kind = "encoder-decoder" if config.is_encoder_decoder else "decoder"
+    weights = sum(each.numel() for each in skeleton(config, kind, str(file)).parameters())
+    require_room_for(weights, [file], str(file))
+    auto = getattr(transformers, auto_class(kind))
+    with redirect_stderr(io.StringIO()):  # a bar, which would be drawn into logs, too
+        loaded = auto.from_pretrained(file.parent, dtype=torch.float32, **given)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     plain = auto.from_config(config, dtype=torch.float32)

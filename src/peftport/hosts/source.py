@@ -136,11 +136,16 @@ def require_readable(folder: Path, name: str) -> None:
 def require_weights_for(geometry: Geometry, files: Iterable[Path], name: str) -> None:
     """Raise BadInput when a host's layers would be larger than its files, before there is memory
     for them."""
-    there = sum(file.stat().st_size for file in files)
     wanted = sum(linear.inputs * linear.outputs for linear in geometry.linears.values())
-    if wanted > _MOST_IN_A_BYTE * there:
+    require_room_for(wanted, files, name)
+
+
+def require_room_for(weights: int, files: Iterable[Path], name: str) -> None:
+    """Raise BadInput for more weights than a host's files have bits."""
+    there = sum(file.stat().st_size for file in files)
+    if weights > _MOST_IN_A_BYTE * there:
         raise BadInput(
-            f"host {name}: its config.json has layers of {wanted:,} weights, and its files have "
+            f"host {name}: its configuration has layers of {weights:,} weights, and its files have "
             f"{there:,} bytes: they do not belong together."
         )
 

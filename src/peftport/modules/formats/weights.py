@@ -127,14 +127,20 @@ def unpickled(path: Path) -> Mapping[Any, Any]:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # What a broken or hostile pickle raises on its way is open; nothing of it is of use.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BadInput(
-            f"{path} cannot be read by torch's weights-only loader: {reason} Only plain tensors "
-            "by name are read; save the module again as safetensors."
+            f"{path} cannot be read by torch's weights-only loader: {_why(error)}. Only plain "
+            "tensors by name are read; save the module again as safetensors."
         ) from error
     if not isinstance(found, Mapping):
         raise BadInput(f"{path} holds a {type(found).__name__}, expected tensors by name.")
     return found
+
+
+def _why(error: Exception) -> str:
+    """What a loader says is wrong, without its advice to load the file by all means."""
+    said = str(error).partition("WeightsUnpickler error:")[2] or str(error)
+    first = (said.strip() or type(error).__name__).splitlines()[0]
+    return first.partition(". Please")[0].rstrip(".")
 
 
 def _plain(name: Any, tensor: Any, path: Path) -> Tensor:
