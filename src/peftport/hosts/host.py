@@ -30,6 +30,7 @@ from peftport.hosts.source import (
     require_readable,
     require_weights_for,
 )
+from peftport.hosts.vocabulary import hold_together
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -312,7 +313,9 @@ def load_host(name: str, device: str | torch.device = "cpu", precision: Precisio
     require_points(model, geometry, name)
     if precision == "bf16":
         lower_products(model, geometry)
-    return Host(name, folder, model, load_tokenizer(folder, name), geometry, mark, precision)
+    tokenizer = load_tokenizer(folder, name)
+    hold_together(tokenizer, model, name)
+    return Host(name, folder, model, tokenizer, geometry, mark, precision)
 
 
 def load_tokenizer(folder: Path, name: str) -> Any:

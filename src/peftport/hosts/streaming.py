@@ -32,6 +32,7 @@ from peftport.hosts.source import (
     require_readable,
     require_weights_for,
 )
+from peftport.hosts.vocabulary import hold_together
 from peftport.hosts.weights import Weights
 from peftport.memory import give_freed_memory_back
 
@@ -82,6 +83,7 @@ def stream_host(name: str, device: str = "cpu", precision: Precision | None = No
         precision = "bf16" if lower else "fp32"
     require_points(model, geometry, name)
     tokenizer = load_tokenizer(folder, name)
+    hold_together(tokenizer, model, name)
     give_freed_memory_back()  # reading a large vocabulary takes much for a moment
     _read_small(model, weights)
     host = Host(name, folder, model, tokenizer, geometry, fingerprint(folder), precision)

@@ -1,0 +1,43 @@
+"""Whether a host has an embedding for every token that its tokenizer gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from peftport.errors import BadInput
+
+_ADVICE = (
+    "Take the tokenizer that the host was saved with, or grow the host "
+    "(`model.resize_token_embeddings(len(tokenizer))`) and save it again"
+)
+
+
+def hold_together(tokenizer: Any, model: Any, name: str) -> None:
+    """Hold a tokenizer against its host's embeddings.
+
+    Tokens that were added and that the host has no embedding for are left alone until a text has
+    one (Gemma 3 has one for images); padding is another token then, for it is never read.
+
+    Raises:
+        BadInput: the host has no embedding for a token of the vocabulary itself; later, for a text
+            with an added token of which that is so.
+    """
+    embeddings = model.get_input_embeddings()
+    rows: int = embeddings.weight.shape[0]
+    beyond = {token: number for token, number in tokenizer.get_vocab().items() if number >= rows}
+    if not beyond:
+        return
+    told = f"host {name}: its tokenizer has tokens beyond its {rows} embeddings"
+    if own := sorted(beyond.keys() - tokenizer.get_added_vocab().keys(), key=beyond.__getitem__):
+        raise BadInput(f"{told}, {own[0]!r} ({beyond[own[0]]}) among them. {_ADVICE}.")
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= rows:
+        tokenizer.pad_token = tokenizer.eos_token
+
+    def refuse(_: Any, given: tuple[Tensor, ...]) -> None:
+        if bool((given[0] >= rows).any()):
+            listed = ", ".join(map(repr, sorted(beyond)[:3]))
+            raise BadInput(f"{told} ({listed}), and a text has one of them. {_ADVICE}.")
+
+    embeddings.register_forward_pre_hook(refuse)

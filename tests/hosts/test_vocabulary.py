@@ -1,0 +1,61 @@
+"""A host that has no embedding for a token says so, before an index is out of range."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from peftport.errors import BadInput
+from peftport.hosts import load_host
+from peftport.hosts.streaming import stream_host
+
+
+def with_token(host, folder, number: int, added: bool, pad: bool = False):
+    """A host's folder whose tokenizer has one token more."""
+    shutil.copytree(host, folder)
+    made = json.loads((folder / "tokenizer.json").read_text())
+    if added:
+        flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+        made["added_tokens"].append({"id": number, "content": "<new>", "special": True, **flags})
+    else:
+        made["model"]["vocab"]["<new>"] = number
+    (folder / "tokenizer.json").write_text(json.dumps(made))
+    if pad:
+        told = json.loads((folder / "tokenizer_config.json").read_text())
+        (folder / "tokenizer_config.json").write_text(json.dumps(told | {"pad_token": "<new>"}))
+    return folder
+
+
+OPENED = (load_host, stream_host)
+
+
+@pytest.mark.parametrize("opened", OPENED)
+def test_a_vocabulary_beyond_the_embeddings_is_refused(opened, tiny_host, tmp_path):
+    folder = with_token(tiny_host("llama"), tmp_path / "host", 10**6, added=False)
+    with pytest.raises(BadInput, match=r"'<new>' \(1000000\) among them\. Take the tokenizer"):
+        opened(str(folder))
+
+
+@pytest.mark.parametrize("opened", OPENED)
+def test_an_added_token_without_an_embedding_is_refused_where_a_text_has_it(
+    opened, tiny_host, tmp_path
+):
+    rows = load_host(str(tiny_host("llama"))).geometry.vocabulary
+    folder = with_token(tiny_host("llama"), tmp_path / "host", rows, added=True)
+    host = opened(str(folder))
+    good, bad = (host.tokenizer(text, return_tensors="pt") for text in ("a film", "a <new> film"))
+    host.next_token_logits(good["input_ids"], good["attention_mask"])
+    with pytest.raises(BadInput, match=r"\('<new>'\), and a text has one of them"):
+        host.next_token_logits(bad["input_ids"], bad["attention_mask"])
+
+
+def test_padding_is_another_token_where_it_has_no_embedding(tiny_host, tmp_path):
+    """As of hosts to whose tokenizer padding was added, and to which it was not."""
+    rows = load_host(str(tiny_host("llama"))).geometry.vocabulary
+    folder = with_token(tiny_host("llama"), tmp_path / "host", rows, added=True, pad=True)
+    host = load_host(str(folder))
+    assert host.tokenizer.pad_token_id < rows
+    read = host.tokenizer(["a film", "a film that is long"], padding=True, return_tensors="pt")
+    assert host.next_token_logits(read["input_ids"], read["attention_mask"]).isfinite().all()
