@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from peftport.errors import RunFailed
 from peftport.porting import maps, wide
 from peftport.porting.wide import Polar, inverse_root
 from porting.spaces import drawn
@@ -71,3 +72,33 @@ def test_fewer_samples_than_dimensions_give_finite_maps():
     read, change = maps.fit_input(there, here, whitening=1.0), maps.fit_output(there, here)
     assert torch.isfinite(read.linear(drawn(2, 3, 40))).all()
     assert torch.isfinite(change @ drawn(3, 40, 3)).all()
+
+
+@pytest.mark.parametrize("samples", [16, 200])
+def test_a_sample_that_stands_far_off_hinders_no_map(samples):
+    """An attention sink among few texts: products are rounded by more than is added to them."""
+    there, here = drawn(0, samples, 700), drawn(1, samples, 900)
+    there[0] *= 1e5
+    here[0] *= 1e5
+    read, change = maps.fit_input(there, here, whitening=1.0), maps.fit_output(there, here)
+    assert torch.isfinite(read.linear(drawn(2, 3, 700))).all()
+    assert torch.isfinite(change @ drawn(3, 700, 3)).all()
+
+
+def test_a_product_that_is_rounded_below_nothing_is_factored():
+    matrix = falling(2, 40, 40, 1e-9)
+    square = matrix @ matrix.mT - 1e-7 * torch.eye(40, dtype=torch.double)
+    factor = wide._factor(square.float(), 1e-12)
+    assert apart(factor.double() @ factor.double().mT, square) < 1e-4
+
+
+def test_samples_that_do_not_vary_give_a_map_of_nothing():
+    same = torch.ones(20, 40)
+    assert not maps.fit_input(same, same, whitening=1.0).weight(drawn(2, 3, 40)).any()
+
+
+def test_what_is_no_number_is_no_map():
+    there = drawn(0, 20, 40)
+    there[3, 4] = torch.inf
+    with pytest.raises(RunFailed, match="activations of a host are not finite"):
+        maps.fit_input(there, drawn(1, 20, 40), whitening=1.0)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from peftport.errors import RunFailed
 from peftport.porting.space_map import SpaceMap
 
 WIDE = 384
@@ -142,7 +143,8 @@ def fit_wide_input(origin: Tensor, receiver: Tensor) -> WideInputMap:
     joint = torch.linalg.solve_triangular(whiten, here.mT @ there, upper=False)
     joint = torch.linalg.solve_triangular(fade, joint.mT.contiguous(), upper=False)
     turn = Polar.of(joint, *_WHITENED, largest=1.0)  # singular values are correlations
-    return WideInputMap(mean, centre, fade, turn, whiten, there.norm() / turn.norm(fade))
+    size = there.norm() / (turn.norm(fade) + _TINY)
+    return WideInputMap(mean, centre, fade, turn, whiten, size)
 
 
 def fit_wide_output(
@@ -174,10 +176,24 @@ def _whitener(centred: Tensor) -> Tensor:
 
 
 def _factor(square: Tensor, shift: float) -> Tensor:
-    """The lower Cholesky factor of a matrix with a multiple of the identity added."""
-    shifted = square.clone()
-    shifted.diagonal().add_(shift)
-    return torch.linalg.cholesky(shifted)
+    """The lower Cholesky factor of a matrix with a multiple of the identity added.
+
+    Where few samples leave directions without variance and one stands far off (an attention sink),
+    products are rounded by more than the shift: then it is raised beyond their rounding.
+
+    Raises:
+        RunFailed: the matrix holds what is no number.
+    """
+    trace = float(square.diagonal().sum())
+    if not math.isfinite(trace):
+        raise RunFailed("activations of a host are not finite: no map can be fitted on them")
+    while True:
+        shifted = square.clone()
+        shifted.diagonal().add_(shift)
+        factor, failed = torch.linalg.cholesky_ex(shifted)
+        if not failed:
+            return factor
+        shift = max(10 * shift, torch.finfo(square.dtype).eps * trace)
 
 
 def _largest(square: Tensor) -> float:
