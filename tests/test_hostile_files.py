@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,7 @@ def doubled(path: Path) -> None:
 STUDY = "study plan {}/study.yaml --no-measure"
 OWN = "check {}/modules/own --host {}/hosts/llama"
 LORA = "check {}/modules/lora --host {}/hosts/llama"
+COPY = "port {}/modules/own --host {}/hosts/llama --method copy --out {}/out"
 RECORD, TENSORS = "modules/own/module.json", "modules/own/module.safetensors"
 CONFIG, HOST = "modules/lora/adapter_config.json", "hosts/llama/config.json"
 GEOMETRY = {"family": "llama", "gated": True, "width": 32, "vocabulary": 99, "heads": 4}
@@ -101,8 +103,28 @@ CASES = {
     "a folder": (OWN, TENSORS, put(folder), "expected a file"),
     "a circle": (OWN, TENSORS, put(circle), "cannot be opened"),
     "64 GB of nothing": (OWN, RECORD, put(sparse), "more than"),
+    "64 GB of words": (
+        "test {}/modules/own --host {}/hosts/llama-words --task {}/task/task.yaml --limit-test 8",
+        "hosts/llama-words/vocab.txt",
+        put(sparse),
+        "larger than any tokenizer's file",
+    ),
+    "a GGUF file of 2**63 keys": (
+        "hosts describe {}/gguf/tiny.gguf",
+        "gguf/tiny.gguf",
+        written(b"GGUF" + struct.pack("<IQQ", 3, 0, 2**63)),
+        "it claims 9223372036854775808 keys",
+    ),
+    "a GGUF file of an endless list": (
+        "hosts describe {}/gguf/tiny.gguf",
+        "gguf/tiny.gguf",
+        written(
+            b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q1sIIQ", 1, b"a", 9, 8, 2**62)
+        ),
+        "strings, which it has no bytes for",
+    ),
     "a tokenizer in a pipe": (
-        "port {}/modules/own --host {}/hosts/llama --method copy --out {}/out",
+        COPY,
         "hosts/llama/tokenizer.json",
         put(pipe),
         "",

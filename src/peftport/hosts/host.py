@@ -333,7 +333,8 @@ def load_tokenizer(folder: Path, name: str) -> Any:
         tokenizer.padding_side = "right"
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
-        tokenizer("one text")  # some files are read at the first use
+        # Some files are read at the first use, others at the first word that they do not know.
+        tokenizer(["one text", "\U00013000 \u0f3a"])
     return tokenizer
 
 

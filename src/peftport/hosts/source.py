@@ -14,7 +14,6 @@ from peftport.hosts.geometry import Geometry, geometry_of
 from peftport.hosts.gguf import gguf_at, unpacked
 
 _READ_BY_TRANSFORMERS = (".json", ".txt", ".model", ".jinja", ".safetensors", ".tiktoken")
-_VOCABULARIES = ("tokenizer.json", "vocab.json")
 _SETTINGS = (
     *("config.json", "generation_config.json", "model.safetensors.index.json"),
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
@@ -126,10 +125,11 @@ def require_readable(folder: Path, name: str) -> None:
         if path.suffix not in _READ_BY_TRANSFORMERS:
             continue
         require_regular(path)
-        if path.name in _VOCABULARIES:
-            if path.stat().st_size > _LARGEST_VOCABULARY:
-                raise BadInput(f"host {name}: {path} is larger than any tokenizer's file.")
-        elif path.name in _SETTINGS:
+        if path.suffix == ".safetensors":
+            continue  # of any size, and never read as a whole
+        if path.stat().st_size > _LARGEST_VOCABULARY:
+            raise BadInput(f"host {name}: {path} is larger than any tokenizer's file.")
+        if path.name in _SETTINGS:
             read_json(path)
 
 
