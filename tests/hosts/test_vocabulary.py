@@ -9,7 +9,10 @@ import pytest
 
 from peftport.errors import BadInput
 from peftport.hosts import load_host
+from peftport.hosts.host import load_tokenizer
 from peftport.hosts.streaming import stream_host
+from peftport.hosts.vocabulary import tokenizer_mark
+from tiny_runs import host_in
 
 
 def with_token(host, folder, number: int, added: bool, pad: bool = False):
@@ -59,3 +62,33 @@ def test_padding_is_another_token_where_it_has_no_embedding(tiny_host, tmp_path)
     assert host.tokenizer.pad_token_id < rows
     read = host.tokenizer(["a film", "a film that is long"], padding=True, return_tensors="pt")
     assert host.next_token_logits(read["input_ids"], read["attention_mask"]).isfinite().all()
+
+
+def test_a_tokenizer_is_named_by_what_it_does(tiny_host, tmp_path):
+    host = load_host(str(tiny_host("llama")))
+    mark = tokenizer_mark(host.tokenizer)
+    host.tokenizer.save_pretrained(tmp_path / "again")
+    assert tokenizer_mark(load_tokenizer(tmp_path / "again", "again")) == mark
+    others = {tokenizer_mark(host_in(tiny_host(family)).tokenizer) for family in ("t5", "gpt2")}
+    assert len({mark, *others}) == 3
+    made = json.loads((tmp_path / "again" / "tokenizer.json").read_text())
+    made["normalizer"] = {"type": "Lowercase"}
+    (tmp_path / "again" / "tokenizer.json").write_text(json.dumps(made))
+    assert tokenizer_mark(load_tokenizer(tmp_path / "again", "again")) != mark
+
+
+def test_a_module_says_by_which_tokenizer_it_was_made(call, tiny_host, tiny_task, tmp_path):
+    host = tmp_path / "host"
+    shutil.copytree(tiny_host("llama"), host)
+    task = ("--task", tiny_task, "--label-words", "bad,good")
+    asked = ("train", "--technique", "lora", "--host", host, *task, "--steps", 1)
+    code, _, error = call(*asked, "--out", tmp_path / "m")
+    assert code == 0, error
+    tested = ("test", tmp_path / "m", "--host", host, *task)
+    assert "another tokenizer" not in call(*tested)[2]
+    made = json.loads((host / "tokenizer.json").read_text())
+    made["normalizer"] = {"type": "Lowercase"}
+    (host / "tokenizer.json").write_text(json.dumps(made))
+    code, _, error = call(*tested)
+    assert code == 0
+    assert "was made with another tokenizer than the one of" in error

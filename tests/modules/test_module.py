@@ -107,7 +107,11 @@ def test_its_record_says_where_it_is_from(saved, tiny_host):
     record = read_json(saved / RECORD)
     host = host_in(tiny_host("bert"))
     assert record["format"] == 1
-    assert record["origin"] == {"name": host.name, "fingerprint": host.fingerprint}
+    assert record["origin"] == {
+        "name": host.name,
+        "fingerprint": host.fingerprint,
+        "tokenizer": "",  # of a module that was not trained here
+    }
     assert record["geometry"] == host.geometry.record()
     assert record["task"]["label_words"] == ["terrible", "great"]
     assert set(record["versions"]) == {"python", "peftport", "torch", "transformers"}

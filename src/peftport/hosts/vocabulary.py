@@ -1,7 +1,9 @@
-"""Whether a host has an embedding for every token that its tokenizer gives."""
+"""A host's tokenizer: whether the host has an embedding for every token, and what names it."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +14,26 @@ _ADVICE = (
     "Take the tokenizer that the host was saved with, or grow the host "
     "(`model.resize_token_embeddings(len(tokenizer))`) and save it again"
 )
+
+
+_PROBES = (
+    "A film, that's GOOD: 1,234.50 $ (see www.x.org)!",
+    " Two  spaces\tand\n\na line; naïve café \u2013 Straße, ﬁne ① é",
+    "Привет мир, 你好世界 こんにちは 한국어 مرحبا \U0001f600 \u200b\u0f3a",
+    "def f(x_1): return [x_1 ** 2 for _ in range(10)]  # CamelCase",
+)
+"""Texts in which tokenizers differ: case, spaces, numbers, accents, scripts, code."""
+
+
+def tokenizer_mark(tokenizer: Any) -> str:
+    """What names a tokenizer by what it does: 16 hexadecimal digits of the SHA-256 of its
+    vocabulary and of its tokens of some texts.
+
+    It stays what it was however the tokenizer is saved. A chat template is no part of it.
+    """
+    tokens = tokenizer(list(_PROBES), verbose=False)["input_ids"]
+    told = json.dumps([sorted(tokenizer.get_vocab().items()), tokens])
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def hold_together(tokenizer: Any, model: Any, name: str) -> None:

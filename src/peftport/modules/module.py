@@ -51,14 +51,16 @@ class ModelClass(BaseModel):
 
 
 class HostName(BaseModel):
-    """A host as a module remembers it: its name and the fingerprint of its weights.
+    """A host as a module remembers it: its name, the fingerprint of its weights, and what names
+    its tokenizer (`peftport.hosts.vocabulary.tokenizer_mark`).
 
-    The fingerprint is empty where it is not known: the files of other libraries do not say it.
+    The last two are empty where they are not known: the files of other libraries do not say them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
     fingerprint: str
+    tokenizer: str = ""
 
 
 class _TaskRecord(BaseModel):

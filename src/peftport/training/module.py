@@ -10,6 +10,7 @@ import torch
 
 from peftport.errors import BadInput, RunFailed
 from peftport.hosts.geometry import Geometry
+from peftport.hosts.vocabulary import tokenizer_mark
 from peftport.metrics import Evaluation
 from peftport.modules import HostName, Module, Record, versions
 from peftport.tasks.unlabelled import encode_unlabelled
@@ -65,7 +66,8 @@ def as_module(
         training: steps, learning rate and settings, for the record.
     """
     config, tensors = made.fold(config, host.geometry, tensors)
-    name = HostName(name=host.name, fingerprint=host.fingerprint)
+    read_by = tokenizer_mark(host.tokenizer)
+    name = HostName(name=host.name, fingerprint=host.fingerprint, tokenizer=read_by)
     record = Record(
         technique=made.name,
         config=config.model_dump(mode="json"),
