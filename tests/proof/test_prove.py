@@ -27,6 +27,8 @@ GOOD = [
     for head in (("mean", "first", None) if KINDS[family] == "encoder" else (None,))
 ]
 
+GOOD += [(family, "lora", "last") for family in FAMILIES if KINDS[family] == "decoder"]
+
 
 def written(
     tiny_host, folder: Path, family: str, case: str, head: str | None = None, format: str = "peft"

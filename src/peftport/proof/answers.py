@@ -1,8 +1,8 @@
 """Answers of a host with a module and without, as peftport computes them, and how far two differ.
 
 An answer is the logits of the next token on decoders, of the first answer token on
-encoder-decoders, of the classes on encoders with a head, and the last states of the text's tokens
-on encoders without one.
+encoder-decoders, of the classes where the module has a head, and the last states of the text's
+tokens on encoders without one.
 """
 
 from __future__ import annotations
@@ -75,6 +75,9 @@ def our_answers(host: Host, module: Module, inputs: dict[str, Tensor]) -> Answer
 
     def answer(attached: Any) -> Tensor:
         with attached:
+            if host.geometry.kind == "decoder" and has_head:
+                last = host.last_states(ids, mask)  # (texts, width)
+                return (last @ tensors[WEIGHT].mT).float().cpu()  # (texts, classes)
             if host.geometry.kind != "encoder":
                 return host.next_token_logits(ids, mask).float().cpu()
             states = host.token_states(ids, mask)

@@ -86,6 +86,9 @@ def _answers(
         more["add_pooling_layer"] = False
     # The type is given now and not converted to later: some models keep constants.
     model = made_for.from_pretrained(host, dtype=dtype, **more).to(device).eval()
+    padding = here["input_ids"][here["attention_mask"] == 0]
+    if task in _WITH_HEAD and model.config.pad_token_id is None and len(padding):
+        model.config.pad_token_id = int(padding[0])  # by which decoders' classifiers find the end
     bare, logits = _ask(model, geometry, task, here)
     model = peft.PeftModel.from_pretrained(model, str(folder)).to(device).eval()
     if task in _WITH_HEAD:
