@@ -37,12 +37,15 @@ class Technique(ABC):
     learning_rate: what is taken when none is given; a study chooses its own on validation.
     gates: sets of tensors, by the last parts of their names: a module changes nothing where all of
         one set are zero.
+    formats: of other libraries that its modules can be in -> where that is told, as
+        "module:attribute" (`peftport.modules.formats.keeping`).
     """
 
     name: ClassVar[str]
     learning_rate: ClassVar[float]
     Config: ClassVar[type[Configuration]]
     gates: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    formats: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def shapes(self, config: Any, geometry: Geometry) -> Shapes:

@@ -2,43 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from peftport.errors import BadInput
 from peftport.hosts.source import for_others
-from peftport.modules.formats import peft_lora, peft_prefix
 from peftport.modules.formats.base import Draft, Files, Folder, ForeignFormat
 from peftport.modules.formats.converted import as_lora
 from peftport.modules.formats.heads import Kind, written_classifier
+from peftport.modules.formats.keeping import InPeft, kept_in, other_formats
 from peftport.modules.formats.model_class import Written, read_model_class
 from peftport.modules.formats.stored import names_in
 from peftport.modules.module import FOREIGN_CONFIG, ModelClass, Module
 from peftport.registry import did_you_mean
 
 SAFE, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
-Reader = Callable[[Folder, Any, Any], Draft]
-Writer = Callable[[Module], tuple[dict[str, Any], Any]]
-
-_READERS: dict[str, Reader] = {"LORA": peft_lora.read, "PREFIX_TUNING": peft_prefix.read}
-_WRITERS: dict[str, Writer] = {"lora": peft_lora.written, "prefix": peft_prefix.written}
 CONVERTED = frozenset(
     {
         *("DORA", "ADALORA", "C3A", "FOURIERFT", "IA3", "LOHA", "LOKR", "MISS", "OFT", "BOFT"),
         *("HRA", "RANDLORA", "SHIRA", "VBLORA", "VERA", "WAVEFT", "GRALORA", "DELORA", "ROAD"),
     }
 )
-"""What peft is asked to make a LoRA of; it refuses those that it cannot."""
+"""What peft is asked to convert to LoRA; it refuses those that it cannot."""
 _OTHERS = frozenset(
     {
         *("ADAPTION_PROMPT", "LN_TUNING", "MULTITASK_PROMPT_TUNING", "POLY", "PROMPT_TUNING"),
         *("P_TUNING", "TRAINABLE_TOKENS", "XLORA"),
     }
 )
-TYPES = tuple(_READERS)
-TECHNIQUES = {"lora": (True, True), "prefix": (True, True)}
-"""Which techniques are read and written."""
 
 _HEADS: dict[Kind, tuple[str, str]] = {
     "sequence": ("SEQ_CLS", "AutoModelForSequenceClassification"),
@@ -60,29 +51,31 @@ class Peft(ForeignFormat):
         variant = "DORA" if kind == "LORA" and folder.config.get("use_dora") is True else kind
         if isinstance(variant, str) and variant in CONVERTED:
             return self._converted(folder, variant)
-        if not isinstance(kind, str) or kind not in _READERS:
+        known = by_type()
+        if not isinstance(kind, str) or kind not in known:
             folder.refuse(
                 "peft_type",
-                f"{kind!r} is none that peftport reads.{did_you_mean(str(kind), _READERS)} It "
-                f"reads {', '.join(_READERS)}",
+                f"{kind!r} is none that peftport reads.{did_you_mean(str(kind), known)} It "
+                f"reads {', '.join(known)}",
             )
         path, tensors = folder.weights(SAFE, PICKLED)
-        return _READERS[kind](folder, path, tensors)
+        return known[kind].read(folder, path, tensors)
 
     def _converted(self, folder: Folder, kind: str) -> Draft:
         made = as_lora(folder, kind, SAFE)
-        draft = peft_lora.read(made.folder, folder.path / SAFE, made.tensors)
+        read = by_type()[made.folder.config["peft_type"]].read
+        draft = read(made.folder, folder.path / SAFE, made.tensors)
         places = {linear.path: point for point, linear in folder.geometry.linears.items()}
         lost = {places.get(path, path): share for path, share in made.lost.items()}
         return replace(draft, converted=lost)
 
     def files(self, module: Module) -> Files:
         """The two files; BadInput for a technique that peft does not have."""
-        if module.technique not in _WRITERS:
-            raise BadInput(
-                f"peft has no {module.technique}; write it with --format adapterhub or peftport."
-            )
-        config, tensors = _WRITERS[module.technique](module)
+        kept = kept_in(self.name).get(module.technique)
+        if kept is None:
+            others = other_formats(module.technique)
+            raise BadInput(f"peft has no {module.technique}; write it with --format {others}.")
+        config, tensors = kept.written(module)
         name, revision = for_others(module.record.host.name)
         kind, _ = written_classifier(module)
         shared: dict[str, Any] = {"base_model_name_or_path": name, "revision": revision}
@@ -116,6 +109,11 @@ class Peft(ForeignFormat):
         if kind == "token":
             lines.append("# a text's class logits are the mean of its tokens' logits")
         return "\n".join(lines)
+
+
+def by_type() -> dict[str, InPeft]:
+    """How peft keeps the modules of every technique that it has, by its own word for it."""
+    return {kept.kind: kept for kept in kept_in("peft").values()}
 
 
 def refused_types() -> list[str]:

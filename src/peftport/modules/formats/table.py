@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 from peftport.hosts.geometry import families
-from peftport.modules.formats.adapterhub import TECHNIQUES as OF_ADAPTERHUB
 from peftport.modules.formats.base import layouts
-from peftport.modules.formats.peft import CONVERTED, TYPES, refused_types
-from peftport.modules.formats.peft import TECHNIQUES as OF_PEFT
-from peftport.modules.formats.peft_lora import KNOWN, STARTS
-from peftport.techniques import TECHNIQUES
+from peftport.modules.formats.peft import CONVERTED, by_type, refused_types
+from peftport.techniques import TECHNIQUES, technique
+from peftport.techniques.lora.peft import KNOWN, STARTS
 
 Row = tuple[str, ...]
 
 
 def techniques() -> list[Row]:
     """Of every technique, which formats it is read from and written to."""
-    rows: list[Row] = [("technique", "peftport", "peft", "adapterhub")]
+    foreign = ("peft", "adapterhub")
+    rows: list[Row] = [("technique", "peftport", *foreign)]
     for name in TECHNIQUES:
-        both = (OF_PEFT.get(name), OF_ADAPTERHUB.get(name))
-        rows.append((name, "read, written", *(_said(each) for each in both)))
+        formats = technique(name).formats
+        said = ("read, written" if each in formats else "refused" for each in foreign)
+        rows.append((name, "read, written", *said))
     return rows
-
-
-def _said(how: tuple[bool, bool] | None) -> str:
-    words = [word for word, yes in zip(("read", "written"), how or (), strict=False) if yes]
-    return ", ".join(words) or "refused"
 
 
 def places() -> list[Row]:
@@ -41,7 +36,7 @@ def keys() -> list[Row]:
     starts = ", ".join(f"`{start}`" for start in STARTS)
     return [
         ("in `adapter_config.json`", "what becomes of it"),
-        (f"`peft_type` {', '.join(f'`{kind}`' for kind in TYPES)}", "read"),
+        (f"`peft_type` {', '.join(f'`{kind}`' for kind in by_type())}", "read"),
         (
             ", ".join(f"`{kind}`" for kind in sorted(CONVERTED)),
             "read as LoRA where peft converts it and the host is at hand",

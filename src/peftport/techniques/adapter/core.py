@@ -68,6 +68,7 @@ class Adapter(Technique):
     """Bottleneck adapters after the host's sublayers or layers."""
 
     name = "adapter"
+    formats: ClassVar = {"adapterhub": "peftport.techniques.adapter.adapterhub:ADAPTERHUB"}
     learning_rate = 3e-3
     Config = AdapterConfig
     gates = (("up.weight", "up.bias"),)

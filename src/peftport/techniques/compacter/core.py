@@ -64,6 +64,7 @@ class Compacter(Technique):
     """Adapters of parametrised hypercomplex multiplication layers with a shared rule."""
 
     name = "compacter"
+    formats: ClassVar = {"adapterhub": "peftport.techniques.compacter.adapterhub:ADAPTERHUB"}
     learning_rate = 1e-2
     Config = CompacterConfig
     gates = (("up.left", "up.bias"), ("up.right", "up.bias"), (RULE, "up.bias"))

@@ -70,6 +70,10 @@ class Lora(Technique):
     """LoRA on linear layers of the host."""
 
     name = "lora"
+    formats: ClassVar = {
+        "peft": "peftport.techniques.lora.peft:PEFT",
+        "adapterhub": "peftport.techniques.lora.adapterhub:ADAPTERHUB",
+    }
     learning_rate = 3e-3
     Config = LoraConfig
     gates = (("lora_B",), ("lora_A",))

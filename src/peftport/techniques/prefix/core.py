@@ -60,6 +60,10 @@ class PrefixTuning(Technique):
     """Keys and values before the text, in every attention."""
 
     name = "prefix"
+    formats: ClassVar = {
+        "peft": "peftport.techniques.prefix.peft:PEFT",
+        "adapterhub": "peftport.techniques.prefix.adapterhub:ADAPTERHUB",
+    }
     learning_rate = 3e-2
     Config = PrefixConfig
 

@@ -16,11 +16,12 @@ from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
 from peftport.modules.formats.adapterhub_layout import NAME, Hub, in_model, layout_of
 from peftport.modules.formats.base import Draft
-from peftport.modules.formats.lora import Factors, joined, require_shapes
+from peftport.modules.formats.keeping import InAdapterHub
 from peftport.modules.formats.places import Places
 from peftport.modules.module import Module
 from peftport.techniques.base import Parameters
 from peftport.techniques.lora import targets
+from peftport.techniques.lora.factors import Factors, joined, require_shapes
 
 MERGED = "qkv"
 _FLAGS = ("intermediate_lora", "output_lora")
@@ -200,3 +201,6 @@ def _switches(points: Any, geometry: Geometry) -> set[str]:
 def _role(point: str) -> str:
     """ "decoder.3.self.q" -> "self.q"."""
     return point.split(".", 2)[2]
+
+
+ADAPTERHUB = InAdapterHub("lora", read, written)

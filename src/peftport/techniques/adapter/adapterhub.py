@@ -1,36 +1,29 @@
-"""Bottleneck adapters and Compacter in AdapterHub folders: `double_seq_bn` (Houlsby), `seq_bn`
-(Pfeiffer), `compacter`, `compacter++`."""
+"""Bottleneck adapters in AdapterHub folders: `double_seq_bn` (Houlsby), `seq_bn` (Pfeiffer).
+
+Compacter's files differ in how a bottleneck's two sides are kept, and share the rest.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
 from peftport.modules.formats.adapterhub_layout import NAME, Hub, in_model, inside, layout_of
 from peftport.modules.formats.base import Draft
+from peftport.modules.formats.keeping import InAdapterHub
 from peftport.modules.formats.places import Places
 from peftport.modules.module import Module
 from peftport.techniques import technique
 from peftport.techniques.adapter import ACTIVATIONS, places
 from peftport.techniques.base import Parameters
-from peftport.techniques.compacter import RULE
 
 _SUFFIXES = {
-    "adapter": {
-        "down.weight": "adapter_down.0.weight",
-        "down.bias": "adapter_down.0.bias",
-        "up.weight": "adapter_up.weight",
-        "up.bias": "adapter_up.bias",
-    },
-    "compacter": {
-        "down.left": "adapter_down.0.W_left",
-        "down.right": "adapter_down.0.W_right",
-        "down.bias": "adapter_down.0.b",
-        "up.left": "adapter_up.W_left",
-        "up.right": "adapter_up.W_right",
-        "up.bias": "adapter_up.b",
-    },
+    "down.weight": "adapter_down.0.weight",
+    "down.bias": "adapter_down.0.bias",
+    "up.weight": "adapter_up.weight",
+    "up.bias": "adapter_up.bias",
 }
 # What tells the two variants apart; then what peftport's adapters do not have, with the values
 # that stand for not having it.
@@ -51,13 +44,14 @@ _WITHOUT: dict[str, tuple[Any, ...]] = {
     "phm_layer": (False, True),
     "cross_adapter": (False, True),
 }
-_COMPACTER: dict[str, tuple[Any, ...]] = {
+PHM: dict[str, tuple[Any, ...]] = {
     "shared_phm_rule": (True,),
     "factorized_phm_W": (True,),
     "factorized_phm_rule": (False,),
     "shared_W_phm": (False,),
     "phm_bias": (True,),
 }
+"""Of Compacter's layers, and without effect on others."""
 # Of how a module starts and trains, or without effect in the two variants.
 _NEUTRAL = {
     **{"adapter_residual_before_ln": False, "init_weights": "bert", "init_weights_seed": None},
@@ -68,16 +62,29 @@ _NEUTRAL = {
 
 
 def read(hub: Hub) -> Draft:
-    """Read an adapter or Compacter."""
+    """Read an adapter."""
+    options = read_options(hub)
+    return Draft("adapter", options, translated(hub, "adapter", options, _SUFFIXES), hub.path)
+
+
+def written(module: Module) -> tuple[dict[str, Any], Parameters]:
+    """Configuration and tensors."""
+    config = module.config
+    options = written_options(config) | {"phm_layer": False, "non_linearity": config.nonlinearity}
+    return options, written_tensors(module, _SUFFIXES)
+
+
+def read_options(hub: Hub) -> dict[str, Any]:
+    """The options that an adapter and a compacter have in common; BadInput for what adapters has
+    and peftport has not."""
     hub.require(_WITHOUT)
     hub.require_known(
         {"architecture", "reduction_factor", "non_linearity"}
         | _NEUTRAL.keys()
         | _WITHOUT.keys()
-        | _COMPACTER.keys()
+        | PHM.keys()
         | _VARIANTS["houlsby"].keys()
     )
-    name = "compacter" if hub.config.get("phm_layer") else "adapter"
     options = {
         "variant": _variant(hub),
         "reduction": hub.number("reduction_factor", float),
@@ -88,32 +95,22 @@ def read(hub: Hub) -> Draft:
         hub.refuse("cross_adapter", "True beside `seq_bn`: a variant that peftport does not read")
     if hub.geometry.kind != "encoder-decoder":
         options["cross"] = False  # of no effect where there is no cross-attention
-    if name == "compacter":
-        hub.require(_COMPACTER)
-        options |= {"n": hub.number("phm_dim"), "rank": hub.number("phm_rank")}
-    config = technique(name).configure(options)
-    return Draft(name, options, _translated(hub, name, config), hub.path)
+    return options
 
 
-def written(module: Module) -> tuple[dict[str, Any], Parameters]:
-    """Configuration and tensors."""
-    config, geometry = module.config, module.geometry
-    if config.variant == "pfeiffer" and config.cross:
-        config = config.model_copy(update={"cross": False})  # of no effect in this variant
-    options = {key: values[0] for key, values in (_WITHOUT | _COMPACTER).items()}
+def written_options(config: Any) -> dict[str, Any]:
+    """Those options as adapters calls them."""
+    cross = config.cross and config.variant != "pfeiffer"  # of no effect in that variant
+    options = {key: values[0] for key, values in (_WITHOUT | PHM).items()}
     options |= _NEUTRAL | _VARIANTS[config.variant]
-    options |= {
-        "reduction_factor": config.reduction,
-        "cross_adapter": config.cross,
-        "phm_layer": module.technique == "compacter",
-    }
-    if module.technique == "compacter":
-        options |= {"non_linearity": config.activation, "phm_dim": config.n}
-        options |= {"phm_rank": config.rank, "phm_init_range": config.initial_rule_std}
-    else:
-        options["non_linearity"] = config.nonlinearity
-    names = _names(module.technique, config, geometry, NAME)
-    return options, {theirs: module.tensors[ours] for ours, theirs in names.items()}
+    return options | {"reduction_factor": config.reduction, "cross_adapter": cross}
+
+
+def written_tensors(module: Module, suffixes: Mapping[str, str]) -> Parameters:
+    """A module's tensors by their names in the model that it is written for; arguments as for
+    `translated`."""
+    names = _names(module.technique, module.config, module.geometry, NAME, suffixes)
+    return {theirs: module.tensors[ours] for ours, theirs in names.items()}
 
 
 def _variant(hub: Hub) -> str:
@@ -131,16 +128,26 @@ def _activation(hub: Hub) -> str:
     return found.lower()
 
 
-def _translated(hub: Hub, name: str, config: Any) -> Parameters:
-    """The tensors under peftport's names; BadInput names one that is missing or surplus."""
+def translated(
+    hub: Hub, name: str, options: Mapping[str, Any], suffixes: Mapping[str, str]
+) -> Parameters:
+    """The tensors under peftport's names.
+
+    Args:
+        name, options: of the technique. suffixes: peftport's last parts of names -> adapters'.
+
+    Raises:
+        BadInput: a tensor is missing, surplus or of another shape; the message names it.
+    """
+    config = technique(name).configure(options)
     shapes = technique(name).shapes(config, hub.geometry)
     where = Places(_paths(config, hub.geometry))
-    suffixes = {theirs: ours for ours, theirs in _SUFFIXES[name].items()}
+    inner = {theirs: ours for ours, theirs in suffixes.items()}
     found = {}
     for key, tensor in hub.tensors.items():
         _, shared = hub.split(key, "shared_parameters")
         path, suffix = hub.split(key, "adapters")
-        ours = shared or f"{where.find(path)}.{suffixes.get(suffix)}"
+        ours = shared or f"{where.find(path)}.{inner.get(suffix)}"
         if ours not in shapes:
             raise BadInput(
                 f"{hub.path}: tensor {key!r} belongs to no place that the configuration has on a "
@@ -154,22 +161,24 @@ def _translated(hub: Hub, name: str, config: Any) -> Parameters:
                 f"{shapes[ours]} on a host of width {hub.geometry.width}."
             )
         found[ours] = tensor
-    for ours, theirs in _names(name, config, hub.geometry, hub.name).items():
+    for ours, theirs in _names(name, config, hub.geometry, hub.name, suffixes).items():
         if ours not in found:
             raise BadInput(f"{hub.path} lacks tensor {theirs!r}.")
     return found
 
 
-def _names(name: str, config: Any, geometry: Geometry, adapter: str) -> dict[str, str]:
+def _names(
+    name: str, config: Any, geometry: Geometry, adapter: str, suffixes: Mapping[str, str]
+) -> dict[str, str]:
     """peftport's name of every tensor -> its name in the model that modules are written for."""
     paths = _paths(config, geometry)
     found = {}
     for ours in technique(name).shapes(config, geometry):
-        if ours == RULE:
-            found[ours] = f"{inside(geometry)}shared_parameters.{adapter}.{RULE}"
+        if "." not in ours:  # of all places together
+            found[ours] = f"{inside(geometry)}shared_parameters.{adapter}.{ours}"
             continue
         place, side, what = ours.rsplit(".", 2)
-        suffix = _SUFFIXES[name][f"{side}.{what}"]
+        suffix = suffixes[f"{side}.{what}"]
         found[ours] = f"{in_model(paths[place], geometry)}.adapters.{adapter}.{suffix}"
     return found
 
@@ -183,3 +192,6 @@ def _paths(config: Any, geometry: Geometry) -> dict[str, str]:
         role = "ffn" if role == "block" else role
         found[place] = layout[f"{stack}.{role}"].format(layer=layer)
     return found
+
+
+ADAPTERHUB = InAdapterHub(None, read, written, meant=lambda config: not config.get("phm_layer"))

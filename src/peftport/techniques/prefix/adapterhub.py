@@ -17,6 +17,7 @@ from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
 from peftport.modules.formats.adapterhub_layout import NAME, Hub, inside, layout_of
 from peftport.modules.formats.base import Draft
+from peftport.modules.formats.keeping import InAdapterHub
 from peftport.modules.module import Module
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters
@@ -134,3 +135,11 @@ def _require(hub: Hub, parts: Parameters, shapes: dict[str, tuple[int | None, ..
         )
         if not fits:
             raise BadInput(f"{hub.path}: tensor '...{name}' has shape {found}, expected {shape}.")
+
+
+def _host_arguments(geometry: Geometry) -> str:
+    """Under SDPA adapters ignores prefixes of decoders."""
+    return ', attn_implementation="eager"' if geometry.kind == "decoder" else ""
+
+
+ADAPTERHUB = InAdapterHub("prefix_tuning", read, written, host_arguments=_host_arguments)

@@ -19,6 +19,7 @@ from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
 from peftport.modules.formats.base import Draft, Folder
 from peftport.modules.formats.heads import classes_of, saved_modules, written_classifier
+from peftport.modules.formats.keeping import InPeft
 from peftport.modules.formats.names import in_model
 from peftport.modules.formats.peft_config import classifier_kind, number, refuse_unknown
 from peftport.modules.formats.rest import read_rest, written_embeddings
@@ -127,3 +128,6 @@ def _stack(geometry: Geometry) -> str:
 def _stored(layer: int, stored: int, doubled: bool) -> int:
     """Where the prefix of a layer stands in the file."""
     return (2 * layer) % stored if doubled else layer
+
+
+PEFT = InPeft("PREFIX_TUNING", read, written)

@@ -19,15 +19,16 @@ from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
 from peftport.modules.formats.base import Draft, Folder
 from peftport.modules.formats.heads import classes_of, saved_modules, written_classifier
-from peftport.modules.formats.lora import Factors, joined, require_shapes
+from peftport.modules.formats.keeping import InPeft
 from peftport.modules.formats.names import in_model
-from peftport.modules.formats.patterns import own_alpha, own_rank
 from peftport.modules.formats.peft_config import classifier_kind, flag, number, refuse_unknown
 from peftport.modules.formats.places import Places
 from peftport.modules.formats.rest import embedding_paths, read_rest, written_embeddings
 from peftport.modules.module import Module
 from peftport.techniques.base import Parameters
 from peftport.techniques.lora import targets
+from peftport.techniques.lora.factors import Factors, joined, require_shapes
+from peftport.techniques.lora.patterns import own_alpha, own_rank
 
 _MODEL = "base_model.model."
 _FACTOR = re.compile(r"(?P<path>.+)\.lora_(?:embedding_)?(?P<factor>[AB])")
@@ -228,3 +229,6 @@ def _in_layer(point: str, path: str) -> str:
     """ "decoder.3.self.q" at "model.layers.3.self_attn.q_proj" -> "self_attn.q_proj"."""
     _, layer, _ = point.split(".", 2)
     return path.partition(f".{layer}.")[2]
+
+
+PEFT = InPeft("LORA", read, written)
