@@ -8,9 +8,8 @@ from torch.nn import functional
 
 from families import FAMILIES, KINDS
 from peftport.hosts.streaming import layer_paths
-from peftport.porting.activations import observe
+from peftport.porting.activations import Spaces, observe
 from peftport.porting.grades import ClassGrade
-from peftport.porting.mapped import Spaces
 from peftport.porting.reading import Rows
 from peftport.porting.walk import Walk
 from peftport.training.readout import ClassReadout

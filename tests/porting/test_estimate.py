@@ -10,7 +10,7 @@ from peftport.porting import METHODS, judge, port_method
 from peftport.porting import estimate as estimates
 from peftport.porting.estimate import Load, memory_at_hand
 from porting.spaces import geometry
-from porting.test_mapped_method import asked
+from porting.test_map_based import asked
 
 
 @pytest.fixture(autouse=True)

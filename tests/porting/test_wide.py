@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from peftport.porting import maps, wide
+from peftport.porting import semi_orthogonal, wide
 from peftport.porting.wide import Polar, inverse_root
 from porting.spaces import drawn
 
@@ -55,19 +55,22 @@ def test_inputs_and_changes_are_mapped_as_between_narrow_spaces(origin, receiver
     here = shared @ drawn(4, 40, receiver) + drawn(5, 300, receiver) + drawn(6, receiver)
     slopes = drawn(7, 2, 300, origin), drawn(8, 2, 300, receiver)
     down, up, bias = drawn(9, 4, origin), drawn(10, origin, 4), drawn(11, 4)
-    read = maps.fit_input(there, here, whitening=1.0)
-    change = maps.fit_output(there, here, slopes, 0.3)
+    read = semi_orthogonal.fit_input(there, here, whitening=1.0)
+    change = semi_orthogonal.fit_output(there, here, slopes, 0.3)
     assert not isinstance(change, Tensor)
     monkeypatch.setattr(wide, "WIDE", 384)
-    wanted = maps.fit_input(there, here, whitening=1.0)
+    wanted = semi_orthogonal.fit_input(there, here, whitening=1.0)
     assert apart(read.weight(down), wanted.weight(down)) < 5e-3
     assert apart(read.bias(down, bias), wanted.bias(down, bias)) < 5e-3
     assert apart(read.linear(down), wanted.linear(down)) < 5e-3
-    assert apart(change @ up, maps.fit_output(there, here, slopes, 0.3) @ up) < 5e-3
+    assert apart(change @ up, semi_orthogonal.fit_output(there, here, slopes, 0.3) @ up) < 5e-3
 
 
 def test_fewer_samples_than_dimensions_give_finite_maps():
     there, here = drawn(0, 12, 40), drawn(1, 12, 30)
-    read, change = maps.fit_input(there, here, whitening=1.0), maps.fit_output(there, here)
+    read, change = (
+        semi_orthogonal.fit_input(there, here, whitening=1.0),
+        semi_orthogonal.fit_output(there, here),
+    )
     assert torch.isfinite(read.linear(drawn(2, 3, 40))).all()
     assert torch.isfinite(change @ drawn(3, 40, 3)).all()

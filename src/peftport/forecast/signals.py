@@ -17,7 +17,7 @@ from torch import Tensor
 from peftport.hosts.geometry import Geometry
 from peftport.porting.activations import observe
 from peftport.porting.layers import linear_cka
-from peftport.porting.mapping import read_texts
+from peftport.porting.layerwise import read_texts
 from peftport.porting.prior import class_scores
 from peftport.porting.reading import Rows, task_of
 from peftport.techniques import technique

@@ -7,7 +7,7 @@ end is meant ("encoder.0"). Keys and values of an attention, as they are used, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from peftport.hosts.geometry import Geometry
+from peftport.porting.layers import layer_of
 from peftport.porting.reading import Rows
 
 if TYPE_CHECKING:
@@ -28,6 +29,24 @@ _READ_TOGETHER = {
     **dict.fromkeys(("ffn.gate", "ffn.up"), "ffn"),
 }
 """Linear layers that read the same states, by what these are called here."""
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """The places whose inputs and whose outputs a module's port needs, on one host; `changes` are
+    those outputs that the module changes."""
+
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+
+    def within(self, layers: Collection[str]) -> Spaces:
+        """Those of some layers."""
+        kept = (
+            tuple(point for point in points if layer_of(point) in layers)
+            for points in (self.inputs, self.outputs, self.changes)
+        )
+        return Spaces(*kept)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ itself). Nothing of the donor's tensors is used, so the hosts may be as unlike a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from peftport.errors import BadInput, RunFailed
 from peftport.kind import Asking, Lessons
@@ -23,7 +23,7 @@ from peftport.porting.estimate import Estimate, Load, estimated, weights_of
 from peftport.porting.prompts import made_prompts
 from peftport.porting.reading import task_of
 from peftport.tasks import Task
-from peftport.techniques import technique
+from peftport.techniques import TECHNIQUES, technique
 from peftport.techniques.base import Parameters, Technique, stack_lanes, take_lane
 from peftport.techniques.head import head_shapes
 from peftport.training import Settings, readout_of, trajectory
@@ -39,12 +39,24 @@ _PLACES = ("targets", "attentions")
 """Options of techniques that name places of a host."""
 
 
+def _known(name: str) -> str:
+    try:
+        return TECHNIQUES.require(name)
+    except BadInput as error:
+        raise ValueError(str(error).rstrip(".")) from error
+
+
+AnyTechnique = Annotated[
+    str, AfterValidator(_known), WithJsonSchema({"enum": list(TECHNIQUES)}, mode="serialization")
+]
+
+
 class DistillOptions(MethodOptions):
     """What learns, and for how long."""
 
     later = frozenset({"samples", "temperature", "keep", "make_prompts"})
 
-    technique: Literal["adapter", "compacter", "lora", "prefix"] | None = Field(
+    technique: AnyTechnique | None = Field(
         None, description="of the new module, with its defaults; the donor's own if not given"
     )
     steps: int = Field(100, ge=1, description="training steps")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from peftport.porting.activations import observe
 from peftport.porting.layers import Pairs, linear_cka, pair_layers
-from peftport.porting.mapping import read_texts
+from peftport.porting.layerwise import read_texts
 from peftport.porting.reading import task_of
 
 if TYPE_CHECKING:

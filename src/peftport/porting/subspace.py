@@ -30,12 +30,13 @@ from peftport.porting.estimate import (
     largest_layer,
     weights_of,
 )
+from peftport.porting.heads import head_of
 from peftport.porting.layers import Pairs, pair_layers, partner_of
-from peftport.porting.mapped import head_of, idle_lora
-from peftport.porting.mapped_method import mapped_account
+from peftport.porting.map_based import mapped_account
 from peftport.porting.svd import svd
 from peftport.techniques.base import Parameters
 from peftport.techniques.lora import targets
+from peftport.techniques.lora.mapping import idle_lora
 
 if TYPE_CHECKING:
     from peftport.porting.means import Means

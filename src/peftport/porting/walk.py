@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from peftport.hosts.streaming import holding, layer_paths
 from peftport.porting.activations import (
     Observed,
+    Spaces,
     at_places,
     first_readers,
     is_of_text,
@@ -29,7 +30,6 @@ from peftport.porting.activations import (
     watched,
 )
 from peftport.porting.grades import ClassGrade, Grade
-from peftport.porting.mapped import Spaces
 from peftport.porting.reading import Rows
 from peftport.techniques.base import Parameters
 from peftport.training.readout import ClassReadout

@@ -39,6 +39,8 @@ class Technique(ABC):
         one set are zero.
     formats: of other libraries that its modules can be in -> where that is told, as
         "module:attribute" (`peftport.modules.formats.keeping`).
+    rewriting: where it is told how port methods rewrite its modules for another host, as
+        "module:class" (`peftport.porting.rewriting`); "" where that is as for any technique.
     """
 
     name: ClassVar[str]
@@ -46,6 +48,7 @@ class Technique(ABC):
     Config: ClassVar[type[Configuration]]
     gates: ClassVar[tuple[tuple[str, ...], ...]] = ()
     formats: ClassVar[Mapping[str, str]] = {}
+    rewriting: ClassVar[str] = ""
 
     @abstractmethod
     def shapes(self, config: Any, geometry: Geometry) -> Shapes:
@@ -68,6 +71,15 @@ class Technique(ABC):
     ) -> tuple[Any, Parameters]:
         """Fold away what only training needs; with or without lane axis. Most have nothing."""
         return config, parameters
+
+    def changed(self, config: Any, geometry: Geometry) -> dict[str, tuple[str, ...]]:
+        """The linear layers whose weights a module changes, each with the tensors that say how;
+        empty for a technique that acts beside the host's weights."""
+        return {}
+
+    def change(self, config: Any, parameters: Parameters, point: str) -> Tensor:
+        """The change of such a layer's weight, without the lane axis: (outputs, inputs)."""
+        raise NotImplementedError
 
     def idle(self, parameters: Parameters) -> tuple[str, ...] | None:
         """The set of `gates` that is zero, so that the module changes nothing; None if it does."""

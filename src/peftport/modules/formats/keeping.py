@@ -15,7 +15,7 @@ from peftport.modules.formats.adapterhub_layout import Hub
 from peftport.modules.formats.base import Draft, Folder
 from peftport.modules.module import Module
 from peftport.registry import imported
-from peftport.techniques import TECHNIQUES, technique
+from peftport.techniques import technique, working_techniques
 from peftport.techniques.base import Parameters
 
 Written = Callable[[Module], tuple[dict[str, Any], Parameters]]
@@ -53,9 +53,9 @@ class InAdapterHub:
 def kept_in(format_name: str) -> dict[str, Any]:
     """How a format keeps modules, by technique, of all techniques that it has."""
     return {
-        name: imported(place)
-        for name in TECHNIQUES
-        if (place := technique(name).formats.get(format_name))
+        made.name: imported(made.formats[format_name])
+        for made in working_techniques()
+        if format_name in made.formats
     }
 
 

@@ -56,10 +56,11 @@ def refuse_unknown(folder: Folder, known: Collection[str]) -> None:
 def _is_usual(folder: Folder, key: str, value: Any) -> bool:
     """Whether a value is the default of the peft that is installed, if there is one."""
     try:
-        from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING as KINDS
+        from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
     except ImportError:
         return False
-    kind = KINDS.get(str(folder.config.get("peft_type")))
+    kinds = {each.value: config for each, config in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
+    kind = kinds.get(str(folder.config.get("peft_type")))
     fields = {each.name: each.default for each in dataclasses.fields(kind)} if kind else {}
     return key in fields and fields[key] == value and type(fields[key]) is type(value)
 

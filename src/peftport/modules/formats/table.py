@@ -5,7 +5,7 @@ from __future__ import annotations
 from peftport.hosts.geometry import families
 from peftport.modules.formats.base import layouts
 from peftport.modules.formats.peft import CONVERTED, by_type, refused_types
-from peftport.techniques import TECHNIQUES, technique
+from peftport.techniques import working_techniques
 from peftport.techniques.lora.peft import KNOWN, STARTS
 
 Row = tuple[str, ...]
@@ -15,10 +15,9 @@ def techniques() -> list[Row]:
     """Of every technique, which formats it is read from and written to."""
     foreign = ("peft", "adapterhub")
     rows: list[Row] = [("technique", "peftport", *foreign)]
-    for name in TECHNIQUES:
-        formats = technique(name).formats
-        said = ("read, written" if each in formats else "refused" for each in foreign)
-        rows.append((name, "read, written", *said))
+    for made in working_techniques():
+        said = ("read, written" if each in made.formats else "refused" for each in foreign)
+        rows.append((made.name, "read, written", *said))
     return rows
 
 

@@ -69,6 +69,7 @@ class Adapter(Technique):
 
     name = "adapter"
     formats: ClassVar = {"adapterhub": "peftport.techniques.adapter.adapterhub:ADAPTERHUB"}
+    rewriting = "peftport.techniques.adapter.mapping:AdapterByMaps"
     learning_rate = 3e-3
     Config = AdapterConfig
     gates = (("up.weight", "up.bias"),)

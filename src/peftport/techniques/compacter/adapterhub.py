@@ -38,7 +38,7 @@ def read(hub: Hub) -> Draft:
 def written(module: Module) -> tuple[dict[str, Any], Parameters]:
     """Configuration and tensors."""
     config = module.config
-    options = written_options(config) | {"phm_layer": True, "non_linearity": config.activation}
+    options = written_options(config) | {"phm_layer": True, "non_linearity": config.nonlinearity}
     options |= {"phm_dim": config.n, "phm_rank": config.rank}
     options["phm_init_range"] = config.initial_rule_std
     return options, written_tensors(module, _SUFFIXES)

@@ -59,12 +59,18 @@ class CompacterConfig(Configuration):
     cross: bool = False
     initial_rule_std: float = Field(1e-4, gt=0)
 
+    @property
+    def nonlinearity(self) -> Activation:
+        """The activation in use."""
+        return self.activation
+
 
 class Compacter(Technique):
     """Adapters of parametrised hypercomplex multiplication layers with a shared rule."""
 
     name = "compacter"
     formats: ClassVar = {"adapterhub": "peftport.techniques.compacter.adapterhub:ADAPTERHUB"}
+    rewriting = "peftport.techniques.compacter.mapping:CompacterByMaps"
     learning_rate = 1e-2
     Config = CompacterConfig
     gates = (("up.left", "up.bias"), ("up.right", "up.bias"), (RULE, "up.bias"))

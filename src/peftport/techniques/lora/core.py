@@ -74,6 +74,7 @@ class Lora(Technique):
         "peft": "peftport.techniques.lora.peft:PEFT",
         "adapterhub": "peftport.techniques.lora.adapterhub:ADAPTERHUB",
     }
+    rewriting = "peftport.techniques.lora.mapping:LoraByMaps"
     learning_rate = 3e-3
     Config = LoraConfig
     gates = (("lora_B",), ("lora_A",))
@@ -103,6 +104,15 @@ class Lora(Technique):
         """Targets that are called as in the host's model get the names that all families share, so
         that the module can go to a host of another."""
         return _by_roles(config, geometry), parameters
+
+    def changed(self, config: LoraConfig, geometry: Geometry) -> dict[str, tuple[str, ...]]:
+        """Every target, by its two factors."""
+        points = targets(config, geometry)
+        return {point: (f"{point}.lora_A", f"{point}.lora_B") for point in points}
+
+    def change(self, config: LoraConfig, parameters: Parameters, point: str) -> Tensor:
+        """scale * lora_B @ lora_A, (outputs, inputs)."""
+        return config.scale * (parameters[f"{point}.lora_B"] @ parameters[f"{point}.lora_A"])
 
     def attach(self, host: Any, config: LoraConfig, parameters: Parameters) -> Any:
         """Add each target's low-rank change to its output."""

@@ -64,6 +64,7 @@ class PrefixTuning(Technique):
         "peft": "peftport.techniques.prefix.peft:PEFT",
         "adapterhub": "peftport.techniques.prefix.adapterhub:ADAPTERHUB",
     }
+    rewriting = "peftport.techniques.prefix.mapping:PrefixByMaps"
     learning_rate = 3e-2
     Config = PrefixConfig
 

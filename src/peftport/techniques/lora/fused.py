@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,9 +18,11 @@ from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry, Linear, geometry_from_record, parts_of, split_at
 from peftport.modules import Record
 from peftport.porting.account import Entry
-from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Shapes
-from peftport.techniques.lora import LoraConfig, targets
+from peftport.techniques.lora.core import Lora, LoraConfig, targets
+
+if TYPE_CHECKING:
+    from peftport.porting.base import Made, Request
 
 
 def agreed(donor: Record, shapes: Shapes, receiver: Geometry) -> tuple[Record, Shapes, Geometry]:
@@ -31,8 +33,6 @@ def agreed(donor: Record, shapes: Shapes, receiver: Geometry) -> tuple[Record, S
         that the receiving host has as its targets and tensors of others left out; its tensors'
         shapes; and the receiving host's geometry, split likewise.
     """
-    if donor.technique != "lora":
-        return donor, shapes, receiver
     origin = geometry_from_record(donor.geometry)
     there, here = _split(origin, receiver, _roles(_points(shapes)))
     shapes = dict(parted_shapes(shapes, there))
@@ -41,7 +41,7 @@ def agreed(donor: Record, shapes: Shapes, receiver: Geometry) -> tuple[Record, S
     if not wanted:
         return donor, shapes, receiver
     lost = {n: s for n, s in shapes.items() if "lora_" in n and _role(n) not in wanted}
-    config = technique("lora").configure(donor.config)
+    config = Lora().configure(donor.config)
     if not (_means(config, here, wanted) and _means(config, there, wanted)):
         config = config.model_copy(update={"targets": tuple(wanted)})
     record = donor.model_copy(
@@ -111,6 +111,23 @@ def parted(tensors: Mapping[str, Tensor], origin: Geometry) -> Parameters:
             linear = origin.linears[f"{layer}.{part}"]
             made[f"{layer}.{part}.{factor}"] = linear.part(tensor) if factor == "lora_B" else tensor
     return made
+
+
+def as_fused(made: Made, request: Request, receiver: Geometry) -> Made:
+    """What a method made of a LoRA, on the receiving host as it is."""
+    if not (request.origin.split or request.receiver.split):
+        return made
+    config, tensors = made.record.get("config", request.donor.config), made.tensors
+    if request.receiver.split:
+        lora, tensors = joined(Lora().configure(config), tensors, request.receiver, receiver)
+        config = lora.model_dump(mode="json")
+    entries = told(made.account.entries, request.origin, request.receiver, tensors)
+    return replace(
+        made,
+        tensors=tensors,
+        account=replace(made.account, entries=entries),
+        record={**made.record, "config": config},
+    )
 
 
 def joined(

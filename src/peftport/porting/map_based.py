@@ -7,34 +7,28 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from peftport.hosts.fingerprint import fingerprint
 from peftport.hosts.geometry import Geometry
 from peftport.hosts.precision import bf16_is_fast
 from peftport.modules import Record
-from peftport.porting import mapped
 from peftport.porting.account import Account, Entry, idle, left_over
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request
 from peftport.porting.copy import Copy
 from peftport.porting.estimate import Estimate, Load, estimated, largest_layer, weights_of
-from peftport.porting.factor import factor
 from peftport.porting.fitted import Fit
 from peftport.porting.layers import Pairing, Pairs, pair_layers, partner_of
+from peftport.porting.layerwise import How, map_module
 from peftport.porting.map_costs import mapping_costs
-from peftport.porting.mapping import How, Mapped, PrefixFit, map_module
+from peftport.porting.rewriting import ByMaps, by_maps, rewriting_of
 from peftport.porting.similarity import layer_pairs
-from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Shapes
-from peftport.techniques.compacter import RULE
 from peftport.techniques.head import BIAS, DENSE_WEIGHT, head_shapes
 
 if TYPE_CHECKING:
     from peftport.porting.means import Means
 
 _PRIOR = "so that classes are as frequent as the donor's on the texts"
-_PREFIX_RATE = 0.03
-"""Learning rate of a prefix's fit, in deviations of its keys and values."""
 
 
 class MappedOptions(MethodOptions):
@@ -55,8 +49,11 @@ class MappedMethod(PortMethod):
     """A method that fits maps between the two hosts' spaces and rewrites the module by them."""
 
     needs = frozenset({"weights", "texts"})
-    techniques = frozenset({"adapter", "compacter", "lora", "prefix"})
     Options: ClassVar[type[MethodOptions]] = MappedOptions
+
+    def ports(self, name: str) -> bool:
+        """Those whose folders say how maps rewrite them."""
+        return isinstance(rewriting_of(name), ByMaps)
 
     @abstractmethod
     def fit(self, options: Any) -> Fit:
@@ -82,10 +79,9 @@ class MappedMethod(PortMethod):
         """Everything is mapped but layers without a partner, as far as shapes tell."""
         how = request.options.layers
         pairs = pair_layers(how, request.origin.stacks, request.receiver.stacks)
-        name, config = request.donor.technique, request.config
-        if name in ("adapter", "compacter"):
-            name, config = "adapter", mapped.as_adapter(config, request.origin, request.receiver)
-        return mapped_account(self.name, request, pairs, _shapes(request, name, config))
+        body = by_maps(request.donor.technique).shapes(request)
+        head = head_shapes(request.receiver, request.classes, request.donor.head)
+        return mapped_account(self.name, request, pairs, body | head)
 
     def estimate(self, request: Request, load: Load) -> Estimate:
         """Four passes over the texts on each host, and the maps."""
@@ -120,12 +116,10 @@ class MappedMethod(PortMethod):
             pairs,
             self.fit(options),
             options.places,
-            PrefixFit(options.prefix_steps, _PREFIX_RATE),
             options.prior,
         )
         made = map_module(request, donor, means, how, generator)
-        if request.donor.technique == "compacter":
-            made = _factored(made, request, donor, options.tolerance)
+        made = by_maps(request.donor.technique).finished(made, request, donor)
         shapes = {name: tuple(tensor.shape) for name, tensor in made.tensors.items()}
         account = mapped_account(self.name, request, pairs, shapes)
         record = {"technique": made.technique, "config": made.config.model_dump(mode="json")}
@@ -140,14 +134,15 @@ def mapped_account(method: str, request: Request, pairs: Pairs, shapes: Shapes) 
     Args:
         shapes: of the tensors that the receiving host's module has.
     """
-    used: set[str] = set()
+    rewriting = by_maps(request.donor.technique)
+    used = set(rewriting.everywhere)
     entries = []
     for name, shape in shapes.items():
         source = partner_of(name, pairs)
         if source is None:
             entries.append(idle(name, shape))
             continue
-        made_of = [n for n in request.shapes if n == source or _is_factor(n, source)]
+        made_of = rewriting.sources(source, request.shapes)
         if not made_of:
             prior = name == BIAS
             why = _PRIOR if prior else "the module has no such tensor"
@@ -157,41 +152,6 @@ def mapped_account(method: str, request: Request, pairs: Pairs, shapes: Shapes) 
         why = "" if made_of == [source] else f"of {', '.join(made_of)}"
         entries.append(Entry(made_of[0], name, "mapped", shape, scale=1.0, why=why))
     for name, shape in request.shapes.items():
-        if name not in used and name != RULE:
+        if name not in used:
             entries.append(left_over(name, shape))
     return Account(method, tuple(entries))
-
-
-def _is_factor(name: str, weight: str) -> bool:
-    """Whether a compacter's tensor is a factor of an adapter's weight."""
-    return weight.endswith(".weight") and name in (
-        f"{weight.removesuffix('weight')}left",
-        f"{weight.removesuffix('weight')}right",
-    )
-
-
-def _shapes(request: Request, name: str, config: Any) -> Shapes:
-    body = technique(name).shapes(config, request.receiver)
-    return body | head_shapes(request.receiver, request.classes, request.donor.head)
-
-
-def _factored(made: Mapped, request: Request, donor: Parameters, tolerance: float) -> Mapped:
-    """The adapter as a compacter again, where that loses no more than the tolerance."""
-    config, geometry = request.config, request.receiver
-    weights = {n: t.mT for n, t in made.tensors.items() if n.endswith(".weight") and t.ndim == 2}
-    weights = {n: t for n, t in weights.items() if not n.startswith("head.")}
-    if any(side % config.n for weight in weights.values() for side in weight.shape):
-        return made
-    rule, factors, lost = factor(list(weights.values()), donor[RULE], config.rank)
-    details = {**made.details, "factoring_loses": round(lost, 4)}
-    if lost > tolerance:
-        return Mapped(made.technique, made.config, made.tensors, details)
-    tensors: dict[str, Tensor] = {n: t for n, t in made.tensors.items() if n not in weights}
-    for name, (left, right) in zip(weights, factors, strict=True):
-        side = name.removesuffix(".weight")
-        tensors[f"{side}.left"], tensors[f"{side}.right"] = left, right
-    again = config.model_copy(update={"reduction": made.config.reduction})
-    whole = technique("compacter").shapes(again, geometry)
-    ordered = {n: (rule if n == RULE else tensors[n]) for n in whole}
-    heads = {n: t for n, t in tensors.items() if n.startswith("head.")}
-    return Mapped("compacter", again, ordered | heads, details)

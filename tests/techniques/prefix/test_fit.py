@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from peftport.hosts.geometry import Attention
 from peftport.porting.activations import observe, run, stack_of
-from peftport.porting.prefixes import (
+from peftport.techniques import technique
+from peftport.techniques.prefix import chosen
+from peftport.techniques.prefix.fit import (
     Samples,
     Target,
     attended,
@@ -19,8 +21,6 @@ from peftport.porting.prefixes import (
     out_weight,
     silent,
 )
-from peftport.techniques import technique
-from peftport.techniques.prefix import chosen
 from porting.spaces import drawn
 from porting.test_activations import passes_of
 from tiny_runs import host_in

@@ -23,7 +23,7 @@ from peftport.hosts.geometry import Attention
 from peftport.porting.activations import run, stack_of
 from peftport.porting.reading import Rows
 from peftport.techniques.base import Parameters
-from peftport.techniques.prefix import PrefixConfig, prefixed
+from peftport.techniques.prefix.core import PrefixConfig, PrefixTuning, prefixed
 
 if TYPE_CHECKING:
     from peftport.hosts.attention import Attended
@@ -129,11 +129,9 @@ def donor_changes(
 ) -> dict[str, Tensor]:
     """What the donor's prefixes do to the output of every attention, while all of them act:
     (samples, width)."""
-    from peftport.techniques import technique
-
     body = {name: t for name, t in donor.items() if not name.startswith("head.")}
     lanes = {name: tensor[None].to(host.device) for name, tensor in body.items()}
-    with technique("prefix").attach(host, config, lanes):
+    with PrefixTuning().attach(host, config, lanes):
         samples = attended(host, rows, points, config.length)
     heads, made = host.geometry.heads, {}
     for name, attention in points.items():

@@ -8,7 +8,7 @@ the pair is let go.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,21 +18,20 @@ from torch import Tensor
 from peftport.hosts.geometry import Geometry
 from peftport.kind import USUAL, Asking
 from peftport.memory import give_freed_memory_back
-from peftport.porting import mapped
 from peftport.porting.activations import Observed
 from peftport.porting.base import Request
 from peftport.porting.fitted import Fit, FittedMaps
 from peftport.porting.grades import AnswerGrade, ClassGrade, Grade
+from peftport.porting.heads import head_of, last_block, map_head
 from peftport.porting.layers import Pairs, layer_of, partner_of
-from peftport.porting.prefixes import Target, donor_changes, fit_prefixes
 from peftport.porting.prior import class_scores, offsets
 from peftport.porting.reading import Rows, read_pair, task_of
+from peftport.porting.rewriting import ByMaps, Mapped, Receiving, by_maps
 from peftport.porting.walk import Walk
 from peftport.tasks import Task
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters
 from peftport.techniques.head import BIAS, WEIGHT
-from peftport.techniques.prefix import chosen
 from peftport.training.readout import ClassReadout, class_readout
 from peftport.training.teacher import Teacher
 
@@ -47,14 +46,6 @@ the texts, and when all layers are mapped."""
 
 
 @dataclass(frozen=True)
-class PrefixFit:
-    """How prefixes are fitted: steps of each attention, and the learning rate of each step."""
-
-    steps: int
-    rate: float
-
-
-@dataclass(frozen=True)
 class How:
     """How a method maps.
 
@@ -65,18 +56,7 @@ class How:
     pairs: Pairs
     fit: Fit
     places: int
-    prefix_fit: PrefixFit
     prior: bool
-
-
-@dataclass(frozen=True)
-class Mapped:
-    """A rewritten module: technique, configuration, tensors, and what was found on the way."""
-
-    technique: str
-    config: Any
-    tensors: Parameters
-    details: dict[str, Any]
 
 
 def map_module(
@@ -88,10 +68,9 @@ def map_module(
         BadInput: too few texts, tokenizers without a common token, or a bottleneck that is wider
             than the receiving host.
     """
-    task, head = task_of(request.donor.task), mapped.head_of(donor)
+    task, head = task_of(request.donor.task), head_of(donor)
     sides = (means.origin, means.receiver)
-    # The fit of prefixes runs the host again for every attention.
-    often = request.donor.technique == "prefix"
+    often = by_maps(request.donor.technique).runs_hosts
     speaks = task.kind != USUAL and how.fit.uses_gradients
     answers = _own_answers(request, donor, means, task, generator) if speaks else None
     hosts = [side.load() if often else side.stream() for side in sides]
@@ -223,29 +202,29 @@ class _Port:
 
     def mapped(self) -> Mapped:
         """The donor for the receiving host."""
-        name, config, geometry = self.request.donor.technique, self.request.config, self._receiver
-        scores, changes = None, {}
+        request, donor = self.request, self.donor
+        scores = None
         self.progress(0.0, "the module's own answers")
         if self.how.prior and self.there.readout is not None:
-            scores = self.there.scores(Mapped(name, config, self.donor, {}))
-        if name == "prefix":
-            points = chosen(config, self.request.origin)
-            changes = donor_changes(
-                self.there.host, self.there.passes[0], config, self.donor, points
-            )
+            own = Mapped(request.donor.technique, request.config, donor, {})
+            scores = self.there.scores(own)
+        seen = self._rewriting.seen(request, donor, self.there.host, self.there.passes[0])
         gradients = self.how.fit.uses_gradients
         self.progress(_ANSWERED, "both hosts on the texts")
         walks = self.there.walk(gradients), self.here.walk(gradients)
         head = self._head(*walks)
-        if name == "prefix":
-            made = self._prefixes(self._layers(*walks, head), changes)
-        else:
-            made = self._by_layer(self._layers(*walks, head))
-        tensors = {n: t for n, t in sorted(made.tensors.items(), key=_in_order(geometry))}
-        made = replace(made, tensors=tensors | head)
+        receiving = Receiving(self.here.host, self.here.passes[0])
+        layers = self._layers(*walks, head)
+        made = self._rewriting.rewritten(request, donor, layers, receiving, seen)
+        in_order = sorted(made.tensors.items(), key=_in_order(self._receiver))
+        made = replace(made, tensors=dict(in_order) | head)
         precisions = {"origin": self.there.host.precision, "receiver": self.here.host.precision}
         made = replace(made, details={**made.details, "precision": precisions})
         return made if scores is None else self._with_prior(made, scores)
+
+    @property
+    def _rewriting(self) -> ByMaps:
+        return by_maps(self.request.donor.technique)
 
     @property
     def _receiver(self) -> Geometry:
@@ -253,24 +232,24 @@ class _Port:
 
     def _head(self, there: Walk, here: Walk) -> Parameters:
         """The head, which reads what the last layers give."""
-        donor = mapped.head_of(self.donor)
+        donor = head_of(self.donor)
         if WEIGHT not in donor:
             return donor
-        last = mapped.last_block(self._receiver)
+        last = last_block(self._receiver)
         partner = partner_of(last, self.how.pairs)
         assert partner is not None
         ends = (Observed({}, {partner: there.end(partner)}), Observed({}, {last: here.end(last)}))
         maps = FittedMaps(self.how.fit, self.how.pairs, *ends)
-        return mapped.map_head(donor, self._receiver, maps)
+        return map_head(donor, self._receiver, maps)
 
     def _layers(self, there: Walk, here: Walk, head: Parameters) -> Iterator[FittedMaps]:
         """The maps of each layer of the receiving host, the last one first."""
-        technique_, config = self.request.donor.technique, self.request.config
+        spaces, config = self._rewriting.spaces, self.request.config
         served = {partner for partner in self.how.pairs.values() if partner is not None}
-        wanted = mapped.spaces(technique_, config, self.there.host.geometry).within(served)
-        origin = there.layers(wanted, mapped.head_of(self.donor))
+        wanted = spaces(config, self.there.host.geometry).within(served)
+        origin = there.layers(wanted, head_of(self.donor))
         paired = {layer for layer, partner in self.how.pairs.items() if partner is not None}
-        wanted = mapped.spaces(technique_, config, self._receiver).within(paired)
+        wanted = spaces(config, self._receiver).within(paired)
         for done, layer in enumerate(here.layers(wanted, head)):
             give_freed_memory_back()
             share = _SEEN + (_MAPPED - _SEEN) * done / len(self.how.pairs)
@@ -288,46 +267,6 @@ class _Port:
             }
             seen = other.observed, layer.observed
             yield FittedMaps(self.how.fit, self.how.pairs, *seen, slopes, layer.name)
-
-    def _by_layer(self, layers: Iterable[FittedMaps]) -> Mapped:
-        """LoRA, an adapter, or a compacter as an adapter."""
-        name, config, origin = (
-            self.request.donor.technique,
-            self.request.config,
-            self.request.origin,
-        )
-        donor = self.donor
-        made: Parameters = {}
-        if name == "lora":
-            for maps in layers:
-                made |= mapped.map_lora(config, donor, self._receiver, maps)
-            return Mapped(name, config, made, {})
-        adapter = mapped.as_adapter(config, origin, self._receiver)
-        if name == "compacter":
-            donor = mapped.densified(config, donor)
-        for maps in layers:
-            made |= mapped.map_adapter(adapter, donor, self._receiver, maps, origin)
-        return Mapped("adapter", adapter, made, {})
-
-    def _prefixes(self, layers: Iterable[FittedMaps], changes: Mapping[str, Tensor]) -> Mapped:
-        config, host, rows = self.request.config, self.here.host, self.here.passes[0]
-        points = chosen(config, host.geometry)
-        start: Parameters = {}
-        targets: dict[str, Target] = {}
-        for maps in layers:
-            for name in filter(maps.covers, points):
-                partner, change = maps.partner(name), maps.changes(f"{name}.o")
-                wanted, slopes = None, maps.gradients.get(f"{name}.o")
-                if partner is not None and change is not None:
-                    wanted = (change @ changes[partner].mT).mT  # (samples, width)
-                    for what in ("keys", "values"):
-                        donor = self.donor[f"{partner}.{what}"]
-                        start[f"{name}.{what}"] = maps.forward(f"{name}.{what}", donor)
-                targets[name] = Target(wanted, slopes and slopes[1])
-        fit = self.how.prefix_fit
-        made, missed = fit_prefixes(host, rows, config, start, points, targets, fit.steps, fit.rate)
-        details = {"missed": {name: round(share, 4) for name, share in missed.items()}}
-        return Mapped("prefix", config, made, details)
 
     def _with_prior(self, made: Mapped, donor: Tensor) -> Mapped:
         """The module with its classes as frequent as the donor's on the texts."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from peftport.modules import Module
-from peftport.porting.mapping import map_module, read_texts
+from peftport.porting.layerwise import map_module, read_texts
 from peftport.porting.reading import task_of
 from peftport.techniques.head import BIAS
 from porting.hosts_and_texts import how_of, means_of, request_of, twin

@@ -12,12 +12,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from peftport.errors import BadInput
 from peftport.porting.account import Account, Entry
 from peftport.porting.base import Made
+from peftport.porting.rewriting import require_one
 from peftport.porting.svd import svd
 from peftport.techniques.base import Parameters
-from peftport.techniques.lora import LoraConfig
+from peftport.techniques.lora.core import LoraConfig
 
 
 def cut(made: Made, config: LoraConfig, rank: int | None, energy: float | None) -> Made:
@@ -59,16 +59,6 @@ def cut(made: Made, config: LoraConfig, rank: int | None, energy: float | None) 
         record={**made.record, "config": smaller.model_dump(mode="json")},
         details={**made.details, "rank": wanted, "rank_loses": lost},
     )
-
-
-def require_one(rank: int | None, energy: float | None) -> None:
-    """Raise BadInput unless just one is given, and could be."""
-    if (rank is None) == (energy is None):
-        raise BadInput("a smaller LoRA: give either a rank or an energy, not both.")
-    if rank is not None and rank < 1:
-        raise BadInput(f"rank {rank}: expected 1 or more.")
-    if energy is not None and not 0 < energy <= 1:
-        raise BadInput(f"energy {energy}: expected a share above 0 and at most 1, such as 0.99.")
 
 
 def _decomposed(tensors: Parameters, point: str) -> tuple[Tensor, Tensor, Tensor]:

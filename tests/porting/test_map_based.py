@@ -13,10 +13,10 @@ from peftport.modules import HostName, Module, Record, formats, load_module
 from peftport.modules.module import expected_shapes
 from peftport.porting import port, port_method
 from peftport.porting.base import Request
-from peftport.porting.mapped import as_adapter
-from peftport.porting.mapped_method import mapped_account
+from peftport.porting.map_based import mapped_account
 from peftport.porting.methods import judge
 from peftport.techniques import technique
+from peftport.techniques.adapter.mapping import as_adapter
 from peftport.techniques.compacter import RULE
 from peftport.techniques.head import BIAS, head_shapes
 from porting.hosts_and_texts import means_of, request_of, twin

@@ -16,11 +16,11 @@ from peftport.hosts.geometry import split_at
 from peftport.modules import HostName, formats
 from peftport.porting import port
 from peftport.porting.estimate import Load
-from peftport.porting.fused import joined, parted
 from peftport.porting.means import Means, side
 from peftport.porting.methods import METHODS, port_method
 from peftport.techniques import technique
 from peftport.techniques.base import stack_lanes
+from peftport.techniques.lora.fused import joined, parted
 from techniques.references import batch, our_answer
 from tiny_runs import host_in
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from peftport.porting.maps import (
+from peftport.porting.semi_orthogonal import (
     InputMap,
     Spread,
     covariance,

@@ -10,11 +10,14 @@ from torch import Tensor
 from torch.nn.functional import gelu
 
 from peftport.errors import BadInput
-from peftport.porting import mapped
+from peftport.porting.activations import Spaces
+from peftport.porting.rewriting import by_maps
 from peftport.techniques import technique
-from peftport.techniques.adapter import bottleneck_of
+from peftport.techniques.adapter import bottleneck_of, places
+from peftport.techniques.adapter.mapping import as_adapter, map_adapter
 from peftport.techniques.compacter import weight
-from peftport.techniques.head import head_logits, head_shapes
+from peftport.techniques.compacter.mapping import densified
+from peftport.techniques.lora.mapping import map_lora
 from porting.spaces import drawn, geometry, known_maps
 
 NARROW, WIDE = geometry("llama", 32), geometry("llama", 48)
@@ -37,7 +40,7 @@ def through(found, states: Tensor) -> Tensor:
 def test_a_lora_changes_by_p_b_a_m(origin, receiver, pairs):
     config, donor = module("lora", origin, rank=3, targets=["all"])
     maps = known_maps(origin, receiver, pairs)
-    made = mapped.map_lora(config, donor, receiver, maps)
+    made = map_lora(config, donor, receiver, maps)
     assert {n: tuple(t.shape) for n, t in made.items()} == technique("lora").shapes(
         config, receiver
     )
@@ -62,13 +65,13 @@ def test_a_lora_changes_by_p_b_a_m(origin, receiver, pairs):
 def test_an_adapter_reads_mapped_states_and_its_change_is_mapped(origin, receiver, variant, pairs):
     config, donor = module("adapter", origin, variant=variant, reduction=4)
     maps = known_maps(origin, receiver, pairs)
-    there = mapped.as_adapter(config, origin, receiver)
-    made = mapped.map_adapter(there, donor, receiver, maps, origin)
+    there = as_adapter(config, origin, receiver)
+    made = map_adapter(there, donor, receiver, maps, origin)
     shapes = technique("adapter").shapes(there, receiver)
     assert {n: tuple(t.shape) for n, t in made.items()} == shapes
     states = drawn(9, 5, receiver.width)
-    back = {p: side for side, p in mapped.places(variant, False, origin).items()}
-    for side, point in mapped.places(variant, False, receiver).items():
+    back = {p: side for side, p in places(variant, False, origin).items()}
+    for side, point in places(variant, False, receiver).items():
         found, partner = bottleneck(made, side, states), maps.partner(point)
         if partner is None:
             assert not found.any()
@@ -93,9 +96,9 @@ def test_an_adapter_keeps_its_bottleneck_at_any_width(heads, reduction, wide, wh
     width = bottleneck_of(reduction, origin)
     if width > receiver.width:
         with pytest.raises(BadInput, match=f"bottleneck of {width} is wider than the receiving"):
-            mapped.as_adapter(config, origin, receiver)
+            as_adapter(config, origin, receiver)
         return
-    found = mapped.as_adapter(config, origin, receiver)
+    found = as_adapter(config, origin, receiver)
     assert bottleneck_of(found.reduction, receiver) == width
     assert found.nonlinearity == "relu"
     assert found.variant == config.variant
@@ -104,60 +107,35 @@ def test_an_adapter_keeps_its_bottleneck_at_any_width(heads, reduction, wide, wh
 def test_an_adapter_s_own_activation_is_written_down():
     for variant, activation in (("houlsby", "swish"), ("pfeiffer", "relu")):
         config = technique("adapter").configure({"variant": variant})
-        assert mapped.as_adapter(config, NARROW, WIDE).activation == activation
+        assert as_adapter(config, NARROW, WIDE).activation == activation
 
 
 def test_a_compacter_is_the_adapter_that_computes_the_same():
     config, donor = module("compacter", NARROW, reduction=4, n=2)
-    dense = mapped.densified(config, donor)
+    dense = densified(config, donor)
     adapter = technique("adapter").configure({"reduction": 4})
     shapes = technique("adapter").shapes(adapter, NARROW)
     assert {n: tuple(t.shape) for n, t in dense.items()} == shapes
     lanes = {name: tensor[None] for name, tensor in donor.items()}
     states = drawn(1, 5, 32)
-    for side in mapped.places("houlsby", False, NARROW):
+    for side in places("houlsby", False, NARROW):
         low = states @ weight(lanes, f"{side}.down")[0] + donor[f"{side}.down.bias"]
         wanted = gelu(low) @ weight(lanes, f"{side}.up")[0] + donor[f"{side}.up.bias"]
         assert torch.allclose(bottleneck(dense, side, states), wanted, atol=1e-4)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "first"])
-def test_a_head_reads_the_receiver_s_states_as_it_read_the_mapped_ones(pooling):
-    origin, receiver = geometry("bert", 32), geometry("bert", 48)
-    head = {n: drawn(k, *s) for k, (n, s) in enumerate(head_shapes(origin, 3, pooling).items())}
-    maps = known_maps(origin, receiver)
-    made = mapped.map_head(head, receiver, maps)
-    states, mask = drawn(5, 2, 4, 48), torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
-    mapped_states = through(maps.states("encoder.1"), states)
-    assert {n: tuple(t.shape) for n, t in made.items()} == head_shapes(receiver, 3, pooling)
-    found, wanted = (
-        head_logits(s, mask, {n: t[None] for n, t in tensors.items()})
-        for s, tensors in ((states, made), (mapped_states, head))
-    )
-    assert torch.allclose(found, wanted, atol=1e-3 * float(wanted.norm()))
-
-
-def test_a_bias_of_label_words_and_no_head_at_all_stay():
-    maps = known_maps(NARROW, WIDE)
-    bias = {"head.bias": drawn(0, 2)}
-    assert torch.equal(mapped.map_head(bias, WIDE, maps)["head.bias"], bias["head.bias"])
-    assert mapped.map_head({}, WIDE, maps) == {}
-    both = {"head.bias": bias["head.bias"], "decoder.0.self.q.lora_A": drawn(1, 2)}
-    assert mapped.head_of(both).keys() == {"head.bias"}
-
-
 def test_spaces_are_all_that_a_module_reads_and_changes():
     bert, llama = geometry("bert"), geometry("llama")
     lora = technique("lora").configure({"targets": ["q"]})
-    found = mapped.spaces("lora", lora, bert)
+    found = by_maps("lora").spaces(lora, bert)
     points = ("encoder.0.self.q", "encoder.1.self.q")
-    assert found == mapped.Spaces(points, points, points)
-    assert found.within({"encoder.1"}) == mapped.Spaces(points[1:], points[1:], points[1:])
-    prefix = mapped.spaces("prefix", technique("prefix").configure({}), llama)
+    assert found == Spaces(points, points, points)
+    assert found.within({"encoder.1"}) == Spaces(points[1:], points[1:], points[1:])
+    prefix = by_maps("prefix").spaces(technique("prefix").configure({}), llama)
     assert prefix.changes == ("decoder.0.self.o", "decoder.1.self.o")
     kept = {f"decoder.{n}.self.{what}" for n in (0, 1) for what in ("keys", "values", "o")}
     assert set(prefix.outputs) == kept
     block = technique("adapter").configure({"variant": "pfeiffer"})
-    found = mapped.spaces("adapter", block, bert)
+    found = by_maps("adapter").spaces(block, bert)
     assert found.changes == ("encoder.0", "encoder.1")
     assert found.inputs == ()

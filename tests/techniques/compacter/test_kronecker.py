@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from peftport.porting.factor import factor
 from peftport.techniques.compacter import RULE, weight
+from peftport.techniques.compacter.kronecker import factor
 from porting.spaces import drawn
 
 sizes = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4))
