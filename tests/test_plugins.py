@@ -19,7 +19,7 @@ from peftport import plugins
 from peftport.errors import BadInput
 from peftport.kind import KINDS
 from peftport.metrics import METRICS, Metrics
-from peftport.modules import formats
+from peftport.modules import formats, load_module
 from peftport.porting import METHODS, port_method
 from peftport.studies.executors import EXECUTORS
 from peftport.techniques import TECHNIQUES, technique
@@ -334,19 +334,22 @@ def test_a_technique_that_is_only_a_core_trains_saves_copies_and_is_refused_by_n
     install("toy-shift", {"toy_shift": SHIFT}, {"techniques": {"shift": "toy_shift:Shift"}})
     host = tiny_host("llama")
     made = pp.train(host, str(tiny_task), "shift", steps=1, out=tmp_path / "module").module
-    loaded = pp.load_module(tmp_path / "module")
-    assert loaded.technique == made.technique == "shift"
+    loaded, module = pp.load_module(tmp_path / "module"), load_module(tmp_path / "module")
+    assert made.technique == module.technique == "shift"
     ported = pp.port(loaded, tiny_continuation("llama"), method="copy")
-    assert all(torch.equal(t, made.tensors[n]) for n, t in ported.module.tensors.items())
+    assert all(torch.equal(t, module.tensors[n]) for n, t in ported.module.tensors.items())
     for asked, why in (
         (
-            lambda: formats.save(made, tmp_path / "p", "peft"),
+            lambda: formats.save(module, tmp_path / "p", "peft"),
             "peft has no shift; write it",
         ),
-        (lambda: formats.save(made, tmp_path / "a", "adapterhub"), "adapters has no shift"),
+        (lambda: formats.save(module, tmp_path / "a", "adapterhub"), "adapters has no shift"),
         (lambda: pp.port(loaded, host, method="procrustes"), "lora, prefix, not shift"),
         (lambda: pp.port(loaded, host, method="subspace"), "it ports lora, not shift"),
-        (lambda: pp.port(loaded, host, method="copy", rank=2), "of LoRA, and the module is of shift"),
+        (
+            lambda: pp.port(loaded, host, method="copy", rank=2),
+            "of LoRA, and the module is of shift",
+        ),
         (lambda: pp.merge(loaded, host, tmp_path / "merged"), "shift cannot be merged"),
     ):
         with pytest.raises(BadInput, match=why):
