@@ -167,6 +167,36 @@ def test_no_room_knows_those_after_it(file):
     assert known & set(ROOMS) <= allowed
 
 
+def decided_by(file: Path) -> set[str]:
+    """Words that a file compares something with, or has a table of."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        asked: list[ast.AST] = []
+        if isinstance(node, ast.Compare):
+            asked = [node.left, *node.comparators]
+        elif isinstance(node, ast.Dict):
+            # A geometry's record has a "prefix" that is no technique.
+            asked = [k for k in node.keys if k is not None and ast.unparse(k) != "'prefix'"]
+        elif isinstance(node, ast.MatchValue):
+            asked = [node.value]
+        for each in asked:
+            within = each.elts if isinstance(each, ast.Tuple | ast.Set | ast.List) else [each]
+            found |= {str(part.value) for part in within if isinstance(part, ast.Constant)}
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_what_a_technique_or_a_family_does_is_said_by_its_folder_or_its_data_file(file):
+    from peftport.hosts import families
+    from peftport.techniques import TECHNIQUES
+
+    asked = decided_by(file)
+    assert not asked & set(families())
+    # How adapters calls the start of its LoRA's factors, and the method itself, is that file's.
+    if file.parent != SOURCE / "techniques" and "techniques/lora" not in file.as_posix():
+        assert not asked & set(TECHNIQUES)
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
 def test_a_file_can_be_read_in_one_sitting(file):
     assert len(file.read_text().splitlines()) < 400

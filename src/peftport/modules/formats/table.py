@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from peftport.hosts.geometry import families
-from peftport.modules.formats.base import layouts
 from peftport.modules.formats.peft import CONVERTED, by_type, refused_types
 from peftport.techniques import working_techniques
 from peftport.techniques.lora.peft import KNOWN, STARTS
@@ -24,9 +23,9 @@ def techniques() -> list[Row]:
 def places() -> list[Row]:
     """Of every family, whether adapters has a layout for it."""
     rows: list[Row] = [("family", "peft", "adapterhub")]
-    for name in families():
-        known = layouts().get(name, {}).get("adapterhub")
-        rows.append((name, "read, written", "read, written" if known else "refused"))
+    for name, family in families().items():
+        said = "read, written" if family.get("adapterhub") else "refused"
+        rows.append((name, "read, written", said))
     return rows
 
 
