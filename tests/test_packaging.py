@@ -217,3 +217,38 @@ def test_files_for_the_forge_are_yaml(name):
     import yaml
 
     assert yaml.safe_load((ROOT / name).read_text())
+
+
+def public_names(file: Path) -> set[str]:
+    """Classes and functions that a file defines for others, but for verbs of the command line,
+    which share their names with the functions that do what they say."""
+    defined = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    found = [n for n in ast.parse(file.read_text()).body if isinstance(n, defined)]
+    if file.parent.name == "cli":
+        found = [node for node in found if not node.decorator_list and node.name not in file.name]
+    return {node.name for node in found if node.name[0] != "_"}
+
+
+# Modules that are one interface for several things have the same names: how a format keeps the
+# modules of each technique, and how two libraries answer.
+ONE_INTERFACE = {
+    "read": ("techniques", "modules/formats/__init__.py"),
+    "written": ("techniques", "modules/formats/adapterhub_head.py"),
+    "answers": ("proof",),
+    "distribution": ("proof",),
+    "main": ("proof/adapters_script.py",),
+}
+
+
+def test_one_name_is_one_thing():
+    import peftport
+
+    named: dict[str, list[str]] = {}
+    for file in FILES:
+        for name in public_names(file):
+            named.setdefault(name, []).append(file.relative_to(SOURCE).as_posix())
+    for name, files in named.items():
+        others = [f for f in files if not f.startswith(ONE_INTERFACE.get(name, ("none",)))]
+        if name in peftport.__all__:  # what users call, and the room's own that it stands on
+            others = [f for f in others if not f.startswith("api/")]
+        assert len(others) < 2, f"{name} is defined in {' and '.join(files)}"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from peftport.modules import Module
-from peftport.porting.layerwise import map_module, read_texts
+from peftport.porting.layerwise import map_module, read_passes
 from peftport.porting.reading import task_of
 from peftport.techniques.head import BIAS
 from porting.hosts_and_texts import how_of, means_of, request_of, twin
@@ -114,7 +114,7 @@ def test_texts_are_read_by_each_host_s_own_tokenizer_and_start(tiny_host, tiny_t
     request = request_of(donor, other)
     texts = means_of(host, other)
     task, draw = task_of(donor.record.task), torch.Generator().manual_seed(0)
-    origin, receiver = read_texts(request, texts, task, 500, draw)
+    origin, receiver = read_passes(request, texts, task, 500, draw)
     assert [len(each) for each in (origin, receiver)] == [2, 2]
     for rows in (*origin, *receiver):
         assert rows.decoder_ids[:, 0].tolist() == [0] * len(rows.decoder_ids)

@@ -33,7 +33,7 @@ _COPIED = (".json", ".txt", ".model", ".jinja")
 
 
 @dataclass(frozen=True)
-class Written:
+class MergedFiles:
     """What was written: how many weights the module changed, the bytes and files of all, and the
     types that they are stored in."""
 
@@ -51,7 +51,7 @@ def merge(
     *,
     name: str,
     shard: int = SHARD,
-) -> Written:
+) -> MergedFiles:
     """Add a module to the weights of its host and write the sum as a model's folder.
 
     No more than one shard is in memory.
@@ -84,7 +84,7 @@ def merge(
             total = {"total_size": sum(sizes.values())}
             write_json(folder / _INDEX, {"metadata": total, "weight_map": index})
         write_atomic(folder / "README.md", merged_card(module.record, name).encode())
-    return Written(len(points), sum(sizes.values()), len(shards), types)
+    return MergedFiles(len(points), sum(sizes.values()), len(shards), types)
 
 
 def _require_mergeable(module: Module, geometry: Geometry) -> Iterable[str]:

@@ -11,9 +11,9 @@ import torch
 
 from peftport.hosts.geometry import Geometry, geometry_from_record
 from peftport.modules import Record
-from peftport.options import Options, chosen
+from peftport.options import Options, build_options
 from peftport.porting.account import Account, Entry, idle, left_over
-from peftport.porting.estimate import Estimate, Load, estimated
+from peftport.porting.estimate import CostEstimate, Load, estimated
 from peftport.porting.layers import Pairs, partner_of
 from peftport.porting.rewriting import Rewriting, rewriting_of
 from peftport.techniques import technique, working_techniques
@@ -185,7 +185,7 @@ class PortMethod(ABC):
 
     def configure(self, options: Mapping[str, Any]) -> Any:
         """Build the method's options; BadInput names one that is unknown or wrong."""
-        return chosen(self.Options, options, f"port by {self.name}")
+        return build_options(self.Options, options, f"port by {self.name}")
 
     def requires(self, options: Any) -> frozenset[Need]:
         """What it needs with these options: both hosts and texts where layers go by activations."""
@@ -214,7 +214,7 @@ class PortMethod(ABC):
         """Why such a port is empty or partial and wants --allow-partial; None when it is whole."""
         return account.problem
 
-    def estimate(self, request: Request, load: Load) -> Estimate:
+    def estimate(self, request: Request, load: Load) -> CostEstimate:
         """What the port will take; for a method that looks at no host what every one takes."""
         return estimated((), 0.0, 0.0, self.written(request))
 

@@ -24,8 +24,8 @@ from peftport.porting.fitted import Fit, FittedMaps
 from peftport.porting.grades import AnswerGrade, ClassGrade, Grade
 from peftport.porting.heads import head_of, last_block, map_head
 from peftport.porting.layers import Pairs, layer_of, partner_of
-from peftport.porting.prior import class_scores, offsets
-from peftport.porting.reading import Rows, read_pair, task_of
+from peftport.porting.prior import class_scores, prior_offsets
+from peftport.porting.reading import TokenRows, read_pair, task_of
 from peftport.porting.rewriting import ByMaps, Mapped, Receiving, by_maps
 from peftport.porting.walk import Walk
 from peftport.tasks import Task
@@ -85,9 +85,9 @@ def map_module(
     return _Port(request, donor, how, there, here, means.progress).mapped()
 
 
-def read_texts(
+def read_passes(
     request: Request, means: Means, task: Task, places: int, generator: torch.Generator
-) -> tuple[list[Rows], list[Rows]]:
+) -> tuple[list[TokenRows], list[TokenRows]]:
     """The texts as passes of the originating and of the receiving host."""
     from peftport.hosts.host import load_tokenizer
 
@@ -105,7 +105,7 @@ def _read(
     generator: torch.Generator,
     answers: Sequence[str] | None = None,
     speaks: bool = False,
-) -> tuple[list[Rows], list[Rows]]:
+) -> tuple[list[TokenRows], list[TokenRows]]:
     starts = [_start_token(side) for side in (means.origin, means.receiver)]
     return read_pair(
         (tokenizers[0], tokenizers[1]),
@@ -168,7 +168,7 @@ class _Run:
     """A host, the texts as its passes, and how classes are read off it."""
 
     host: Host
-    passes: list[Rows]
+    passes: list[TokenRows]
     readout: ClassReadout | None
 
     def walk(self, gradients: bool) -> Walk:
@@ -273,7 +273,7 @@ class _Port:
         if self.here.readout is None:
             return made
         self.progress(_MAPPED, "the ported module's answers")
-        shift = offsets(donor, self.here.scores(made))
+        shift = prior_offsets(donor, self.here.scores(made))
         bias = made.tensors.get(BIAS, torch.zeros(len(shift))) + shift
         details = {"prior_offsets": [round(float(value), 4) for value in shift]}
         return replace(made, tensors=made.tensors | {BIAS: bias}, details=made.details | details)

@@ -15,7 +15,7 @@ from peftport.modules import Record
 from peftport.porting.account import Account, Entry, idle, left_over
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request
 from peftport.porting.copy import Copy
-from peftport.porting.estimate import Estimate, Load, estimated, loaded, weights_of
+from peftport.porting.estimate import CostEstimate, Load, estimated, loaded, weights_of
 from peftport.porting.fitted import Fit
 from peftport.porting.layers import Pairing, Pairs, pair_layers, partner_of
 from peftport.porting.layerwise import How, map_module
@@ -83,7 +83,7 @@ class MappedMethod(PortMethod):
         head = head_shapes(request.receiver, request.classes, request.donor.head)
         return mapped_account(self.name, request, pairs, body | head)
 
-    def estimate(self, request: Request, load: Load) -> Estimate:
+    def estimate(self, request: Request, load: Load) -> CostEstimate:
         """Four passes over the texts on each host, and the maps."""
         tokens, hosts = load.all_tokens, (request.origin, request.receiver)
         weights = sum(map(weights_of, hosts))

@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Ported:
+class PortedModule:
     """A ported module and what became of its tensors."""
 
     module: Module
@@ -46,7 +46,7 @@ def port(
     means: Means | None = None,
     rank: int | None = None,
     energy: float | None = None,
-) -> Ported:
+) -> PortedModule:
     """Rewrite a module for another host.
 
     Args:
@@ -103,7 +103,7 @@ def port(
             **result.record,
         }
     )
-    return Ported(_typed(Module(record, result.tensors)), result.account)
+    return PortedModule(_typed(Module(record, result.tensors)), result.account)
 
 
 def _typed(module: Module) -> Module:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from peftport.porting.activations import Spaces
     from peftport.porting.base import Made, Request
     from peftport.porting.fitted import FittedMaps
-    from peftport.porting.reading import Rows
+    from peftport.porting.reading import TokenRows
 
 
 class Rewriting:
@@ -66,7 +66,7 @@ class Receiving:
     """The receiving host, and the texts as its pass."""
 
     host: Host
-    rows: Rows = field(repr=False)
+    rows: TokenRows = field(repr=False)
 
 
 class ByMaps(Rewriting, ABC):
@@ -94,7 +94,7 @@ class ByMaps(Rewriting, ABC):
         """Which of the donor's tensors one called `name` is made of."""
         return [name] if name in names else []
 
-    def seen(self, request: Request, donor: Parameters, host: Host, rows: Rows) -> Any:
+    def seen(self, request: Request, donor: Parameters, host: Host, rows: TokenRows) -> Any:
         """What is seen of the donor on its own host, before both hosts are run."""
         return None
 

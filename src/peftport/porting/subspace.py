@@ -24,7 +24,7 @@ from torch import Tensor
 from peftport.porting.account import Account
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request
 from peftport.porting.estimate import (
-    Estimate,
+    CostEstimate,
     Load,
     estimated,
     largest_layer,
@@ -74,7 +74,7 @@ class Subspace(PortMethod):
         """Both factors of every target are mapped."""
         return mapped_account(self.name, request, _pairs(request), request.wanted)
 
-    def estimate(self, request: Request, load: Load) -> Estimate:
+    def estimate(self, request: Request, load: Load) -> CostEstimate:
         """Every weight that is changed is read, and multiplied with a block six times."""
         hosts = (request.origin, request.receiver)
         weights = sum(map(weights_of, hosts))

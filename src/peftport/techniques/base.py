@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from peftport.hosts.geometry import Geometry
-from peftport.options import Options, chosen
+from peftport.options import Options, build_options
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -91,7 +91,7 @@ class Technique(ABC):
 
     def configure(self, options: Mapping[str, Any]) -> Any:
         """Build the configuration from options; BadInput names the option that is wrong."""
-        return chosen(self.Config, options, f"technique {self.name}")
+        return build_options(self.Config, options, f"technique {self.name}")
 
 
 def _endings(gate: tuple[str, ...]) -> tuple[str, ...]:
@@ -138,7 +138,7 @@ def stack_lanes(modules: list[Parameters]) -> Parameters:
     return {name: torch.stack([module[name] for module in modules]) for name in modules[0]}
 
 
-def kind_of(technique: str, config: Configuration, module: Parameters) -> str:
+def stacking_key(technique: str, config: Configuration, module: Parameters) -> str:
     """What modules must have in common to be stacked: technique, configuration, tensors' shapes."""
     shapes = {name: list(tensor.shape) for name, tensor in sorted(module.items())}
     return json.dumps([technique, config.model_dump(mode="json"), shapes])

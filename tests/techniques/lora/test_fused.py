@@ -20,7 +20,7 @@ from peftport.porting.means import Means, side
 from peftport.porting.methods import METHODS, port_method
 from peftport.techniques import technique
 from peftport.techniques.base import stack_lanes
-from peftport.techniques.lora.fused import joined, parted
+from peftport.techniques.lora.fused import join_parts, parted
 from techniques.references import batch, our_answer
 from tiny_runs import host_in
 
@@ -48,7 +48,7 @@ def test_parts_are_the_rows_of_the_fused_layer_and_come_together_again(family, t
     fused = [p.split(".", 2)[2] for p, linear in host.geometry.linears.items() if linear.fused]
     split = split_at(host.geometry, set(fused))
     parts = parted(whole.tensors, split)
-    config, again = joined(whole.config, parts, split, host.geometry)
+    config, again = join_parts(whole.config, parts, split, host.geometry)
     assert config == whole.config
     assert {n: t.tolist() for n, t in again.items()} == {
         n: t.tolist() for n, t in whole.tensors.items()

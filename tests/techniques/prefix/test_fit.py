@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peftport.hosts.geometry import Attention
-from peftport.porting.activations import observe, run, stack_of
+from peftport.porting.activations import observe, run_rows, stack_of
 from peftport.techniques import technique
-from peftport.techniques.prefix import chosen
+from peftport.techniques.prefix import prefixed_attentions
 from peftport.techniques.prefix.fit import (
     Samples,
     Target,
@@ -19,7 +19,7 @@ from peftport.techniques.prefix.fit import (
     donor_changes,
     fit_prefixes,
     out_weight,
-    silent,
+    silent_prefix,
 )
 from porting.spaces import drawn
 from porting.test_activations import passes_of
@@ -86,7 +86,7 @@ def test_a_donor_s_changes_are_what_its_prefixes_do_to_outputs(family, tiny_host
     host = host_in(tiny_host(family))
     rows, points = passes_of(host)[0], host.geometry.attentions
     config, donor = prefix(host)
-    found = donor_changes(host, rows, config, donor, chosen(config, host.geometry))
+    found = donor_changes(host, rows, config, donor, prefixed_attentions(config, host.geometry))
     outs = [f"{name}.o" for name in points]
     lanes = {name: tensor[None] for name, tensor in donor.items()}
     bare = observe(host, [rows], (), outs).outputs
@@ -103,7 +103,7 @@ def test_a_donor_s_changes_are_what_its_prefixes_do_to_outputs(family, tiny_host
 
 
 def targets_of(host, rows, config, donor) -> dict[str, Target]:
-    changes = donor_changes(host, rows, config, donor, chosen(config, host.geometry))
+    changes = donor_changes(host, rows, config, donor, prefixed_attentions(config, host.geometry))
     return {name: Target(change, None) for name, change in changes.items()}
 
 
@@ -112,7 +112,7 @@ def test_a_prefix_that_does_what_is_wanted_is_kept(family, tiny_host):
     host = host_in(tiny_host(family))
     rows = passes_of(host)[0]
     config, donor = prefix(host)
-    points = chosen(config, host.geometry)
+    points = prefixed_attentions(config, host.geometry)
     wanted = targets_of(host, rows, config, donor)
     made, missed = fit_prefixes(host, rows, config, donor, points, wanted, steps=2, rate=0.03)
     assert max(missed.values()) < 1e-6
@@ -126,7 +126,7 @@ def test_a_fit_comes_nearer_and_keeps_the_best_of_its_steps(slopes, tiny_host):
     rows = passes_of(host, most=200)[0]
     config, donor = prefix(host)
     _, start = prefix(host, seed=50)
-    points = chosen(config, host.geometry)
+    points = prefixed_attentions(config, host.geometry)
     wanted = targets_of(host, rows, config, donor)
     if slopes:
         gradients = drawn(7, 1, 200, host.geometry.width)
@@ -146,7 +146,7 @@ def test_what_is_missed_is_a_share_of_the_wanted_change_and_of_its_effect(slopes
     host = host_in(tiny_host("llama"))
     rows = passes_of(host, most=100)[0]
     config, start = prefix(host, seed=50)
-    points = chosen(config, host.geometry)
+    points = prefixed_attentions(config, host.geometry)
     first = "decoder.0.self"
     change, gradients = drawn(3, 100, 32), drawn(4, 2, 100, 32) if slopes else None
     wanted = dict.fromkeys(points, Target(change, gradients))
@@ -170,7 +170,7 @@ def test_next_to_no_query_looks_at_a_silent_prefix(kv_heads, groups, size, seed)
     query = common.repeat_interleave(groups, 0) + 0.3 * drawn(seed + 1, 80, heads, size)
     text, mass = drawn(seed + 2, 80, heads, size), drawn(seed + 3, 80, heads)
     samples = Samples(query, text, mass, None)
-    keys, values = silent(samples, Attention("a", kv_heads, size), LENGTH)
+    keys, values = silent_prefix(samples, Attention("a", kv_heads, size), LENGTH)
     assert keys.shape == values.shape == (LENGTH, kv_heads * size)
     found = samples.change(
         *(by_head(each, Attention("a", kv_heads, size), heads) for each in (keys, values))
@@ -183,13 +183,13 @@ def test_an_attention_that_nothing_is_wanted_of_gets_a_silent_prefix(tiny_host):
     host = host_in(tiny_host("llama"))
     rows = passes_of(host, most=100)[0]
     config, donor = prefix(host)
-    points = chosen(config, host.geometry)
+    points = prefixed_attentions(config, host.geometry)
     wanted = {"decoder.0.self": Target(None, None)}
     wanted["decoder.1.self"] = targets_of(host, rows, config, donor)["decoder.1.self"]
     made, missed = fit_prefixes(host, rows, config, donor, points, wanted, steps=3, rate=0.03)
     assert missed.keys() == {"decoder.1.self"}
     samples = attended(host, rows, {"decoder.0.self": points["decoder.0.self"]}, LENGTH)
-    keys, values = silent(samples["decoder.0.self"], points["decoder.0.self"], LENGTH)
+    keys, values = silent_prefix(samples["decoder.0.self"], points["decoder.0.self"], LENGTH)
     assert torch.equal(made["decoder.0.self.keys"], keys)
     assert not values.any() and not made["decoder.0.self.values"].any()
     shapes = technique("prefix").shapes(config, host.geometry)
@@ -200,10 +200,10 @@ def test_nothing_stays_attached_after_a_fit(tiny_host):
     host = host_in(tiny_host("llama"))
     rows = passes_of(host, most=50)[0]
     config, donor = prefix(host)
-    points = chosen(config, host.geometry)
+    points = prefixed_attentions(config, host.geometry)
     before = observe(host, [rows], (), ("decoder.1",)).outputs["decoder.1"]
     fit_prefixes(host, rows, config, donor, points, targets_of(host, rows, config, donor), 1, 0.03)
     with torch.no_grad():
-        run(host, rows)
+        run_rows(host, rows)
     assert torch.equal(observe(host, [rows], (), ("decoder.1",)).outputs["decoder.1"], before)
     assert host.position_shift == 0

@@ -88,7 +88,7 @@ def inside(geometry: Geometry) -> str:
     return f"{prefix}." if prefix else ""
 
 
-def in_model(path: str, geometry: Geometry) -> str:
+def path_in_model(path: str, geometry: Geometry) -> str:
     """A path as it is called in that model: encoders' are within the model with the head."""
     before = inside(geometry)
     return path if path.startswith(before) else before + path

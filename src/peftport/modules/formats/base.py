@@ -192,7 +192,7 @@ class ForeignFormat(Format):
         return None
 
 
-def as_module(folder: Folder, draft: Draft) -> Module:
+def with_record(folder: Folder, draft: Draft) -> Module:
     """Give a draft its record, peftport's own where it was kept, and hold both together.
 
     Raises:

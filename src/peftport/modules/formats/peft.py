@@ -11,7 +11,7 @@ from peftport.modules.formats.base import Draft, Files, Folder, ForeignFormat
 from peftport.modules.formats.converted import as_lora
 from peftport.modules.formats.heads import Kind, written_classifier
 from peftport.modules.formats.keeping import InPeft, kept_in, other_formats
-from peftport.modules.formats.model_class import Written, read_model_class
+from peftport.modules.formats.model_class import WrittenClass, read_model_class
 from peftport.modules.formats.stored import names_in
 from peftport.modules.module import FOREIGN_CONFIG, ModelClass, Module
 from peftport.registry import did_you_mean
@@ -82,7 +82,7 @@ class Peft(ForeignFormat):
         if kind:
             shared["task_type"] = _HEADS[kind][0]
         else:
-            made_on = Written(module)
+            made_on = WrittenClass(module)
             config, tensors = made_on.config(config), made_on.tensors(tensors)
             shared |= {"task_type": made_on.task_type, "auto_mapping": made_on.auto_mapping}
         shared["inference_mode"] = True
@@ -95,7 +95,7 @@ class Peft(ForeignFormat):
     def usage(self, module: Module) -> str:
         """How stock peft loads it."""
         kind, _ = written_classifier(module)
-        auto = _HEADS[kind][1] if kind else Written(module).auto_class
+        auto = _HEADS[kind][1] if kind else WrittenClass(module).auto_class
         name, revision = for_others(module.record.host.name)
         given = f", revision={revision!r}" if revision else ""
         given += f", num_labels={module.classes}" if kind else ""

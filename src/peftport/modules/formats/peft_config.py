@@ -65,7 +65,7 @@ def _is_usual(folder: Folder, key: str, value: Any) -> bool:
     return key in fields and fields[key] == value and type(fields[key]) is type(value)
 
 
-def number(folder: Folder, key: str, kind: type = int) -> Any:
+def positive_number(folder: Folder, key: str, kind: type = int) -> Any:
     """A positive number of the configuration."""
     value = folder.config.get(key)
     allowed = (int,) if kind is int else (int, float)

@@ -20,7 +20,7 @@ def techniques() -> list[Row]:
     return rows
 
 
-def places() -> list[Row]:
+def adapterhub_families() -> list[Row]:
     """Of every family, whether adapters has a layout for it."""
     rows: list[Row] = [("family", "peft", "adapterhub")]
     for name, family in families().items():
@@ -29,7 +29,7 @@ def places() -> list[Row]:
     return rows
 
 
-def keys() -> list[Row]:
+def peft_keys() -> list[Row]:
     """Of a LoRA's `adapter_config.json`: what is read, and what is refused by name."""
     starts = ", ".join(f"`{start}`" for start in STARTS)
     return [
@@ -48,9 +48,9 @@ def keys() -> list[Row]:
     ]
 
 
-def markdown() -> str:
+def formats_markdown() -> str:
     """All tables, in Markdown."""
-    return "\n\n".join(_table(rows) for rows in (techniques(), places(), keys()))
+    return "\n\n".join(_table(rows) for rows in (techniques(), adapterhub_families(), peft_keys()))
 
 
 def _table(rows: list[Row]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
-from peftport.modules.formats.adapterhub_layout import NAME, Hub, in_model, inside, layout_of
+from peftport.modules.formats.adapterhub_layout import NAME, Hub, inside, layout_of, path_in_model
 from peftport.modules.formats.base import Draft
 from peftport.modules.formats.keeping import InAdapterHub
 from peftport.modules.formats.places import Places
@@ -179,7 +179,7 @@ def _names(
             continue
         place, side, what = ours.rsplit(".", 2)
         suffix = suffixes[f"{side}.{what}"]
-        found[ours] = f"{in_model(paths[place], geometry)}.adapters.{adapter}.{suffix}"
+        found[ours] = f"{path_in_model(paths[place], geometry)}.adapters.{adapter}.{suffix}"
     return found
 
 

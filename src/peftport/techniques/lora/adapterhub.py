@@ -14,14 +14,14 @@ from torch import Tensor
 
 from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
-from peftport.modules.formats.adapterhub_layout import NAME, Hub, in_model, layout_of
+from peftport.modules.formats.adapterhub_layout import NAME, Hub, layout_of, path_in_model
 from peftport.modules.formats.base import Draft
 from peftport.modules.formats.keeping import InAdapterHub
 from peftport.modules.formats.places import Places
 from peftport.modules.module import Module
 from peftport.techniques.base import Parameters
 from peftport.techniques.lora import targets
-from peftport.techniques.lora.factors import Factors, joined, require_shapes
+from peftport.techniques.lora.factors import Factors, as_options_and_tensors, require_shapes
 
 MERGED = "qkv"
 _FLAGS = ("intermediate_lora", "output_lora")
@@ -50,7 +50,7 @@ def read(hub: Hub) -> Draft:
     rank = hub.number("r")
     options = {"rank": rank, "alpha": _alpha(hub, rank), "rslora": False}
     found = _factors(hub, rank, options["alpha"] / rank)
-    options, tensors = joined(found, options, hub.geometry, hub.path)
+    options, tensors = as_options_and_tensors(found, options, hub.geometry, hub.path)
     return Draft("lora", options, tensors, hub.path)
 
 
@@ -76,7 +76,7 @@ def written(module: Module) -> tuple[dict[str, Any], Parameters]:
         down, up = module.tensors[f"{point}.lora_A"], module.tensors[f"{point}.lora_B"]
         if layout_of(geometry)["lora"][_role(point)] == MERGED:
             down = down.repeat(3, 1)  # each of q, k and v with the same A and its part of B
-        where = f"{in_model(linear.path, geometry)}.loras.{NAME}"
+        where = f"{path_in_model(linear.path, geometry)}.loras.{NAME}"
         tensors |= {f"{where}.lora_A": down, f"{where}.lora_B": up}
     return options, tensors
 
@@ -123,7 +123,7 @@ def _require_complete(hub: Hub, pairs: dict[str, dict[str, str]], layout: dict[s
     for point in pairs if hub.config.get("leave_out") else wanted:
         for factor in ("lora_A", "lora_B"):
             if factor not in pairs.get(point, {}):
-                path = in_model(hub.geometry.linears[point].path, hub.geometry)
+                path = path_in_model(hub.geometry.linears[point].path, hub.geometry)
                 raise BadInput(f"{hub.path} lacks tensor '{path}.loras.{hub.name}.{factor}'.")
     if not pairs:
         raise BadInput(f"{hub.path} has no LoRA tensor of adapter {hub.name!r}.")

@@ -70,7 +70,7 @@ def _sizes(point: str, factors: Factors, geometry: Geometry) -> tuple[int, int]:
     return geometry.linears[point].inputs, geometry.linears[point].outputs
 
 
-def joined(
+def as_options_and_tensors(
     found: Mapping[str, Factors], options: Mapping[str, Any], geometry: Geometry, path: Path
 ) -> tuple[dict[str, Any], Parameters]:
     """One module from the factors of its places.

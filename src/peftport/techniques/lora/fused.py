@@ -119,9 +119,9 @@ def as_fused(made: Made, request: Request, receiver: Geometry) -> Made:
         return made
     config, tensors = made.record.get("config", request.donor.config), made.tensors
     if request.receiver.split:
-        lora, tensors = joined(Lora().configure(config), tensors, request.receiver, receiver)
+        lora, tensors = join_parts(Lora().configure(config), tensors, request.receiver, receiver)
         config = lora.model_dump(mode="json")
-    entries = told(made.account.entries, request.origin, request.receiver, tensors)
+    entries = told_whole(made.account.entries, request.origin, request.receiver, tensors)
     return replace(
         made,
         tensors=tensors,
@@ -130,7 +130,7 @@ def as_fused(made: Made, request: Request, receiver: Geometry) -> Made:
     )
 
 
-def joined(
+def join_parts(
     config: LoraConfig, tensors: Parameters, split: Geometry, whole: Geometry
 ) -> tuple[LoraConfig, Parameters]:
     """A module of a host with split layers as one of the host as it is.
@@ -187,7 +187,7 @@ def _padded(factor: Tensor, rank: int, axis: int) -> Tensor:
     return torch.cat([factor, factor.new_zeros(more)], dim=axis)
 
 
-def told(
+def told_whole(
     entries: Iterable[Entry], origin: Geometry, receiver: Geometry, tensors: Parameters
 ) -> tuple[Entry, ...]:
     """An account of parts as one of the layers that they are of.

@@ -20,14 +20,19 @@ from peftport.hosts.geometry import Geometry
 from peftport.modules.formats.base import Draft, Folder
 from peftport.modules.formats.heads import classes_of, saved_modules, written_classifier
 from peftport.modules.formats.keeping import InPeft
-from peftport.modules.formats.names import in_model
-from peftport.modules.formats.peft_config import classifier_kind, flag, number, refuse_unknown
+from peftport.modules.formats.names import names_in_model
+from peftport.modules.formats.peft_config import (
+    classifier_kind,
+    flag,
+    positive_number,
+    refuse_unknown,
+)
 from peftport.modules.formats.places import Places
 from peftport.modules.formats.rest import embedding_paths, read_rest, written_embeddings
 from peftport.modules.module import Module
 from peftport.techniques.base import Parameters
 from peftport.techniques.lora import targets
-from peftport.techniques.lora.factors import Factors, joined, require_shapes
+from peftport.techniques.lora.factors import Factors, as_options_and_tensors, require_shapes
 from peftport.techniques.lora.patterns import own_alpha, own_rank
 
 _MODEL = "base_model.model."
@@ -54,15 +59,15 @@ def read(folder: Folder, path: Path, tensors: Mapping[str, Tensor]) -> Draft:
             "peft's `path_initial_model_for_weight_conversion` first",
         )
     options = {
-        "rank": number(folder, "r"),
-        "alpha": number(folder, "lora_alpha", float),
+        "rank": positive_number(folder, "r"),
+        "alpha": positive_number(folder, "lora_alpha", float),
         "rslora": flag(folder, "use_rslora"),
     }
     found, others = _factors(
-        folder, path, in_model(path, tensors), options, next(iter(tensors), "")
+        folder, path, names_in_model(path, tensors), options, next(iter(tensors), "")
     )
     rest = read_rest(folder, path, others, classifier_kind(folder))
-    options, body = joined(found, options, folder.geometry, path)
+    options, body = as_options_and_tensors(found, options, folder.geometry, path)
     return Draft(
         "lora",
         options,

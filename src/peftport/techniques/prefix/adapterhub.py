@@ -21,7 +21,7 @@ from peftport.modules.formats.keeping import InAdapterHub
 from peftport.modules.module import Module
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters
-from peftport.techniques.prefix import chosen
+from peftport.techniques.prefix import prefixed_attentions
 
 _HALVES = ("keys", "values")
 _WITHOUT: dict[str, tuple[Any, ...]] = {
@@ -70,7 +70,11 @@ def written(module: Module) -> tuple[dict[str, Any], Parameters]:
             "after the prefix (shift_positions is true). Write it with --format peft or peftport."
         )
     ((group, _),) = prefixes.items()
-    parts = [body[f"{point}.{what}"] for point in chosen(config, geometry) for what in _HALVES]
+    parts = [
+        body[f"{point}.{what}"]
+        for point in prefixed_attentions(config, geometry)
+        for what in _HALVES
+    ]
     flat = torch.stack(parts, dim=1).flatten()  # (length, layers * 2, size) flattened
     options = {key: values[0] for key, values in _WITHOUT.items()} | _NEUTRAL
     options |= {"architecture": "prefix_tuning", "prefix_length": config.length}

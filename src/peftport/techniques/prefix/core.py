@@ -71,7 +71,9 @@ class PrefixTuning(Technique):
     def shapes(self, config: PrefixConfig, geometry: Geometry) -> Shapes:
         """Keys and values, or the network that makes them; BadInput for an unknown attention."""
         geometry.require(self.name)
-        sizes = {p: a.kv_heads * a.head_dim for p, a in chosen(config, geometry).items()}
+        sizes = {
+            p: a.kv_heads * a.head_dim for p, a in prefixed_attentions(config, geometry).items()
+        }
         if not config.reparametrise:
             return {
                 f"{point}.{what}": (config.length, size)
@@ -124,7 +126,7 @@ class PrefixTuning(Technique):
     @contextmanager
     def attach(self, host: Any, config: PrefixConfig, parameters: Parameters) -> Iterator[None]:
         """Put the prefixes before their attentions and shift the text's positions."""
-        points = chosen(config, host.geometry)
+        points = prefixed_attentions(config, host.geometry)
         config, parameters = self.fold(config, host.geometry, parameters)
         with prefixed(host, config, points, parameters):
             yield
@@ -151,7 +153,7 @@ def prefixed(
         yield
 
 
-def chosen(config: PrefixConfig, geometry: Geometry) -> dict[str, Attention]:
+def prefixed_attentions(config: PrefixConfig, geometry: Geometry) -> dict[str, Attention]:
     """The attentions that get a prefix; BadInput names one that the host lacks."""
     kinds = {_kind(point): None for point in geometry.attentions}
     for wanted in config.attentions or ():

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from peftport.hosts.geometry import Attention
-from peftport.porting.activations import run, stack_of
-from peftport.porting.reading import Rows
+from peftport.porting.activations import run_rows, stack_of
+from peftport.porting.reading import TokenRows
 from peftport.techniques.base import Parameters
 from peftport.techniques.prefix.core import PrefixConfig, PrefixTuning, prefixed
 
@@ -60,7 +60,7 @@ class Samples:
 
 
 def attended(
-    host: Host, rows: Rows, attentions: Mapping[str, Attention], length: int
+    host: Host, rows: TokenRows, attentions: Mapping[str, Attention], length: int
 ) -> dict[str, Samples]:
     """Samples of some attentions at the kept places of rows, under whatever is attached."""
     from peftport.hosts.attention import watch_attention
@@ -70,12 +70,12 @@ def attended(
         with torch.no_grad(), ExitStack() as stack:
             for name, attention in attentions.items():
 
-                def see(found: Attended, name: str = name, places: Rows = part) -> None:
+                def see(found: Attended, name: str = name, places: TokenRows = part) -> None:
                     kept[name].append(_sampled(found, places.places[stack_of(name)]))
 
                 module = host.part(attention.path)
                 stack.enter_context(watch_attention(module, see))
-            run(host, part)
+            run_rows(host, part)
     made = {}
     for name, parts in kept.items():
         query, text, mass, column = (torch.cat(each) for each in zip(*parts, strict=True))
@@ -125,7 +125,11 @@ def by_head(flat: Tensor, attention: Attention, heads: int) -> Tensor:
 
 
 def donor_changes(
-    host: Host, rows: Rows, config: PrefixConfig, donor: Parameters, points: Mapping[str, Attention]
+    host: Host,
+    rows: TokenRows,
+    config: PrefixConfig,
+    donor: Parameters,
+    points: Mapping[str, Attention],
 ) -> dict[str, Tensor]:
     """What the donor's prefixes do to the output of every attention, while all of them act:
     (samples, width)."""
@@ -156,7 +160,7 @@ class Target:
 
 def fit_prefixes(
     host: Host,
-    rows: Rows,
+    rows: TokenRows,
     config: PrefixConfig,
     start: Parameters,
     points: Mapping[str, Attention],
@@ -184,7 +188,7 @@ def fit_prefixes(
             samples = attended(host, rows, {name: attention}, config.length)[name]
         target = targets[name]
         if target.change is None:
-            found = silent(samples, attention, config.length)
+            found = silent_prefix(samples, attention, config.length)
         else:
             fit = _Fit(samples, out_weight(host, name), attention, host.geometry.heads, target)
             begin = (start[f"{name}.keys"], start[f"{name}.values"])
@@ -193,7 +197,7 @@ def fit_prefixes(
     return made, missed
 
 
-def silent(samples: Samples, attention: Attention, length: int) -> tuple[Tensor, Tensor]:
+def silent_prefix(samples: Samples, attention: Attention, length: int) -> tuple[Tensor, Tensor]:
     """Keys and values (length, kv_heads * head_dim) that next to no query looks at.
 
     The keys point away from the mean query of their head, as far as the scores of most queries

@@ -13,13 +13,13 @@ from peftport.porting.activations import Spaces
 from peftport.porting.fitted import FittedMaps
 from peftport.porting.rewriting import ByMaps, Mapped, Receiving
 from peftport.techniques.base import Parameters
-from peftport.techniques.prefix.core import PrefixConfig, chosen
+from peftport.techniques.prefix.core import PrefixConfig, prefixed_attentions
 from peftport.techniques.prefix.fit import Target, donor_changes, fit_prefixes
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
     from peftport.porting.base import Request
-    from peftport.porting.reading import Rows
+    from peftport.porting.reading import TokenRows
 
 _RATE = 0.03
 """Learning rate of the fit, in deviations of keys and values."""
@@ -32,16 +32,16 @@ class PrefixByMaps(ByMaps):
 
     def spaces(self, config: PrefixConfig, geometry: Geometry) -> Spaces:
         """Keys and values, and what comes out of every attention."""
-        attentions = tuple(chosen(config, geometry))
+        attentions = tuple(prefixed_attentions(config, geometry))
         outputs = tuple(f"{a}.o" for a in attentions)
         spaces = tuple(f"{a}.{what}" for a in attentions for what in ("keys", "values"))
         return Spaces((), (*spaces, *outputs), outputs)
 
     def seen(
-        self, request: Request, donor: Parameters, host: Host, rows: Rows
+        self, request: Request, donor: Parameters, host: Host, rows: TokenRows
     ) -> Mapping[str, Tensor]:
         """What the donor changes at the output of every attention."""
-        points = chosen(request.config, request.origin)
+        points = prefixed_attentions(request.config, request.origin)
         return donor_changes(host, rows, request.config, donor, points)
 
     def rewritten(
@@ -54,7 +54,7 @@ class PrefixByMaps(ByMaps):
     ) -> Mapped:
         """Prefixes that are fitted after all layers are mapped."""
         config, host = request.config, receiving.host
-        points = chosen(config, host.geometry)
+        points = prefixed_attentions(config, host.geometry)
         start: Parameters = {}
         targets: dict[str, Target] = {}
         for maps in layers:

@@ -20,13 +20,13 @@ from peftport.hosts.geometry import Geometry
 from peftport.modules.formats.base import Draft, Folder
 from peftport.modules.formats.heads import classes_of, saved_modules, written_classifier
 from peftport.modules.formats.keeping import InPeft
-from peftport.modules.formats.names import in_model
-from peftport.modules.formats.peft_config import classifier_kind, number, refuse_unknown
+from peftport.modules.formats.names import names_in_model
+from peftport.modules.formats.peft_config import classifier_kind, positive_number, refuse_unknown
 from peftport.modules.formats.rest import read_rest, written_embeddings
 from peftport.modules.module import Module
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters
-from peftport.techniques.prefix import chosen
+from peftport.techniques.prefix import prefixed_attentions
 
 FLAT = "prompt_embeddings"
 _MODEL = "base_model."
@@ -42,15 +42,15 @@ _KNOWN = frozenset(
 def read(folder: Folder, path: Path, tensors: Mapping[str, Tensor]) -> Draft:
     """Read keys and values, and the head that they were trained with."""
     refuse_unknown(folder, _KNOWN)
-    geometry, length = folder.geometry, number(folder, "num_virtual_tokens")
+    geometry, length = folder.geometry, positive_number(folder, "num_virtual_tokens")
     if FLAT not in tensors:
         first = f", it begins with {next(iter(tensors))!r}" if tensors else ""
         raise BadInput(f"{path} lacks tensor {FLAT!r}{first}.")
-    others = in_model(path, {n: t for n, t in tensors.items() if n != FLAT})
+    others = names_in_model(path, {n: t for n, t in tensors.items() if n != FLAT})
     rest = read_rest(folder, path, others, classifier_kind(folder))
     stack, layers = _stack(geometry), geometry.stacks[_stack(geometry)]
     doubled = geometry.kind == "encoder-decoder"
-    stored = number(folder, "num_layers") if doubled else layers
+    stored = positive_number(folder, "num_layers") if doubled else layers
     size = geometry.kv_heads * geometry.head_dim
     expected = (length, 2 * stored * size)
     if stored < layers:
@@ -84,7 +84,7 @@ def written(module: Module) -> tuple[dict[str, Any], Parameters]:
     stack = _stack(geometry)
     layers = geometry.stacks[stack]
     wanted = [f"{stack}.{layer}.self" for layer in range(layers)]
-    if list(chosen(config, geometry)) != wanted:
+    if list(prefixed_attentions(config, geometry)) != wanted:
         raise BadInput(
             f"peft puts prefixes before the {stack}'s self-attention alone; this module has them "
             f"at {', '.join(config.attentions or ('every attention',))}. Write it with --format "
