@@ -31,20 +31,20 @@ from peftport.forecast.curve import FROM_TEXTS, FROM_WEIGHTS, Calibrated
 from peftport.forecast.signals import (
     TEXTS,
     WeightSignals,
-    answers_of,
     compare_weights,
     kappa,
     layer_ends,
     layers_of,
     mean_cka,
-    read,
+    named_classes,
+    read_both,
 )
 from peftport.hosts.fingerprint import fingerprint
 from peftport.modules import Module, Record
 from peftport.porting.base import Request
 from peftport.porting.copy import Copy
 from peftport.porting.means import Means, side
-from peftport.porting.reading import Rows
+from peftport.porting.reading import TokenRows
 from peftport.porting.texts import draw
 from peftport.reports.measures import Recovery, recovery
 from peftport.reports.results import Cell, Results
@@ -120,17 +120,17 @@ class Signals:
     def _weights(self, origin: str, receiver: str, layers: tuple[str, ...]) -> WeightSignals:
         return compare_weights(self.side(origin), self.side(receiver), layers)
 
-    def _rows(self, host: str, task: str) -> list[Rows]:
+    def _rows(self, host: str, task: str) -> list[TokenRows]:
         here = self.side(host)
         texts = draw(self.tasks(task).split("train").texts, TEXTS, 0, task)
         donor = next(
             d for d, m in enumerate(self.modules) if m.record.task["name"] == self.tasks(task).name
         )
-        return read(self._request(donor), Means(here, here, texts))[0]
+        return read_both(self._request(donor), Means(here, here, texts))[0]
 
     def _answers(self, donor: int, host: str, task: str) -> Tensor:
         rows, tensors = self.rows(host, task)[0], self.modules[donor].tensors
-        found = answers_of(self.host(host), self._request(donor), tensors, rows)
+        found = named_classes(self.host(host), self._request(donor), tensors, rows)
         assert found is not None
         return found
 

@@ -65,7 +65,7 @@ def make(name: str, out: Path) -> None:
     model.train()
     losses: list[float] = []
     for index, stage in enumerate(recipe.stages):
-        losses += recipes.train(model, stage, recipe.rows, seed=1000 * recipe.seed + index)
+        losses += recipes.train_stage(model, stage, recipe.rows, seed=1000 * recipe.seed + index)
     with new_folder(out) as made:
         model.half().save_pretrained(made)
         recipes.tokenizer().save_pretrained(made)

@@ -32,8 +32,8 @@ from peftport.tasks import Encoded, Task, encode, load_task
 from peftport.tasks.lab import DOMAINS
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, stack_lanes, take_lane
-from peftport.training import Settings, readout_of, scores, trajectory
-from peftport.training.module import as_module, fresh
+from peftport.training import TrainingSettings, readout_of, scores, trajectory
+from peftport.training.module import as_module, initial_module
 
 AUROC, BARE, NATIVE, BEHIND, LEAD, PORTABLE = (0.40, 0.60), 0.56, (0.85, 0.95), 0.10, 0.20, 3
 """The bounds: of the bare host's AUROC and corrected accuracy; of a native module's accuracy; how
@@ -139,7 +139,9 @@ class Course:
         self.place, self.name, self.made = place, name, technique(name)
         self.config = self.made.configure(options)
         readout, geometry = readout_of(place.host, place.task), place.host.geometry
-        starts = [fresh(self.made, self.config, geometry, 2, seed) for seed in range(seeds)]
+        starts = [
+            initial_module(self.made, self.config, geometry, 2, seed) for seed in range(seeds)
+        ]
         self.accuracy: dict[int, float] = {}
         for reading in trajectory(
             place.host,
@@ -148,7 +150,7 @@ class Course:
             stack_lanes(starts),
             place.train,
             readout,
-            settings=Settings(**study.training.settings()),
+            settings=TrainingSettings(**study.training.settings()),
             budgets=(0, FEW, study.native_steps),
             learning_rates=[study.learning_rate(name, "native")] * seeds,
             seeds=range(seeds),

@@ -22,8 +22,8 @@ from peftport.memory import keep_freed_memory
 from peftport.tasks import Encoded, encode, load_task
 from peftport.techniques import technique
 from peftport.techniques.base import stack_lanes
-from peftport.training import ClassReadout, Settings, readout_of, trajectory
-from peftport.training.module import fresh
+from peftport.training import ClassReadout, TrainingSettings, readout_of, trajectory
+from peftport.training.module import initial_module
 
 LANES = (1, 2, 4, 8, 16, 32)
 BATCH = 16
@@ -83,7 +83,9 @@ class Bench:
     def rate(self, lanes: int) -> float:
         """Examples a second, after a step that is not counted."""
         classes, geometry = self.readout.classes, self.host.geometry
-        starts = [fresh(self.made, self.config, geometry, classes, s) for s in range(lanes)]
+        starts = [
+            initial_module(self.made, self.config, geometry, classes, s) for s in range(lanes)
+        ]
         first, last = trajectory(
             self.host,
             self.made,
@@ -91,7 +93,7 @@ class Bench:
             stack_lanes(starts),
             self.rows,
             self.readout,
-            settings=Settings(batch_size=BATCH, precision=self.precision),
+            settings=TrainingSettings(batch_size=BATCH, precision=self.precision),
             budgets=[1, 1 + self.steps],
             learning_rates=[1e-3] * lanes,
             seeds=range(lanes),

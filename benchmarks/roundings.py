@@ -32,7 +32,7 @@ from peftport.modules import formats
 from peftport.reports.statistics import Estimate, Series, difference, resample_examples
 from peftport.tasks import encode, encode_unlabelled, load_task
 from peftport.techniques import technique
-from peftport.training import Settings, readout_of, scores
+from peftport.training import TrainingSettings, readout_of, scores
 from peftport.training.module import train_module
 
 FIGURES = ("corrected_accuracy", "accuracy", "auroc")
@@ -166,7 +166,7 @@ class Bench:
                 steps=self.asked.native,
                 seed=record.seed,
                 learning_rate=record.training["learning_rate"],
-                settings=Settings(batch_size=record.training["batch_size"]),
+                settings=TrainingSettings(batch_size=record.training["batch_size"]),
             )
             formats.save(made.module, folder, "peftport")
         return folder

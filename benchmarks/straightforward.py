@@ -151,7 +151,7 @@ class Own(nn.Module):
         from peftport.modules import load_module
         from peftport.techniques import technique
         from peftport.training import ClassReadout
-        from peftport.training.module import fresh
+        from peftport.training.module import initial_module
 
         self.made = technique(job["technique"])
         self.host = load_host(job["host"])
@@ -161,7 +161,7 @@ class Own(nn.Module):
         if job["module"]:
             tensors = load_module(Path(job["module"])).tensors
         else:
-            tensors = fresh(self.made, self.options, self.host.geometry, 2, job["seed"])
+            tensors = initial_module(self.made, self.options, self.host.geometry, 2, job["seed"])
         self.names = list(tensors)
         self.tensors = nn.ParameterList(tensor.clone() for tensor in tensors.values())
 

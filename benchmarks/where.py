@@ -22,8 +22,8 @@ from peftport.hosts import load_host
 from peftport.tasks import encode, load_task
 from peftport.techniques import technique
 from peftport.techniques.base import stack_lanes
-from peftport.training import Settings, evaluate, readout_of, trajectory
-from peftport.training.module import fresh
+from peftport.training import TrainingSettings, evaluate, readout_of, trajectory
+from peftport.training.module import initial_module
 
 LANES = {"lab": 4, "mini": 4, "minilm": 2}
 STEPS = 5
@@ -59,7 +59,9 @@ def measured(name: str, rounds: int) -> dict[str, Any]:
     host, task, made = load_host(place["origin"]), load_task(place["task"]), technique("lora")
     config, readout, kind = made.configure({}), readout_of(host, task), host.geometry.kind
     train, test = (encode(host.tokenizer, task, split, kind) for split in ("train", "test"))
-    starts = [fresh(made, config, host.geometry, readout.classes, seed) for seed in range(lanes)]
+    starts = [
+        initial_module(made, config, host.geometry, readout.classes, seed) for seed in range(lanes)
+    ]
     start = stack_lanes(starts)
 
     def steps() -> Iterator[None]:
@@ -71,7 +73,7 @@ def measured(name: str, rounds: int) -> dict[str, Any]:
             start,
             train,
             readout,
-            settings=Settings(),
+            settings=TrainingSettings(),
             budgets=range(0, STEPS * (rounds + 3), STEPS),
             learning_rates=[1e-3] * lanes,
             seeds=range(lanes),

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.inter_rater import cohens_kappa
 
-from peftport.correction import agreement, answers, offsets
+from peftport.correction import agreement, most_likely, offsets
 
 quick = settings(deadline=None, derandomize=True, database=None, max_examples=40)
 
@@ -23,7 +23,7 @@ def scores_of(seed: int, classes: int, texts: int = 400) -> np.ndarray:
 @given(st.integers(0, 10**6), st.integers(2, 6))
 def test_every_class_is_answered_equally_often(seed, classes):
     found = scores_of(seed, classes)
-    counts = np.bincount(answers(found, offsets(found)), minlength=classes)
+    counts = np.bincount(most_likely(found, offsets(found)), minlength=classes)
     assert np.abs(counts - len(found) / classes).max() <= 3
 
 
@@ -32,7 +32,7 @@ def test_every_class_is_answered_equally_often(seed, classes):
 def test_or_as_often_as_it_is_said_to_occur(seed, classes):
     shares = np.random.default_rng(seed).dirichlet(np.full(classes, 4.0))
     found = scores_of(seed, classes)
-    counts = np.bincount(answers(found, offsets(found, list(shares))), minlength=classes)
+    counts = np.bincount(most_likely(found, offsets(found, list(shares))), minlength=classes)
     assert np.abs(counts - len(found) * shares).max() <= 3
 
 
@@ -41,7 +41,7 @@ def test_or_as_often_as_it_is_said_to_occur(seed, classes):
 def test_neither_a_shift_nor_a_scale_of_the_scores_changes_an_answer(seed, classes, scale):
     found = scores_of(seed, classes)
     moved = scale * found + 7 * np.arange(classes) + np.arange(len(found))[:, None]
-    before, after = (answers(each, offsets(each)) for each in (found, moved))
+    before, after = (most_likely(each, offsets(each)) for each in (found, moved))
     assert np.mean(before != after) <= 0.02
 
 
@@ -49,12 +49,12 @@ def test_two_classes_are_parted_at_the_median_of_their_difference():
     found = np.stack([np.zeros(5), np.array([1.0, 2.0, 3.0, 4.0, 9.0])], axis=1)
     moved = found + offsets(found)
     assert moved[2, 0] == pytest.approx(moved[2, 1])
-    assert answers(found).tolist() == [1, 1, 1, 1, 1]
+    assert most_likely(found).tolist() == [1, 1, 1, 1, 1]
     assert offsets(found).sum() == pytest.approx(0)
 
 
 def test_scores_that_tell_nothing_apart_give_one_answer_and_no_error():
-    assert set(answers(np.ones((20, 2)), offsets(np.ones((20, 2))))) == {0}
+    assert set(most_likely(np.ones((20, 2)), offsets(np.ones((20, 2))))) == {0}
 
 
 @quick

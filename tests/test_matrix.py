@@ -22,7 +22,7 @@ from peftport.tasks import Encoded, Task
 from peftport.techniques import TECHNIQUES, technique
 from peftport.techniques.base import Parameters, stack_lanes
 from peftport.training import evaluate_one, readout_of, scores
-from peftport.training.module import fresh, train_module
+from peftport.training.module import initial_module, train_module
 from tiny_runs import CASES, encoded, few_rows_of, host_in
 
 STEPS = 20
@@ -70,7 +70,7 @@ def cell(request, tiny_host, tiny_continuation, tiny_task) -> Cell:
     name, options = CASES[case]
     made = technique(name)
     config = made.configure(options)
-    start = fresh(made, config, host.geometry, 2, seed=5)
+    start = initial_module(made, config, host.geometry, 2, seed=5)
     trained = train_module(host, task, name, options, steps=STEPS, seed=5, learning_rate=1e-2)
     _, folded = made.fold(config, host.geometry, start)
     return Cell(host, host_in(tiny_continuation(family)), task, folded, trained.module)

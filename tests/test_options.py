@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field
 
 from peftport.errors import BadInput
-from peftport.options import Options, chosen, described
+from peftport.options import Options, build_options, described
 
 
 class Some(Options):
@@ -20,7 +20,7 @@ class Some(Options):
 
 
 def test_options_are_built_with_their_defaults():
-    assert chosen(Some, {"scale": 2}, "x") == Some(scale=2.0)
+    assert build_options(Some, {"scale": 2}, "x") == Some(scale=2.0)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_options_are_built_with_their_defaults():
 )
 def test_a_wrong_option_is_refused_by_its_name(kind, given, message):
     with pytest.raises(BadInput, match=message):
-        chosen(kind, given, "method x")
+        build_options(kind, given, "method x")
 
 
 def test_options_are_described():

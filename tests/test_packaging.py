@@ -28,6 +28,21 @@ ROOMS = (
 )
 
 
+# A technique is one folder. What in it is not told here is of the techniques' own room; the rest is
+# of the room that asks for it, by its name.
+OF_OTHER_ROOMS = {
+    **dict.fromkeys(("peft", "adapterhub", "factors", "patterns"), "modules"),
+    **dict.fromkeys(("mapping", "fit", "fused", "kronecker", "rank"), "porting"),
+}
+
+
+def room_of(parts: tuple[str, ...]) -> str:
+    """The room of a file or module, by the parts of its path within the package."""
+    if parts[0] == "techniques" and len(parts) > 2:
+        return OF_OTHER_ROOMS.get(parts[2].removesuffix(".py"), parts[0])
+    return parts[0]
+
+
 # What rooms are told apart by: it names their types and runs nothing of theirs.
 SEAM = "kind.py"
 
@@ -139,7 +154,7 @@ def wanted_by(requirement: Requirement) -> list[str]:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
 def test_no_room_knows_those_after_it(file):
-    room = file.relative_to(SOURCE).parts[0]
+    room = room_of(file.relative_to(SOURCE).parts)
     if room in ("__main__.py", "__init__.py"):
         allowed = {"cli"} if room == "__main__.py" else {"api"}
     elif room not in ROOMS:
@@ -148,8 +163,38 @@ def test_no_room_knows_those_after_it(file):
     else:
         allowed = set(ROOMS[: ROOMS.index(room) + 1])
     found = imports(file, types=room != SEAM)
-    known = {name.split(".")[1] for name in found if re.match(r"peftport\.", name)}
+    known = {room_of(tuple(name.split(".")[1:])) for name in found if name.startswith("peftport.")}
     assert known & set(ROOMS) <= allowed
+
+
+def decided_by(file: Path) -> set[str]:
+    """Words that a file compares something with, or has a table of."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        asked: list[ast.AST] = []
+        if isinstance(node, ast.Compare):
+            asked = [node.left, *node.comparators]
+        elif isinstance(node, ast.Dict):
+            # A geometry's record has a "prefix" that is no technique.
+            asked = [k for k in node.keys if k is not None and ast.unparse(k) != "'prefix'"]
+        elif isinstance(node, ast.MatchValue):
+            asked = [node.value]
+        for each in asked:
+            within = each.elts if isinstance(each, ast.Tuple | ast.Set | ast.List) else [each]
+            found |= {str(part.value) for part in within if isinstance(part, ast.Constant)}
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_what_a_technique_or_a_family_does_is_said_by_its_folder_or_its_data_file(file):
+    from peftport.hosts import families
+    from peftport.techniques import TECHNIQUES
+
+    asked = decided_by(file)
+    assert not asked & set(families())
+    # How adapters calls the start of its LoRA's factors, and the method itself, is that file's.
+    if file.parent != SOURCE / "techniques" and "techniques/lora" not in file.as_posix():
+        assert not asked & set(TECHNIQUES)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
@@ -172,3 +217,38 @@ def test_files_for_the_forge_are_yaml(name):
     import yaml
 
     assert yaml.safe_load((ROOT / name).read_text())
+
+
+def public_names(file: Path) -> set[str]:
+    """Classes and functions that a file defines for others, but for verbs of the command line,
+    which share their names with the functions that do what they say."""
+    defined = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    found = [n for n in ast.parse(file.read_text()).body if isinstance(n, defined)]
+    if file.parent.name == "cli":
+        found = [node for node in found if not node.decorator_list and node.name not in file.name]
+    return {node.name for node in found if node.name[0] != "_"}
+
+
+# Modules that are one interface for several things have the same names: how a format keeps the
+# modules of each technique, and how two libraries answer.
+ONE_INTERFACE = {
+    "read": ("techniques", "modules/formats/__init__.py"),
+    "written": ("techniques", "modules/formats/adapterhub_head.py"),
+    "answers": ("proof",),
+    "distribution": ("proof",),
+    "main": ("proof/adapters_script.py",),
+}
+
+
+def test_one_name_is_one_thing():
+    import peftport
+
+    named: dict[str, list[str]] = {}
+    for file in FILES:
+        for name in public_names(file):
+            named.setdefault(name, []).append(file.relative_to(SOURCE).as_posix())
+    for name, files in named.items():
+        others = [f for f in files if not f.startswith(ONE_INTERFACE.get(name, ("none",)))]
+        if name in peftport.__all__:  # what users call, and the room's own that it stands on
+            others = [f for f in others if not f.startswith("api/")]
+        assert len(others) < 2, f"{name} is defined in {' and '.join(files)}"

@@ -17,7 +17,7 @@ from peftport.cli.output import log_to_stderr, say, show
 from peftport.modules import formats
 from peftport.modules.card import add_figures
 from peftport.plain import inline, printable
-from peftport.reports.exports import export
+from peftport.reports.exports import write_export
 from peftport.reports.tables import latex, markdown, terminal_table
 from synthetic_studies import Synthetic
 from tiny_runs import host_in
@@ -140,8 +140,8 @@ def test_a_card_has_no_markup_of_names(tiny_host, tmp_path):
 def test_what_a_spreadsheet_would_compute_is_kept_from_it_on_request():
     rows = Synthetic().results().rows
     rows = rows.assign(task="=1+1", origin="@x", receiver="+x", technique="-x", method="a=b")
-    safe = export(rows, "csv", excel_safe=True).decode().splitlines()[1].split(",")
-    usual = export(rows, "csv").decode().splitlines()[1].split(",")
+    safe = write_export(rows, "csv", excel_safe=True).decode().splitlines()[1].split(",")
+    usual = write_export(rows, "csv").decode().splitlines()[1].split(",")
     assert [cell for cell in usual if cell.startswith(("=", "+", "-", "@"))]
     assert not [cell for cell in safe if cell.startswith(("=", "+", "-", "@"))]
     assert {"'=1+1", "'@x", "'+x", "'-x", "a=b"} <= set(safe)

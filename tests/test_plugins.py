@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import peftport as pp
@@ -18,6 +19,7 @@ from peftport import plugins
 from peftport.errors import BadInput
 from peftport.kind import KINDS
 from peftport.metrics import METRICS, Metrics
+from peftport.modules import formats, load_module
 from peftport.porting import METHODS, port_method
 from peftport.studies.executors import EXECUTORS
 from peftport.techniques import TECHNIQUES, technique
@@ -324,3 +326,33 @@ def test_a_kind_of_another_package_trains_and_tests(install, tiny_host, tmp_path
         pp.train(tiny_host("bert"), str(folder), "lora", steps=1, **told)
     with pytest.raises(BadInput, match=r"unknown task kind 'countin'\. Did you mean 'counting'"):
         pp.test(made.module, host, str(folder), kind="countin")
+
+
+def test_a_technique_that_is_only_a_core_trains_saves_copies_and_is_refused_by_name_for_the_rest(
+    install, tiny_host, tiny_continuation, tiny_task, tmp_path
+):
+    install("toy-shift", {"toy_shift": SHIFT}, {"techniques": {"shift": "toy_shift:Shift"}})
+    host = tiny_host("llama")
+    made = pp.train(host, str(tiny_task), "shift", steps=1, out=tmp_path / "module").module
+    loaded, module = pp.load_module(tmp_path / "module"), load_module(tmp_path / "module")
+    assert made.technique == module.technique == "shift"
+    ported = pp.port(loaded, tiny_continuation("llama"), method="copy")
+    assert all(torch.equal(t, module.tensors[n]) for n, t in ported.module.tensors.items())
+    for asked, why in (
+        (
+            lambda: formats.save(module, tmp_path / "p", "peft"),
+            "peft has no shift; write it",
+        ),
+        (lambda: formats.save(module, tmp_path / "a", "adapterhub"), "adapters has no shift"),
+        (lambda: pp.port(loaded, host, method="procrustes"), "lora, prefix, not shift"),
+        (lambda: pp.port(loaded, host, method="subspace"), "it ports lora, not shift"),
+        (
+            lambda: pp.port(loaded, host, method="copy", rank=2),
+            "of LoRA, and the module is of shift",
+        ),
+        (lambda: pp.merge(loaded, host, tmp_path / "merged"), "shift cannot be merged"),
+    ):
+        with pytest.raises(BadInput, match=why):
+            asked()
+    rows = {row["technique"]: row for row in pp.list_formats().techniques}
+    assert (rows["shift"]["peftport"], rows["shift"]["peft"]) == ("read, written", "refused")

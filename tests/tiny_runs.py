@@ -13,8 +13,8 @@ from peftport.hosts.host import Host
 from peftport.tasks import Encoded, Task, encode, load_task
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, stack_lanes
-from peftport.training import Settings, readout_of, trajectory
-from peftport.training.module import fresh
+from peftport.training import TrainingSettings, readout_of, trajectory
+from peftport.training.module import initial_module
 
 # Small enough for the tiny hosts, and every way of acting that a technique has.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -60,7 +60,7 @@ def start_of(case: str, host: Host, seeds: list[int]) -> tuple[Any, Any, Paramet
     return (
         made,
         config,
-        stack_lanes([fresh(made, config, host.geometry, 2, seed) for seed in seeds]),
+        stack_lanes([initial_module(made, config, host.geometry, 2, seed) for seed in seeds]),
     )
 
 
@@ -71,7 +71,7 @@ def run(
     budgets: list[int],
     rates: list[float],
     seeds: list[int],
-    settings: Settings | None = None,
+    settings: TrainingSettings | None = None,
 ) -> list[Any]:
     """The readings of a trajectory from fresh modules, one lane a seed."""
     made, config, start = start_of(case, host, seeds)
@@ -83,7 +83,7 @@ def run(
             start,
             encoded(host, task, "train"),
             readout_of(host, task),
-            settings=settings or Settings(batch_size=8),
+            settings=settings or TrainingSettings(batch_size=8),
             budgets=budgets,
             learning_rates=rates,
             seeds=seeds,

@@ -55,7 +55,7 @@ def offsets(
     return found - found.mean()
 
 
-def answers(
+def most_likely(
     scores: NDArray[np.floating], offsets: NDArray[np.float64] | None = None
 ) -> NDArray[np.int64]:
     """The class with the highest score of each row, after a correction where one is given:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peftport.correction import answers, offsets
+from peftport.correction import most_likely, offsets
 
 _LARGEST = float(np.finfo(np.float16).max)
 _MOST = 1 << 28
@@ -70,7 +70,7 @@ def unpack_scores(data: bytes, classes: int) -> NDArray[np.float32]:
 def corrected(unlabelled: bytes, classes: int) -> NDArray[np.int64]:
     """The corrected answers to unlabelled texts, (texts,), from their scores as bytes."""
     scores = unpack_scores(unlabelled, classes)
-    return answers(scores, offsets(scores))
+    return most_likely(scores, offsets(scores))
 
 
 def class_bytes(classes: int, values: Sequence[int]) -> bytes:

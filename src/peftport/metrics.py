@@ -40,12 +40,12 @@ class Scored:
     @cached_property
     def predictions(self) -> NDArray[np.int64]:
         """The classes as answered, (n,)."""
-        return correction.answers(self.scores)
+        return correction.most_likely(self.scores)
 
     @cached_property
     def corrected(self) -> NDArray[np.int64] | None:
         """The classes after the correction, (n,)."""
-        return None if self.offsets is None else correction.answers(self.scores, self.offsets)
+        return None if self.offsets is None else correction.most_likely(self.scores, self.offsets)
 
     @cached_property
     def wide(self) -> NDArray[np.float64]:

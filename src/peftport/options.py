@@ -30,7 +30,7 @@ class Options(BaseModel):
 Kind = TypeVar("Kind", bound=Options)
 
 
-def chosen(kind: type[Kind], given: Mapping[str, Any], of: str) -> Kind:
+def build_options(kind: type[Kind], given: Mapping[str, Any], of: str) -> Kind:
     """Build options from names and values.
 
     Args:

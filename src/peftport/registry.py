@@ -18,6 +18,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
+def imported(place: str) -> Any:
+    """Import what stands at a place, "package.module:attribute"."""
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
 class Registry:
     """Names with the place ("module:attribute") where each is defined, and those that other
     packages add (`peftport.plugins`).
@@ -70,8 +76,7 @@ class Registry:
         """
         if self.require(name) not in self._places:
             return self._added()[name].load(self.what, self._kind)
-        module, attribute = self._places[name].split(":")
-        return getattr(importlib.import_module(module), attribute)
+        return imported(self._places[name])
 
     def _added(self) -> dict[str, Plugin]:
         return added(self._group, self._own) if self._group else {}

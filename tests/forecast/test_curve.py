@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from peftport.forecast.calibration import Cell
-from peftport.forecast.curve import FROM_TEXTS, FROM_WEIGHTS, LEVEL, Calibrated, Curve, fit
+from peftport.forecast.calibration import MeasuredCopy
+from peftport.forecast.curve import FROM_TEXTS, FROM_WEIGHTS, LEVEL, Calibrated, LogisticCurve, fit
 
-TRUE = Curve(FROM_WEIGHTS, {"adapter": -3.0, "prefix": -4.0}, (2.5,))
+TRUE = LogisticCurve(FROM_WEIGHTS, {"adapter": -3.0, "prefix": -4.0}, (2.5,))
 
 
-def cells(noise: float, pairs: int = 30, seed: int = 0) -> tuple[Cell, ...]:
+def cells(noise: float, pairs: int = 30, seed: int = 0) -> tuple[MeasuredCopy, ...]:
     """Cells drawn from `TRUE`, each pair of hosts by itself."""
     rng = np.random.default_rng(seed)
     made = []
@@ -20,7 +20,7 @@ def cells(noise: float, pairs: int = 30, seed: int = 0) -> tuple[Cell, ...]:
         for technique in TRUE.starts:
             kept = TRUE(technique, {"distance": distance}) + noise * rng.normal()
             made.append(
-                Cell(
+                MeasuredCopy(
                     technique=technique,
                     origin=f"{pair}",
                     receiver=f"{pair} further",

@@ -11,7 +11,7 @@ import torch
 from families import FAMILIES, ONE_OF_EACH_KIND
 from peftport.hosts import attention, load_host
 from peftport.hosts.host import Host
-from peftport.training import Settings
+from peftport.training import TrainingSettings
 from techniques.references import batch, our_answer
 from tiny_runs import ONE_OF_EACH_TECHNIQUE, host_in, run, task_in
 
@@ -49,7 +49,7 @@ def test_modules_train_in_full_precision_and_go_the_same_way(family, case, tiny_
     full, low = (
         run(
             *(case, host, task, [5], [1e-3, 3e-3], [1, 2]),
-            Settings(batch_size=8, precision=host.precision),
+            TrainingSettings(batch_size=8, precision=host.precision),
         )[0]
         for host in (host_in(tiny_host(family)), lowered(tiny_host(family)))
     )

@@ -17,7 +17,7 @@ from peftport.errors import BadInput
 from peftport.hosts import families, load_host
 from peftport.hosts.fingerprint import fingerprint
 from peftport.hosts.objectives import Taught, TeacherStates
-from peftport.hosts.pretrain import Settings, continued, from_scratch, pretrain, save, windows
+from peftport.hosts.pretrain import Settings, continued, from_scratch, pretrain, save_host, windows
 from peftport.hosts.scratch import Sizes
 from tiny_words import opinions
 
@@ -74,7 +74,7 @@ def test_a_new_host_is_loaded_again_exactly(family, text, tmp_path):
     more = {"decoder_input_ids": ids.flip(0)} if family == "t5" else {}
     with torch.no_grad():
         before = start.model(input_ids=ids, **more).logits
-        save(tmp_path / "host", start, {})
+        save_host(tmp_path / "host", start, {})
         loaded = type(start.model).from_pretrained(tmp_path / "host").eval()
         assert torch.equal(loaded(input_ids=ids, **more).logits, before)
 

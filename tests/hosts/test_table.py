@@ -10,7 +10,7 @@ from more_families import MORE
 from peftport.errors import BadInput
 from peftport.hosts import families
 from peftport.hosts.source import geometry_by_name
-from peftport.hosts.table import page, rows
+from peftport.hosts.table import family_rows, page
 from peftport.techniques import technique
 
 PAGE = Path(__file__).parents[2] / "docs" / "families.md"
@@ -19,18 +19,18 @@ PAGE = Path(__file__).parents[2] / "docs" / "families.md"
 def test_the_page_is_what_the_command_prints(call):
     code, printed, _ = call("hosts", "families", "--markdown")
     assert code == 0
-    assert printed == PAGE.read_text() == page(rows()) + "\n"
+    assert printed == PAGE.read_text() == page(family_rows()) + "\n"
 
 
 def test_the_table_has_every_family_and_at_least_twenty():
-    assert [row["family"] for row in rows()] == list(families())
-    assert len(rows()) >= 20
+    assert [row["family"] for row in family_rows()] == list(families())
+    assert len(family_rows()) >= 20
 
 
 @pytest.mark.parametrize("family", MORE)
 def test_what_the_table_says_of_a_technique_is_what_it_does(family, tiny_host):
     geometry = geometry_by_name(str(tiny_host(family)))
-    (row,) = [row for row in rows() if family in row["model_types"]]
+    (row,) = [row for row in family_rows() if family in row["model_types"]]
     for name in ("lora", "adapter", "compacter", "prefix"):
         made = technique(name)
         options = {"reduction": 4} if name in ("adapter", "compacter") else {}

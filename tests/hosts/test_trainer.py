@@ -8,7 +8,7 @@ import torch
 
 from peftport.errors import BadInput, RunFailed
 from peftport.hosts.objectives import NextToken
-from peftport.hosts.trainer import FLOOR, batches, schedule, train
+from peftport.hosts.trainer import FLOOR, batches, schedule, train_model
 from tiny_hosts import build_model, digest
 
 OBJECTIVE = NextToken(end=2, pad=2, start=1)
@@ -23,7 +23,7 @@ def rows(count: int = 60) -> list[np.ndarray]:
 def trained(seed: int = 0, **options) -> tuple[torch.nn.Module, list[float]]:
     model = build_model("llama")
     options = {"steps": 12, "learning_rate": 1e-2, "tokens_per_batch": 100, **options}
-    return model, train(model, rows(), OBJECTIVE, seed=seed, **options)
+    return model, train_model(model, rows(), OBJECTIVE, seed=seed, **options)
 
 
 def test_the_loss_falls_and_every_weight_moves():
@@ -61,7 +61,7 @@ def test_dropout_is_off():
         objective = MaskedTokens(4, 0, range(5, 40), 2, 3)
         model = BertForMaskedLM(config).train()
         options = {"steps": 3, "learning_rate": 1e-2, "seed": 0, "tokens_per_batch": 100}
-        return train(model, rows(), objective, **options)
+        return train_model(model, rows(), objective, **options)
 
     assert losses(0.0) == losses(0.5)
 

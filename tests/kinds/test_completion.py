@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from peftport.errors import BadInput
-from peftport.kinds.completion.judging import Judged, normal, scorer_named
+from peftport.kinds.completion.judging import Judged, normalised, scorer_named
 from peftport.kinds.writing import Writing, write
 from peftport.tasks import encode, load_task
 from peftport.training import readout_of
@@ -47,8 +47,8 @@ def test_rouge_l_is_rouge_score_s():
 
 def test_an_exact_match_overlooks_what_no_reader_would_see():
     assert judged().exact.tolist() == [0, 1, 0, 1, 1]
-    assert normal(" The  Film. ") == "the film"
-    assert normal("3.5") == "3.5"
+    assert normalised(" The  Film. ") == "the film"
+    assert normalised("3.5") == "3.5"
 
 
 def test_a_function_of_one_s_own_is_a_metric(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peftport.errors import BadInput
-from peftport.kinds.language import windows
+from peftport.kinds.language import text_windows
 from peftport.tasks import load_task
 from peftport.training import readout_of
 from peftport.training.evaluate import evaluate_one
@@ -30,7 +30,7 @@ def test_windows_are_the_harness_s(tokens, most):
     ]
     ours = [
         (whole[: len(whole) - predicted], whole[len(whole) - predicted :])
-        for whole, predicted in windows([0, *ids], most)
+        for whole, predicted in text_windows([0, *ids], most)
     ]
     assert ours == [(list(before), list(after)) for before, after in theirs]
     assert [token for _, after in ours for token in after] == ids

@@ -9,7 +9,7 @@ import torch
 from families import KINDS
 from peftport.kinds.likelihood import Likelihood, ratio_parts
 from peftport.tasks import load_task
-from peftport.training import Settings, readout_of, trajectory
+from peftport.training import TrainingSettings, readout_of, trajectory
 from techniques.references import reference_model
 from tiny_runs import distance, encoded, host_in, start_of
 from written_rows import choices, pairs, texts, write_splits
@@ -66,7 +66,7 @@ def test_lanes_train_and_answer_as_alone(family, kind, tiny_host, tmp_path):
             start,
             read,
             readout,
-            settings=Settings(batch_size=4),
+            settings=TrainingSettings(batch_size=4),
             budgets=[4],
             learning_rates=[0.02] * len(seeds),
             seeds=seeds,
@@ -94,7 +94,7 @@ def test_training_lowers_the_loss(kind, tiny_host, tmp_path):
         start,
         encoded(host, task, "train"),
         readout_of(host, task),
-        settings=Settings(batch_size=8),
+        settings=TrainingSettings(batch_size=8),
         budgets=[1, 40],
         learning_rates=[0.02],
         seeds=[0],

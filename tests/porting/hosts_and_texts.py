@@ -13,7 +13,7 @@ from peftport.modules import Module
 from peftport.porting import port_method
 from peftport.porting.base import Request
 from peftport.porting.layers import pair_layers
-from peftport.porting.mapping import How, PrefixFit
+from peftport.porting.layerwise import How
 from peftport.porting.means import Means, side
 from peftport.porting.procrustes import SemiOrthogonal
 from porting.test_procrustes import calibration
@@ -43,10 +43,12 @@ def request_of(
 ) -> Request:
     """A port of a module, before anything is computed."""
     shapes = {name: tuple(tensor.shape) for name, tensor in module.tensors.items()}
+    if method == "procrustes":
+        options = {"prefix_steps": 20} | options
     return port_method(method).request(module.record, shapes, receiver.geometry, options)
 
 
 def how_of(request: Request, prior: bool = False, **pairs: Any) -> How:
     """Whole whitening and gradients, layers by position unless pairs are given."""
     given = pairs or pair_layers("proportional", request.origin.stacks, request.receiver.stacks)
-    return How(given, SemiOrthogonal(0.3, 1.0), 1024, PrefixFit(20, 0.03), prior)
+    return How(given, SemiOrthogonal(0.3, 1.0), 1024, prior)

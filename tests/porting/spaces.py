@@ -13,7 +13,7 @@ from peftport.hosts.geometry import Geometry, geometry_of
 from peftport.porting.activations import Observed
 from peftport.porting.fitted import FittedMaps
 from peftport.porting.layers import Pairs
-from peftport.porting.maps import InputMap
+from peftport.porting.semi_orthogonal import InputMap
 from tiny_hosts import build_model
 
 

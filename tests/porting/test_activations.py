@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from peftport.porting.activations import contrasts_of, observe, path_of, run, stack_of
-from peftport.porting.reading import Rows, read_pair, task_of
+from peftport.porting.activations import contrasts_of, observe, path_of, run_rows, stack_of
+from peftport.porting.reading import TokenRows, read_pair, task_of
 from peftport.porting.walk import label_gradients
 from peftport.techniques.head import initial_head
 from peftport.training import readout_of
@@ -18,7 +18,7 @@ from tiny_words import opinions
 FAMILIES = ("t5", "bert", "gpt2", "llama")
 
 
-def passes_of(host, most: int = 10_000) -> list[Rows]:
+def passes_of(host, most: int = 10_000) -> list[TokenRows]:
     starts = (0, 0) if host.geometry.kind == "encoder-decoder" else (None, None)
     both, texts = (host.tokenizer, host.tokenizer), opinions(70, 3)[0]
     task, draw = task_of({"labels": [0, 1]}), torch.Generator().manual_seed(0)
@@ -114,7 +114,9 @@ def test_gradients_of_several_contrasts_do_not_add_up(tiny_host):
     assert torch.allclose(found.sum(0), torch.zeros_like(found[0]), atol=1e-5)
 
 
-def contrast(host, rows: Rows, readout: ClassReadout, head, point: str, change: Tensor) -> float:
+def contrast(
+    host, rows: TokenRows, readout: ClassReadout, head, point: str, change: Tensor
+) -> float:
     """Sum over the rows of the second score less the first, with a change at kept places."""
     total = 0.0
     begin = 0
@@ -145,7 +147,7 @@ def test_nothing_stays_attached(tiny_host, tiny_task):
     assert not any(module._forward_hooks for module in host.model.modules())
     assert all(parameter.grad is None for parameter in host.model.parameters())
     with torch.no_grad():
-        run(host, rows)
+        run_rows(host, rows)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 8, 9, 40])

@@ -8,24 +8,23 @@ from torch.nn import functional
 
 from families import FAMILIES, KINDS
 from peftport.hosts.streaming import layer_paths
-from peftport.porting.activations import observe
+from peftport.porting.activations import Spaces, observe
 from peftport.porting.grades import ClassGrade
-from peftport.porting.mapped import Spaces
-from peftport.porting.reading import Rows
+from peftport.porting.reading import TokenRows
 from peftport.porting.walk import Walk
 from peftport.training.readout import ClassReadout
 from techniques.references import batch
 from tiny_runs import host_in
 
 
-def rows_of(host) -> Rows:
+def rows_of(host) -> TokenRows:
     """The texts of other tests with every token of theirs as a place, padding left out."""
     inputs = batch(host.tokenizer)
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     places = mask.flatten().nonzero()[:, 0]
     if host.geometry.kind == "encoder-decoder":
-        return Rows(ids, mask, ids, {"encoder": places, "decoder": places})
-    return Rows(ids, mask, None, {host.geometry.kind: places})
+        return TokenRows(ids, mask, ids, {"encoder": places, "decoder": places})
+    return TokenRows(ids, mask, None, {host.geometry.kind: places})
 
 
 @pytest.mark.parametrize("most", [1, 2, 64])

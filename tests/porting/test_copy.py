@@ -11,7 +11,7 @@ from modules.formats.modules import made
 from peftport.errors import BadInput
 from peftport.hosts.host import Host
 from peftport.modules import HostName, Module
-from peftport.porting import Ported, port
+from peftport.porting import PortedModule, port
 from tiny_runs import host_in
 from twins import write_twin
 
@@ -25,7 +25,7 @@ def deeper(tmp_path_factory: pytest.TempPathFactory) -> Host:
     return host_in(write_twin("deeper", "llama", tmp_path_factory.mktemp("deeper")))
 
 
-def copied(module: Module, receiver: Host, **options: Any) -> Ported:
+def copied(module: Module, receiver: Host, **options: Any) -> PortedModule:
     return port(module, receiver.geometry, HERE, "copy", options=options)
 
 

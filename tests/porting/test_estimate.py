@@ -10,7 +10,7 @@ from peftport.porting import METHODS, judge, port_method
 from peftport.porting import estimate as estimates
 from peftport.porting.estimate import Load, memory_at_hand
 from porting.spaces import geometry
-from porting.test_mapped_method import asked
+from porting.test_map_based import asked
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +64,6 @@ def test_the_system_tells_how_much_memory_is_at_hand():
 
 
 def test_an_estimate_reads_in_words():
-    found = estimates.Estimate(150.0, 2.36e9, 7.6e6)
+    found = estimates.CostEstimate(150.0, 2.36e9, 7.6e6)
     assert found.text() == "about 2 min, 2.4 GB of memory, 7.6 MB written"
     assert replace(found, seconds=40.2).text().startswith("about 40 s")

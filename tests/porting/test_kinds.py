@@ -14,8 +14,8 @@ from peftport.hosts.host import Host
 from peftport.kind import Asking, kind_named
 from peftport.modules import HostName, Module
 from peftport.porting import port
+from peftport.porting.activations import Spaces
 from peftport.porting.grades import AnswerGrade
-from peftport.porting.mapped import Spaces
 from peftport.porting.means import Means, side
 from peftport.porting.prompts import made_prompts
 from peftport.porting.reading import read_pair, task_of

@@ -17,7 +17,7 @@ from peftport.porting.means import Means, side
 from peftport.techniques import technique
 from peftport.techniques.base import stack_lanes
 from peftport.training import readout_of, scores
-from peftport.training.module import as_module, fresh
+from peftport.training.module import as_module, initial_module
 from tiny_hosts import drawn_like
 from tiny_runs import CASES, encoded, host_in, task_in
 from tiny_words import WORDS, opinions
@@ -35,7 +35,7 @@ def module_of(case: str, host: Host, task: Any) -> Module:
     name, options = CASES[case]
     made = technique(name)
     config = made.configure(options)
-    start = fresh(made, config, host.geometry, 2, 0)
+    start = initial_module(made, config, host.geometry, 2, 0)
     tensors = {n: t + 0.5 * drawn_like(t, n) for n, t in start.items()}
     return as_module(made, config, host, tensors, task.record(), 0, {})
 

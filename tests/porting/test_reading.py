@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peftport.errors import BadInput
-from peftport.porting.reading import WORDS, Rows, aligned, read_pair, task_of
+from peftport.porting.reading import WORDS, TokenRows, aligned, read_pair, task_of
 from peftport.tasks.task import TEMPLATES
 from tiny_tokenizers import build_tokenizer
 from tiny_words import opinions
@@ -27,7 +27,7 @@ def read(one: str, other: str, kind: str, texts=TEXTS, most=10_000, task=TASK):
     return both, read_pair(both, starts, task, kind, texts, most, generator())
 
 
-def ends(tokenizer, rows: Rows, stack: str) -> list[tuple[int, str]]:
+def ends(tokenizer, rows: TokenRows, stack: str) -> list[tuple[int, str]]:
     """Row of each kept place, and the text up to its token's end, without spaces."""
     ids = (
         rows.decoder_ids if stack == "decoder" and rows.decoder_ids is not None else rows.input_ids
@@ -147,7 +147,7 @@ def test_parts_hold_every_place_of_the_whole_once(count, width, answer, data):
         stack: torch.tensor(sorted(data.draw(st.sets(st.integers(0, most - 1), min_size=1))))
         for stack, most in (("encoder", count * width), ("decoder", count * answer))
     }
-    rows = Rows(ids, torch.ones_like(ids), decoder, places)
+    rows = TokenRows(ids, torch.ones_like(ids), decoder, places)
     for stack, whole in (("encoder", ids), ("decoder", decoder)):
         found = []
         for part in rows.parts():

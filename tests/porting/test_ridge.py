@@ -18,7 +18,7 @@ from peftport.porting.means import Means, side
 from peftport.tasks import load_task
 from peftport.techniques import technique
 from peftport.techniques.base import stack_lanes
-from peftport.training import Settings, readout_of, scores
+from peftport.training import TrainingSettings, readout_of, scores
 from peftport.training.module import train_module
 from tiny_runs import encoded, few_rows_of, host_in
 
@@ -33,7 +33,7 @@ def ported(module: Module, origin: Host, receiver: Host, task: Any, **options: A
 def donor() -> Module:
     """An adapter of a lab host that tells good reviews from bad ones."""
     task = load_task("lab:films", limit_train=800)
-    settings = Settings(batch_size=16)
+    settings = TrainingSettings(batch_size=16)
     trained = train_module(
         load_host("lab:small"), task, "adapter", {"reduction": 4}, steps=150, seed=0,
         learning_rate=0.003, settings=settings,

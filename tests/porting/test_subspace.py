@@ -17,7 +17,7 @@ from peftport.porting import port
 from peftport.porting.means import Means, side
 from peftport.porting.subspace import singular_vectors
 from peftport.techniques import technique
-from peftport.training.module import as_module, fresh
+from peftport.training.module import as_module, initial_module
 from tiny_hosts import drawn_like
 from tiny_runs import CASES, host_in, task_in
 
@@ -26,7 +26,7 @@ def module_of(case: str, host: Host, task: Any) -> Module:
     name, options = CASES[case]
     made = technique(name)
     config = made.configure(options)
-    start = fresh(made, config, host.geometry, 2, 0)
+    start = initial_module(made, config, host.geometry, 2, 0)
     tensors = {n: t + drawn_like(t, n) for n, t in start.items()}
     return as_module(made, config, host, tensors, task.record(), 0, {})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from peftport.porting.maps import semi_orthogonal
+from peftport.porting.semi_orthogonal import semi_orthogonal
 from peftport.porting.svd import svd
 
 

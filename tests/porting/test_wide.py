@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from peftport.errors import RunFailed
-from peftport.porting import maps, wide
+from peftport.porting import semi_orthogonal, wide
 from peftport.porting.wide import Polar, inverse_root
 from porting.spaces import drawn
 
@@ -56,20 +56,23 @@ def test_inputs_and_changes_are_mapped_as_between_narrow_spaces(origin, receiver
     here = shared @ drawn(4, 40, receiver) + drawn(5, 300, receiver) + drawn(6, receiver)
     slopes = drawn(7, 2, 300, origin), drawn(8, 2, 300, receiver)
     down, up, bias = drawn(9, 4, origin), drawn(10, origin, 4), drawn(11, 4)
-    read = maps.fit_input(there, here, whitening=1.0)
-    change = maps.fit_output(there, here, slopes, 0.3)
+    read = semi_orthogonal.fit_input(there, here, whitening=1.0)
+    change = semi_orthogonal.fit_output(there, here, slopes, 0.3)
     assert not isinstance(change, Tensor)
     monkeypatch.setattr(wide, "WIDE", 384)
-    wanted = maps.fit_input(there, here, whitening=1.0)
+    wanted = semi_orthogonal.fit_input(there, here, whitening=1.0)
     assert apart(read.weight(down), wanted.weight(down)) < 5e-3
     assert apart(read.bias(down, bias), wanted.bias(down, bias)) < 5e-3
     assert apart(read.linear(down), wanted.linear(down)) < 5e-3
-    assert apart(change @ up, maps.fit_output(there, here, slopes, 0.3) @ up) < 5e-3
+    assert apart(change @ up, semi_orthogonal.fit_output(there, here, slopes, 0.3) @ up) < 5e-3
 
 
 def test_fewer_samples_than_dimensions_give_finite_maps():
     there, here = drawn(0, 12, 40), drawn(1, 12, 30)
-    read, change = maps.fit_input(there, here, whitening=1.0), maps.fit_output(there, here)
+    read, change = (
+        semi_orthogonal.fit_input(there, here, whitening=1.0),
+        semi_orthogonal.fit_output(there, here),
+    )
     assert torch.isfinite(read.linear(drawn(2, 3, 40))).all()
     assert torch.isfinite(change @ drawn(3, 40, 3)).all()
 
@@ -80,7 +83,8 @@ def test_a_sample_that_stands_far_off_hinders_no_map(samples):
     there, here = drawn(0, samples, 700), drawn(1, samples, 900)
     there[0] *= 1e5
     here[0] *= 1e5
-    read, change = maps.fit_input(there, here, whitening=1.0), maps.fit_output(there, here)
+    read = semi_orthogonal.fit_input(there, here, whitening=1.0)
+    change = semi_orthogonal.fit_output(there, here)
     assert torch.isfinite(read.linear(drawn(2, 3, 700))).all()
     assert torch.isfinite(change @ drawn(3, 700, 3)).all()
 
@@ -94,11 +98,11 @@ def test_a_product_that_is_rounded_below_nothing_is_factored():
 
 def test_samples_that_do_not_vary_give_a_map_of_nothing():
     same = torch.ones(20, 40)
-    assert not maps.fit_input(same, same, whitening=1.0).weight(drawn(2, 3, 40)).any()
+    assert not semi_orthogonal.fit_input(same, same, whitening=1.0).weight(drawn(2, 3, 40)).any()
 
 
 def test_what_is_no_number_is_no_map():
     there = drawn(0, 20, 40)
     there[3, 4] = torch.inf
     with pytest.raises(RunFailed, match="activations of a host are not finite"):
-        maps.fit_input(there, drawn(1, 20, 40), whitening=1.0)
+        semi_orthogonal.fit_input(there, drawn(1, 20, 40), whitening=1.0)

@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from peftport.reports.answers import Finding, answers
+from peftport.reports.answers import Finding, answer_questions
 from peftport.reports.comparisons import analyse
 from synthetic_studies import Synthetic, founding
 
 
 def findings(study: Synthetic, question: int) -> dict[str, Finding]:
-    return {found.relation: found for found in answers(study.results())[question].findings}
+    return {found.relation: found for found in answer_questions(study.results())[question].findings}
 
 
 def said(finding: Finding) -> str:
@@ -28,7 +28,7 @@ def test_relations_are_answered_apart() -> None:
 
 def test_an_answer_has_its_numbers() -> None:
     results = Synthetic().results()
-    finding = answers(results)[0].findings[0]
+    finding = answer_questions(results)[0].findings[0]
     pool = analyse(results).pool("continuation", "copy", 0)
     assert pool is not None
     text = said(finding)
@@ -95,7 +95,7 @@ def test_what_was_not_compared_is_not_answered() -> None:
     assert findings(one, 1)["continuation"].short == "Not asked here: there is one technique"
     alone = Synthetic(conditions=("ported",))
     assert findings(alone, 0)["continuation"].short.startswith("Not known")
-    assert answers(Synthetic(conditions=("host",)).results())[0].findings == ()
+    assert answer_questions(Synthetic(conditions=("host",)).results())[0].findings == ()
 
 
 def test_failures_are_part_of_the_answer() -> None:
@@ -110,7 +110,7 @@ def test_failures_are_part_of_the_answer() -> None:
 
 def test_port_methods_are_answered_apart() -> None:
     study = Synthetic(methods=("copy", "procrustes"))
-    found = [finding.about for finding in answers(study.results())[0].findings]
+    found = [finding.about for finding in answer_questions(study.results())[0].findings]
     assert found == [
         "continuations, method copy",
         "continuations, method procrustes",

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from peftport.errors import BadInput
-from peftport.reports.exports import FORMATS, export
+from peftport.reports.exports import FORMATS, write_export
 from peftport.reports.results import COLUMNS, Results
 from synthetic_studies import Synthetic
 
@@ -27,13 +27,13 @@ def read(data: bytes, form: str) -> pd.DataFrame:
 @pytest.mark.parametrize("form", FORMATS)
 def test_what_is_exported_reads_back_the_same(form: str) -> None:
     results = STUDY.results()
-    back = read(export(results.rows, form), form)
+    back = read(write_export(results.rows, form), form)
     assert list(back.columns) == list(COLUMNS)
     pd.testing.assert_frame_equal(Results(back).rows, results.rows, check_exact=False, rtol=1e-12)
 
 
 def test_a_failed_run_has_null_figures_in_json() -> None:
-    rows = json.loads(export(STUDY.results().rows, "json"))
+    rows = json.loads(write_export(STUDY.results().rows, "json"))
     failed = [row for row in rows if row["status"] == "failed"]
     assert len(failed) == 4
     assert all(row["accuracy"] is None and "not a number" in row["error"] for row in failed)
@@ -41,9 +41,9 @@ def test_a_failed_run_has_null_figures_in_json() -> None:
 
 def test_an_unknown_format_is_refused_with_a_suggestion() -> None:
     with pytest.raises(BadInput, match=r"unknown format 'parket'. Did you mean 'parquet'"):
-        export(STUDY.results().rows, "parket")
+        write_export(STUDY.results().rows, "parket")
 
 
 def test_missing_columns_are_named() -> None:
     with pytest.raises(BadInput, match="lack the columns task"):
-        export(STUDY.results().rows.drop(columns="task"), "csv")
+        write_export(STUDY.results().rows.drop(columns="task"), "csv")

@@ -15,7 +15,7 @@ from peftport.studies.donors import answers_of
 from peftport.studies.ports import Taken
 from peftport.studies.trial import Found
 from peftport.tasks import load_task
-from peftport.training import Settings
+from peftport.training import TrainingSettings
 from tiny_runs import host_in, task_in
 
 
@@ -34,7 +34,7 @@ def assessment(tiny_host, tiny_task, monkeypatch) -> Assessment:
         seeds=[0, 1],
         native_steps=6,
         rates=[0.001, 0.1],
-        settings=Settings(batch_size=8),
+        settings=TrainingSettings(batch_size=8),
         ways=[way("copy")],
         origin=lambda: host,
     )
@@ -110,7 +110,7 @@ def test_every_kind_is_assessed_in_its_own_metric(kind, family, tiny_host, tiny_
         seeds=[0],
         native_steps=3,
         rates=rates,
-        settings=Settings(batch_size=8),
+        settings=TrainingSettings(batch_size=8),
         ways=[way("copy")],
         origin=lambda: host,
     ).run()

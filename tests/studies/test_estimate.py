@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from peftport.studies.estimate import disk, estimate, port_seconds, seconds
-from peftport.studies.measure import Measurement, Pace, geometry_key, measure
+from peftport.studies.estimate import disk, estimate_study, port_seconds, seconds
+from peftport.studies.measure import Measurement, Pace, geometry_key, measure_costs
 from peftport.studies.plan import Plan
 from peftport.studies.resolve import Facts, resolve
 from peftport.studies.spec import Spec
@@ -82,7 +82,7 @@ def test_a_measurement_covers_every_technique_on_every_geometry_once(made, tiny_
         pairs=[PAIR, {"origin": "c", "receiver": "c", "relation": "same"}],
     )
     said: list[str] = []
-    found = measure(Plan(spec), facts, said.append)
+    found = measure_costs(Plan(spec), facts, said.append)
     assert len(said) == 2 * 2
     keys = {geometry_key(host) for host in facts.hosts.values()}
     assert set(found.paces) == {(key, name) for key in keys for name in ("", "lora", "adapter")}
@@ -91,6 +91,6 @@ def test_a_measurement_covers_every_technique_on_every_geometry_once(made, tiny_
         assert (0 < pace.train < 1) == bool(name)
     assert all(1 < train < 129 and 1 < test < 129 for train, test in found.tokens.values())
     assert found.memory > 10**8
-    record = estimate(Plan(spec), facts, found)
+    record = estimate_study(Plan(spec), facts, found)
     assert 0 < record["seconds"] < 3600
     assert record["device"] in ("cpu", "cuda")

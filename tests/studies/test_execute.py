@@ -13,7 +13,7 @@ from peftport.hosts.fingerprint import of_weights
 from peftport.modules import Module, Record, expected_shapes
 from peftport.studies.execute import execute
 from peftport.studies.resolve import resolve, texts_at
-from peftport.studies.work import Kept, PackReading, Start, Texts, Work
+from peftport.studies.work import Kept, LaneStart, PackReading, Texts, Work
 from port_methods import soft, turned
 from study_specs import tiny_spec
 
@@ -45,7 +45,7 @@ def work(tiny_host, tiny_continuation, tiny_task, request):
         limit_test=None,
         texts=None,
         budgets=(0, 4, 8),
-        starts=tuple(Start("scratch", seed, 0.01) for seed in (0, 1, 2)),
+        starts=tuple(LaneStart("scratch", seed, 0.01) for seed in (0, 1, 2)),
         tests={0: (0, 1, 2), 4: (0, 1, 2), 8: (0, 1)},
         keeps={0: (), 4: (), 8: (0, 2)},
     )
@@ -101,7 +101,10 @@ def test_a_copy_at_budget_0_is_the_donor(work):
     """Received by the host that it was trained on, a copied module predicts what it did."""
     trained = run(work)
     kept = donors(work)
-    starts = (Start("ported", 0, 0.01, "copy", kept[0]), Start("ported", 2, 0.01, "copy", kept[2]))
+    starts = (
+        LaneStart("ported", 0, 0.01, "copy", kept[0]),
+        LaneStart("ported", 2, 0.01, "copy", kept[2]),
+    )
     ported = run(replace(work, starts=starts, budgets=(0,), tests={0: (0, 1)}, keeps={}))
     assert ported[0].lanes[0].answers.predictions == trained[8].lanes[0].answers.predictions
     assert ported[0].lanes[0].figures["log_loss"] == pytest.approx(
@@ -114,7 +117,7 @@ def test_a_port_method_is_given_both_hosts_and_texts(work, soft, tmp_path):
     (tmp_path / "some.txt").write_text("\n\n".join(f"text number {i}" for i in range(20)))
     place = str(tmp_path / "some.txt")
     texts = Texts(place, 18, texts_at(place, 18)[1])
-    starts = (Start("ported", 0, 0.01, f"{soft}:scale=2", kept, origin=work.host),)
+    starts = (LaneStart("ported", 0, 0.01, f"{soft}:scale=2", kept, origin=work.host),)
     pack = replace(work, starts=starts, tests={b: (0,) for b in work.budgets}, keeps={8: (0,)})
     found = run(replace(pack, texts=texts))[8].lanes[0]
     told = Record.model_validate_json(found.module.record)
@@ -129,7 +132,7 @@ def test_a_port_method_is_given_both_hosts_and_texts(work, soft, tmp_path):
 def test_a_sample_may_be_of_what_a_port_method_makes(work, turned):
     kept = donors(work)[0]
     how = f"gaussian of {turned}"
-    starts = (Start("ported", 0, 0.01, turned, kept), Start("sampled", 0, 0.01, how, kept))
+    starts = (LaneStart("ported", 0, 0.01, turned, kept), LaneStart("sampled", 0, 0.01, how, kept))
     pack = replace(work, starts=starts, budgets=(0,), tests={0: (0, 1)}, keeps={0: (0, 1)})
     ported, sampled = (r.module for r in run(pack)[0].lanes)
     assert Record.model_validate_json(sampled.record).config["rank"] == 2
@@ -141,7 +144,7 @@ def test_a_sample_may_be_of_what_a_port_method_makes(work, turned):
 def test_a_port_may_make_another_kind_of_module_than_those_beside_it(work, turned):
     kept = donors(work)[0]
     starts = tuple(
-        Start(kind, seed, 0.01, how, kept)
+        LaneStart(kind, seed, 0.01, how, kept)
         for kind, how, seed in (
             ("ported", "copy", 0),
             ("ported", turned, 0),
@@ -162,9 +165,9 @@ def test_a_port_may_make_another_kind_of_module_than_those_beside_it(work, turne
 def test_a_sample_differs_by_its_seed_and_from_the_copy(work):
     kept = donors(work)[0]
     starts = (
-        Start("ported", 0, 0.01, "copy", kept),
-        Start("sampled", 0, 0.01, "gaussian", kept),
-        Start("sampled", 1, 0.01, "gaussian", kept),
+        LaneStart("ported", 0, 0.01, "copy", kept),
+        LaneStart("sampled", 0, 0.01, "gaussian", kept),
+        LaneStart("sampled", 1, 0.01, "gaussian", kept),
     )
     found = run(replace(work, starts=starts, budgets=(0,), tests={0: (0, 1, 2)}, keeps={}))
     assert len({result.figures["log_loss"] for result in found[0].lanes}) == 3
@@ -186,7 +189,10 @@ def test_a_folded_donor_is_received_and_trained(work, technique):
     options = {"reparametrise": True} if technique == "prefix" else {}
     made = replace(work, technique=technique, options=options)
     kept = donors(made)[0]
-    starts = (Start("ported", 0, 0.01, "copy", kept), Start("sampled", 0, 0.01, "gaussian", kept))
+    starts = (
+        LaneStart("ported", 0, 0.01, "copy", kept),
+        LaneStart("sampled", 0, 0.01, "gaussian", kept),
+    )
     found = run(replace(made, starts=starts, tests={b: (0, 1) for b in (0, 4, 8)}, keeps={}))
     trained = run(made)
     assert found[0].lanes[0].answers.predictions == trained[8].lanes[0].answers.predictions
@@ -230,8 +236,8 @@ def test_a_lane_that_diverges_fails_from_there_on_and_the_others_go_on(work):
 def test_a_lane_without_its_donor_fails_and_the_others_go_on(work):
     kept = donors(work)[0]
     starts = (
-        Start("ported", 0, 0.01, "copy", None, "its donor failed"),
-        Start("ported", 2, 0.01, "copy", kept),
+        LaneStart("ported", 0, 0.01, "copy", None, "its donor failed"),
+        LaneStart("ported", 2, 0.01, "copy", kept),
     )
     found = run(replace(work, starts=starts, tests={b: (0, 1) for b in (0, 4, 8)}, keeps={}))
     for reading in found.values():

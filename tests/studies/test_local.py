@@ -11,7 +11,7 @@ import time
 import pytest
 
 from peftport.errors import BadInput, RunFailed
-from peftport.studies.executors import Options
+from peftport.studies.executors import ExecutorOptions
 from peftport.studies.executors.local import LocalExecutor, available_threads
 from peftport.studies.work import Broken, Finished, Lost, PackReading
 from study_entries import work
@@ -208,8 +208,8 @@ def _alive(pid: int) -> bool:
 
 
 def test_what_only_a_cluster_has_is_refused():
-    assert LocalExecutor.from_options(Options())._most == 1
-    for options in (Options(address="10.0.0.1:6379"), Options(gpus=0.5)):
+    assert LocalExecutor.from_options(ExecutorOptions())._most == 1
+    for options in (ExecutorOptions(address="10.0.0.1:6379"), ExecutorOptions(gpus=0.5)):
         with pytest.raises(BadInput, match="belongs to --executor ray"):
             LocalExecutor.from_options(options)
 

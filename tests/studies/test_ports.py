@@ -8,7 +8,7 @@ from modules.formats.modules import made, same
 from peftport.errors import BadInput, RunFailed
 from peftport.modules import HostName, Module
 from peftport.porting import port
-from peftport.studies.ports import Job, port_apart
+from peftport.studies.ports import PortJob, port_apart
 from port_methods import extreme, soft
 from tiny_runs import host_in
 
@@ -22,7 +22,7 @@ def lora(tiny_host) -> Module:
 
 def test_a_port_apart_is_the_same_port(lora, tiny_continuation):
     receiver = host_in(tiny_continuation("t5"))
-    taken = port_apart(Job(lora, str(receiver.folder), "gaussian", {}, seed=3))
+    taken = port_apart(PortJob(lora, str(receiver.folder), "gaussian", {}, seed=3))
     name = HostName(name=str(receiver.folder), fingerprint=receiver.fingerprint)
     here = port(lora, receiver.geometry, name, "gaussian", seed=3).module
     assert same(taken.module, here)
@@ -32,7 +32,7 @@ def test_a_port_apart_is_the_same_port(lora, tiny_continuation):
 
 def test_it_is_given_options_texts_and_methods_of_other_packages(lora, soft, tiny_host):
     texts = tuple(f"text {i}" for i in range(16))
-    job = Job(lora, str(tiny_host("t5")), soft, {"scale": 2.0}, 0, texts, "lines")
+    job = PortJob(lora, str(tiny_host("t5")), soft, {"scale": 2.0}, 0, texts, "lines")
     found = port_apart(job).module
     name = next(iter(lora.tensors))
     assert found.tensors[name].equal(2 * lora.tensors[name])
@@ -41,7 +41,8 @@ def test_it_is_given_options_texts_and_methods_of_other_packages(lora, soft, tin
 
 def test_its_memory_is_what_it_took_at_its_highest(lora, extreme, tiny_host):
     little, much = (
-        port_apart(Job(lora, str(tiny_host("t5")), how, {}, 0)).memory for how in ("copy", "hungry")
+        port_apart(PortJob(lora, str(tiny_host("t5")), how, {}, 0)).memory
+        for how in ("copy", "hungry")
     )
     assert little < 50e6
     assert 190e6 < much < 260e6
@@ -49,13 +50,13 @@ def test_its_memory_is_what_it_took_at_its_highest(lora, extreme, tiny_host):
 
 def test_its_errors_are_told_here(lora, extreme, tiny_host):
     with pytest.raises(BadInput, match=r"port by copy: only 4 of the module.s 24 tensors"):
-        port_apart(Job(lora, str(tiny_host("llama")), "copy", {}, 0))
+        port_apart(PortJob(lora, str(tiny_host("llama")), "copy", {}, 0))
     with pytest.raises(RunFailed, match="port by dying: its process ended with exit code 9"):
-        port_apart(Job(lora, str(tiny_host("t5")), "dying", {}, 0))
+        port_apart(PortJob(lora, str(tiny_host("t5")), "dying", {}, 0))
 
 
 def test_a_process_that_the_kernel_killed_is_named_as_such(lora, extreme, tiny_host):
     with pytest.raises(RunFailed) as error:
-        port_apart(Job(lora, str(tiny_host("t5")), "killed", {}, 0))
+        port_apart(PortJob(lora, str(tiny_host("t5")), "killed", {}, 0))
     for said in ("port by killed", "the system killed", "memory", "--texts", "places"):
         assert said in str(error.value)

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from peftport.errors import BadInput
-from peftport.studies.executors import EXECUTORS, Options
+from peftport.studies.executors import EXECUTORS, ExecutorOptions
 from peftport.studies.executors.local import LocalExecutor
 from peftport.studies.executors.ray import RayExecutor
 from peftport.studies.run import run_study
@@ -175,7 +175,7 @@ def test_a_node_killed_in_the_middle_changes_nothing(study, tmp_path, cluster_of
 def refused(address: str, within: float = 5, **options: object) -> str:
     begun = time.monotonic()
     with pytest.raises(BadInput) as caught:
-        EXECUTORS.get("ray").from_options(Options(address=address, **options)).warm()
+        EXECUTORS.get("ray").from_options(ExecutorOptions(address=address, **options)).warm()
     assert time.monotonic() - begun < within
     return str(caught.value)
 
@@ -206,7 +206,7 @@ def test_what_is_no_address_is_refused(address):
 def test_an_address_is_needed(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(BadInput, match="needs --address HOST:PORT"):
-        RayExecutor.from_options(Options())
+        RayExecutor.from_options(ExecutorOptions())
 
 
 def test_a_pack_for_which_no_node_has_room_is_refused(cluster):

@@ -8,7 +8,7 @@ from peftport.errors import BadInput
 from peftport.kind import kind_named
 from peftport.studies.plan import Plan
 from peftport.studies.spec import parse_spec
-from peftport.studies.tune import candidates, chosen, record, text, tried
+from peftport.studies.tune import candidates, chosen_rates, record, table_text, tried
 from study_specs import spec
 
 
@@ -79,7 +79,7 @@ def test_conditions_count_alike_however_many_runs_they_have():
         )
     )
     assert [each.mean for each in found] == pytest.approx([0.7, 0.75])
-    assert chosen(found) == {"lora": 0.1}
+    assert chosen_rates(found) == {"lora": 0.1}
 
 
 def test_zero_shot_runs_do_not_count_and_failed_ones_count_as_nothing():
@@ -95,7 +95,7 @@ def test_zero_shot_runs_do_not_count_and_failed_ones_count_as_nothing():
 
 
 def test_the_smallest_of_equal_rates_is_chosen():
-    assert chosen(tried(rows_of(row(0.1, "ported", 0.9), row(0.01, "ported", 0.9)))) == {
+    assert chosen_rates(tried(rows_of(row(0.1, "ported", 0.9), row(0.01, "ported", 0.9)))) == {
         "lora": 0.01
     }
 
@@ -103,7 +103,7 @@ def test_the_smallest_of_equal_rates_is_chosen():
 def test_it_is_said_on_what_rates_were_chosen_and_how_a_specification_has_them():
     made = candidates(spec(), [0.01, 0.1], 1)
     found = tried(rows_of(row(0.01, "ported", 0.6), row(0.1, "ported", 0.9)))
-    said = text(found, made)
+    said = table_text(found, made)
     assert "on validation: a -> b, a -> c; films; seeds 2" in said
     assert "lora             0.1    0.900    0.900  chosen" in said
     assert said.endswith("training:\n  learning_rates: {lora: 0.1}")
@@ -118,8 +118,8 @@ def test_of_a_loss_the_lowest_is_chosen_and_a_run_that_failed_counts_as_the_wors
         return [base | {"bits_per_byte": each, "token_loss": each} for each in loss]
 
     found = tried({0.1: rows([1.0, 1.2]), 0.2: rows([0.8, 0.9]), 0.3: rows([0.1, None])}, kind)
-    assert chosen(found) == {"lora": 0.2}
+    assert chosen_rates(found) == {"lora": 0.2}
     told = record(found, {0.1: spec()})["tried"]
     assert [each["mean"] for each in told] == [pytest.approx(1.1), pytest.approx(0.85), None]
     assert told[0]["bits_per_byte"] == {"native": pytest.approx(1.1)}
-    assert "bits per byte (lower is better)" in text(found, {0.1: spec()})
+    assert "bits per byte (lower is better)" in table_text(found, {0.1: spec()})

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peftport.tasks.sampling import fraction, sample, share
+from peftport.tasks.sampling import fraction, sampled_rows, share
 
 texts = st.lists(st.text(max_size=20), max_size=60)
 
@@ -39,7 +39,7 @@ def test_shares_are_of_about_their_size() -> None:
 def test_a_sample_has_its_size_keeps_the_order_and_lies_in_a_larger_one(
     rows: list[str], size: int, more: int
 ) -> None:
-    small, large = sample(rows, size), sample(rows, size + more)
+    small, large = sampled_rows(rows, size), sampled_rows(rows, size + more)
     assert len(small) == min(size, len(rows))
     assert small == sorted(set(small))
     assert set(small) <= set(large)
@@ -50,10 +50,12 @@ def test_a_sample_does_not_depend_on_the_order_of_the_file(rows: list[str], size
     turned = rows[::-1]
     plain = [" ".join(row.split()).casefold() for row in rows]
     if len(set(plain)) == len(plain):
-        assert {rows[i] for i in sample(rows, size)} == {turned[i] for i in sample(turned, size)}
+        assert {rows[i] for i in sampled_rows(rows, size)} == {
+            turned[i] for i in sampled_rows(turned, size)
+        }
 
 
 def test_a_sample_of_rows_sorted_by_label_has_both_labels() -> None:
     rows = [f"text {i}" for i in range(1000)]
-    positive = sum(i >= 500 for i in sample(rows, 200))
+    positive = sum(i >= 500 for i in sampled_rows(rows, 200))
     assert 70 <= positive <= 130

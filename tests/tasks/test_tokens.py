@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from peftport.tasks import Encoded, Task, encode, load_task
-from peftport.tasks.tokens import name_of
+from peftport.tasks.tokens import tokens_hash
 from tiny_tokenizers import build_tokenizer
 
 
@@ -63,16 +63,16 @@ def test_whatever_tokens_depend_on_gives_another_name(task, tiny_task):
     shorter.model_max_length = 7
     other = load_task(str(tiny_task), max_tokens=9)
     names = [
-        name_of(tokenizer, task, texts, "decoder"),
-        name_of(tokenizer, task, texts, "encoder"),
-        name_of(tokenizer, task, texts[:-1], "decoder"),
-        name_of(tokenizer, task, ["".join(texts)], "decoder"),
-        name_of(tokenizer, other, texts, "decoder"),
-        name_of(shorter, task, texts, "decoder"),
-        name_of(build_tokenizer("bert"), task, texts, "decoder"),
+        tokens_hash(tokenizer, task, texts, "decoder"),
+        tokens_hash(tokenizer, task, texts, "encoder"),
+        tokens_hash(tokenizer, task, texts[:-1], "decoder"),
+        tokens_hash(tokenizer, task, ["".join(texts)], "decoder"),
+        tokens_hash(tokenizer, other, texts, "decoder"),
+        tokens_hash(shorter, task, texts, "decoder"),
+        tokens_hash(build_tokenizer("bert"), task, texts, "decoder"),
     ]
     assert len(set(names)) == len(names)
-    assert name_of(build_tokenizer("llama"), task, texts, "decoder") == names[0]
+    assert tokens_hash(build_tokenizer("llama"), task, texts, "decoder") == names[0]
 
 
 @pytest.mark.parametrize("keep", [0, 10, 140, -4])

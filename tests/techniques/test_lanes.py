@@ -13,7 +13,14 @@ from families import ONE_OF_EACH_KIND
 from peftport.hosts.host import Host
 from peftport.tasks import Task
 from peftport.techniques.base import Parameters, lanes_of, stack_lanes, take_lane
-from peftport.training import Evaluation, Reading, Settings, evaluate, readout_of, trajectory
+from peftport.training import (
+    Evaluation,
+    Reading,
+    TrainingSettings,
+    evaluate,
+    readout_of,
+    trajectory,
+)
 from techniques.references import drawn
 from tiny_runs import CASES, distance, encoded, host_in, run, start_of, task_in
 
@@ -102,7 +109,7 @@ def test_a_lane_that_is_broken_from_the_start_takes_none_with_it(case, tiny_host
         start,
         encoded(host, task, "train"),
         readout_of(host, task),
-        settings=Settings(batch_size=8),
+        settings=TrainingSettings(batch_size=8),
         budgets=[3],
         learning_rates=[1e-3, 1e-3],
         seeds=[1, 2],

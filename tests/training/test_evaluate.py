@@ -14,7 +14,7 @@ from peftport.tasks.batches import TEST_TOKENS
 from peftport.techniques.base import stack_lanes, take_lane
 from peftport.techniques.head import initial_head
 from peftport.training import class_logits, evaluate, evaluate_one, measure, readout_of, scores
-from peftport.training.evaluate import that_fit
+from peftport.training.evaluate import tokens_that_fit
 from tiny_runs import encoded, host_in, start_of, task_in
 
 CASE = "prefix"
@@ -91,7 +91,9 @@ def test_testing_builds_no_graph_and_changes_no_parameter(here):
 
 def test_test_batches_on_a_gpu_are_as_large_as_its_memory_holds():
     t5_base = SimpleNamespace(width=768, ffn=2048)
-    assert that_fit(80 * 10**9, t5_base) == 65_536  # more would gain nothing
-    assert that_fit(4 * 10**9, t5_base) == pytest.approx(that_fit(2 * 10**9, t5_base) * 2, abs=1)
-    assert that_fit(4 * 10**9, t5_base) * 4 * (16 * 768 + 4 * 2048) <= 10**9
-    assert that_fit(0, t5_base) == TEST_TOKENS
+    assert tokens_that_fit(80 * 10**9, t5_base) == 65_536  # more would gain nothing
+    assert tokens_that_fit(4 * 10**9, t5_base) == pytest.approx(
+        tokens_that_fit(2 * 10**9, t5_base) * 2, abs=1
+    )
+    assert tokens_that_fit(4 * 10**9, t5_base) * 4 * (16 * 768 + 4 * 2048) <= 10**9
+    assert tokens_that_fit(0, t5_base) == TEST_TOKENS

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_flatten
 
 from families import ONE_OF_EACH_KIND
 from peftport.tasks.batches import Batch
-from peftport.training import Settings
+from peftport.training import TrainingSettings
 from peftport.training.graphs import SWITCH, Replayed, replayed
 from tiny_runs import host_in, run, task_in
 
@@ -88,7 +88,7 @@ def replays(monkeypatch) -> list[Replayed]:
 def test_replayed_steps_end_where_the_steps_end(family, case, request, tiny_host, tiny_task):
     """With a warm-up that the recording begins in, and a lane that dies while it is replayed."""
     host, task = host_in(tiny_host(family)), task_in(tiny_task)
-    settings = Settings(batch_size=8, warmup=10)
+    settings = TrainingSettings(batch_size=8, warmup=10)
     given = (case, host, task, [0, STEPS], [1e-2, 1e38, 3e-3], [1, 2, 3], settings)
     _, expected = run(*given)
     made = request.getfixturevalue("replays")

@@ -14,8 +14,8 @@ from peftport.modules import expected_shapes, load_module
 from peftport.tasks import encode_unlabelled
 from peftport.techniques import technique
 from peftport.techniques.base import stack_lanes, take_lane
-from peftport.training import Settings, evaluate_one, readout_of, scores
-from peftport.training.module import as_module, fresh, train_further, train_module
+from peftport.training import TrainingSettings, evaluate_one, readout_of, scores
+from peftport.training.module import as_module, initial_module, train_further, train_module
 from tiny_runs import CASES, encoded, host_in, run, task_in
 
 REPARAMETRISED = CASES["reparametrised prefix"]
@@ -35,7 +35,7 @@ def test_a_fresh_module_is_drawn_from_its_seed_and_has_the_shapes_it_needs(famil
     name, options = CASES[case]
     geometry, made = host_in(tiny_host(family)).geometry, technique(name)
     config = made.configure(options)
-    one, same, other = (fresh(made, config, geometry, 3, seed) for seed in (1, 1, 2))
+    one, same, other = (initial_module(made, config, geometry, 3, seed) for seed in (1, 1, 2))
     assert all(torch.equal(one[n], same[n]) for n in one)
     assert any(not torch.equal(one[n], other[n]) for n in one)
     heads = {"head.weight": (3, 32), "head.bias": (3,)} if family == "bert" else {}
@@ -54,7 +54,7 @@ def test_a_reparametrised_prefix_is_folded_and_acts_as_before(
     name, options = REPARAMETRISED
     made = technique(name)
     config = made.configure(options)
-    tensors = fresh(made, config, host.geometry, 2, 3)
+    tensors = initial_module(made, config, host.geometry, 2, 3)
     module = as_module(made, config, host, tensors, task.record(), 3, {"steps": 0})
     assert module.config.reparametrise is False
     assert not any("reparametrisation" in n for n in module.tensors)
@@ -71,7 +71,7 @@ def test_a_module_knows_where_it_is_from_and_holds_tensors_of_its_own(t5):
     host, task = t5
     made = technique("lora")
     config = made.configure({"rank": 4})
-    tensors = fresh(made, config, host.geometry, 2, 3)
+    tensors = initial_module(made, config, host.geometry, 2, 3)
     tensors = {n: t.T.contiguous().T.requires_grad_() for n, t in tensors.items()}
     module = as_module(made, config, host, tensors, task.record(), 3, {"steps": 9})
     record = module.record
@@ -97,7 +97,7 @@ def test_a_trained_module_is_the_trajectory_s_end_with_its_record_and_its_valida
         steps=50,
         seed=2,
         learning_rate=1e-2,
-        settings=Settings(batch_size=8),
+        settings=TrainingSettings(batch_size=8),
         progress=lambda step, loss: told.append((step, loss)),
     )
     (expected,) = run("lora", host, task, [50], [1e-2], [2])
@@ -151,7 +151,7 @@ def test_a_precision_has_its_effect_and_is_recorded(t5, t5_in_bf16):
             *(each, task, "lora", {"rank": 4}),
             steps=5,
             seed=1,
-            settings=Settings(batch_size=8, precision=each.precision),
+            settings=TrainingSettings(batch_size=8, precision=each.precision),
         )
         for each in (host, t5_in_bf16)
     )
@@ -159,13 +159,13 @@ def test_a_precision_has_its_effect_and_is_recorded(t5, t5_in_bf16):
     assert low.module.record.training["precision"] == "bf16"
     assert low.losses != full.losses
     assert low.losses[-1][1] == pytest.approx(full.losses[-1][1], rel=0.05)
-    settings = Settings(batch_size=8, precision="bf16")
+    settings = TrainingSettings(batch_size=8, precision="bf16")
     further = train_further(t5_in_bf16, task, full.module, steps=2, seed=1, settings=settings)
     assert further.module.record.port["trained"]["precision"] == "bf16"
     assert not torch.equal(
         further.module.tensors["encoder.0.self.q.lora_B"],
         train_further(
-            host, task, full.module, steps=2, seed=1, settings=Settings(batch_size=8)
+            host, task, full.module, steps=2, seed=1, settings=TrainingSettings(batch_size=8)
         ).module.tensors["encoder.0.self.q.lora_B"],
     )
 
@@ -173,7 +173,7 @@ def test_a_precision_has_its_effect_and_is_recorded(t5, t5_in_bf16):
 def test_a_precision_that_the_host_does_not_have_is_refused(t5, t5_in_bf16):
     """Else a record would tell of products that never were."""
     host, task = t5
-    asked = Settings(batch_size=8, precision="bf16")
+    asked = TrainingSettings(batch_size=8, precision="bf16")
     with pytest.raises(BadInput, match=r"set to bf16 and host .* was loaded in fp32: load it with"):
         train_module(host, task, "lora", {}, steps=1, seed=0, settings=asked)
     with pytest.raises(BadInput, match=r"set to fp32 and host .* was loaded in bf16"):

@@ -16,13 +16,13 @@ from torch.nn import functional
 
 from families import ONE_OF_EACH_KIND
 from peftport.techniques.base import Parameters, take_lane
-from peftport.training import Settings, class_logits, readout_of, trajectory
+from peftport.training import TrainingSettings, class_logits, readout_of, trajectory
 from tiny_runs import distance, encoded, host_in, run, start_of, task_in
 
 room = importlib.import_module("peftport.training.trajectory")
 """The file, which its function hides by the same name."""
 
-SETTINGS = Settings(batch_size=8)
+SETTINGS = TrainingSettings(batch_size=8)
 
 
 @pytest.fixture(params=ONE_OF_EACH_KIND)
@@ -126,7 +126,7 @@ def test_the_warmup_is_that_of_the_settings(t5):
     """AdamW's first step goes as far as the learning rate, whatever the gradient."""
     moved = []
     for warmup in (1, 4):
-        settings = Settings(batch_size=8, warmup=warmup)
+        settings = TrainingSettings(batch_size=8, warmup=warmup)
         start, one = run("lora", *t5, [0, 1], [1e-2], [1], settings)
         ups = [name for name in start.parameters if name.endswith("lora_B")]
         moved.append(torch.cat([one.parameters[name].flatten() for name in ups]).abs().sum())
@@ -135,7 +135,7 @@ def test_the_warmup_is_that_of_the_settings(t5):
 
 def test_a_first_step_moves_by_the_lane_s_own_rate_times_the_warmup(t5):
     """Adam's first step moves by the rate wherever the gradient is not tiny."""
-    settings = Settings(batch_size=8, warmup=4)
+    settings = TrainingSettings(batch_size=8, warmup=4)
     start, after = run("prefix", *t5, [0, 1], [1e-1, 1e-2, 0.0], [1, 2, 3], settings)
     moved = [
         max(
@@ -150,7 +150,7 @@ def test_a_first_step_moves_by_the_lane_s_own_rate_times_the_warmup(t5):
 def test_a_trajectory_is_the_training_that_torch_would_write(here):
     """Mean cross-entropy of the class logits, clipped by norm, AdamW, warm-up: step by step."""
     host, task = here
-    settings = Settings(batch_size=8, warmup=3, clip=0.1, weight_decay=0.05)
+    settings = TrainingSettings(batch_size=8, warmup=3, clip=0.1, weight_decay=0.05)
     # Not LoRA: its gradients on a random host are near Adam's epsilon, where rounding decides.
     found = run("houlsby", host, task, [10], [2e-2], [7], settings)[0]
 
@@ -220,4 +220,4 @@ def test_the_host_is_as_it_was(t5):
 )
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValidationError):
-        Settings(**wrong)
+        TrainingSettings(**wrong)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from peftport.api.assessment import assessment_text, record_of
+from peftport.api.assessment import assessment_record, assessment_text
 from peftport.api.binding import made_for, with_task
 from peftport.api.hosts import HostHandle, device_named
 from peftport.api.means import TEXTS, Asked, TextSource, means_for
@@ -141,7 +141,7 @@ def assess(
     from peftport.reports.results import Results
     from peftport.studies import ports
     from peftport.studies.assess import Assessment
-    from peftport.training import Settings
+    from peftport.training import TrainingSettings
 
     ways = [way(written.strip()) for written in methods if written.strip()]
     _require_ports(ways)
@@ -172,7 +172,9 @@ def assess(
         seeds=numbers,
         native_steps=native_steps or max(trained.get("steps", 0), *budgets, 1),
         rates=list(learning_rates or [trained.get("learning_rate", 3e-3)]),
-        settings=Settings(batch_size=trained.get("batch_size", 16), precision=host.precision),
+        settings=TrainingSettings(
+            batch_size=trained.get("batch_size", 16), precision=host.precision
+        ),
         ways=ways,
         texts=means.texts if means else (),
         source=means.source if means else "",
@@ -182,7 +184,7 @@ def assess(
     found = assessment.run()
     facts = {"study": "assess", "kind": data.kind}
     results = Results(pd.DataFrame(found.rows), {}, found.gold, facts, found.scored)
-    record = record_of(results, assessment, found, len(donors), fail_under)
+    record = assessment_record(results, assessment, found, len(donors), fail_under)
     return Assessed(record, tuple(found.rows))
 
 

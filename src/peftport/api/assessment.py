@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from peftport.reports.comparisons import Analysis
     from peftport.reports.measures import Recovery
     from peftport.reports.results import Cell, Results
-    from peftport.studies.assess import Assessment, Outcome
+    from peftport.studies.assess import Assessment, Findings
 
 Cells = Mapping[str, "Cell"]
 Figure = Mapping[str, "float | None"] | None
 
 
-def record_of(
+def assessment_record(
     results: Results,
     assessment: Assessment,
-    outcome: Outcome,
+    outcome: Findings,
     modules: int,
     fail_under: float | None = None,
 ) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def _gate(first: Mapping[str, Any], fail_under: float | None) -> dict[str, Any] 
     }
 
 
-def _method(analysis: Analysis, cell: Cell, outcome: Outcome) -> dict[str, Any]:
+def _method(analysis: Analysis, cell: Cell, outcome: Findings) -> dict[str, Any]:
     """What a method's ports took, in the mean, and where a module from scratch is after as many
     steps as the method itself trains."""
     from peftport.reports.statistics import level

@@ -27,7 +27,7 @@ class FormatList(Result):
     def __str__(self) -> str:
         from peftport.modules.formats import table
 
-        return table.markdown()
+        return table.formats_markdown()
 
 
 def list_formats() -> FormatList:
@@ -42,4 +42,8 @@ def list_formats() -> FormatList:
     def entries(rows: list[table.Row]) -> Entries:
         return tuple(dict(zip(rows[0], row, strict=True)) for row in rows[1:])
 
-    return FormatList(entries(table.techniques()), entries(table.places()), entries(table.keys()))
+    return FormatList(
+        entries(table.techniques()),
+        entries(table.adapterhub_families()),
+        entries(table.peft_keys()),
+    )

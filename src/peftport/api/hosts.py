@@ -263,9 +263,9 @@ def list_families() -> FamilyList:
     >>> "llama" in [each["family"] for each in pp.list_families().families]
     True
     """
-    from peftport.hosts.table import rows
+    from peftport.hosts.table import family_rows
 
-    return FamilyList(tuple(rows()))
+    return FamilyList(tuple(family_rows()))
 
 
 @dataclass(frozen=True)

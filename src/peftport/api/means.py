@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from peftport.api.hosts import HostHandle
     from peftport.modules import Record
     from peftport.porting.base import Need, PortMethod, Request
-    from peftport.porting.estimate import Estimate, Load
+    from peftport.porting.estimate import CostEstimate, Load
     from peftport.porting.means import Means
 
 _log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def load_of(means: Means | None, record: Record, count: int) -> Load:
 
 def require_memory(
     method: PortMethod, request: Request, load: Load, settings: Mapping[str, Any]
-) -> tuple[Estimate, dict[str, Any]]:
+) -> tuple[CostEstimate, dict[str, Any]]:
     """The estimate of a port that fits into this machine's memory, and the options with which.
 
     Where nothing else is set, fewer places are taken than usual if that makes it fit.
@@ -93,7 +93,7 @@ def require_memory(
     """
     from peftport.porting.estimate import gigabytes, memory_at_hand
 
-    def taking(options: Mapping[str, Any], texts: int) -> Estimate:
+    def taking(options: Mapping[str, Any], texts: int) -> CostEstimate:
         asked = method.request(request.donor, request.shapes, request.receiver, options)
         return method.estimate(asked, replace(load, texts=texts))
 

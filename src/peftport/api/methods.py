@@ -52,7 +52,7 @@ def list_methods() -> MethodList:
 
 def _entry(name: str, made: PortMethod) -> dict[str, Any]:
     from peftport.options import described
-    from peftport.techniques import TECHNIQUES
+    from peftport.techniques import working_techniques
 
     return {
         "name": name,
@@ -61,7 +61,7 @@ def _entry(name: str, made: PortMethod) -> dict[str, Any]:
         "limits": made.limits,
         "source": made.source,
         "needs": sorted(made.needs),
-        "techniques": [t for t in TECHNIQUES if made.techniques is None or t in made.techniques],
+        "techniques": [t.name for t in working_techniques() if made.ports(t.name)],
         "options": described(made.Options),
     }
 

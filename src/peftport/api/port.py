@@ -327,7 +327,7 @@ def _train(
     batch_size: int,
     progress: Progress,
 ) -> Trained:
-    from peftport.training import Settings
+    from peftport.training import TrainingSettings
     from peftport.training.module import train_further
 
     return train_further(
@@ -337,7 +337,7 @@ def _train(
         steps=steps,
         seed=seed,
         learning_rate=learning_rate,
-        settings=Settings(batch_size=batch_size),
+        settings=TrainingSettings(batch_size=batch_size),
         progress=progress,
     )
 
@@ -357,6 +357,6 @@ def _saved(result: Ported, path: Path, receiver: HostHandle, verify: bool) -> Po
     result = replace(result, module=replace(result.module, path=path))
     if not verify:
         return result
-    from peftport.api.verify import glance
+    from peftport.api.verify import verify_written
 
-    return replace(result, verified=glance(result.module, receiver))
+    return replace(result, verified=verify_written(result.module, receiver))

@@ -147,11 +147,13 @@ class Study:
             BadInput: the specification names what cannot be found, or the folder holds another.
             RunFailed: the store cannot be written.
         """
-        from peftport.studies.executors import EXECUTORS, Options
+        from peftport.studies.executors import EXECUTORS, ExecutorOptions
         from peftport.studies.run import run_study
 
         spec = self.spec
-        made = EXECUTORS.get(executor).from_options(Options(workers, threads, address, gpus))
+        made = EXECUTORS.get(executor).from_options(
+            ExecutorOptions(workers, threads, address, gpus)
+        )
         started(f"study {spec.name} in {self.folder}")
         outcome = run_study(
             spec,
@@ -247,7 +249,7 @@ class Study:
             KeyboardInterrupt: it was interrupted; the same call goes on.
         """
         from peftport.studies import tune as tuning
-        from peftport.studies.executors import Options
+        from peftport.studies.executors import ExecutorOptions
         from peftport.studies.executors.local import LocalExecutor
         from peftport.studies.progress import Lines
         from peftport.studies.run import run_study
@@ -258,7 +260,7 @@ class Study:
         rows = {}
         for rate, candidate in made.items():
             progress(f"learning rate {rate:g}, tested on {candidate.split}")
-            executor = LocalExecutor.from_options(Options(workers, threads))
+            executor = LocalExecutor.from_options(ExecutorOptions(workers, threads))
             place = folder / f"{rate:g}"
             outcome = run_study(candidate, place, executor, progress=Lines(sys.stderr))
             if outcome.interrupted:
@@ -266,7 +268,7 @@ class Study:
             with read_study(place) as store:
                 rows[rate], kind = list(store.rows()), store.kind
         found = tuning.tried(rows, kind)
-        return TunedRates(tuning.record(found, made), tuning.text(found, made))
+        return TunedRates(tuning.record(found, made), tuning.table_text(found, made))
 
     def __repr__(self) -> str:
         return f"<peftport.Study {self.spec.name!r} in {str(self.folder)!r}>"
@@ -307,7 +309,7 @@ def export_of(
     excel_safe: bool = False,
 ) -> Exported:
     """The rows of the study in a folder; see `Study.export`."""
-    from peftport.reports.exports import export as rows_as
+    from peftport.reports.exports import write_export as rows_as
     from peftport.reports.stored import read_rows
 
     if out is not None:
@@ -353,10 +355,10 @@ def _estimate(
     """What a study takes; None where hosts or tasks are not at hand to be measured."""
     if facts.unknown:
         return None
-    from peftport.studies.estimate import estimate
-    from peftport.studies.measure import measure
+    from peftport.studies.estimate import estimate_study
+    from peftport.studies.measure import measure_costs
 
-    return estimate(planned, facts, measure(planned, facts, progress))
+    return estimate_study(planned, facts, measure_costs(planned, facts, progress))
 
 
 def _write_report(study: Path, out: Path) -> tuple[Path, Analysis]:

@@ -146,7 +146,7 @@ def train(
     from peftport.modules.formats import OWN
     from peftport.places import require_new
     from peftport.techniques import technique as find_technique
-    from peftport.training import Settings
+    from peftport.training import TrainingSettings
     from peftport.training.module import train_module
 
     if out is not None:
@@ -171,7 +171,7 @@ def train(
         steps=steps,
         seed=seed,
         learning_rate=learning_rate,
-        settings=Settings(batch_size=batch_size, precision=host.precision),
+        settings=TrainingSettings(batch_size=batch_size, precision=host.precision),
         progress=progress,
     )
     path = None if out is None else Path(out)

@@ -165,7 +165,7 @@ def verify(
     return _verified(handle, there, _texts(texts, text_count, text_column), device, precision)
 
 
-def glance(module: ModuleHandle, host: HostHandle) -> Verified:
+def verify_written(module: ModuleHandle, host: HostHandle) -> Verified:
     """What `verify` says of a folder that was just written, against the module that was written.
 
     A host that is large, or has no tokenizer, is not loaded for that: then nothing is claimed.

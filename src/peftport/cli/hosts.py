@@ -99,7 +99,7 @@ def pretrain(
     what a teacher makes of the text (encoders).
     """
     import peftport as pp
-    from peftport.cli.progress import Steps
+    from peftport.cli.progress import StepProgress
 
     given = {
         "width": width,
@@ -109,7 +109,7 @@ def pretrain(
         "vocabulary": vocabulary,
     }
     say("Reading the text ...")
-    with Steps(steps) as progress:
+    with StepProgress(steps) as progress:
         made = pp.pretrain_host(
             out,
             texts,

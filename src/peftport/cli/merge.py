@@ -15,7 +15,7 @@ from peftport.cli.arguments import (
     Private,
     PushToHub,
 )
-from peftport.cli.output import AsJson, push, show
+from peftport.cli.output import AsJson, show, upload
 
 
 def merge(
@@ -42,4 +42,4 @@ def merge(
         shard=None if shard_megabytes is None else shard_megabytes * 1_000_000,
     )
     show(merged, as_json)
-    push(merged, push_to_hub, private)
+    upload(merged, push_to_hub, private)

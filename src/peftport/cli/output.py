@@ -26,7 +26,7 @@ def show(result: Result, as_json: bool) -> None:
     print(printable(text))
 
 
-def push(result: Any, name: str | None, private: bool) -> None:
+def upload(result: Any, name: str | None, private: bool) -> None:
     """Upload what was made, where that was asked for, and say where it is."""
     if name is not None:
         say(f"uploaded: {result.push_to_hub(name, private=private)}")

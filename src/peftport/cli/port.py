@@ -30,7 +30,7 @@ from peftport.cli.arguments import (
     ToHost,
     options_of,
 )
-from peftport.cli.output import AsJson, push, show
+from peftport.cli.output import AsJson, show, upload
 from peftport.cli.progress import Shares, losses_to_stderr
 
 
@@ -144,4 +144,4 @@ def port(
             portion=shares.show,
         )
     show(ported, as_json)
-    push(ported, push_to_hub, private)
+    upload(ported, push_to_hub, private)

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from peftport.cli.output import say
+from peftport.studies.progress import duration
 
 
 class _Shown:
@@ -30,7 +31,7 @@ class _Shown:
             self._bar.stop()
 
 
-class Steps(_Shown):
+class StepProgress(_Shown):
     """Shows steps and their losses on standard error while the block runs.
 
     Args:
@@ -74,7 +75,7 @@ class Shares(_Shown):
         """Called with the share that is done, from 0 to 1, and what comes next."""
         now = time.monotonic()
         left = (now - self._begun) * (1 - share) / share if share > 0 else None
-        rest = "" if left is None else f", about {_duration(left)} left"
+        rest = "" if left is None else f", about {duration(left)} left"
         if sys.stderr.isatty():
             if self._bar is None:
                 self._bar = _share_bar()
@@ -83,10 +84,6 @@ class Shares(_Shown):
         elif now - self._told >= _QUIET:
             self._told = now
             say(f"{share:4.0%}  {what}{rest}")
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def _share_bar() -> Any:

@@ -25,7 +25,7 @@ from peftport.cli.arguments import (
     TextColumn,
     options_of,
 )
-from peftport.cli.output import AsJson, push, show
+from peftport.cli.output import AsJson, show, upload
 from peftport.cli.progress import losses_to_stderr
 
 
@@ -90,4 +90,4 @@ def train(
         progress=losses_to_stderr(steps),
     )
     show(made, as_json)
-    push(made, push_to_hub, private)
+    upload(made, push_to_hub, private)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from peftport.hosts.genealogy import Relation
 
 
-class Cell(BaseModel):
+class MeasuredCopy(BaseModel):
     """One copy that was measured: a technique's modules for a task, from one host to another.
 
     recovery: (copied - bare host) / (native - bare host) without a step of training, the ratio of
@@ -40,7 +40,7 @@ class Calibration(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     about: str
     source: str
-    cells: tuple[Cell, ...]
+    cells: tuple[MeasuredCopy, ...]
 
     @property
     def techniques(self) -> tuple[str, ...]:

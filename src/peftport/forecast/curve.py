@@ -11,7 +11,7 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.special import expit, logit
 
-from peftport.forecast.calibration import Cell
+from peftport.forecast.calibration import MeasuredCopy
 from peftport.hosts.genealogy import Relation
 
 LEVEL = 0.8
@@ -40,7 +40,7 @@ def farness(signals: Signals, names: Sequence[str]) -> list[float]:
 
 
 @dataclass(frozen=True)
-class Curve:
+class LogisticCurve:
     """recovery = 1 / (1 + exp(slopes . farness - start of the technique)), slopes 0 or more.
 
     Fitted by least squares to measured copies; each technique has its own start and all have the
@@ -57,7 +57,7 @@ class Curve:
         return float(expit(self.starts[technique] - far))
 
 
-def fit(cells: Sequence[Cell], names: Sequence[str]) -> Curve:
+def fit(cells: Sequence[MeasuredCopy], names: Sequence[str]) -> LogisticCurve:
     """Fit a curve for every technique of the cells to their recoveries, taken as 0 to 1."""
     techniques = sorted({cell.technique for cell in cells})
     which = np.array([techniques.index(cell.technique) for cell in cells])
@@ -74,7 +74,7 @@ def fit(cells: Sequence[Cell], names: Sequence[str]) -> Curve:
     start = np.concatenate([np.zeros(count), np.ones(len(names))])
     found = least_squares(errors, start, bounds=(low, high)).x
     starts = dict(zip(techniques, map(float, found[:count]), strict=True))
-    return Curve(tuple(names), starts, tuple(map(float, found[count:])))
+    return LogisticCurve(tuple(names), starts, tuple(map(float, found[count:])))
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,11 @@ class Calibrated:
     the others, and the errors of the nearest forecasts say how far off this one may be.
     """
 
-    cells: tuple[Cell, ...]
+    cells: tuple[MeasuredCopy, ...]
     names: tuple[str, ...]
 
     @cached_property
-    def curve(self) -> Curve:
+    def curve(self) -> LogisticCurve:
         """The curve of all cells."""
         return fit(self.cells, self.names)
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from peftport.hosts.geometry import Geometry
 from peftport.porting.activations import observe
 from peftport.porting.layers import linear_cka
-from peftport.porting.mapping import read_texts
+from peftport.porting.layerwise import read_passes
 from peftport.porting.prior import class_scores
-from peftport.porting.reading import Rows, task_of
+from peftport.porting.reading import TokenRows, task_of
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters
 from peftport.training.readout import class_readout
@@ -116,22 +116,22 @@ def compare_on_texts(request: Request, donor: Parameters, means: Means) -> TextS
         BadInput: too few texts, or the tokenizers have nothing in common on them.
     """
     streams, answers = [], []
-    for side, passes in zip((means.origin, means.receiver), read(request, means), strict=True):
+    for side, passes in zip((means.origin, means.receiver), read_both(request, means), strict=True):
         host = side.load()
         streams.append(layer_ends(host, passes))
-        answers.append(answers_of(host, request, donor, passes[0]))
+        answers.append(named_classes(host, request, donor, passes[0]))
     here, there = answers
     alike = None if here is None or there is None else kappa(here, there)
     return TextSignals(mean_cka(*streams), alike)
 
 
-def read(request: Request, means: Means) -> tuple[list[Rows], list[Rows]]:
+def read_both(request: Request, means: Means) -> tuple[list[TokenRows], list[TokenRows]]:
     """The texts as passes of both hosts, with the tokens that are compared."""
     generator = torch.Generator().manual_seed(0)
-    return read_texts(request, means, task_of(request.donor.task), _PLACES, generator)
+    return read_passes(request, means, task_of(request.donor.task), _PLACES, generator)
 
 
-def layer_ends(host: Host, passes: Sequence[Rows]) -> dict[str, Tensor]:
+def layer_ends(host: Host, passes: Sequence[TokenRows]) -> dict[str, Tensor]:
     """The residual stream at the end of each layer of the bare host: (tokens, width)."""
     return observe(host, passes, (), host.geometry.blocks).outputs
 
@@ -141,7 +141,9 @@ def mean_cka(here: Mapping[str, Tensor], there: Mapping[str, Tensor]) -> float:
     return sum(float(linear_cka(here[layer], there[layer])) for layer in here) / len(here)
 
 
-def answers_of(host: Host, request: Request, donor: Parameters, rows: Rows) -> Tensor | None:
+def named_classes(
+    host: Host, request: Request, donor: Parameters, rows: TokenRows
+) -> Tensor | None:
     """Classes that a host names with the module, (texts,); None where it is not known how classes
     are read off."""
     task = task_of(request.donor.task)

@@ -146,14 +146,22 @@ class Geometry:
             )
 
 
+_NOT_SHARED = ("adapterhub",)
+"""What another library knows a family by is that family's alone."""
+
+
 @cache
 def families() -> dict[str, dict[str, Any]]:
     """All known families by name, as their data files say them; what a file leaves out is that of
-    the family that it calls itself `like`."""
+    the family that it calls itself `like`, but for `_NOT_SHARED`."""
     folder = resources.files("peftport.hosts") / "families"
     read = [json.loads(f.read_text()) for f in folder.iterdir() if f.name.endswith(".json")]
     files = {entry["family"]: entry for entry in read}
-    whole = {name: files.get(entry.get("like"), {}) | entry for name, entry in files.items()}
+    shared = {
+        name: {key: value for key, value in entry.items() if key not in _NOT_SHARED}
+        for name, entry in files.items()
+    }
+    whole = {name: shared.get(entry.get("like"), {}) | entry for name, entry in files.items()}
     return dict(sorted(whole.items()))
 
 

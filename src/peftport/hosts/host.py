@@ -24,7 +24,7 @@ from peftport.hosts.geometry import Geometry
 from peftport.hosts.loading import load_model
 from peftport.hosts.precision import Precision, lower_products
 from peftport.hosts.quantised import require_plain
-from peftport.hosts.skeleton import auto_class, options_of, require_points
+from peftport.hosts.skeleton import auto_class, pooler_options, require_points
 from peftport.hosts.source import (
     find_host,
     geometry_in,
@@ -355,7 +355,7 @@ def _load_model(folder: Path, geometry: Geometry, name: str) -> Any:
     auto = auto_class(geometry.kind, family_of(config)[1])
     own = geometry.trait("own_attention") or not geometry.known
     wanted = "eager" if own else attention.NAME
-    options = options_of(auto, config)
+    options = pooler_options(auto, config)
     model = load_model(auto, folder, name, attn_implementation=wanted, **options)
     if model.config._attn_implementation != wanted:
         raise BadInput(

@@ -36,7 +36,7 @@ from peftport.hosts.quiet import quiet_transformers
 from peftport.hosts.scratch import Sizes, family_entry, new_model, new_tokenizer
 from peftport.hosts.source import find_host, geometry_in
 from peftport.hosts.texts import read_texts, token_rows
-from peftport.hosts.trainer import train
+from peftport.hosts.trainer import train_model
 from peftport.places import require_new
 
 FROM_SCRATCH, CONTINUED = 1e-3, 1e-4
@@ -151,7 +151,7 @@ def pretrain(
     rate = settings.learning_rate or (CONTINUED if start.parent else FROM_SCRATCH)
     objective = objective_for(start)
     rows = token_rows(texts, start.tokenizer, settings.length)
-    losses = train(
+    losses = train_model(
         start.model.to(device),
         rows,
         objective,
@@ -172,7 +172,7 @@ def pretrain(
         "losses": windows(losses),
         "versions": _versions(),
     }
-    save(out, start, record)
+    save_host(out, start, record)
     return Pretrained(out, record, losses)
 
 
@@ -302,7 +302,7 @@ def require_positions(start: Start, length: int) -> None:
         )
 
 
-def save(out: Path, start: Start, record: dict[str, Any]) -> None:
+def save_host(out: Path, start: Start, record: dict[str, Any]) -> None:
     """Write a host into the new folder `out`: weights, tokenizer, record; all of it or nothing."""
     with new_folder(out) as folder, quiet_transformers():
         start.saved.to("cpu").save_pretrained(folder)

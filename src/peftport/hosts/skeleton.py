@@ -29,7 +29,7 @@ def auto_class(kind: str, wrapped: bool = False) -> str:
     return _WITH_IMAGES if wrapped else _AUTO_CLASSES[kind]
 
 
-def options_of(auto: str, config: Any) -> dict[str, Any]:
+def pooler_options(auto: str, config: Any) -> dict[str, Any]:
     """Options that an encoder's class needs to be made without a pooler, where it takes them."""
     import transformers
 
@@ -50,7 +50,7 @@ def skeleton(config: Any, kind: str, host: str, wrapped: bool = False) -> nn.Mod
     auto = auto_class(kind, wrapped)
     with quiet_transformers(), torch.device("meta"):
         try:
-            made = getattr(transformers, auto).from_config(config, **options_of(auto, config))
+            made = getattr(transformers, auto).from_config(config, **pooler_options(auto, config))
             return cast(nn.Module, made)
         except Exception as error:  # whatever a class checks, and however it says so
             raise unusable(host, config.model_type, error) from error

@@ -33,7 +33,7 @@ for `copy` alone, which reads no weights.
 """
 
 
-def rows() -> list[dict[str, Any]]:
+def family_rows() -> list[dict[str, Any]]:
     """A family each: `family`, `kind`, `models`, `model_types`, and `refused`, technique to why."""
     return [
         {

@@ -18,7 +18,7 @@ CLIP = 1.0
 _POOL = 32
 
 
-def train(
+def train_model(
     model: nn.Module,
     rows: Sequence[Ids],
     objective: Objective,

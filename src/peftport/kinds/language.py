@@ -110,9 +110,9 @@ class Language(Kind):
     def lessons(self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> Lessons:
         """Texts that the donor writes itself, each from the first words of one of the texts on,
         drawn and not the most probable, which would be dull."""
-        from peftport.kinds.teaching import as_lessons, continued
+        from peftport.kinds.teaching import as_lessons, continuations
 
-        written = continued(teacher, task, texts, how)
+        written = continuations(teacher, task, texts, how)
 
         def encode(tokenizer: Any, host_kind: str) -> Encoded:
             return self.encode_texts(tokenizer, task, written, host_kind)
@@ -144,7 +144,7 @@ def _halves(text: str, task: Task) -> tuple[str, str]:
 
 def _windows(tokenizer: Any, task: Task, texts: Sequence[str]) -> Encoded:
     """Texts as a decoder reads them."""
-    from peftport.tasks.pairs import EncodedPairs, beginning, joined
+    from peftport.tasks.pairs import EncodedPairs, beginning, concatenated
 
     begin = beginning(tokenizer)
     if begin is None:
@@ -158,12 +158,12 @@ def _windows(tokenizer: Any, task: Task, texts: Sequence[str]) -> Encoded:
         ids = tokenizer(shown, add_special_tokens=False, verbose=False)["input_ids"]
         if not ids:
             raise BadInput(f"task {task.name}: the text {shown!r} gives no token on this host.")
-        for whole, predicted in windows([begin, *ids], most):
+        for whole, predicted in text_windows([begin, *ids], most):
             inputs.append(whole)
             answers.append(whole[len(whole) - predicted :])
             of.append(row)
-    tokens, offsets = joined(inputs)
-    targets, target_offsets = joined(answers)
+    tokens, offsets = concatenated(inputs)
+    targets, target_offsets = concatenated(answers)
     # All bytes of a text stand with its first window, so that they are counted once.
     first = np.diff(np.asarray(of), prepend=-1) > 0
     sizes = np.where(first, [len(shown_texts[row].encode()) for row in of], 0)
@@ -173,7 +173,7 @@ def _windows(tokenizer: Any, task: Task, texts: Sequence[str]) -> Encoded:
     )
 
 
-def windows(ids: list[int], most: int) -> Iterator[tuple[list[int], int]]:
+def text_windows(ids: list[int], most: int) -> Iterator[tuple[list[int], int]]:
     """Pieces of a text of which all tokens but the first are predicted, each once: the tokens of a
     piece, `most` + 1 at most, and how many of its last are predicted.
 

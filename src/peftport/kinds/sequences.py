@@ -126,20 +126,20 @@ def require_no_head(kind: Kind, host: Host, module: Parameters | None) -> None:
         )
 
 
-def written(tokenizer: Any, task: Task, text: str, answer: str, kind: str) -> Written:
+def row_as_read(tokenizer: Any, task: Task, text: str, answer: str, kind: str) -> Written:
     """A row's text and answer as a host of a kind reads them: a chat by the host's own template
     unless the task says one, else the task's template."""
     if task.form == "messages" and not task.flat:
         return chat(tokenizer, task, text, answer)
     if task.form == "messages":
-        text = told(text, task.system)
+        text = turns_text(text, task.system)
     prompt = task.templates[kind].replace("{text}", text)
     if task.form == "pairs" or task.form == "messages" or kind == "encoder-decoder":
         return Written(prompt, answer)  # as TRL joins them
     return Written(prompt, continue_with(prompt, answer)[len(prompt) :])
 
 
-def told(turns: str, system: str | None = None) -> str:
+def turns_text(turns: str, system: str | None = None) -> str:
     """A chat's turns, in JSON, as their contents one below the other.
 
     Args:

@@ -10,7 +10,7 @@ import numpy as np
 from peftport.errors import RunFailed
 from peftport.kind import Asking, Lessons
 from peftport.kinds.distributions import TaughtPairs, distributions, learning
-from peftport.kinds.sequences import written
+from peftport.kinds.sequences import row_as_read
 from peftport.kinds.writing import MOST, Writing, ends_of, write
 from peftport.tasks.pairs import encode_pairs
 
@@ -35,7 +35,7 @@ def answered(teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) ->
     taken = _probable(teacher, task, pairs, how.keep)
 
     def encode(tokenizer: Any, host_kind: str) -> Encoded:
-        rows = [written(tokenizer, task, text, answer, host_kind) for text, answer in taken]
+        rows = [row_as_read(tokenizer, task, text, answer, host_kind) for text, answer in taken]
         return encode_pairs(tokenizer, task, rows, host_kind)
 
     told = {
@@ -95,7 +95,7 @@ def _probable(
     rows = encode_pairs(
         host.tokenizer,
         task,
-        [written(host.tokenizer, task, text, answer, kind) for text, answer in pairs],
+        [row_as_read(host.tokenizer, task, text, answer, kind) for text, answer in pairs],
         kind,
     )
     losses = teacher.answers(rows, task.asks.readout(host, task, teacher.module))  # (pairs, 1)
@@ -104,7 +104,7 @@ def _probable(
     return [pairs[place] for place in best]
 
 
-def continued(teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> list[str]:
+def continuations(teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> list[str]:
     """A text that the donor writes from the first words of each text on, drawn token by token."""
     host = teacher.host
     begun = [" ".join(text.split()[:BEGINNING]) for text in texts]

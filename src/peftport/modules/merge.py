@@ -8,7 +8,7 @@ precision may differ in the last bit.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +23,8 @@ from peftport.hosts.geometry import Geometry
 from peftport.hosts.weights import Weights
 from peftport.modules.card import merged_card
 from peftport.modules.module import Module
+from peftport.techniques import technique
 from peftport.techniques.head import BIAS, WEIGHT
-from peftport.techniques.lora import targets
 
 SHARD = 2 << 30
 """Bytes of weights in a file, at most, unless one tensor alone is larger."""
@@ -33,7 +33,7 @@ _COPIED = (".json", ".txt", ".model", ".jinja")
 
 
 @dataclass(frozen=True)
-class Written:
+class MergedFiles:
     """What was written: how many weights the module changed, the bytes and files of all, and the
     types that they are stored in."""
 
@@ -51,7 +51,7 @@ def merge(
     *,
     name: str,
     shard: int = SHARD,
-) -> Written:
+) -> MergedFiles:
     """Add a module to the weights of its host and write the sum as a model's folder.
 
     No more than one shard is in memory.
@@ -64,11 +64,10 @@ def merge(
         BadInput: the module is not LoRA, is made for another geometry, has a head, or `out`
             exists already.
     """
-    _require_mergeable(module, geometry)
+    changed = _require_mergeable(module, geometry)
     weights = Weights(host)
     points = {
-        weights.stored_name(f"{linear.path}.weight"): point
-        for point, linear in targets(module.config, geometry).items()
+        weights.stored_name(f"{geometry.linears[point].path}.weight"): point for point in changed
     }
     places, types = _places(host)
     sizes = {stored: size for stored, (_, size) in places.items()}
@@ -85,11 +84,13 @@ def merge(
             total = {"total_size": sum(sizes.values())}
             write_json(folder / _INDEX, {"metadata": total, "weight_map": index})
         write_atomic(folder / "README.md", merged_card(module.record, name).encode())
-    return Written(len(points), sum(sizes.values()), len(shards), types)
+    return MergedFiles(len(points), sum(sizes.values()), len(shards), types)
 
 
-def _require_mergeable(module: Module, geometry: Geometry) -> None:
-    if module.technique != "lora":
+def _require_mergeable(module: Module, geometry: Geometry) -> Iterable[str]:
+    """The linear layers whose weights a module changes; BadInput where that is not all it is."""
+    changed = technique(module.technique).changed(module.config, module.geometry)
+    if not changed:
         raise BadInput(
             f"{module.technique} cannot be merged: it acts beside the host's weights. Only LoRA "
             "can; others are loaded with the host."
@@ -104,19 +105,19 @@ def _require_mergeable(module: Module, geometry: Geometry) -> None:
             "the module has a head, for which a plain model has no place: load the two together, "
             "as the module's README says."
         )
-    factors = {f"{point}.lora_{f}" for point in targets(module.config, geometry) for f in "AB"}
+    factors = {name for names in changed.values() for name in names}
     others = sorted(module.tensors.keys() - factors - {BIAS})
     if others:
         raise BadInput(
             f"the module holds {others[0]!r} beside its factors ({len(others)} such tensors), "
             "which is not merged: load the module with its host."
         )
+    return changed
 
 
 def _merged(weight: Tensor, point: str, module: Module, geometry: Geometry) -> Tensor:
     """A weight with the module's change, in the type that it came in."""
-    up, down = module.tensors[f"{point}.lora_B"], module.tensors[f"{point}.lora_A"]
-    change = module.config.scale * (up @ down)  # (outputs, inputs)
+    change = technique(module.technique).change(module.config, module.tensors, point)
     if geometry.linears[point].transposed:
         change = change.mT
     return (weight.float() + change).to(weight.dtype).contiguous()

@@ -2,14 +2,14 @@
 
 from peftport.porting.account import Account, Entry
 from peftport.porting.methods import METHODS, SAMPLINGS, Verdict, judge, judge_all, port_method
-from peftport.porting.port import Ported, port
+from peftport.porting.port import PortedModule, port
 
 __all__ = [
     "METHODS",
     "SAMPLINGS",
     "Account",
     "Entry",
-    "Ported",
+    "PortedModule",
     "Verdict",
     "judge",
     "judge_all",

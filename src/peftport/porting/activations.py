@@ -7,7 +7,7 @@ end is meant ("encoder.0"). Keys and values of an attention, as they are used, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from peftport.hosts.geometry import Geometry
-from peftport.porting.reading import Rows
+from peftport.porting.layers import layer_of
+from peftport.porting.reading import TokenRows
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -31,6 +32,24 @@ _READ_TOGETHER = {
 
 
 @dataclass(frozen=True)
+class Spaces:
+    """The places whose inputs and whose outputs a module's port needs, on one host; `changes` are
+    those outputs that the module changes."""
+
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+
+    def within(self, layers: Collection[str]) -> Spaces:
+        """Those of some layers."""
+        kept = (
+            tuple(point for point in points if layer_of(point) in layers)
+            for points in (self.inputs, self.outputs, self.changes)
+        )
+        return Spaces(*kept)
+
+
+@dataclass(frozen=True)
 class Observed:
     """Activations at the kept places of all passes, by place in the host: (samples, width)."""
 
@@ -40,10 +59,10 @@ class Observed:
 
 def observe(
     host: Host,
-    passes: Sequence[Rows],
+    passes: Sequence[TokenRows],
     inputs: Iterable[str],
     outputs: Iterable[str],
-    read: Callable[[Host, Rows], object] | None = None,
+    read: Callable[[Host, TokenRows], object] | None = None,
 ) -> Observed:
     """Run the bare host over all passes and keep what goes into and comes out of some places.
 
@@ -53,7 +72,7 @@ def observe(
         read: runs the host over some rows, every token of them, for those who want to know what it
             says as well.
     """
-    read = read or run
+    read = read or run_rows
     readers = first_readers(inputs)
     kept: dict[tuple[str, str], list[Tensor]] = {("in", p): [] for p in readers.values()}
     kept |= {("out", p): [] for p in outputs}
@@ -61,7 +80,7 @@ def observe(
     for rows in passes:
         for part in rows.parts():
 
-            def see(point: str, given: Tensor, made: Tensor, part: Rows = part) -> None:
+            def see(point: str, given: Tensor, made: Tensor, part: TokenRows = part) -> None:
                 for side, states in (("in", given), ("out", made)):
                     if (side, point) in kept and is_of_text(states, part, point):
                         mine = outputs_at(host, point, states) if side == "out" else states
@@ -88,7 +107,7 @@ def first_readers(points: Iterable[str]) -> dict[str, str]:
     return readers
 
 
-def run(host: Host, rows: Rows) -> None:
+def run_rows(host: Host, rows: TokenRows) -> None:
     """Run the host over rows for what can be seen on the way."""
     ids, mask = rows.input_ids.to(host.device), rows.attention_mask.to(host.device)
     if rows.decoder_ids is not None:
@@ -107,7 +126,7 @@ def stack_of(point: str) -> str:
     return "encoder" if role in ("cross.k", "cross.v", "cross.keys", "cross.values") else stack
 
 
-def at_places(states: Tensor, rows: Rows, point: str) -> Tensor:
+def at_places(states: Tensor, rows: TokenRows, point: str) -> Tensor:
     """States (rows, tokens, width) at the kept places of the rows: (places, width), on the CPU.
 
     Rows and tokens may be one axis, as in OPT's feed-forward layers.
@@ -124,7 +143,7 @@ def outputs_at(host: Host, point: str, states: Tensor) -> Tensor:
     return linear.part(states.movedim(-1, 0)).movedim(0, -1)
 
 
-def is_of_text(states: Tensor, rows: Rows, point: str) -> bool:
+def is_of_text(states: Tensor, rows: TokenRows, point: str) -> bool:
     """Whether states are those of the rows' tokens: DeBERTa's layers also read positions."""
     ids = rows.input_ids if stack_of(point) != "decoder" else rows.decoder_ids
     ids = rows.input_ids if ids is None else ids

@@ -11,12 +11,12 @@ import torch
 
 from peftport.hosts.geometry import Geometry, geometry_from_record
 from peftport.modules import Record
-from peftport.options import Options, chosen
+from peftport.options import Options, build_options
 from peftport.porting.account import Account, Entry, idle, left_over
-from peftport.porting.estimate import Estimate, Load, estimated
-from peftport.porting.fused import agreed
+from peftport.porting.estimate import CostEstimate, Load, estimated
 from peftport.porting.layers import Pairs, partner_of
-from peftport.techniques import technique
+from peftport.porting.rewriting import Rewriting, rewriting_of
+from peftport.techniques import technique, working_techniques
 from peftport.techniques.base import Parameters, Shapes
 from peftport.techniques.embeddings import is_embedding
 from peftport.techniques.head import WEIGHT, head_shapes, initial_head
@@ -69,6 +69,11 @@ class Request:
     def config(self) -> Any:
         """The donor's configuration, which the ported module keeps unless its method says else."""
         return technique(self.donor.technique).configure(self.donor.config)
+
+    @property
+    def rewriting(self) -> Rewriting:
+        """How the donor's technique goes to another host."""
+        return rewriting_of(self.donor.technique)
 
     @property
     def besides(self) -> tuple[Entry, ...]:
@@ -169,7 +174,8 @@ class PortMethod(ABC):
             lost = donor.left_out | {WEIGHT: shapes.pop(WEIGHT)}
             donor = donor.model_copy(update={"head": "mean", "left_out": lost})
         if self.carries or self.control:
-            donor, shapes, receiver = agreed(donor, shapes, receiver)
+            rewriting = rewriting_of(donor.technique)
+            donor, shapes, receiver = rewriting.agreed(donor, shapes, receiver)
         return Request(donor, shapes, receiver, self.configure(options or {}))
 
     def carries_last(self, donor: Record, receiver: Geometry) -> bool:
@@ -179,21 +185,26 @@ class PortMethod(ABC):
 
     def configure(self, options: Mapping[str, Any]) -> Any:
         """Build the method's options; BadInput names one that is unknown or wrong."""
-        return chosen(self.Options, options, f"port by {self.name}")
+        return build_options(self.Options, options, f"port by {self.name}")
 
     def requires(self, options: Any) -> frozenset[Need]:
         """What it needs with these options: both hosts and texts where layers go by activations."""
         paired = getattr(options, "layers", None) == "cka"
         return self.needs | {"weights", "texts"} if paired else self.needs
 
+    def ports(self, name: str) -> bool:
+        """Whether it ports modules of the technique of that name."""
+        return self.techniques is None or name in self.techniques
+
     def refusal(self, request: Request) -> str | None:
         """Why the method does not apply to this technique or these hosts; None when it does.
 
         A method that asks more than its techniques says so here, and calls this first.
         """
-        if self.techniques is None or request.donor.technique in self.techniques:
+        if self.ports(request.donor.technique):
             return None
-        return f"it ports {', '.join(sorted(self.techniques))}, not {request.donor.technique}"
+        known = sorted(made.name for made in working_techniques() if self.ports(made.name))
+        return f"it ports {', '.join(known)}, not {request.donor.technique}"
 
     @abstractmethod
     def account(self, request: Request) -> Account:
@@ -203,7 +214,7 @@ class PortMethod(ABC):
         """Why such a port is empty or partial and wants --allow-partial; None when it is whole."""
         return account.problem
 
-    def estimate(self, request: Request, load: Load) -> Estimate:
+    def estimate(self, request: Request, load: Load) -> CostEstimate:
         """What the port will take; for a method that looks at no host what every one takes."""
         return estimated((), 0.0, 0.0, self.written(request))
 

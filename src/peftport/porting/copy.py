@@ -16,6 +16,7 @@ from peftport.porting.base import (
     matched,
 )
 from peftport.porting.layers import Pairing, Pairs, pair_layers
+from peftport.techniques import technique
 from peftport.techniques.base import Parameters
 
 if TYPE_CHECKING:
@@ -44,11 +45,13 @@ class Copy(PortMethod):
     Options: ClassVar[type[MethodOptions]] = CopyOptions
 
     def refusal(self, request: Request) -> str | None:
-        """An attention reads a prefix whatever is in it: none leaves a layer as it is."""
+        """Only where zeros change nothing can a layer be left as it is: an attention reads a
+        prefix whatever is in it."""
         deeper = None in (_pairs(request) or {}).values()
-        if deeper and request.donor.technique == "prefix":
+        name = request.donor.technique
+        if deeper and not technique(name).gates:
             return (
-                "the receiving host is deeper, and no prefix leaves a layer without a partner as "
+                f"the receiving host is deeper, and no {name} leaves a layer without a partner as "
                 "it is"
             )
         return super().refusal(request)

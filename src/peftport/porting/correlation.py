@@ -13,8 +13,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from peftport.porting.mapped_method import MappedMethod
-from peftport.porting.maps import InputMap
+from peftport.porting.map_based import MappedMethod
+from peftport.porting.semi_orthogonal import InputMap
 
 _TINY = 1e-12
 

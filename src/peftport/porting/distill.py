@@ -9,25 +9,25 @@ itself). Nothing of the donor's tensors is used, so the hosts may be as unlike a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from peftport.errors import BadInput, RunFailed
 from peftport.kind import Asking, Lessons
 from peftport.porting.account import Account, Entry
 from peftport.porting.answers import no_answers
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request
-from peftport.porting.estimate import Estimate, Load, estimated, weights_of
+from peftport.porting.estimate import CostEstimate, Load, estimated, weights_of
 from peftport.porting.prompts import made_prompts
 from peftport.porting.reading import task_of
 from peftport.tasks import Task
-from peftport.techniques import technique
+from peftport.techniques import TECHNIQUES, technique
 from peftport.techniques.base import Parameters, Technique, stack_lanes, take_lane
 from peftport.techniques.head import head_shapes
-from peftport.training import Settings, readout_of, trajectory
-from peftport.training.module import fresh
+from peftport.training import TrainingSettings, readout_of, trajectory
+from peftport.training.module import initial_module
 from peftport.training.teacher import Teacher
 
 if TYPE_CHECKING:
@@ -39,12 +39,24 @@ _PLACES = ("targets", "attentions")
 """Options of techniques that name places of a host."""
 
 
+def _known(name: str) -> str:
+    try:
+        return TECHNIQUES.require(name)
+    except BadInput as error:
+        raise ValueError(str(error).rstrip(".")) from error
+
+
+AnyTechnique = Annotated[
+    str, AfterValidator(_known), WithJsonSchema({"enum": list(TECHNIQUES)}, mode="serialization")
+]
+
+
 class DistillOptions(MethodOptions):
     """What learns, and for how long."""
 
     later = frozenset({"samples", "temperature", "keep", "make_prompts", "distributions"})
 
-    technique: Literal["adapter", "compacter", "lora", "prefix"] | None = Field(
+    technique: AnyTechnique | None = Field(
         None, description="of the new module, with its defaults; the donor's own if not given"
     )
     steps: int = Field(100, ge=1, description="training steps")
@@ -102,7 +114,7 @@ class Distill(PortMethod):
         entries = (Entry(None, name, "initialised", s, why=why) for name, s in shapes.items())
         return Account(self.name, tuple(entries))
 
-    def estimate(self, request: Request, load: Load) -> Estimate:
+    def estimate(self, request: Request, load: Load) -> CostEstimate:
         """A pass over the texts on one host, and every step forwards and backwards on the other."""
         options, origin, receiver = request.options, request.origin, request.receiver
         tokens = options.steps * options.batch_size * load.tokens
@@ -190,7 +202,7 @@ def _taught(
     encoded = lessons.encode(host.tokenizer, host.geometry.kind)
     usual = readout_of(host, task)
     readout = lessons.readout(encoded, usual)
-    start = fresh(made, config, host.geometry, readout.classes, seed)
+    start = initial_module(made, config, host.geometry, readout.classes, seed)
     (reading,) = trajectory(
         host,
         made,
@@ -198,7 +210,7 @@ def _taught(
         stack_lanes([start]),
         encoded,
         readout,
-        settings=Settings(batch_size=options.batch_size, precision=host.precision),
+        settings=TrainingSettings(batch_size=options.batch_size, precision=host.precision),
         budgets=[options.steps],
         learning_rates=[options.learning_rate or made.learning_rate],
         seeds=[seed],

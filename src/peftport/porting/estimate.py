@@ -43,7 +43,7 @@ class Load:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CostEstimate:
     """Seconds, bytes of memory at the highest, and bytes written to the disk."""
 
     seconds: float
@@ -92,7 +92,7 @@ def loaded(hosts: Iterable[Geometry]) -> tuple[bool, float]:
 
 def estimated(
     hosts: Iterable[Geometry], products: float, held: float, written: Shapes, reading: float = 0.0
-) -> Estimate:
+) -> CostEstimate:
     """The estimate of a port.
 
     Args:
@@ -108,7 +108,7 @@ def estimated(
         seconds += products / (_EFFICIENCY * products_per_second())
     memory = _SPREAD * (held + _START_BYTES + _TOKENIZER_BYTES * vocabulary)
     disk = 4.0 * sum(math.prod(shape) for shape in written.values())
-    return Estimate(seconds + reading / 1e9, memory, disk)
+    return CostEstimate(seconds + reading / 1e9, memory, disk)
 
 
 @cache

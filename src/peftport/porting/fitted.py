@@ -9,7 +9,7 @@ from torch import Tensor
 
 from peftport.porting.activations import Observed
 from peftport.porting.layers import Pairs, layer_of, partner_of
-from peftport.porting.maps import Change, InputMap
+from peftport.porting.semi_orthogonal import Change, InputMap
 from peftport.porting.space_map import SpaceMap
 
 

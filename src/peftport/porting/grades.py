@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from peftport.porting.activations import contrasts_of
-from peftport.porting.reading import Rows
+from peftport.porting.reading import TokenRows
 from peftport.techniques.base import Parameters
 from peftport.techniques.head import head_logits
 from peftport.training.readout import ClassReadout, class_logits
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 class Grade(Protocol):
     """What a host is run for."""
 
-    def states(self, host: Host, part: Rows) -> Tensor:
+    def states(self, host: Host, part: TokenRows) -> Tensor:
         """What a run over some rows gives, with its graph."""
 
-    def sums(self, host: Host, states: Tensor, part: Rows, head: Parameters) -> Tensor:
+    def sums(self, host: Host, states: Tensor, part: TokenRows, head: Parameters) -> Tensor:
         """The numbers whose gradients are wanted, (contrasts,), from what the run gave.
 
         Args:
@@ -39,14 +39,14 @@ class ClassGrade:
 
     readout: ClassReadout
 
-    def states(self, host: Host, part: Rows) -> Tensor:
+    def states(self, host: Host, part: TokenRows) -> Tensor:
         """An encoder's last states, or the classes' scores."""
         if self.readout.label_tokens is None:
             ids, mask = part.input_ids.to(host.device), part.attention_mask.to(host.device)
             return host.token_states(ids, mask)
         return class_logits(host, part, {}, self.readout, whole=True)
 
-    def sums(self, host: Host, states: Tensor, part: Rows, head: Parameters) -> Tensor:
+    def sums(self, host: Host, states: Tensor, part: TokenRows, head: Parameters) -> Tensor:
         """Each contrast of the classes."""
         scores = states
         if self.readout.label_tokens is None:
@@ -59,7 +59,7 @@ class ClassGrade:
 class AnswerGrade:
     """The log-likelihood of the answers in the rows, summed."""
 
-    def states(self, host: Host, part: Rows) -> Tensor:
+    def states(self, host: Host, part: TokenRows) -> Tensor:
         """The log-probabilities of the answers' tokens, (tokens,)."""
         assert part.labels is not None
         labels = part.labels.to(host.device)
@@ -67,6 +67,6 @@ class AnswerGrade:
         logits = host.target_logits(ids, mask, labels)  # (tokens, vocabulary)
         return -functional.cross_entropy(logits.float(), labels[labels >= 0], reduction="none")
 
-    def sums(self, host: Host, states: Tensor, part: Rows, head: Parameters) -> Tensor:
+    def sums(self, host: Host, states: Tensor, part: TokenRows, head: Parameters) -> Tensor:
         """Their sum, one contrast."""
         return states.sum()[None]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from peftport.hosts.geometry import Geometry
-from peftport.porting import mapped
 from peftport.porting.activations import first_readers
 from peftport.porting.base import Request
 from peftport.porting.layers import layer_of, pair_layers, partner_of
+from peftport.porting.rewriting import by_maps
 from peftport.porting.wide import WIDE
 
 _DOUBLE = 2.0
@@ -23,8 +23,7 @@ def mapping_costs(request: Request, samples: int) -> tuple[float, float]:
     """
     pairs = pair_layers("proportional", request.origin.stacks, request.receiver.stacks)
     sides = request.origin, request.receiver
-    name, config = request.donor.technique, request.config
-    wanted = mapped.spaces(name, config, request.receiver)
+    wanted = by_maps(request.donor.technique).spaces(request.config, request.receiver)
     # A place whose output an adapter both reads and changes has a map of either kind.
     inputs = set(first_readers(wanted.inputs).values()) or set(wanted.changes)
     done, most = 0.0, dict.fromkeys(request.receiver.blocks, 0.0)

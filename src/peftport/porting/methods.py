@@ -12,7 +12,7 @@ from peftport.modules import Record
 from peftport.options import parsed
 from peftport.porting.account import Account
 from peftport.porting.base import Need, PortMethod, Request
-from peftport.porting.estimate import Estimate, Load
+from peftport.porting.estimate import CostEstimate, Load
 from peftport.registry import Registry
 from peftport.techniques.base import Shapes
 
@@ -51,7 +51,7 @@ class Verdict:
     problem: str | None
     requires: frozenset[Need]
     account: Account | None = None
-    estimate: Estimate | None = None
+    estimate: CostEstimate | None = None
 
 
 def port_method(name: str) -> PortMethod:

@@ -15,9 +15,8 @@ from peftport.modules import HostName, Module, versions
 from peftport.porting.account import Account
 from peftport.porting.base import Made, Need, PortMethod, Request
 from peftport.porting.embeddings import carry
-from peftport.porting.fused import joined, parted, told
 from peftport.porting.methods import judge, others, port_method
-from peftport.porting.rank import cut, require_one
+from peftport.porting.rewriting import require_one, rewriting_of
 from peftport.techniques import technique
 from peftport.techniques.embeddings import brought
 
@@ -28,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Ported:
+class PortedModule:
     """A ported module and what became of its tensors."""
 
     module: Module
@@ -47,7 +46,7 @@ def port(
     means: Means | None = None,
     rank: int | None = None,
     energy: float | None = None,
-) -> Ported:
+) -> PortedModule:
     """Rewrite a module for another host.
 
     Args:
@@ -74,10 +73,10 @@ def port(
     _require_applies(made, request, allow_partial)
     _require_means(made, request, means)
     generator = torch.Generator().manual_seed(seed)
-    whole = parted(donor.tensors, request.origin)
+    whole = request.rewriting.parted(donor.tensors, request.origin)
     body = {name: whole[name] for name in request.shapes}
     result = made.port(request, body, generator, _as_asked(means, request))
-    result = _joined(request, result, receiver)
+    result = request.rewriting.joined(result, request, receiver)
     result = _with_besides(made, request, result, donor, means, allow_partial)
     result = replace(result, account=request.with_conversion(result.account))
     if rank is not None or energy is not None:
@@ -104,7 +103,7 @@ def port(
             **result.record,
         }
     )
-    return Ported(_typed(Module(record, result.tensors)), result.account)
+    return PortedModule(_typed(Module(record, result.tensors)), result.account)
 
 
 def _typed(module: Module) -> Module:
@@ -131,31 +130,14 @@ def _as_asked(means: Means | None, request: Request) -> Means | None:
     return replace(means, origin=origin, receiver=means.receiver.seen_as(request.receiver))
 
 
-def _joined(request: Request, made: Made, receiver: Geometry) -> Made:
-    """What a method made, on the receiving host as it is."""
-    if not (request.origin.split or request.receiver.split):
-        return made
-    config, tensors = made.record.get("config", request.donor.config), made.tensors
-    if request.receiver.split:
-        lora = technique("lora").configure(config)
-        lora, tensors = joined(lora, tensors, request.receiver, receiver)
-        config = lora.model_dump(mode="json")
-    entries = told(made.account.entries, request.origin, request.receiver, tensors)
-    return replace(
-        made,
-        tensors=tensors,
-        account=replace(made.account, entries=entries),
-        record={**made.record, "config": config},
-    )
-
-
 def _smaller(request: Request, made: Made, rank: int | None, energy: float | None) -> Made:
-    """What a method made, cut to a rank; BadInput when it is no LoRA."""
+    """What a method made, cut to a rank; BadInput where its technique has none."""
     name = made.record.get("technique", request.donor.technique)
-    if name != "lora":
-        raise BadInput(f"a rank or an energy is of LoRA, and the module is of {name}.")
     config = technique(name).configure(made.record.get("config", request.donor.config))
-    return cut(made, config, rank, energy)
+    smaller = rewriting_of(name).cut(made, config, rank, energy)
+    if smaller is None:
+        raise BadInput(f"a rank or an energy is of LoRA, and the module is of {name}.")
+    return smaller
 
 
 def _with_besides(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from peftport.porting.reading import Rows
+from peftport.porting.reading import TokenRows
 from peftport.techniques.base import Parameters, Technique
 from peftport.training.readout import ClassReadout, class_logits
 
@@ -30,7 +30,7 @@ def class_scores(
     technique: Technique,
     config: Any,
     module: Parameters,
-    rows: Rows,
+    rows: TokenRows,
     readout: ClassReadout,
 ) -> Tensor:
     """Class scores of texts under a module without lane axis: (texts, classes), on the CPU."""
@@ -43,7 +43,7 @@ def class_scores(
     return torch.cat(parts)
 
 
-def offsets(donor: Tensor, ported: Tensor) -> Tensor:
+def prior_offsets(donor: Tensor, ported: Tensor) -> Tensor:
     """What to add to a ported module's class scores so that classes are as frequent as the
     donor's: (classes,), of mean 0.
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pydantic import Field
 from torch import Tensor
 
-from peftport.porting.mapped_method import MappedMethod, MappedOptions
-from peftport.porting.maps import Change, InputMap, fit_input, fit_output, fit_turn
+from peftport.porting.map_based import MappedMethod, MappedOptions
+from peftport.porting.semi_orthogonal import Change, InputMap, fit_input, fit_output, fit_turn
 from peftport.porting.space_map import SpaceMap
 
 

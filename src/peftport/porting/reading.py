@@ -17,7 +17,7 @@ from torch import Tensor
 
 from peftport.errors import BadInput
 from peftport.kind import USUAL, kind_named
-from peftport.kinds.sequences import told
+from peftport.kinds.sequences import turns_text
 from peftport.porting.texts import FEWEST
 from peftport.tasks.batches import padded
 from peftport.tasks.task import TEMPLATES, Task
@@ -31,7 +31,7 @@ Spans = list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
-class Rows:
+class TokenRows:
     """Texts as the tokens of one host, padded on the right.
 
     Attributes:
@@ -49,7 +49,7 @@ class Rows:
     places: Mapping[str, Tensor]
     labels: Tensor | None = None
 
-    def parts(self, most: int = _AT_ONCE, tokens: int | None = None) -> Iterator[Rows]:
+    def parts(self, most: int = _AT_ONCE, tokens: int | None = None) -> Iterator[TokenRows]:
         """The rows, at most so many at a time and as wide as they need, with their places.
 
         Args:
@@ -66,14 +66,16 @@ class Rows:
             yield self._part(start, end)
             start = end
 
-    def _part(self, start: int, end: int) -> Rows:
+    def _part(self, start: int, end: int) -> TokenRows:
         mask = self.attention_mask[start:end]
         longest = int(mask.sum(1).max())
         decoder = None if self.decoder_ids is None else self.decoder_ids[start:end]
         labels = None if self.labels is None else self.labels[start:end]
         if labels is not None and decoder is None:
             labels = labels[:, :longest]
-        part = Rows(self.input_ids[start:end, :longest], mask[:, :longest], decoder, {}, labels)
+        part = TokenRows(
+            self.input_ids[start:end, :longest], mask[:, :longest], decoder, {}, labels
+        )
         places = {}
         for stack, flat in self.places.items():
             row, column = flat // self._width(stack), flat % self._width(stack)
@@ -106,9 +108,9 @@ def task_of(record: Mapping[str, Any]) -> Task:
     )
 
 
-def plain(task: Task, text: str) -> str:
+def without_template(task: Task, text: str) -> str:
     """A text as both hosts can read it alike: a chat without what a host's template adds."""
-    return told(text) if task.form == "messages" else text
+    return turns_text(text) if task.form == "messages" else text
 
 
 def read_pair(
@@ -121,7 +123,7 @@ def read_pair(
     generator: torch.Generator,
     answers: Sequence[str] | None = None,
     spoken: bool = False,
-) -> tuple[list[Rows], list[Rows]]:
+) -> tuple[list[TokenRows], list[TokenRows]]:
     """Texts as passes of the originating and of the receiving host.
 
     Args:
@@ -139,7 +141,7 @@ def read_pair(
     Raises:
         BadInput: too few texts, or no token of one host ends where one of the other does.
     """
-    texts = [" ".join(plain(task, text).split()[:WORDS]) for text in texts]
+    texts = [" ".join(without_template(task, text).split()[:WORDS]) for text in texts]
     kept = [row for row, text in enumerate(texts) if text and (not answers or answers[row])]
     written = [task.templates[kind].replace("{text}", texts[row]) for row in kept]
     said = [answers[row].strip() for row in kept] if answers else None
@@ -212,7 +214,7 @@ def _paired(
     most: int,
     generator: torch.Generator,
     ends: list[int] | None = None,
-) -> tuple[Rows, Rows]:
+) -> tuple[TokenRows, TokenRows]:
     """One pass of both hosts over the texts that fit into both.
 
     Args:
@@ -243,7 +245,7 @@ def _paired(
             decoder, _ = _padded([ids for ids, _ in streams["decoder"][index]], pad)
         labels = None if begins is None else _labels(streams["decoder"][index], begins)
         of_side = {s: both[index] for s, both in places.items()}
-        made.append(Rows(ids, mask, decoder, of_side, labels))
+        made.append(TokenRows(ids, mask, decoder, of_side, labels))
     return made[0], made[1]
 
 

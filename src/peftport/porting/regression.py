@@ -17,7 +17,7 @@ STRENGTHS = tuple(10.0**power for power in range(-4, 3))
 
 
 @dataclass(frozen=True)
-class Reading:
+class LinearProbe:
     """A linear reading of states without an intercept: wanted = states @ matrix.mT.
 
     matrix: (wanted, width). missed: share of the wanted variance that is missed by texts that are
@@ -33,7 +33,7 @@ def fit_reading(
     states: Tensor,
     wanted: Tensor,
     strengths: Sequence[float] = STRENGTHS,
-) -> Reading:
+) -> LinearProbe:
     """Fit `wanted` on `states` by the strength whose left-out texts are missed by least.
 
     A constant is read off the states' mean, for a low-rank change of a weight has no bias: the
@@ -53,7 +53,7 @@ def fit_reading(
     values = values.clamp_min(0)
     aimed = vectors.mT @ aim  # (texts, figures)
     spread = (wanted - wanted.mean(0)).square().sum().clamp_min(1e-30)
-    best: Reading | None = None
+    best: LinearProbe | None = None
     for strength in strengths:
         ridge = strength * values.mean().clamp_min(1e-30)
         keep = values / (values + ridge)
@@ -65,6 +65,6 @@ def fit_reading(
             weight = bare.mT @ (vectors @ (aimed / (values + ridge)[:, None]))  # (width, figures)
             base = along @ (wanted - varied @ weight) / constant.norm().clamp_min(1e-30)
             matrix = weight.mT + (base - mean @ weight)[:, None] * unit  # (figures, width)
-            best = Reading(matrix, error, strength)
+            best = LinearProbe(matrix, error, strength)
     assert best is not None
     return best

@@ -25,9 +25,9 @@ from peftport.porting.account import Account, Entry
 from peftport.porting.activations import contrasts_of, observe
 from peftport.porting.answers import donor_scores, no_classes
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request
-from peftport.porting.estimate import Estimate, Load, estimated, loaded, weights_of
+from peftport.porting.estimate import CostEstimate, Load, estimated, loaded, weights_of
 from peftport.porting.prior import class_scores
-from peftport.porting.reading import Rows, task_of
+from peftport.porting.reading import TokenRows, task_of
 from peftport.porting.regression import fit_reading
 from peftport.porting.walk import label_gradients
 from peftport.tasks import encode_texts
@@ -86,7 +86,7 @@ class Ridge(PortMethod):
         entries = (Entry(None, name, "initialised", s, why=why) for name, s in shapes.items())
         return Account(self.name, tuple(entries))
 
-    def estimate(self, request: Request, load: Load) -> Estimate:
+    def estimate(self, request: Request, load: Load) -> CostEstimate:
         """A pass over the texts on one host, some on the other, and gradients of few texts."""
         options, hosts = request.options, (request.origin, request.receiver)
         few = min(options.slopes, load.texts) * load.tokens
@@ -137,7 +137,7 @@ def _config(request: Request) -> Any:
     return technique("lora").configure({"rank": rank, "alpha": rank, "targets": [PLACE]})
 
 
-def _rows(host: Host, task: Task, texts: tuple[str, ...]) -> Rows:
+def _rows(host: Host, task: Task, texts: tuple[str, ...]) -> TokenRows:
     """The texts as the task reads them, with the place at which classes are read."""
     kind = host.geometry.kind
     encoded = encode_texts(host.tokenizer, task, texts, np.zeros(len(texts)), kind)
@@ -148,7 +148,7 @@ def _rows(host: Host, task: Task, texts: tuple[str, ...]) -> Rows:
         decoder = torch.full((rows, 1), host.model.config.decoder_start_token_id)
     else:
         places = places * width + batch.attention_mask.sum(1) - 1
-    return Rows(batch.input_ids, batch.attention_mask, decoder, {"decoder": places})
+    return TokenRows(batch.input_ids, batch.attention_mask, decoder, {"decoder": places})
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,8 @@ class _Fitting:
     """The receiving host's half of the port; few: rows that gradients are taken of."""
 
     host: Host
-    rows: Rows
-    few: Rows
+    rows: TokenRows
+    few: TokenRows
     readout: ClassReadout
     config: Any
     aim: Tensor
@@ -200,7 +200,7 @@ class _Fitting:
             points = [f"decoder.{self.options.layer}.{PLACE}"]
         said: list[Tensor] = []
 
-        def read(host: Host, part: Rows) -> None:
+        def read(host: Host, part: TokenRows) -> None:
             said.append(class_logits(host, part, {}, self.readout, whole=True).float().cpu())
 
         seen = observe(self.host, [self.rows], points, (), read).inputs

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from peftport.porting.activations import observe
 from peftport.porting.layers import Pairs, linear_cka, pair_layers
-from peftport.porting.mapping import read_texts
+from peftport.porting.layerwise import read_passes
 from peftport.porting.reading import task_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def layer_pairs(how: str, means: Means, request: Request) -> Pairs:
 def layer_similarity(means: Means, request: Request) -> dict[str, Tensor]:
     """Linear CKA of every two layers, by stack: (receiver layers, origin layers)."""
     generator = torch.Generator().manual_seed(0)
-    passes = read_texts(request, means, task_of(request.donor.task), _PLACES, generator)
+    passes = read_passes(request, means, task_of(request.donor.task), _PLACES, generator)
     seen = []
     for side, rows in zip((means.origin, means.receiver), passes, strict=True):
         seen.append(observe(side.stream(), rows, (), side.geometry.blocks).outputs)

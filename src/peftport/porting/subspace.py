@@ -24,18 +24,19 @@ from torch import Tensor
 from peftport.porting.account import Account
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request
 from peftport.porting.estimate import (
-    Estimate,
+    CostEstimate,
     Load,
     estimated,
     largest_layer,
     weights_of,
 )
+from peftport.porting.heads import head_of
 from peftport.porting.layers import Pairs, pair_layers, partner_of
-from peftport.porting.mapped import head_of, idle_lora
-from peftport.porting.mapped_method import mapped_account
+from peftport.porting.map_based import mapped_account
 from peftport.porting.svd import svd
 from peftport.techniques.base import Parameters
 from peftport.techniques.lora import targets
+from peftport.techniques.lora.mapping import idle_lora
 
 if TYPE_CHECKING:
     from peftport.porting.means import Means
@@ -73,7 +74,7 @@ class Subspace(PortMethod):
         """Both factors of every target are mapped."""
         return mapped_account(self.name, request, _pairs(request), request.wanted)
 
-    def estimate(self, request: Request, load: Load) -> Estimate:
+    def estimate(self, request: Request, load: Load) -> CostEstimate:
         """Every weight that is changed is read, and multiplied with a block six times."""
         hosts = (request.origin, request.receiver)
         weights = sum(map(weights_of, hosts))

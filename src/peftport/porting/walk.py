@@ -21,16 +21,16 @@ from torch import Tensor, nn
 from peftport.hosts.streaming import holding, layer_paths
 from peftport.porting.activations import (
     Observed,
+    Spaces,
     at_places,
     first_readers,
     is_of_text,
     outputs_at,
-    run,
+    run_rows,
     watched,
 )
 from peftport.porting.grades import ClassGrade, Grade
-from peftport.porting.mapped import Spaces
-from peftport.porting.reading import Rows
+from peftport.porting.reading import TokenRows
 from peftport.techniques.base import Parameters
 from peftport.training.readout import ClassReadout
 
@@ -92,9 +92,9 @@ class Walk:
         grade: what the host is run for, whose gradients are wanted; None for none.
     """
 
-    def __init__(self, host: Host, passes: Sequence[Rows], grade: Grade | None = None) -> None:
+    def __init__(self, host: Host, passes: Sequence[TokenRows], grade: Grade | None = None) -> None:
         self._host, self._grade = host, grade
-        self._parts: list[Rows] = []
+        self._parts: list[TokenRows] = []
         self._runs: list[list[_Call]] = []
         self._states: list[Tensor] = []
         self._modules = {layer: host.part(path) for layer, path in layer_paths(host).items()}
@@ -109,7 +109,7 @@ class Walk:
                             self._states.append(grade.states(host, part))
                     else:
                         with torch.no_grad():
-                            run(host, part)
+                            run_rows(host, part)
 
     def end(self, layer: str) -> Tensor:
         """The residual stream behind a layer, at its last run, at the kept places: (samples,
@@ -165,7 +165,7 @@ class Walk:
                     point: str,
                     given: Tensor,
                     made: Tensor,
-                    part: Rows = part,
+                    part: TokenRows = part,
                     made_at: dict[str, Tensor] = made_at,
                 ) -> None:
                     if not is_of_text(made, part, point):
@@ -196,7 +196,7 @@ class Walk:
 
 
 def label_gradients(
-    host: Host, rows: Rows, points: Iterable[str], readout: ClassReadout, head: Parameters
+    host: Host, rows: TokenRows, points: Iterable[str], readout: ClassReadout, head: Parameters
 ) -> dict[str, Tensor]:
     """Gradients of the classes' scores at the outputs of some places: (contrasts, samples, width).
 

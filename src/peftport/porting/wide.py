@@ -5,9 +5,10 @@ the inverse root is a sum of ten shifted inverses (Hale, Higham & Trefethen 2008
 Anal. 46), each by a Cholesky factor. Between whitened spaces Cholesky factors do for roots, since a
 turn between them is the same whichever root whitens.
 
-Against the exact maps of `maps` three things differ: directions without variance are raised by
-adding the least variance to all, instead of where it lacks; a constant gives no sign to a direction
-in which samples do not vary; and singular values below a hundred thousandth of the largest fade.
+Against the exact maps of `semi_orthogonal` three things differ: directions without variance are
+raised by adding the least variance to all, instead of where it lacks; a constant gives no sign to a
+direction in which samples do not vary; and singular values below a hundred thousandth of the
+largest fade.
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ def fit_wide_input(origin: Tensor, receiver: Tensor) -> WideInputMap:
 def fit_wide_output(
     origin: Tensor, receiver: Tensor, gradients: tuple[Tensor, Tensor] | None, weight: float
 ) -> WideChange:
-    """Fit the map of changes; arguments as for `maps.fit_output`."""
+    """Fit the map of changes; arguments as for `semi_orthogonal.fit_output`."""
     (there, _), (here, _) = _centred(origin), _centred(receiver)
     joint = _unit_product(there, here)
     if gradients is not None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Answers:
+class Outputs:
     """What a host answers on some texts, in single precision on the CPU.
 
     bare, module: without and with the module, (texts, classes or vocabulary); of encoders without
@@ -65,7 +65,7 @@ class Answers:
 
 
 @torch.no_grad()
-def our_answers(host: Host, module: Module, inputs: dict[str, Tensor]) -> Answers:
+def our_answers(host: Host, module: Module, inputs: dict[str, Tensor]) -> Outputs:
     """What peftport computes, for ids and mask padded on the right, (texts, tokens) each."""
     body = without_embeddings(module.tensors)
     tensors = {name: tensor.to(host.device) for name, tensor in body.items()}
@@ -87,4 +87,4 @@ def our_answers(host: Host, module: Module, inputs: dict[str, Tensor]) -> Answer
     logits = host.geometry.kind != "encoder" or has_head
     bare = answer(nullcontext())
     with replaced(host, module.config, module.tensors):
-        return Answers(bare, answer(made), logits)
+        return Outputs(bare, answer(made), logits)

@@ -15,7 +15,7 @@ from peftport.files import read_json
 from peftport.modules import Module, formats, load_module
 from peftport.modules.formats.provenance import KEPT
 from peftport.proof import with_adapters, with_peft
-from peftport.proof.answers import Answers, our_answers
+from peftport.proof.answers import Outputs, our_answers
 from peftport.proof.servers import Served, folder_of_peft, served
 from peftport.proof.texts import TEXTS, as_batch
 from peftport.techniques import technique
@@ -45,7 +45,7 @@ class Proof:
     """
 
     loaded_by: str | None
-    answers: Answers | None
+    answers: Outputs | None
     apart: float | None
     tolerance: float
     problems: tuple[str, ...]
@@ -103,7 +103,7 @@ def prove(
         problems.append("it is made for a host of another geometry")
     del host
     ask = _Library(format, folder, host_folder, geometry, inputs, device, precision)
-    found: Answers | None = None
+    found: Outputs | None = None
     try:
         library, found = ask.answers(module)
     except BadInput as error:
@@ -163,7 +163,7 @@ class _Library:
             f"environment with adapters in ${with_adapters.VARIABLE}"
         )
 
-    def answers(self, module: Module | None) -> tuple[str | None, Answers | None]:
+    def answers(self, module: Module | None) -> tuple[str | None, Outputs | None]:
         """The library and what it answers; None and None where it is not at hand."""
         name = self.name
         if name is None or self.format == formats.OWN:
@@ -184,7 +184,7 @@ def _own() -> str:
     return f"peftport {version('peftport')}"
 
 
-def _unloaded(found: Answers | None, library: str | None) -> Iterator[str]:
+def _unloaded(found: Outputs | None, library: str | None) -> Iterator[str]:
     """What the library leaves out of the folder, and what it does not find there."""
     if found is None:
         return
@@ -194,7 +194,7 @@ def _unloaded(found: Answers | None, library: str | None) -> Iterator[str]:
             yield f"{library} {what} {', '.join(map(repr, names[:_LISTED]))}{more}"
 
 
-def _apart(ours: Answers | None, theirs: Answers | None) -> float | None:
+def _apart(ours: Outputs | None, theirs: Outputs | None) -> float | None:
     """The largest distance between two answers as a share of the largest number."""
     if ours is None or theirs is None:
         return None

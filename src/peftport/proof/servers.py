@@ -19,8 +19,6 @@ from peftport.hosts.geometry import Geometry
 _FACTOR = re.compile(r"base_model\.model\..+\.lora_(embedding_)?[AB](\.weight)?")
 _VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 _VLLM_DEFAULT = 16
-_WITHOUT_LORA = ("gpt2",)
-"""Families of decoders that vLLM serves and gives no LoRA."""
 _LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -82,7 +80,7 @@ def folder_of_peft(folder: Path) -> tuple[dict[str, Any], list[str]]:
 
 def _vllm(config: Mapping[str, Any], names: list[str], geometry: Geometry) -> Iterator[str]:
     yield from _shared(config, names, geometry)
-    if geometry.family in _WITHOUT_LORA:
+    if "vLLM" in (geometry.trait("without_lora") or ()):
         yield f"vLLM has no LoRA for the family {geometry.family}"
     rank = _rank(config)
     if rank > _VLLM_RANKS[-1]:

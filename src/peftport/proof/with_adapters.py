@@ -17,7 +17,7 @@ from peftport.errors import BadInput
 from peftport.files import read_json
 from peftport.modules.formats.adapterhub_layout import layout_of
 from peftport.modules.module import FOREIGN_CONFIG
-from peftport.proof.answers import Answers
+from peftport.proof.answers import Outputs
 
 if TYPE_CHECKING:
     from peftport.hosts import Geometry
@@ -44,7 +44,7 @@ def distribution(found: Path) -> str:
 
 def answers(
     found: Path, folder: Path, host: Path, geometry: Geometry, inputs: dict[str, Tensor], head: bool
-) -> Answers:
+) -> Outputs:
     """Load the host and the folder as a user of adapters would, and ask.
 
     Args:
@@ -77,4 +77,4 @@ def answers(
             raise BadInput(f"adapters cannot load it: {reason}")
         # Copied: the tensors of `load_file` are views of the file.
         read = {name: tensor.clone() for name, tensor in load_file(out).items()}
-    return Answers(read["bare"], read["module"], geometry.kind != "encoder" or head)
+    return Outputs(read["bare"], read["module"], geometry.kind != "encoder" or head)

@@ -16,7 +16,7 @@ from torch import Tensor
 from peftport.errors import BadInput
 from peftport.hosts.loading import model_class_of
 from peftport.hosts.quiet import quiet_transformers
-from peftport.proof.answers import Answers
+from peftport.proof.answers import Outputs
 
 if TYPE_CHECKING:
     from peftport.hosts import Geometry
@@ -49,7 +49,7 @@ def answers(
     inputs: dict[str, Tensor],
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
-) -> Answers:
+) -> Outputs:
     """Load the host and the folder as a user would, and ask.
 
     Args:
@@ -74,7 +74,7 @@ def _answers(
     inputs: dict[str, Tensor],
     device: str,
     dtype: torch.dtype,
-) -> Answers:
+) -> Outputs:
     import peft
 
     here = {name: tensor.to(device) for name, tensor in inputs.items()}
@@ -95,7 +95,7 @@ def _answers(
         bare = _without_body(model, geometry, task, here)
     unread, missing = _differences(model, folder)
     made, _ = _ask(model, geometry, task, here)
-    return Answers(bare, made, logits, unread, missing, None if usual else made_for.__name__)
+    return Outputs(bare, made, logits, unread, missing, None if usual else made_for.__name__)
 
 
 def _class_for(config: Any, host: Path, geometry: Geometry) -> tuple[Any, bool]:

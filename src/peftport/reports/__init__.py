@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from peftport.reports.comparisons import Analysis, analyse
-    from peftport.reports.exports import FORMATS, export
+    from peftport.reports.exports import FORMATS, write_export
     from peftport.reports.figures import write_png
     from peftport.reports.page import write_report
     from peftport.reports.results import COLUMNS, Results
@@ -38,11 +38,11 @@ __all__ = [
     "Analysis",
     "Results",
     "analyse",
-    "export",
     "latex",
     "markdown",
     "summary",
     "terminal_table",
+    "write_export",
     "write_png",
     "write_report",
 ]

@@ -47,7 +47,7 @@ class Answer:
     findings: tuple[Finding, ...]
 
 
-def answers(results: Results | Analysis) -> tuple[Answer, ...]:
+def answer_questions(results: Results | Analysis) -> tuple[Answer, ...]:
     """Answer the study's three questions; continuations and independent hosts stay apart."""
     analysis = analyse(results)
     questions: tuple[tuple[str, Callable[[Analysis, str, str], Finding]], ...] = (

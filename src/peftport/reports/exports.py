@@ -17,7 +17,7 @@ _COMPUTED = ("=", "+", "-", "@", "\t", "\r")
 FORMATS = ("csv", "parquet", "json")
 
 
-def export(rows: pd.DataFrame, format: str, excel_safe: bool = False) -> bytes:
+def write_export(rows: pd.DataFrame, format: str, excel_safe: bool = False) -> bytes:
     """The rows with the columns of their study's kind (`studies.schema.columns_of`), in order.
 
     Args:

@@ -27,7 +27,7 @@ from peftport.reports.results import Cell, Results
 from peftport.reports.sections import full_heat
 from peftport.reports.statistics import Estimate
 from peftport.reports.tables import columns
-from peftport.reports.wording import figure, kind_of, name_of, number, relation_name
+from peftport.reports.wording import figure, name_of, number, relation_kind, relation_name
 
 # The page's colours and marks on white.
 _COLOURS = {
@@ -176,7 +176,7 @@ def _panel(analysis: Analysis, cell: Cell, axes: Any) -> None:
     axes.xaxis.set_major_locator(FixedLocator([axis(budget) for budget in budgets]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticklabels([str(budget) for budget in budgets])
-    axes.set_xlabel(f"steps ({kind_of(cell.relation)})", fontsize=7)
+    axes.set_xlabel(f"steps ({relation_kind(cell.relation)})", fontsize=7)
     axes.set_ylabel(analysis.results.rests_on.directed, fontsize=7)
     axes.grid(axis="y", alpha=0.25)
 

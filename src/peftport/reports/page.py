@@ -14,7 +14,7 @@ from peftport import __version__
 from peftport.files import write_atomic
 from peftport.kind import USUAL, Kind, kind_named
 from peftport.reports import sections, svg
-from peftport.reports.answers import answers
+from peftport.reports.answers import answer_questions
 from peftport.reports.comparisons import Analysis, analyse
 from peftport.reports.continuation import SHOWN
 from peftport.reports.notes import minus, shows_plain
@@ -29,7 +29,6 @@ from peftport.reports.tables import (
 )
 from peftport.reports.wording import (
     count,
-    duration,
     figure,
     listed,
     name_of,
@@ -38,6 +37,7 @@ from peftport.reports.wording import (
     span,
     with_span,
 )
+from peftport.studies.progress import duration
 
 
 def run_columns(kind: Kind) -> tuple[str, ...]:
@@ -97,7 +97,7 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "controls": analysis.controls,
         "first_control": next(iter(results.controls), ""),
         "smallest": sections.when(min(results.budgets, default=0)),
-        "answers": answers(analysis),
+        "answers": answer_questions(analysis),
         "glance": sections.glance(analysis),
         "techniques": list(dict.fromkeys(cell.technique for cell in results.cells)),
         "heat": sections.heat_map(analysis),
@@ -106,7 +106,7 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "continuation_conditions": SHOWN,
         "differences": sections.differences(analysis),
         "difference_ruler": sections.difference_ruler(analysis),
-        "kept": sections.kept(analysis),
+        "kept": sections.kept_cells(analysis),
         "measures": sections.measures(analysis),
         "explained": sections.explained(analysis),
         "run_columns": run_columns(results.kind),

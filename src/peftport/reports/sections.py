@@ -21,11 +21,11 @@ from peftport.reports.wording import (
     NONE,
     after,
     figure,
-    kind_of,
     listed,
     name_of,
     number,
     p_text,
+    relation_kind,
     relation_name,
     sentence,
     span,
@@ -101,7 +101,7 @@ def heat_map(analysis: Analysis) -> list[View]:
     for budget, setting in product(results.budgets, several):
         groups = [
             {
-                "relation": kind_of(relation),
+                "relation": relation_kind(relation),
                 "pair": pair,
                 "method": method if len(results.methods) > 1 else "",
                 "cells": [
@@ -217,7 +217,7 @@ def _fading_figure(name: str, fading: Fading) -> str:
 
 def _place(analysis: Analysis, cell: Cell) -> str:
     how = f", method {cell.method}" if len(analysis.results.methods) > 1 else ""
-    return f"{cell.pair} ({kind_of(cell.relation)}), {cell.setting}{how}"
+    return f"{cell.pair} ({relation_kind(cell.relation)}), {cell.setting}{how}"
 
 
 def _curve(points: Sequence[Point], name: str) -> list[tuple[int, Estimate]]:
@@ -281,7 +281,7 @@ def _difference(point: Point, limits: tuple[float, float]) -> dict[str, Any]:
     }
 
 
-def kept(analysis: Analysis) -> list[dict[str, Any]]:
+def kept_cells(analysis: Analysis) -> list[dict[str, Any]]:
     """Cells by pair and setting: accuracies and recovery at the smallest budget, areas under the
     learning curves, steps to match, and answers changed."""
     budget = min(analysis.results.budgets, default=0)

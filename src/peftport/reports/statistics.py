@@ -267,7 +267,7 @@ def estimate(series: Series) -> Estimate:
     """The mean over seeds with its interval."""
     if not series.seeds:
         return NOTHING
-    found = judge(float(series.values.mean()), np.ones(1), variance([series]))
+    found = with_interval(float(series.values.mean()), np.ones(1), variance([series]))
     digits = series.scale.digits
     return found if found.digits == digits else replace(found, digits=digits)
 
@@ -289,7 +289,7 @@ def difference(first: Series, second: Series) -> Estimate:
     return estimate(combine([first, second], [1.0, -1.0]))
 
 
-def judge(value: float, weights: np.ndarray, spread: Variance) -> Estimate:
+def with_interval(value: float, weights: np.ndarray, spread: Variance) -> Estimate:
     """`value`, the figures' sum with `weights`, with the interval that their variances give."""
     over_seeds, over_examples = spread.of(weights)
     error = sqrt(over_seeds + over_examples)

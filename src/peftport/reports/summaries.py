@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Any
 
 from peftport.kind import USUAL, Kind
-from peftport.reports.answers import answers
+from peftport.reports.answers import answer_questions
 from peftport.reports.compared import Flips, Point
 from peftport.reports.comparisons import Analysis, analyse
 from peftport.reports.continuation import fadings
@@ -53,7 +53,7 @@ def summary(results: Results | Analysis) -> dict[str, Any]:
                     for finding in answer.findings
                 ],
             }
-            for answer in answers(analysis)
+            for answer in answer_questions(analysis)
         ],
         "cells": [_cell(point, known.kind) for point in analysis.points],
         "continuations": [

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from peftport.plain import inline, printable
-from peftport.reports.answers import SURE, Answer, answers
+from peftport.reports.answers import SURE, Answer, answer_questions
 from peftport.reports.compared import Point, Pool
 from peftport.reports.comparisons import Analysis, analyse
 from peftport.reports.continuation import fadings
@@ -25,10 +25,10 @@ from peftport.reports.wording import (
     after,
     count,
     figure,
-    kind_of,
     name_of,
     number,
     recovery_text,
+    relation_kind,
     relation_name,
     sentence,
     with_span,
@@ -75,7 +75,7 @@ def accuracy_grids(analysis: Analysis, short: bool = False) -> Iterator[Grid]:
     for (relation, pair, setting, method), points in groupby(analysis.points, key=place):
         how = f", method {method}" if len(analysis.results.methods) > 1 else ""
         yield Grid(
-            f"{pair} ({kind_of(relation)}), {setting}{how}",
+            f"{pair} ({relation_kind(relation)}), {setting}{how}",
             head,
             tuple(
                 _short_row(point, names) if short else _row(analysis, point, names)
@@ -273,7 +273,7 @@ def terminal_table(results: Results | Analysis) -> Group:
             table.add_row(shown(first), *map(shown, cells))
         parts += [Text(""), table]
     parts += [Text(""), Text(interval_note(analysis), style="dim"), Text("")]
-    for answer in answers(analysis):
+    for answer in answer_questions(analysis):
         parts.append(Text(answer.question, style="bold"))
         parts += [shown(f"  {f.about}: {f.short}") for f in answer.findings]
     return Group(*parts)
@@ -289,7 +289,7 @@ def markdown(results: Results | Analysis) -> str:
     """Answers and tables in Markdown."""
     analysis = analyse(results)
     parts = [f"# {inline(analysis.results.name)}", summary_line(analysis.results) + "."]
-    parts += [_markdown_answer(answer) for answer in answers(analysis)]
+    parts += [_markdown_answer(answer) for answer in answer_questions(analysis)]
     faded = fadings(analysis)
     if faded:
         lines = [f"- {inline(f'{fading.setting}: {fading.sentence}')}" for fading in faded]

@@ -19,15 +19,15 @@ from peftport.modules import HostName, Module
 from peftport.porting import SAMPLINGS, judge, port
 from peftport.porting.methods import Way, others
 from peftport.studies.donors import answers_of, corrected_answers
-from peftport.studies.ports import Job, Taken, port_apart
+from peftport.studies.ports import PortJob, Taken, port_apart
 from peftport.studies.schema import figures_of
 from peftport.studies.trial import Found, Lane, Trial
 from peftport.studies.ways import OF
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters
 from peftport.techniques.head import WEIGHT
-from peftport.training import Settings
-from peftport.training.module import fresh
+from peftport.training import TrainingSettings
+from peftport.training.module import initial_module
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -45,7 +45,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Findings:
     """What was found, as a study exports it.
 
     rows: one mapping a run, with a study's columns. scored: run id -> what is kept of the test
@@ -85,7 +85,7 @@ class Assessment:
     seeds: Sequence[int]
     native_steps: int
     rates: Sequence[float]
-    settings: Settings
+    settings: TrainingSettings
     ways: Sequence[Way]
     texts: tuple[str, ...] = ()
     source: str = ""
@@ -102,7 +102,7 @@ class Assessment:
                 f"trained for {self.module.classes}."
             )
 
-    def run(self) -> Outcome:
+    def run(self) -> Findings:
         """Port, train and test everything.
 
         Raises:
@@ -145,7 +145,7 @@ class Assessment:
         self.progress(f"port by {each.written}, {place + 1} of {len(self.seeds)}")
         try:
             return port_apart(
-                Job(
+                PortJob(
                     self.modules[place],
                     self.host.name,
                     each.name,
@@ -193,7 +193,7 @@ class Assessment:
     def _fresh(self, seed: int) -> Parameters:
         made, record = technique(self.module.technique), self.module.record
         geometry, classes = self.host.geometry, self.module.classes
-        return fresh(made, self.module.config, geometry, classes, seed, record.head)
+        return initial_module(made, self.module.config, geometry, classes, seed, record.head)
 
     def _scratch(self) -> list[Lane]:
         name, config = self.module.technique, self.module.config
@@ -275,7 +275,7 @@ class Assessment:
         rates: dict[str, float],
         costs: dict[str, Cost],
         refused: dict[str, str],
-    ) -> Outcome:
+    ) -> Findings:
         rows, scored = [], {}
         agreed = self._agreement(found)
         for number, each in enumerate(found):
@@ -288,7 +288,7 @@ class Assessment:
                 scored[run_id] = each.evaluation.scored
         kind, task = self.task.asks, self.task
         gold = {task.name: kind.read_gold(kind.gold(task, "test"), task.record())}
-        return Outcome(rows, scored, gold, rates, costs, refused)
+        return Findings(rows, scored, gold, rates, costs, refused)
 
     def _row(self, run_id: str, found: Found) -> dict[str, Any]:
         record, lane = self.module.record, found.lane

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from peftport.correction import answers
+from peftport.correction import most_likely
 from peftport.metrics import Evaluation, offsets_of
 from peftport.modules import Module
 from peftport.tasks import encode_unlabelled
@@ -50,4 +50,4 @@ def corrected_answers(evaluation: Evaluation) -> NDArray[np.int64] | None:
 
 def _corrected(said: NDArray[np.floating] | None) -> NDArray[np.int64] | None:
     found = offsets_of(said)
-    return None if said is None or found is None else answers(said, found)
+    return None if said is None or found is None else most_likely(said, found)

@@ -22,9 +22,9 @@ from peftport.studies.work import (
     Executor,
     Finished,
     LaneResult,
+    LaneStart,
     Lost,
     PackReading,
-    Start,
     Work,
 )
 
@@ -187,10 +187,10 @@ class Driver:
             asked=spec.asked,
         )
 
-    def _lane(self, trajectory: Trajectory) -> Start:
+    def _lane(self, trajectory: Trajectory) -> LaneStart:
         arm = trajectory.arm
         if not arm.needs_donor:
-            return Start(arm.kind, trajectory.seed, arm.learning_rate)
+            return LaneStart(arm.kind, trajectory.seed, arm.learning_rate)
         kept, error = self._store.donor(self._identity.donor(self._plan.donor_of(trajectory))[0])
         if kept is None:
             error = (
@@ -198,7 +198,7 @@ class Driver:
                 f"{trajectory.seed}): {error}"
             )
         origin = self._facts.hosts[arm.origin]["location"]
-        return Start(arm.kind, trajectory.seed, arm.learning_rate, arm.how, kept, error, origin)
+        return LaneStart(arm.kind, trajectory.seed, arm.learning_rate, arm.how, kept, error, origin)
 
     def _state(self) -> State:
         return State(

@@ -93,7 +93,7 @@ def _module_bytes(options: dict[str, Any], arm: Arm, facts: Facts) -> int:
     return 4 * sum(prod(shape) for shape in shapes.values())
 
 
-def estimate(plan: Plan, facts: Facts, measured: Measurement) -> dict[str, Any]:
+def estimate_study(plan: Plan, facts: Facts, measured: Measurement) -> dict[str, Any]:
     """Time, memory and disk of a study; JSON-ready."""
     return {
         "seconds": seconds(plan, facts, measured),

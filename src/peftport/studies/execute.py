@@ -27,12 +27,12 @@ from peftport.studies.starts import load_once, start_of
 from peftport.studies.work import Kept, LaneResult, PackReading, Work
 from peftport.tasks import Encoded, Task, encode, encode_unlabelled
 from peftport.techniques import technique
-from peftport.techniques.base import Parameters, Technique, kind_of, stack_lanes, take_lane
+from peftport.techniques.base import Parameters, Technique, stack_lanes, stacking_key, take_lane
 from peftport.techniques.head import initial_head
 from peftport.training import (
     Reading,
     Readout,
-    Settings,
+    TrainingSettings,
     evaluate,
     readout_of,
     scores,
@@ -74,7 +74,7 @@ class _Place:
     """The host and the task of a pack, as they were when the study was planned."""
 
     def __init__(self, work: Work) -> None:
-        self.host = load_once(work.host, Settings(**work.training).precision)
+        self.host = load_once(work.host, TrainingSettings(**work.training).precision)
         self.task, self.record = _load_task(
             work.task, work.limit_train, work.split, work.limit_test, work.asked
         )
@@ -121,7 +121,7 @@ def _kinds(work: Work, place: _Place) -> tuple[list[_Kind], dict[int, str]]:
         except PeftportError as error:
             errors[lane] = str(error)
             continue
-        key = kind_of(name, config, tensors)
+        key = stacking_key(name, config, tensors)
         kinds.setdefault(key, _Kind(work, place, technique(name), config)).starts[lane] = tensors
     return list(kinds.values()), errors
 
@@ -149,7 +149,7 @@ class _Kind:
             stack_lanes(list(self.starts.values())),
             self.place.encoded("train"),
             self.place.readout,
-            settings=Settings(**self.work.training),
+            settings=TrainingSettings(**self.work.training),
             budgets=self.work.budgets,
             learning_rates=[start.learning_rate for start in starts],
             seeds=[start.seed for start in starts],

@@ -151,7 +151,7 @@ def _around_own(shared: Mapping[str, Any]) -> tuple[str, str, str, str]:
     )
 
 
-def named(config: Mapping[str, Any]) -> tuple[str, str]:
+def id_and_text(config: Mapping[str, Any]) -> tuple[str, str]:
     """The id and the text of a whole configuration."""
     return _named(_CANONICAL.encode(config))
 

@@ -30,7 +30,7 @@ _NEAR_ENOUGH = 0.95
 _FREE = 0.8
 
 
-def settled(spec: Spec, folder: Path, facts: Facts) -> Spec:
+def with_lanes(spec: Spec, folder: Path, facts: Facts) -> Spec:
     """The specification with its number of lanes: as given, as the study in `folder` was begun
     with, or as is best on this machine."""
     if spec.lanes != AUTO:
@@ -112,10 +112,10 @@ def _on_gpu(bench: Bench, name: str, options: Mapping[str, Any]) -> int:
         peaks.append(torch.cuda.max_memory_allocated())
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info()
-    return that_fit(free + torch.cuda.memory_allocated(), *peaks)
+    return lanes_that_fit(free + torch.cuda.memory_allocated(), *peaks)
 
 
-def that_fit(memory: int, one: int, two: int) -> int:
+def lanes_that_fit(memory: int, one: int, two: int) -> int:
     """Lanes that fit into so many bytes, when one lane takes `one` and two take `two`."""
     each = max(1, two - one)
     return int(min(MOST, max(1, 1 + (_FREE * memory - one) // each)))

@@ -18,8 +18,8 @@ from peftport.tasks import Encoded, Task, encode, load_task
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, stack_lanes
 from peftport.techniques.head import initial_head
-from peftport.training import Settings, evaluate, readout_of, trajectory
-from peftport.training.module import fresh
+from peftport.training import TrainingSettings, evaluate, readout_of, trajectory
+from peftport.training.module import initial_module
 
 SLOW = 2.0
 """Seconds of a step beyond which fewer lanes are measured than a pack has."""
@@ -61,7 +61,7 @@ def geometry_key(host: Mapping[str, Any]) -> str:
     return json.dumps(host["geometry"], sort_keys=True)
 
 
-def measure(
+def measure_costs(
     plan: Plan, facts: Facts, say: Callable[[str], None] = lambda text: None
 ) -> Measurement:
     """Train for a few steps and test a few rows: every technique on one host of each geometry.
@@ -122,7 +122,7 @@ class Bench:
         precision = plan.spec.training.precision
         self.host: Host = load_host(location, _device(), precision)
         kind = self.host.geometry.kind
-        self.settings = Settings(**plan.spec.training.settings())
+        self.settings = TrainingSettings(**plan.spec.training.settings())
         self.rows: dict[str, dict[str, Encoded]] = {
             label: {split: encode(self.host.tokenizer, task, split, kind) for split in _SPLITS}
             for label, task in tasks.items()
@@ -170,7 +170,7 @@ class Bench:
         made = technique(name)
         config = made.configure(options)
         starts = [
-            fresh(made, config, self.host.geometry, self.readout.classes, seed)
+            initial_module(made, config, self.host.geometry, self.readout.classes, seed)
             for seed in range(lanes)
         ]
         first, last = trajectory(

@@ -11,7 +11,7 @@ import json
 import sqlite3
 from typing import Any
 
-from peftport.studies.identity import named
+from peftport.studies.identity import id_and_text
 from peftport.studies.rows import DONOR_FIELDS, RUN_FIELDS, digest
 from peftport.studies.schema import TABLES, VERSION
 
@@ -92,7 +92,7 @@ def _name_runs_anew(db: sqlite3.Connection) -> None:
         config = json.loads(text)
         how = config["how"]
         ways[how] = ways.get(how) or resolved(how)
-        new_id, new_text = named(config | {"how": ways[how]})
+        new_id, new_text = id_and_text(config | {"how": ways[how]})
         db.execute(
             "UPDATE runs SET run_id = ?, config = ? WHERE run_id = ?", (new_id, new_text, run_id)
         )

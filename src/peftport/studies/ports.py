@@ -35,7 +35,7 @@ for _name in ("transformers.generation.utils", "transformers.models.auto.tokeniz
 
 
 @dataclass(frozen=True)
-class Job:
+class PortJob:
     """One port, as a process of its own needs it.
 
     donor: the module. receiver: the receiving host's name. method, options, seed: as for `port`.
@@ -69,7 +69,7 @@ def warm() -> None:
         forkserver.ensure_running()
 
 
-def port_apart(job: Job) -> Taken:
+def port_apart(job: PortJob) -> Taken:
     """Port in a process of its own.
 
     Raises:
@@ -123,7 +123,7 @@ def _context() -> Any:
     return context
 
 
-def _packed(job: Job) -> tuple[Any, ...]:
+def _packed(job: PortJob) -> tuple[Any, ...]:
     """A job as plain bytes and words: torch would share tensors' memory between processes."""
     rest = (job.receiver, job.method, job.options, job.seed, job.texts, job.source, job.device)
     return (job.donor.record.model_dump_json(), save(job.donor.tensors), *rest)
@@ -136,7 +136,7 @@ def _work(pipe: Connection, packed: tuple[Any, ...], place: str, threads: int) -
     logging.getLogger("peftport").setLevel(logging.ERROR)  # it has given its notices
     torch.set_num_threads(threads)
     record, tensors, *rest = packed
-    job = Job(Module(Record.model_validate_json(record), load(tensors)), *rest)
+    job = PortJob(Module(Record.model_validate_json(record), load(tensors)), *rest)
     METHODS.add(job.method, place)  # one that this process alone was told of
     try:
         pipe.send(_measured(job))
@@ -146,7 +146,7 @@ def _work(pipe: Connection, packed: tuple[Any, ...], place: str, threads: int) -
         pipe.send(RunFailed(f"port by {job.method}: {type(error).__name__}: {error}"))
 
 
-def _measured(job: Job) -> tuple[str, bytes, float, float]:
+def _measured(job: PortJob) -> tuple[str, bytes, float, float]:
     method, receiver = port_method(job.method), side(job.receiver, job.device)
     means = None
     if method.requires(method.configure(job.options)):

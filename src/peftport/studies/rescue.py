@@ -16,14 +16,14 @@ from peftport.studies.store import NAME, create, existing
 
 
 @dataclass(frozen=True)
-class Rescued:
+class RescueCounts:
     """How many runs and donors are in the new study."""
 
     runs: int
     donors: int
 
 
-def rescue(folder: Path, out: Path) -> Rescued:
+def rescue(folder: Path, out: Path) -> RescueCounts:
     """Begin the study of `folder` anew in `out`, with every run and donor that is whole.
 
     Raises:
@@ -40,4 +40,4 @@ def rescue(folder: Path, out: Path) -> Rescued:
         with closing(sqlite3.connect(made / NAME)) as new, new:
             runs = new.executemany(UPSERT_RUN, whole_rows(db, "runs", RUN_FIELDS)).rowcount
             donors = new.executemany(UPSERT_DONOR, whole_rows(db, "donors", DONOR_FIELDS)).rowcount
-        return Rescued(runs, donors)
+        return RescueCounts(runs, donors)

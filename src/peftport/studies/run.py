@@ -15,7 +15,7 @@ from peftport.errors import BadInput
 from peftport.places import require_writable, writing
 from peftport.studies.driver import Driver
 from peftport.studies.identity import Identity
-from peftport.studies.lanes import settled
+from peftport.studies.lanes import with_lanes
 from peftport.studies.lock import NAME as LOCK
 from peftport.studies.lock import driver_lock
 from peftport.studies.plan import Plan
@@ -72,7 +72,7 @@ def run_study(
     executor.warm()
     try:
         facts = _as_begun(resolve(spec, fetch=True), folder)
-        spec = settled(spec, folder, facts)
+        spec = with_lanes(spec, folder, facts)
         plan = Plan(spec)
         identity = Identity(plan, *facts.marks())
         identity.check_unique()

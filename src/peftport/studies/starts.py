@@ -17,13 +17,13 @@ from peftport.porting import port
 from peftport.porting.means import Means, Side, side
 from peftport.studies.resolve import texts_at
 from peftport.studies.ways import ways
-from peftport.studies.work import Kept, Start, Texts, Work
+from peftport.studies.work import Kept, LaneStart, Texts, Work
 from peftport.techniques.base import Parameters, Technique
-from peftport.training.module import fresh
+from peftport.training.module import initial_module
 
 
 def start_of(
-    work: Work, start: Start, host: Host, planned: Technique, classes: int
+    work: Work, start: LaneStart, host: Host, planned: Technique, classes: int
 ) -> tuple[str, Any, Parameters]:
     """What a lane starts from: technique, configuration and tensors without lane axis.
 
@@ -34,12 +34,16 @@ def start_of(
     """
     if start.donor is None:
         config = planned.configure(work.options)
-        return planned.name, config, fresh(planned, config, host.geometry, classes, start.seed)
+        return (
+            planned.name,
+            config,
+            initial_module(planned, config, host.geometry, classes, start.seed),
+        )
     module = _ported(work, start, start.donor, host)
     return module.technique, module.config, module.tensors
 
 
-def _ported(work: Work, start: Start, kept: Kept, host: Host) -> Module:
+def _ported(work: Work, start: LaneStart, kept: Kept, host: Host) -> Module:
     module = Module(Record.model_validate_json(kept.record), load(kept.tensors))
     name = HostName(name=host.name, fingerprint=host.fingerprint)
     for way in ways(start.how):
@@ -56,7 +60,7 @@ def _ported(work: Work, start: Start, kept: Kept, host: Host) -> Module:
     return module
 
 
-def _means(work: Work, start: Start, donor: Module) -> Means:
+def _means(work: Work, start: LaneStart, donor: Module) -> Means:
     """Both hosts, and the study's texts, for a port method that needs any of them."""
     origin = _side(donor.record.host.name, start.origin)
     receiver = _side(work.host_name, work.host)

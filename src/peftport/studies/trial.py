@@ -13,9 +13,9 @@ import torch
 from peftport.metrics import Evaluation
 from peftport.tasks import encode, encode_unlabelled
 from peftport.techniques import technique
-from peftport.techniques.base import Parameters, kind_of, stack_lanes
+from peftport.techniques.base import Parameters, stack_lanes, stacking_key
 from peftport.techniques.head import Pooling, initial_head
-from peftport.training import Readout, Settings, evaluate, readout_of, trajectory
+from peftport.training import Readout, TrainingSettings, evaluate, readout_of, trajectory
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -63,7 +63,7 @@ class Trial:
 
     host: Host
     task: Task
-    settings: Settings
+    settings: TrainingSettings
     progress: Callable[[str], None] = lambda text: None
 
     def __post_init__(self) -> None:
@@ -160,6 +160,6 @@ def _alike(lanes: list[Lane]) -> Iterator[list[Lane]]:
     """Lanes of equal technique, configuration and shapes, which can train side by side."""
     groups: dict[str, list[Lane]] = {}
     for lane in lanes:
-        groups.setdefault(kind_of(lane.technique, lane.config, lane.start), []).append(lane)
+        groups.setdefault(stacking_key(lane.technique, lane.config, lane.start), []).append(lane)
     for group in groups.values():
         yield from (group[at : at + _MOST] for at in range(0, len(group), _MOST))

@@ -107,7 +107,7 @@ def tried(
     ]
 
 
-def chosen(every: Sequence[Tried]) -> dict[str, float]:
+def chosen_rates(every: Sequence[Tried]) -> dict[str, float]:
     """Technique -> the rate with the best mean, the smallest of equals."""
     best: dict[str, Tried] = {}
     for each in every:
@@ -129,13 +129,13 @@ def record(every: Sequence[Tried], made: Mapping[float, Spec]) -> dict[str, Any]
             }
             for each in every
         ],
-        "learning_rates": chosen(every),
+        "learning_rates": chosen_rates(every),
     }
 
 
-def text(every: Sequence[Tried], made: Mapping[float, Spec]) -> str:
+def table_text(every: Sequence[Tried], made: Mapping[float, Spec]) -> str:
     """What was tried, as a person reads it, and what was chosen, as a specification has it."""
-    best = chosen(every)
+    best = chosen_rates(every)
     conditions = [c for c in TRAINED if any(c in each.accuracy for each in every)]
     metric = every[0].metric
     lines = [

@@ -29,7 +29,7 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class Start:
+class LaneStart:
     """How one lane starts: from `donor` for the kinds "ported" and "sampled", or, when there is
     none because it failed, not at all: `error` says why.
 
@@ -77,7 +77,7 @@ class Work:
     limit_test: int | None
     budgets: tuple[int, ...]
     texts: Texts | None
-    starts: tuple[Start, ...]
+    starts: tuple[LaneStart, ...]
     tests: Mapping[int, tuple[int, ...]]
     keeps: Mapping[int, tuple[int, ...]]
     asked: tuple[tuple[str, Any], ...] = ()

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from peftport.errors import BadInput
 from peftport.tasks.task import Task
-from peftport.tasks.tokens import WORTH_KEEPING, Tokens, kept, name_of
+from peftport.tasks.tokens import WORTH_KEEPING, Tokens, kept_tokens, tokens_hash
 
 Integers = npt.NDArray[np.integer[Any]]
 
@@ -175,7 +175,7 @@ def encode_texts(
     if len(texts) < WORTH_KEEPING:
         lengths, tokens = make()
     else:
-        lengths, tokens = kept(name_of(tokenizer, task, texts, kind), make)
+        lengths, tokens = kept_tokens(tokens_hash(tokenizer, task, texts, kind), make)
     if not lengths.all():
         text = texts[int(lengths.argmin())]
         raise BadInput(f"task {task.name}: the {called} text {text!r} gives no token on this host.")

@@ -128,8 +128,8 @@ def encode_pairs(
         )
     inputs = [prompt if writer.apart else prompt + answer for prompt, answer in rows]
     pad = tokenizer.pad_token_id
-    tokens, offsets = joined(inputs)
-    targets, target_offsets = joined([answer for _, answer in rows])
+    tokens, offsets = concatenated(inputs)
+    targets, target_offsets = concatenated([answer for _, answer in rows])
     return EncodedPairs(
         tokens,
         offsets,
@@ -279,7 +279,7 @@ def beginning(tokenizer: Any) -> int | None:
     return next((token for token in known if token is not None), None)
 
 
-def joined(rows: Sequence[Sequence[int]]) -> tuple[Integers, Integers]:
+def concatenated(rows: Sequence[Sequence[int]]) -> tuple[Integers, Integers]:
     """Rows one after the other, (tokens,), and where each begins, (rows + 1,)."""
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     tokens = np.fromiter((token for row in rows for token in row), np.int32, int(lengths.sum()))

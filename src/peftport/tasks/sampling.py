@@ -22,7 +22,7 @@ def share(texts: Sequence[str], low: float, high: float) -> list[int]:
     return [i for i, text in enumerate(texts) if low <= fraction(text, "split") < high]
 
 
-def sample(texts: Sequence[str], size: int) -> list[int]:
+def sampled_rows(texts: Sequence[str], size: int) -> list[int]:
     """Return `size` rows (all, if there are fewer) in their order, drawn by the texts' hashes."""
     if size >= len(texts):
         return list(range(len(texts)))

@@ -88,7 +88,7 @@ class Reader:
                 f"split ({part}): it is too small, or has the same text all over."
             )
         if limit is not None:
-            kept = sampling.sample([texts[row] for row in chosen], limit)
+            kept = sampling.sampled_rows([texts[row] for row in chosen], limit)
             chosen = [chosen[i] for i in kept]
         return Rows(
             [texts[row] for row in chosen],

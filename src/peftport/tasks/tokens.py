@@ -29,7 +29,7 @@ Tokens = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
 """Tokens of each text, (texts,), and all tokens one after the other."""
 
 
-def kept(name: str, make: Callable[[], Tokens]) -> Tokens:
+def kept_tokens(name: str, make: Callable[[], Tokens]) -> Tokens:
     """The tokens kept as `name`, mapped from disk; made and kept if they are not there.
 
     Where nothing can be kept they are made every time.
@@ -43,7 +43,7 @@ def kept(name: str, make: Callable[[], Tokens]) -> Tokens:
     return found
 
 
-def name_of(tokenizer: Any, task: Task, texts: Sequence[str], kind: str) -> str:
+def tokens_hash(tokenizer: Any, task: Task, texts: Sequence[str], kind: str) -> str:
     """A hash of the texts and of all that decides what their tokens are."""
     import tokenizers
     import transformers

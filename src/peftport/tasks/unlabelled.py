@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from peftport.correction import FEWEST, TEXTS
-from peftport.tasks.sampling import sample
+from peftport.tasks.sampling import sampled_rows
 from peftport.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def unlabelled_texts(task: Task) -> list[str]:
     different = [t for t in dict.fromkeys(task.split("train").texts) if t not in tested]
     if len(different) < FEWEST:
         return []
-    return [different[row] for row in sample(different, TEXTS)]
+    return [different[row] for row in sampled_rows(different, TEXTS)]
 
 
 def encode_unlabelled(tokenizer: Any, task: Task, kind: str) -> Encoded | None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from peftport.hosts.geometry import Geometry
-from peftport.options import Options, chosen
+from peftport.options import Options, build_options
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -37,12 +37,18 @@ class Technique(ABC):
     learning_rate: what is taken when none is given; a study chooses its own on validation.
     gates: sets of tensors, by the last parts of their names: a module changes nothing where all of
         one set are zero.
+    formats: of other libraries that its modules can be in -> where that is told, as
+        "module:attribute" (`peftport.modules.formats.keeping`).
+    rewriting: where it is told how port methods rewrite its modules for another host, as
+        "module:class" (`peftport.porting.rewriting`); "" where that is as for any technique.
     """
 
     name: ClassVar[str]
     learning_rate: ClassVar[float]
     Config: ClassVar[type[Configuration]]
     gates: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    formats: ClassVar[Mapping[str, str]] = {}
+    rewriting: ClassVar[str] = ""
 
     @abstractmethod
     def shapes(self, config: Any, geometry: Geometry) -> Shapes:
@@ -66,6 +72,15 @@ class Technique(ABC):
         """Fold away what only training needs; with or without lane axis. Most have nothing."""
         return config, parameters
 
+    def changed(self, config: Any, geometry: Geometry) -> dict[str, tuple[str, ...]]:
+        """The linear layers whose weights a module changes, each with the tensors that say how;
+        empty for a technique that acts beside the host's weights."""
+        return {}
+
+    def change(self, config: Any, parameters: Parameters, point: str) -> Tensor:
+        """The change of such a layer's weight, without the lane axis: (outputs, inputs)."""
+        raise NotImplementedError
+
     def idle(self, parameters: Parameters) -> tuple[str, ...] | None:
         """The set of `gates` that is zero, so that the module changes nothing; None if it does."""
         for gate in self.gates:
@@ -76,7 +91,7 @@ class Technique(ABC):
 
     def configure(self, options: Mapping[str, Any]) -> Any:
         """Build the configuration from options; BadInput names the option that is wrong."""
-        return chosen(self.Config, options, f"technique {self.name}")
+        return build_options(self.Config, options, f"technique {self.name}")
 
 
 def _endings(gate: tuple[str, ...]) -> tuple[str, ...]:
@@ -123,7 +138,7 @@ def stack_lanes(modules: list[Parameters]) -> Parameters:
     return {name: torch.stack([module[name] for module in modules]) for name in modules[0]}
 
 
-def kind_of(technique: str, config: Configuration, module: Parameters) -> str:
+def stacking_key(technique: str, config: Configuration, module: Parameters) -> str:
     """What modules must have in common to be stacked: technique, configuration, tensors' shapes."""
     shapes = {name: list(tensor.shape) for name, tensor in sorted(module.items())}
     return json.dumps([technique, config.model_dump(mode="json"), shapes])

@@ -9,14 +9,14 @@ from peftport.training.readout import (
     class_readout,
     readout_of,
 )
-from peftport.training.trajectory import Reading, Settings, trajectory
+from peftport.training.trajectory import Reading, TrainingSettings, trajectory
 
 __all__ = [
     "ClassReadout",
     "Evaluation",
     "Reading",
     "Readout",
-    "Settings",
+    "TrainingSettings",
     "class_logits",
     "class_readout",
     "evaluate",

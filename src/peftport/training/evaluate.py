@@ -79,10 +79,10 @@ def _tokens_at_once(host: Host) -> int:
     if host.device.type != "cuda":
         return TEST_TOKENS
     memory = torch.cuda.get_device_properties(host.device).total_memory
-    return that_fit(memory, host.geometry)
+    return tokens_that_fit(memory, host.geometry)
 
 
-def that_fit(memory: int, geometry: Geometry) -> int:
+def tokens_that_fit(memory: int, geometry: Geometry) -> int:
     """Tokens whose states fit into a quarter of so many bytes; no more than a GPU gains by.
 
     A token's states in one layer, in single precision, are counted generously: sixteen as wide as

@@ -20,7 +20,7 @@ from peftport.techniques.embeddings import replaced, without_embeddings
 from peftport.techniques.head import Pooling, initial_head
 from peftport.training.evaluate import evaluate_one
 from peftport.training.readout import Readout, readout_of
-from peftport.training.trajectory import Settings, trajectory
+from peftport.training.trajectory import TrainingSettings, trajectory
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -36,7 +36,7 @@ class Trained:
     validation: Evaluation
 
 
-def fresh(
+def initial_module(
     made: Technique,
     config: Any,
     geometry: Geometry,
@@ -91,7 +91,7 @@ def train_module(
     steps: int,
     seed: int,
     learning_rate: float | None = None,
-    settings: Settings | None = None,
+    settings: TrainingSettings | None = None,
     progress: Callable[[int, float], None] = lambda step, loss: None,
 ) -> Trained:
     """Train a module from scratch and test it on the validation split.
@@ -105,9 +105,9 @@ def train_module(
         BadInput: technique, options or label words do not fit.
         RunFailed: the loss was not finite.
     """
-    made, settings = technique(name), settings or Settings()
+    made, settings = technique(name), settings or TrainingSettings()
     config, readout = made.configure(options), readout_of(host, task)
-    start = fresh(made, config, host.geometry, readout.classes, seed)
+    start = initial_module(made, config, host.geometry, readout.classes, seed)
     rate = made.learning_rate if learning_rate is None else learning_rate
     course = _Course(host, task, readout, steps, seed, rate, settings, progress)
     tensors, losses, validation = course.run(made, config, start)
@@ -123,7 +123,7 @@ def train_further(
     steps: int,
     seed: int,
     learning_rate: float | None = None,
-    settings: Settings | None = None,
+    settings: TrainingSettings | None = None,
     progress: Callable[[int, float], None] = lambda step, loss: None,
 ) -> Trained:
     """Train a ported module on the host that it was ported to: the warm start.
@@ -138,7 +138,7 @@ def train_further(
         BadInput: the task has other classes than the module, or label words that do not fit.
         RunFailed: the loss was not finite.
     """
-    made, settings = technique(module.technique), settings or Settings()
+    made, settings = technique(module.technique), settings or TrainingSettings()
     config, readout, record = module.config, readout_of(host, task, module.tensors), module.record
     if readout.classes and module.classes not in (0, readout.classes):
         raise BadInput(
@@ -169,7 +169,7 @@ class _Course:
     steps: int
     seed: int
     rate: float
-    settings: Settings
+    settings: TrainingSettings
     progress: Callable[[int, float], None]
 
     def record(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from peftport.tasks.batches import Batch
 
 
-class Settings(BaseModel):
+class TrainingSettings(BaseModel):
     """How modules are trained: equal for every condition that is compared.
 
     warmup: steps over which the learning rate rises from 0; it is constant afterwards, so that
@@ -66,7 +66,7 @@ def trajectory(
     encoded: Encoded,
     readout: Readout,
     *,
-    settings: Settings,
+    settings: TrainingSettings,
     budgets: Sequence[int],
     learning_rates: Sequence[float],
     seeds: Sequence[int],
@@ -119,7 +119,7 @@ def trajectory(
         begin, before = time.perf_counter(), budget
 
 
-def _require_precision(host: Host, settings: Settings) -> None:
+def _require_precision(host: Host, settings: TrainingSettings) -> None:
     if host.precision != settings.precision:
         raise BadInput(
             f"training is set to {settings.precision} and host {host.name} was loaded in "

@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForTokenClass
 
 from modules.formats.modules import change, refused
 from peftport.modules import HostName, load_module
-from peftport.modules.formats.peft import CONVERTED, REFUSED, TYPES
+from peftport.modules.formats.peft import CONVERTED, REFUSED, by_type
 from peftport.porting import port
 from techniques.references import reference_model
 from tiny_hosts import drawn_like
@@ -111,7 +111,7 @@ def require_same_change(module, model, host, family="llama", before="", auto=Non
 
 def test_the_kinds_that_are_known_are_those_that_peft_has():
     """A kind that a newer peft brings is to be tried, and listed with what becomes of it."""
-    assert {*TYPES, *CONVERTED, *REFUSED} - {"DORA"} == KINDS.keys()
+    assert {*by_type(), *CONVERTED, *REFUSED} - {"DORA"} == KINDS.keys()
     assert not CONVERTED & REFUSED
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from families import FAMILIES, KINDS
 from modules.formats.modules import change, made, same
 from peftport.modules import Module, formats, load_module, read_outline
-from peftport.modules.formats.base import layouts
+from peftport.modules.formats.adapterhub_layout import layout_of
 from tiny_runs import host_in
 
 HUB_FAMILIES = tuple(family for family in FAMILIES if not family.startswith(("qwen", "gemma")))
@@ -65,7 +65,7 @@ def for_adapterhub(draw, hosts) -> Module:
     """A module that adapters can have."""
     family = draw(st.sampled_from(HUB_FAMILIES))
     host = host_in(hosts(family))
-    layout = layouts()[host.geometry.family]["adapterhub"]
+    layout = layout_of(host.geometry)
     cases = ["houlsby", "compacter", "lora"] + ["prefix"] * bool(layout["prefixes"])
     case = draw(st.sampled_from(cases))
     if case == "lora":

@@ -201,7 +201,7 @@ def test_an_expression_that_takes_too_long_is_refused(written, monkeypatch):
 
     folder = written("peft", "llama", "lora")
     change(folder, alpha_pattern={r"(\w|\.)*x": 3})
-    monkeypatch.setattr("peftport.modules.formats.patterns.regex.match", late)
+    monkeypatch.setattr("peftport.techniques.lora.patterns.regex.match", late)
     refused(folder, "alpha_pattern: the pattern .* cannot be matched .it takes too long")
 
 

@@ -197,7 +197,7 @@ def objective() -> tuple[Endings, dict[str, int]]:
     return Endings(spans, [ids["."], ids["?"]]), ids
 
 
-def train(model: nn.Module, stage: Stage, rows: int, seed: int) -> list[float]:
+def train_stage(model: nn.Module, stage: Stage, rows: int, seed: int) -> list[float]:
     """Train the model in place for one stage and return the loss of every step."""
     asked, ids = objective()
     documents = text(stage, Random(seed))
@@ -236,7 +236,7 @@ def make(name: str, out: Path, origin: Path | None = None) -> None:
     model.train()
     losses = []
     for index, stage in enumerate(recipe.stages):
-        losses += train(model, stage, recipe.rows, seed=1000 * recipe.seed + index)
+        losses += train_stage(model, stage, recipe.rows, seed=1000 * recipe.seed + index)
     with new_folder(out) as made:
         model.half().save_pretrained(made)
         tokenizer().save_pretrained(made)

@@ -45,7 +45,7 @@ class Judged(Likelihood):
     def exact(self) -> NDArray[np.float64]:
         """1 where what was written is the reference, in case, marks at the end and space alike."""
         pairs = zip(self.written, self.references, strict=True)
-        return np.array([float(normal(one) == normal(other)) for one, other in pairs])
+        return np.array([float(normalised(one) == normalised(other)) for one, other in pairs])
 
     @cached_property
     def chrf(self) -> NDArray[np.float64]:
@@ -88,7 +88,7 @@ JUDGEMENTS = ("exact", "chrf", "rouge_l", "own")
 """What is found of each example from what was written to it."""
 
 
-def normal(text: str) -> str:
+def normalised(text: str) -> str:
     """Text without differences that no reader would call one: case, runs of space, and full stops
     and commas at its end."""
     return _SPACE.sub(" ", text).strip().rstrip(".,").strip().casefold()

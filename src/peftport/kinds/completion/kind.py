@@ -40,13 +40,13 @@ class Completion(Kind):
 
     def encode(self, tokenizer: Any, task: Task, split: str, host_kind: str) -> Encoded:
         """Every prompt with its reference."""
-        from peftport.kinds.sequences import reference, written
+        from peftport.kinds.sequences import reference, row_as_read
         from peftport.tasks.pairs import encode_pairs
 
         rows = task.split(split)
         references = tuple(reference(task, rows, row) for row in range(len(rows)))
         pairs = [
-            written(tokenizer, task, text, answer, host_kind)
+            row_as_read(tokenizer, task, text, answer, host_kind)
             for text, answer in zip(rows.texts, references, strict=True)
         ]
         found = encode_pairs(tokenizer, task, pairs, host_kind)
@@ -56,10 +56,10 @@ class Completion(Kind):
         self, tokenizer: Any, task: Task, texts: Sequence[str], host_kind: str
     ) -> Encoded:
         """Every prompt alone, behind which nothing is asked for but an end."""
-        from peftport.kinds.sequences import written
+        from peftport.kinds.sequences import row_as_read
         from peftport.tasks.pairs import encode_pairs
 
-        pairs = [written(tokenizer, task, text, "", host_kind) for text in texts]
+        pairs = [row_as_read(tokenizer, task, text, "", host_kind) for text in texts]
         return encode_pairs(tokenizer, task, pairs, host_kind)
 
     def readout(self, host: Host, task: Task, module: Parameters | None = None) -> Readout:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from peftport.errors import BadInput
 from peftport.files import new_folder, read_json, write_atomic, write_json
 from peftport.modules.card import CARD, card
-from peftport.modules.formats.base import Folder, ForeignFormat, Format, as_module
+from peftport.modules.formats.base import Folder, ForeignFormat, Format, with_record
 from peftport.modules.formats.provenance import KEPT, provenance, read_provenance
 from peftport.modules.formats.stored import stored_type
 from peftport.modules.found import find_module
@@ -76,7 +76,7 @@ def read(
     draft = made.read(source)
     if kept is not None and kept.head == "words":
         draft.tensors.update(load_tensors(folder / LABEL_BIAS, data))
-    module = as_module(source, draft)
+    module = with_record(source, draft)
     if kept is not None:  # and says what the files are
         return module
     told = {"dtype": stored_type(draft.path, draft.tensors), "model": made.model(source, draft)}

@@ -4,38 +4,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from peftport.errors import BadInput
 from peftport.hosts.geometry import families
 from peftport.hosts.source import for_others
-from peftport.modules.formats import (
-    adapterhub_bottleneck,
-    adapterhub_head,
-    adapterhub_lora,
-    adapterhub_prefix,
-)
+from peftport.modules.formats import adapterhub_head
 from peftport.modules.formats.adapterhub_layout import NAME, Hub, layout_of
 from peftport.modules.formats.base import Draft, Files, Folder, ForeignFormat
+from peftport.modules.formats.keeping import InAdapterHub, kept_in, other_formats
 from peftport.modules.module import FOREIGN_CONFIG, Module
 
 SAFE, PICKLED = "adapter.safetensors", "pytorch_adapter.bin"
 VERSION = "adapters.1.3.0"
-
-_READERS: dict[Any, Callable[[Hub], Draft]] = {
-    None: adapterhub_bottleneck.read,
-    "lora": adapterhub_lora.read,
-    "prefix_tuning": adapterhub_prefix.read,
-}
-_WRITERS: dict[str, Callable[[Module], tuple[dict[str, Any], Any]]] = {
-    "adapter": adapterhub_bottleneck.written,
-    "compacter": adapterhub_bottleneck.written,
-    "lora": adapterhub_lora.written,
-    "prefix": adapterhub_prefix.written,
-}
-TECHNIQUES = {name: (True, True) for name in _WRITERS}
-"""Which techniques are read and written."""
 
 
 class AdapterHub(ForeignFormat):
@@ -48,23 +27,26 @@ class AdapterHub(ForeignFormat):
     def read(self, folder: Folder) -> Draft:
         """Read a module and its head; a method that peftport does not know is refused by name."""
         config = folder.config["config"]
-        method = config.get("architecture")
-        if not isinstance(method, str | None) or method not in _READERS:
-            known = ", ".join(name or "bottleneck adapters" for name in _READERS)
+        method, known = config.get("architecture"), list(kept_in(self.name).values())
+        meant = [each for each in known if each.kind == method and each.meant(config)]
+        if not meant:
+            kinds = dict.fromkeys(each.kind or "bottleneck adapters" for each in known)
             folder.refuse(
-                "config.architecture", f"{method!r} is none that peftport reads; it reads {known}"
+                "config.architecture",
+                f"{method!r} is none that peftport reads; it reads {', '.join(kinds)}",
             )
         name = folder.config.get("name")
         if not isinstance(name, str) or not name or "." in name or "/" in name:
             folder.refuse("name", f"{name!r} is no name of an adapter")
         _require_family(folder)
         path, tensors = folder.weights(SAFE, PICKLED)
-        return adapterhub_head.with_head(folder, _READERS[method](Hub(folder, path, tensors, name)))
+        draft = meant[0].read(Hub(folder, path, tensors, name))
+        return adapterhub_head.with_head(folder, draft)
 
     def files(self, module: Module) -> Files:
         """The files of the module, and of its head; BadInput where adapters cannot do the same."""
         layout = layout_of(module.geometry)
-        config, tensors = _WRITERS[module.technique](module)
+        config, tensors = self._kept(module).written(module)
         shared = {
             "model_type": families()[module.geometry.family]["model_types"][0],
             "model_name": for_others(module.record.host.name)[0],
@@ -86,16 +68,22 @@ class AdapterHub(ForeignFormat):
         flexible = name.endswith("AdapterModel")
         origin = "adapters" if flexible else "transformers"
         made = "" if flexible else "adapters.init(host)\n"
-        eager = ""
-        if module.technique == "prefix" and module.geometry.kind == "decoder":
-            eager = ', attn_implementation="eager"'  # under SDPA adapters ignores prefixes
+        more = self._kept(module).host_arguments(module.geometry)
         place, revision = for_others(module.record.host.name)
         revised = f", revision={revision!r}" if revision else ""
         return (
             f"import adapters\nfrom {origin} import {name}\n\n"
-            f"host = {name}.from_pretrained({place!r}{revised}{eager})\n{made}"
+            f"host = {name}.from_pretrained({place!r}{revised}{more})\n{made}"
             "host.load_adapter(FOLDER, use_safetensors=True, set_active=True)"
         )
+
+    def _kept(self, module: Module) -> InAdapterHub:
+        """How adapters keeps a module; BadInput when it has none of its technique."""
+        kept: InAdapterHub | None = kept_in(self.name).get(module.technique)
+        if kept is None:
+            others = other_formats(module.technique)
+            raise BadInput(f"adapters has no {module.technique}; write it with --format {others}.")
+        return kept
 
 
 def _require_family(folder: Folder) -> None:

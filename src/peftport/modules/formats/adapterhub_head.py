@@ -9,7 +9,7 @@ import torch
 
 from peftport.errors import BadInput
 from peftport.files import exists, read_json
-from peftport.modules.formats.adapterhub_layout import NAME
+from peftport.modules.formats.adapterhub_layout import NAME, layout_of
 from peftport.modules.formats.base import Draft, Folder
 from peftport.modules.formats.heads import Kind, host_pooler, host_tensor, read_classifier
 from peftport.modules.module import Module
@@ -87,7 +87,8 @@ def _flexible(
     pooled = bool(head.get("use_pooler"))
     if kind == "tagging" and layers == 1:
         return "mean", _named(path, tensors, before, _TAGGING)
-    if kind == "classification" and layers == 1 and pooled and folder.geometry.family == "bert":
+    on_pooler = bool(layout_of(folder.geometry).get("pooled_heads"))
+    if kind == "classification" and layers == 1 and pooled and on_pooler:
         return "first", _named(path, tensors, before, _TAGGING) | host_pooler(folder)
     if kind != "classification" or layers != 2 or pooled:
         raise BadInput(

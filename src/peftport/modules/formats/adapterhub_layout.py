@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
-from peftport.modules.formats.base import Folder, layouts
+from peftport.modules.formats.base import Folder
 from peftport.techniques.base import Parameters
 
 NAME = "peftport"
@@ -73,7 +73,7 @@ class Hub:
 
 def layout_of(geometry: Geometry) -> dict[str, Any]:
     """The layout of a family; BadInput when none is known."""
-    found: dict[str, Any] | None = layouts().get(geometry.family, {}).get("adapterhub")
+    found: dict[str, Any] | None = geometry.trait("adapterhub")
     if found is None:
         raise BadInput(
             f"no layout of adapters' folders is known for {geometry.family} hosts; write it with "
@@ -88,7 +88,7 @@ def inside(geometry: Geometry) -> str:
     return f"{prefix}." if prefix else ""
 
 
-def in_model(path: str, geometry: Geometry) -> str:
+def path_in_model(path: str, geometry: Geometry) -> str:
     """A path as it is called in that model: encoders' are within the model with the head."""
     before = inside(geometry)
     return path if path.startswith(before) else before + path

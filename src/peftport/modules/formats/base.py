@@ -3,13 +3,11 @@ record that a module gets whose files do not have one."""
 
 from __future__ import annotations
 
-import json
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
-from importlib import resources
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
@@ -194,7 +192,7 @@ class ForeignFormat(Format):
         return None
 
 
-def as_module(folder: Folder, draft: Draft) -> Module:
+def with_record(folder: Folder, draft: Draft) -> Module:
     """Give a draft its record, peftport's own where it was kept, and hold both together.
 
     Raises:
@@ -244,11 +242,3 @@ def _record(folder: Folder, draft: Draft) -> Record:
         left_out=draft.left_out,
         converted=draft.converted,
     )
-
-
-@cache
-def layouts() -> dict[str, dict[str, Any]]:
-    """How adapters lays out the hosts of the families that it knows: places, switches."""
-    file = resources.files("peftport.modules.formats") / "layouts.json"
-    found: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
-    return found

@@ -24,7 +24,7 @@ from peftport.hosts.discovery import family_of
 from peftport.hosts.loading import load_model
 from peftport.hosts.quantised import require_plain
 from peftport.hosts.quiet import quiet_transformers
-from peftport.hosts.skeleton import auto_class, options_of
+from peftport.hosts.skeleton import auto_class, pooler_options
 from peftport.modules.formats.base import Folder
 from peftport.modules.formats.model_class import MODEL, layers_inside
 from peftport.modules.formats.peft_config import refuse_start, refuse_unknown
@@ -126,7 +126,9 @@ def _host(folder: Folder, names: Iterable[str]) -> nn.Module:
     files, name = folder.host_files(), folder.host_name
     require_plain(files, name)
     auto = auto_class(geometry.kind, family_of(host_config(files, name))[1])
-    model: nn.Module = load_model(auto, files, name, **options_of(auto, host_config(files, name)))
+    model: nn.Module = load_model(
+        auto, files, name, **pooler_options(auto, host_config(files, name))
+    )
     inside = layers_inside(names, geometry)
     if inside is None or inside == (geometry.kind != "encoder"):
         return model

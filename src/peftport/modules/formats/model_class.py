@@ -67,7 +67,7 @@ def layers_inside(names: Iterable[str], geometry: Geometry) -> bool | None:
     return None
 
 
-class Written:
+class WrittenClass:
     """How a module without a head of its own is written: for the class that it came with."""
 
     def __init__(self, module: Module) -> None:

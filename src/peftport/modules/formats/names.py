@@ -40,8 +40,8 @@ def unwrapped(path: Path, tensors: Mapping[str, Tensor]) -> Parameters:
     return _renamed(path, tensors, _without_wrappers)
 
 
-def plain(name: str) -> str:
-    """A name of a PEFT file as `unwrapped` and `in_model` give it."""
+def bare_name(name: str) -> str:
+    """A name of a PEFT file as `unwrapped` and `names_in_model` give it."""
     return _within(_without_wrappers(name)[0], _inside(()))[0]
 
 
@@ -51,7 +51,7 @@ def _inside(adapters: Iterable[str]) -> re.Pattern[str]:
     return re.compile(rf"\.(?:base_layer|modules_to_save(?:\.(?:{usual}))?)(?=\.)")
 
 
-def in_model(path: Path, tensors: Mapping[str, Tensor]) -> Parameters:
+def names_in_model(path: Path, tensors: Mapping[str, Tensor]) -> Parameters:
     """Tensors of a PEFT file by their names in the model: without `base_model.model.`, however
     often it is there, without the adapter's name, and without the name of the language model in a
     larger one. `<path>.lora_A`, `.lora_B`, `.lora_embedding_A` and `.lora_embedding_B` are factors.

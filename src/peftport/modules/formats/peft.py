@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from peftport.errors import BadInput
 from peftport.hosts.source import for_others
-from peftport.modules.formats import peft_lora, peft_prefix
 from peftport.modules.formats.base import Draft, Files, Folder, ForeignFormat
 from peftport.modules.formats.converted import INSTEAD, as_lora, is_known_to_peft
 from peftport.modules.formats.heads import Kind, written_classifier
-from peftport.modules.formats.model_class import Written, read_model_class
+from peftport.modules.formats.keeping import InPeft, kept_in, other_formats
+from peftport.modules.formats.model_class import WrittenClass, read_model_class
 from peftport.modules.formats.stored import names_in
 from peftport.modules.module import FOREIGN_CONFIG, ModelClass, Module
 from peftport.registry import did_you_mean
 
 SAFE, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
-Reader = Callable[[Folder, Any, Any], Draft]
-Writer = Callable[[Module], tuple[dict[str, Any], Any]]
-
-_READERS: dict[str, Reader] = {"LORA": peft_lora.read, "PREFIX_TUNING": peft_prefix.read}
-_WRITERS: dict[str, Writer] = {"lora": peft_lora.written, "prefix": peft_prefix.written}
 CONVERTED = frozenset(
     {
         *("DORA", "ADALORA", "C3A", "DELORA", "FOURIERFT", "GRALORA", "LOHA", "LOKR", "MISS"),
@@ -41,9 +35,6 @@ REFUSED = frozenset(
         "P_TUNING",
     }
 )
-TYPES = tuple(_READERS)
-TECHNIQUES = {"lora": (True, True), "prefix": (True, True)}
-"""Which techniques are read and written."""
 
 _HEADS: dict[Kind, tuple[str, str]] = {
     "sequence": ("SEQ_CLS", "AutoModelForSequenceClassification"),
@@ -67,21 +58,22 @@ class Peft(ForeignFormat):
             folder.refuse("peft_type", f"{kind!r} is none that peftport reads")
         if kind in REFUSED:
             folder.refuse("peft_type", f"{kind!r} is none that peftport reads. {INSTEAD}")
-        if variant in CONVERTED or (kind not in _READERS and is_known_to_peft(kind)):
+        known = by_type()
+        if variant in CONVERTED or (kind not in known and is_known_to_peft(kind)):
             return self._converted(folder, variant)
-        if kind not in _READERS:
+        if kind not in known:
             folder.refuse(
                 "peft_type",
                 f"{kind!r} is none that peftport or the peft that is installed knows."
-                f"{did_you_mean(kind, _READERS)} peftport reads {', '.join(_READERS)}",
+                f"{did_you_mean(kind, known)} peftport reads {', '.join(known)}",
             )
         path, tensors = folder.weights(SAFE, PICKLED)
-        return _READERS[kind](folder, path, tensors)
+        return known[kind].read(folder, path, tensors)
 
     def _converted(self, folder: Folder, kind: str) -> Draft:
         path, tensors = replace(folder, data=True).weights(SAFE, PICKLED)
         made = as_lora(folder, kind, tensors)
-        draft = peft_lora.read(made.folder, path, made.tensors)
+        draft = by_type()["LORA"].read(made.folder, path, made.tensors)
         before = f"{folder.geometry.prefix}."
         places = {
             linear.path.removeprefix(before): point
@@ -92,18 +84,18 @@ class Peft(ForeignFormat):
 
     def files(self, module: Module) -> Files:
         """The two files; BadInput for a technique that peft does not have."""
-        if module.technique not in _WRITERS:
-            raise BadInput(
-                f"peft has no {module.technique}; write it with --format adapterhub or peftport."
-            )
-        config, tensors = _WRITERS[module.technique](module)
+        kept = kept_in(self.name).get(module.technique)
+        if kept is None:
+            others = other_formats(module.technique)
+            raise BadInput(f"peft has no {module.technique}; write it with --format {others}.")
+        config, tensors = kept.written(module)
         name, revision = for_others(module.record.host.name)
         kind, _ = written_classifier(module)
         shared: dict[str, Any] = {"base_model_name_or_path": name, "revision": revision}
         if kind:
             shared["task_type"] = _HEADS[kind][0]
         else:
-            made_on = Written(module)
+            made_on = WrittenClass(module)
             config, tensors = made_on.config(config), made_on.tensors(tensors)
             shared |= {"task_type": made_on.task_type, "auto_mapping": made_on.auto_mapping}
         shared["inference_mode"] = True
@@ -116,7 +108,7 @@ class Peft(ForeignFormat):
     def usage(self, module: Module) -> str:
         """How stock peft loads it."""
         kind, _ = written_classifier(module)
-        auto = _HEADS[kind][1] if kind else Written(module).auto_class
+        auto = _HEADS[kind][1] if kind else WrittenClass(module).auto_class
         name, revision = for_others(module.record.host.name)
         given = f", revision={revision!r}" if revision else ""
         given += f", num_labels={module.classes}" if kind else ""
@@ -130,3 +122,8 @@ class Peft(ForeignFormat):
         if kind == "token":
             lines.append("# a text's class logits are the mean of its tokens' logits")
         return "\n".join(lines)
+
+
+def by_type() -> dict[str, InPeft]:
+    """How peft keeps the modules of every technique that it has, by its own word for it."""
+    return {kept.kind: kept for kept in kept_in("peft").values()}

@@ -68,16 +68,16 @@ def refuse_start(folder: Folder) -> None:
 def _is_usual(folder: Folder, key: str, value: Any) -> bool:
     """Whether a value is the default of the peft that is installed, if there is one."""
     try:
-        from peft import LoraConfig, PrefixTuningConfig
+        from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
     except ImportError:
         return False
-    kinds = {"LORA": LoraConfig, "PREFIX_TUNING": PrefixTuningConfig}
+    kinds = {each.value: config for each, config in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
     kind = kinds.get(str(folder.config.get("peft_type")))
     fields = {each.name: each.default for each in dataclasses.fields(kind)} if kind else {}
     return key in fields and fields[key] == value and type(fields[key]) is type(value)
 
 
-def number(folder: Folder, key: str, kind: type = int) -> Any:
+def positive_number(folder: Folder, key: str, kind: type = int) -> Any:
     """A positive number of the configuration."""
     value = folder.config.get(key)
     allowed = (int,) if kind is int else (int, float)

@@ -21,7 +21,7 @@ from peftport.hosts.fingerprint import read_header, weight_files
 from peftport.hosts.geometry import Geometry
 from peftport.modules.formats.base import Folder
 from peftport.modules.formats.heads import Kind, head_names, read_classifier
-from peftport.modules.formats.names import plain
+from peftport.modules.formats.names import bare_name
 from peftport.modules.formats.places import Places
 from peftport.modules.formats.weights import BLOCK, blocks
 from peftport.modules.module import Module
@@ -50,7 +50,7 @@ def embedding_paths(geometry: Geometry) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenEmbeddings:
     """A module's embeddings as peft has them: tensors by their names in the model, the parts of
     the model that are saved whole, and those that have low-rank factors."""
 
@@ -59,13 +59,13 @@ class Written:
     targets: list[str]
 
 
-def written_embeddings(module: Module, before: str = "") -> Written:
+def written_embeddings(module: Module, before: str = "") -> WrittenEmbeddings:
     """The embeddings that a module brings along.
 
     Args:
         before: what stands before the host's paths in the model that the module is written for.
     """
-    made = Written({}, [], [])
+    made = WrittenEmbeddings({}, [], [])
     for side, path in embedding_paths(module.geometry).items():
         if f"{side}.weight" in module.tensors:
             made.tensors[f"{before}{path}.weight"] = module.tensors[f"{side}.weight"]
@@ -149,7 +149,7 @@ class _HostRows:
         own = self._weight(name, side)
         if own is None:
             return False
-        stored, rows = blocks(path, lambda each: plain(each) == name), 0
+        stored, rows = blocks(path, lambda each: bare_name(each) == name), 0
         for ours, theirs in zip(own, stored, strict=False):
             both = min(len(ours), len(theirs))
             if not _same(ours[:both], theirs[:both]):

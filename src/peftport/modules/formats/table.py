@@ -3,46 +3,39 @@
 from __future__ import annotations
 
 from peftport.hosts.geometry import families
-from peftport.modules.formats.adapterhub import TECHNIQUES as OF_ADAPTERHUB
-from peftport.modules.formats.base import layouts
-from peftport.modules.formats.peft import CONVERTED, REFUSED, TYPES
-from peftport.modules.formats.peft import TECHNIQUES as OF_PEFT
+from peftport.modules.formats.peft import CONVERTED, REFUSED, by_type
 from peftport.modules.formats.peft_config import STARTS
-from peftport.modules.formats.peft_lora import KNOWN
-from peftport.techniques import TECHNIQUES
+from peftport.techniques import working_techniques
+from peftport.techniques.lora.peft import KNOWN
 
 Row = tuple[str, ...]
 
 
 def techniques() -> list[Row]:
     """Of every technique, which formats it is read from and written to."""
-    rows: list[Row] = [("technique", "peftport", "peft", "adapterhub")]
-    for name in TECHNIQUES:
-        both = (OF_PEFT.get(name), OF_ADAPTERHUB.get(name))
-        rows.append((name, "read, written", *(_said(each) for each in both)))
+    foreign = ("peft", "adapterhub")
+    rows: list[Row] = [("technique", "peftport", *foreign)]
+    for made in working_techniques():
+        said = ("read, written" if each in made.formats else "refused" for each in foreign)
+        rows.append((made.name, "read, written", *said))
     return rows
 
 
-def _said(how: tuple[bool, bool] | None) -> str:
-    words = [word for word, yes in zip(("read", "written"), how or (), strict=False) if yes]
-    return ", ".join(words) or "refused"
-
-
-def places() -> list[Row]:
+def adapterhub_families() -> list[Row]:
     """Of every family, whether adapters has a layout for it."""
     rows: list[Row] = [("family", "peft", "adapterhub")]
-    for name in families():
-        known = layouts().get(name, {}).get("adapterhub")
-        rows.append((name, "read, written", "read, written" if known else "refused"))
+    for name, family in families().items():
+        said = "read, written" if family.get("adapterhub") else "refused"
+        rows.append((name, "read, written", said))
     return rows
 
 
-def keys() -> list[Row]:
+def peft_keys() -> list[Row]:
     """Of a LoRA's `adapter_config.json`: what is read, and what is refused by name."""
     starts = ", ".join(f"`{start}`" for start in STARTS)
     return [
         ("in `adapter_config.json`", "what becomes of it"),
-        (f"`peft_type` {', '.join(f'`{kind}`' for kind in TYPES)}", "read"),
+        (f"`peft_type` {', '.join(f'`{kind}`' for kind in by_type())}", "read"),
         (
             ", ".join(f"`{kind}`" for kind in sorted(CONVERTED)),
             "read as LoRA where peft and the host are at hand, with what that loses",
@@ -56,9 +49,9 @@ def keys() -> list[Row]:
     ]
 
 
-def markdown() -> str:
+def formats_markdown() -> str:
     """All tables, in Markdown."""
-    return "\n\n".join(_table(rows) for rows in (techniques(), places(), keys()))
+    return "\n\n".join(_table(rows) for rows in (techniques(), adapterhub_families(), peft_keys()))
 
 
 def _table(rows: list[Row]) -> str:

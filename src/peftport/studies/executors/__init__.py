@@ -18,7 +18,7 @@ EXECUTORS = Registry(
 
 
 @dataclass(frozen=True)
-class Options:
+class ExecutorOptions:
     """What a user says of where packs are worked on; None leaves it to the executor.
 
     Attributes:

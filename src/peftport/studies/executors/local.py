@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from peftport.errors import BadInput
-from peftport.studies.executors import Options
+from peftport.studies.executors import ExecutorOptions
 from peftport.studies.executors.packs import ENTRY, events, load
 from peftport.studies.processes import started
 from peftport.studies.work import Broken, Event, Finished, Lost, Work
@@ -54,7 +54,7 @@ class LocalExecutor:
         self._context: Any = multiprocessing.get_context(start)
 
     @classmethod
-    def from_options(cls, options: Options) -> LocalExecutor:
+    def from_options(cls, options: ExecutorOptions) -> LocalExecutor:
         """The executor that a user asks for; BadInput for what only a cluster has."""
         for name, given in (("--address", options.address), ("--gpus", options.gpus)):
             if given is not None:

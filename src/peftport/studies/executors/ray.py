@@ -18,7 +18,7 @@ from typing import Any
 
 from peftport.errors import BadInput
 from peftport.studies.driver import TRIES
-from peftport.studies.executors import Options
+from peftport.studies.executors import ExecutorOptions
 from peftport.studies.executors.packs import ENTRY, events
 from peftport.studies.work import Broken, Event, Finished, Work
 
@@ -60,7 +60,7 @@ class RayExecutor:
         self._capacity, self._asked = 0, float("-inf")
 
     @classmethod
-    def from_options(cls, options: Options) -> RayExecutor:
+    def from_options(cls, options: ExecutorOptions) -> RayExecutor:
         """The executor that a user asks for; BadInput without an address."""
         address = options.address or os.environ.get("RAY_ADDRESS")
         if not address:

@@ -1,0 +1,155 @@
+"""What the port methods that map activations share: options, account, and the way to a module."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from pydantic import Field
+
+from peftport.hosts.fingerprint import fingerprint
+from peftport.hosts.geometry import Geometry
+from peftport.hosts.precision import bf16_is_fast
+from peftport.modules import Record
+from peftport.porting.account import Account, Entry, idle, left_over
+from peftport.porting.base import Made, MethodOptions, PortMethod, Request
+from peftport.porting.copy import Copy
+from peftport.porting.estimate import CostEstimate, Load, estimated, loaded, weights_of
+from peftport.porting.fitted import Fit
+from peftport.porting.layers import Pairing, Pairs, pair_layers, partner_of
+from peftport.porting.layerwise import How, map_module
+from peftport.porting.map_costs import mapping_costs
+from peftport.porting.rewriting import ByMaps, by_maps, rewriting_of
+from peftport.porting.similarity import layer_pairs
+from peftport.techniques.base import Parameters, Shapes
+from peftport.techniques.head import BIAS, DENSE_WEIGHT, head_shapes
+
+if TYPE_CHECKING:
+    from peftport.porting.means import Means
+
+_PRIOR = "so that classes are as frequent as the donor's on the texts"
+
+
+class MappedOptions(MethodOptions):
+    """What every method that maps activations can be told."""
+
+    layers: Pairing = Field("proportional", description="how layers are paired where depths differ")
+    places: int = Field(4096, ge=64, description="tokens that each map is fitted on")
+    prior: bool = Field(
+        True, description="whether classes are to be as frequent as under the donor, on the texts"
+    )
+    prefix_steps: int = Field(200, ge=0, description="steps of the fit of each attention's prefix")
+    tolerance: float = Field(
+        0.01, ge=0, le=1, description="share of a compacter that factoring it again may lose"
+    )
+
+
+class MappedMethod(PortMethod):
+    """A method that fits maps between the two hosts' spaces and rewrites the module by them."""
+
+    needs = frozenset({"weights", "texts"})
+    Options: ClassVar[type[MethodOptions]] = MappedOptions
+
+    def ports(self, name: str) -> bool:
+        """Those whose folders say how maps rewrite them."""
+        return isinstance(rewriting_of(name), ByMaps)
+
+    @abstractmethod
+    def fit(self, options: Any) -> Fit:
+        """How each map is fitted."""
+
+    def carries_last(self, donor: Record, receiver: Geometry) -> bool:
+        """Maps are of what layers compute, and such a head reads what is behind the last norm."""
+        return False
+
+    def refusal(self, request: Request) -> str | None:
+        """Maps go between hosts of one kind, and a head's dense layer to no narrower one."""
+        here, there = request.origin, request.receiver
+        if here.kind != there.kind:
+            return f"its maps go between hosts of one kind, not from {here.kind} to {there.kind}"
+        if DENSE_WEIGHT in request.shapes and here.width > there.width:
+            return (
+                f"the module's head has a dense layer as wide as its host ({here.width}), which "
+                f"the receiving host ({there.width}) has no room for"
+            )
+        return super().refusal(request)
+
+    def account(self, request: Request) -> Account:
+        """Everything is mapped but layers without a partner, as far as shapes tell."""
+        how = request.options.layers
+        pairs = pair_layers(how, request.origin.stacks, request.receiver.stacks)
+        body = by_maps(request.donor.technique).shapes(request)
+        head = head_shapes(request.receiver, request.classes, request.donor.head)
+        return mapped_account(self.name, request, pairs, body | head)
+
+    def estimate(self, request: Request, load: Load) -> CostEstimate:
+        """Four passes over the texts on each host, and the maps."""
+        tokens, hosts = load.all_tokens, (request.origin, request.receiver)
+        weights = sum(map(weights_of, hosts))
+        maps, held = mapping_costs(request, min(request.options.places, tokens))
+        streams = 4.0 * tokens * sum(g.width * (len(g.blocks) + 1) for g in hosts)
+        whole, weights_held = loaded(hosts)
+        held += streams + weights_held
+        passes = 8.0 * tokens * weights * (1.0 if whole or not bf16_is_fast() else 0.5)
+        return estimated(hosts, passes + maps, held, self.written(request), 8.0 * weights)
+
+    def port(
+        self,
+        request: Request,
+        donor: Parameters,
+        generator: torch.Generator,
+        means: Means | None = None,
+    ) -> Made:
+        """Fit maps on both hosts and rewrite the donor; to its own host it is copied."""
+        assert means is not None
+        if fingerprint(means.origin.folder) == fingerprint(means.receiver.folder):
+            copy = Copy()
+            return copy.port(
+                copy.request(request.donor, request.shapes, request.receiver), donor, generator
+            )
+        options = request.options
+        pairs = layer_pairs(options.layers, means, request)
+        how = How(
+            pairs,
+            self.fit(options),
+            options.places,
+            options.prior,
+        )
+        made = map_module(request, donor, means, how, generator)
+        made = by_maps(request.donor.technique).finished(made, request, donor)
+        shapes = {name: tuple(tensor.shape) for name, tensor in made.tensors.items()}
+        account = mapped_account(self.name, request, pairs, shapes)
+        record = {"technique": made.technique, "config": made.config.model_dump(mode="json")}
+        if request.receiver.kind != "encoder" and BIAS in made.tensors:
+            record["head"] = "words"
+        return Made(made.tensors, account, record, made.details)
+
+
+def mapped_account(method: str, request: Request, pairs: Pairs, shapes: Shapes) -> Account:
+    """What became of every tensor of a mapped module.
+
+    Args:
+        shapes: of the tensors that the receiving host's module has.
+    """
+    rewriting = by_maps(request.donor.technique)
+    used = set(rewriting.everywhere)
+    entries = []
+    for name, shape in shapes.items():
+        source = partner_of(name, pairs)
+        if source is None:
+            entries.append(idle(name, shape))
+            continue
+        made_of = rewriting.sources(source, request.shapes)
+        if not made_of:
+            prior = name == BIAS
+            why = _PRIOR if prior else "the module has no such tensor"
+            entries.append(Entry(None, name, "initialised", shape, why=why, intended=prior))
+            continue
+        used.update(made_of)
+        why = "" if made_of == [source] else f"of {', '.join(made_of)}"
+        entries.append(Entry(made_of[0], name, "mapped", shape, scale=1.0, why=why))
+    for name, shape in request.shapes.items():
+        if name not in used:
+            entries.append(left_over(name, shape))
+    return Account(method, tuple(entries))

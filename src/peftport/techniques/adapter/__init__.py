@@ -1,0 +1,21 @@
+"""Bottleneck adapters: everything that peftport knows of them."""
+
+from peftport.techniques.adapter.core import (
+    ACTIVATIONS,
+    Activation,
+    Adapter,
+    AdapterConfig,
+    attach_bottlenecks,
+    bottleneck_of,
+    places,
+)
+
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "Adapter",
+    "AdapterConfig",
+    "attach_bottlenecks",
+    "bottleneck_of",
+    "places",
+]

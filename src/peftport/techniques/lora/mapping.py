@@ -1,0 +1,89 @@
+"""LoRA for another host: by maps between the two hosts' spaces, and between hosts that fuse their
+layers and hosts that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from peftport.hosts.geometry import Geometry, Linear
+from peftport.modules import Record
+from peftport.porting.activations import Spaces
+from peftport.porting.fitted import FittedMaps
+from peftport.porting.rewriting import ByMaps, Mapped, Receiving
+from peftport.techniques.base import Parameters, Shapes
+from peftport.techniques.lora import fused
+from peftport.techniques.lora.core import LoraConfig, targets
+from peftport.techniques.lora.rank import cut
+
+if TYPE_CHECKING:
+    from peftport.porting.base import Made, Request
+
+
+class LoraByMaps(ByMaps):
+    """Both factors are mapped, one from each side."""
+
+    def agreed(
+        self, donor: Record, shapes: Shapes, receiver: Geometry
+    ) -> tuple[Record, Shapes, Geometry]:
+        """Fused layers split where only one host fuses them."""
+        return fused.agreed(donor, shapes, receiver)
+
+    def parted(self, tensors: Mapping[str, Tensor], origin: Geometry) -> Parameters:
+        """The factors of split layers."""
+        return fused.parted(tensors, origin)
+
+    def joined(self, made: Made, request: Request, receiver: Geometry) -> Made:
+        """The factors of fused layers again."""
+        return fused.as_fused(made, request, receiver)
+
+    def cut(self, made: Made, config: Any, rank: int | None, energy: float | None) -> Made:
+        """Every change cut to its largest singular values."""
+        return cut(made, config, rank, energy)
+
+    def spaces(self, config: LoraConfig, geometry: Geometry) -> Spaces:
+        """What goes into and comes out of every target."""
+        points = tuple(targets(config, geometry))
+        return Spaces(points, points, points)
+
+    def rewritten(
+        self,
+        request: Request,
+        donor: Parameters,
+        layers: Iterable[FittedMaps],
+        receiving: Receiving,
+        seen: Any,
+    ) -> Mapped:
+        """LoRA, layer by layer."""
+        made: Parameters = {}
+        for maps in layers:
+            made |= map_lora(request.config, donor, receiving.host.geometry, maps)
+        return Mapped("lora", request.config, made, {})
+
+
+def idle_lora(point: str, linear: Linear, rank: int) -> Parameters:
+    """Factors that change nothing, for a layer without a partner."""
+    return {
+        f"{point}.lora_A": torch.zeros(rank, linear.inputs),
+        f"{point}.lora_B": torch.zeros(linear.outputs, rank),
+    }
+
+
+def map_lora(
+    config: LoraConfig, donor: Parameters, geometry: Geometry, maps: FittedMaps
+) -> Parameters:
+    """B A x -> (P B) (A M) x with the maps P of changes and M of inputs."""
+    made: Parameters = {}
+    for point, linear in targets(config, geometry).items():
+        if not maps.covers(point):
+            continue
+        partner, inputs, change = maps.partner(point), maps.inputs(point), maps.changes(point)
+        if partner is None or inputs is None or change is None:
+            made |= idle_lora(point, linear, config.rank)
+            continue
+        made[f"{point}.lora_A"] = inputs.linear(donor[f"{partner}.lora_A"])
+        made[f"{point}.lora_B"] = change @ donor[f"{partner}.lora_B"]
+    return made
