@@ -23,7 +23,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 # From the ground up: each room knows those before it and none after.
 ROOMS = (
-    *("hosts", "techniques", "modules", "tasks", "training", "kinds"),
+    *("hosts", "pretraining", "lab", "techniques", "modules", "tasks", "training", "kinds"),
     *("integrations", "porting", "forecast", "studies", "reports", "proof", "api", "cli"),
 )
 
