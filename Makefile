@@ -18,7 +18,7 @@ help:
 	@echo "make fuzz         try 10,000 files as strangers write them; INPUTS=N tries another number"
 	@echo "make wheel        build the wheel, install it afresh, and run a tiny study from there"
 	@echo "make bench        run the benchmarks into benchmarks/results; BENCH=--quick tries them"
-	@echo "make lint         check the style; make format mends what can be mended"
+	@echo "make lint         check the style and the order of rooms; make format mends what can be mended"
 	@echo "make types        check the types"
 	@echo "make docs         build the site into site/, and check its links"
 	@echo "make notebooks    run the notebooks of the site; make notebooks KEEP=1 keeps what they give"
@@ -49,6 +49,7 @@ bench: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check src tests benchmarks docs/hooks
 	$(BIN)/ruff format --check src tests benchmarks docs/hooks
+	$(BIN)/lint-imports --no-logo --no-cache
 
 format: $(READY)
 	$(BIN)/ruff check --fix src tests benchmarks docs/hooks

@@ -21,32 +21,15 @@ FILES = sorted(SOURCE.rglob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-# From the ground up: each room knows those before it and none after.
-ROOMS = (
-    *("hosts", "pretraining", "lab", "techniques", "modules", "tasks", "training", "kinds"),
-    *("integrations", "porting", "forecast", "studies", "reports", "proof", "api", "cli"),
-)
-
-
-# What rooms are told apart by: it names their types and runs nothing of theirs.
-SEAM = "kind.py"
-
-
-def imports(file: Path, types: bool = True) -> set[str]:
-    """Dotted names of all modules a file imports, wherever in it; or without those it imports for
-    their types alone."""
+def imports(file: Path) -> set[str]:
+    """Dotted names of all modules a file imports, wherever in it."""
     found = set()
-    tree = ast.parse(file.read_text())
-    if not types:
-        tree.body = [node for node in tree.body if ast.unparse(node)[:16] != "if TYPE_CHECKING"]
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: imports are absolute"
             found.add(node.module)
-            if node.module == "peftport":
-                found |= {f"peftport.{alias.name}" for alias in node.names}
     return found
 
 
@@ -137,19 +120,12 @@ def wanted_by(requirement: Requirement) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
-def test_no_room_knows_those_after_it(file):
-    room = file.relative_to(SOURCE).parts[0]
-    if room in ("__main__.py", "__init__.py"):
-        allowed = {"cli"} if room == "__main__.py" else {"api"}
-    elif room not in ROOMS:
-        allowed = set()
-        assert file.parent == SOURCE, f"{room} is no room"
-    else:
-        allowed = set(ROOMS[: ROOMS.index(room) + 1])
-    found = imports(file, types=room != SEAM)
-    known = {name.split(".")[1] for name in found if re.match(r"peftport\.", name)}
-    assert known & set(ROOMS) <= allowed
+def test_the_rooms_that_are_told_of_are_those_that_are_held_apart():
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (contract,) = config["contracts"]
+    _, *rooms, _ = contract["layers"]
+    table = re.findall(r"^\| `(\w+)/` \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    assert table == rooms[::-1]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
