@@ -10,7 +10,6 @@ from peftport.reports.measures import Steps
 from peftport.reports.statistics import Estimate
 from peftport.reports.wording import (
     count,
-    duration,
     listed,
     number,
     p_text,
@@ -63,5 +62,4 @@ def test_p_values_counts_lists_and_times() -> None:
     ]  # fmt: skip
     assert [count(n, "run") for n in (1, 1440)] == ["1 run", "1,440 runs"]
     assert [listed(list("abc")[:n]) for n in (0, 1, 2, 3)] == ["", "a", "a and b", "a, b and c"]
-    assert [duration(s) for s in (48, 720, 12_000)] == ["48 s", "12 min", "3 h 20 min"]
     assert sentence("bert on SST-2") == "Bert on SST-2"

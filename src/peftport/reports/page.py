@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from peftport import __version__
 from peftport.files import write_atomic
 from peftport.kind import USUAL, Kind, kind_named
+from peftport.progress import duration
 from peftport.reports import sections, svg
 from peftport.reports.answers import answers
 from peftport.reports.comparisons import Analysis, analyse
@@ -29,7 +30,6 @@ from peftport.reports.tables import (
 )
 from peftport.reports.wording import (
     count,
-    duration,
     figure,
     listed,
     name_of,

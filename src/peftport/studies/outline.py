@@ -6,9 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from peftport.progress import duration
 from peftport.studies.lock import driver_of
 from peftport.studies.plan import BASELINE, Plan
-from peftport.studies.progress import duration
 from peftport.studies.resolve import Facts
 from peftport.studies.spec import parse_spec
 from peftport.studies.store import NAME, read_study
