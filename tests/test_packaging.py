@@ -66,9 +66,9 @@ def test_what_only_an_extra_brings_is_never_imported_with_the_package():
                     assert canonicalize_name(providers[top][0]) in required, f"{file}: {module}"
 
 
-def pins() -> dict[str, Version]:
-    """Canonical name and version of every line of constraints.txt."""
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
+def pins(file: str = "constraints.txt") -> dict[str, Version]:
+    """Canonical name and version of every line of a file of constraints."""
+    lines = (ROOT / file).read_text().splitlines()
     split = [line.split("==") for line in lines if not line.startswith("#")]
     return {canonicalize_name(name): Version(version) for name, version in split}
 
@@ -78,6 +78,23 @@ def test_every_pin_is_within_what_the_project_asks_for():
     tested = [r for extra in extras.values() for r in extra]
     for requirement in map(Requirement, [*PROJECT["dependencies"], *tested]):
         assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)])
+
+
+def test_the_lowest_versions_that_are_tested_are_those_that_are_admitted():
+    extras = PROJECT["optional-dependencies"]
+    tested = [line for name in ("peft", "gguf", "hub", "completion") for line in extras[name]]
+    asked = map(Requirement, [*PROJECT["dependencies"], *tested])
+    lowest = {canonicalize_name(each.name): lower_bound(each) for each in asked}
+    found = pins("constraints-lowest.txt")
+    # Of torch no other version than that of all tests is at hand.
+    assert found.pop("torch") == pins()["torch"] >= lowest.pop("torch")
+    assert found == lowest
+
+
+def lower_bound(requirement: Requirement) -> Version:
+    """The lowest version that a requirement admits."""
+    (found,) = (part.version for part in requirement.specifier if part.operator == ">=")
+    return Version(found)
 
 
 def test_all_that_dev_and_docs_bring_is_pinned_and_nothing_else():
