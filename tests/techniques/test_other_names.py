@@ -62,15 +62,16 @@ def test_other_names_are_on_the_page_of_techniques_beside_their_option(name):
 
 
 def test_a_study_by_either_name_is_the_same_study(tiny_host, tiny_task):
-    host = tiny_host("llama")
-    hosts = dict.fromkeys("abc", host)
+    pair = {"origin": "a", "receiver": "a", "relation": "same"}
 
-    def runs(options):
-        asked = {"techniques": {"lora": options}, "training": {"learning_rates": {"lora": 0.01}}}
-        found = tiny_spec(hosts, tiny_task, **asked)
-        return resolve(found, fetch=False).techniques["lora"]
+    def configuration(options):
+        more = {"techniques": {"lora": options}, "training": {"learning_rates": {"lora": 0.01}}}
+        asked = tiny_spec({"a": tiny_host("llama")}, tiny_task, pairs=[pair], **more)
+        return resolve(asked, fetch=False).techniques["lora"]
 
-    assert runs({"r": 2, "lora_alpha": 4}) == runs({"rank": 2, "alpha": 4}) != runs({"rank": 4})
+    found = configuration({"r": 2, "lora_alpha": 4})
+    assert found == configuration({"rank": 2, "alpha": 4})
+    assert (found["rank"], found["alpha"]) == (2, 4)
 
 
 def test_targets_may_be_called_as_in_the_model():

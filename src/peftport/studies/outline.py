@@ -140,11 +140,11 @@ def standing_text(found: dict[str, Any]) -> str:
         f"{found['study']} in {found['folder']}: {found['done']:,} of {found['planned']:,} runs "
         f"done, {found['failed']:,} failed, {found['missing']:,} missing",
     ]
-    for row in found["conditions"]:
-        lines.append(
-            f"  {row['condition']:<8} {row['done']:>7,} of {row['planned']:,}"
-            + (f", {row['failed']:,} failed" if row["failed"] else "")
-        )
+    lines += [
+        f"  {row['condition']:<8} {row['done']:>7,} of {row['planned']:,}"
+        + (f", {row['failed']:,} failed" if row["failed"] else "")
+        for row in found["conditions"]
+    ]
     driver = found["driver"]
     if driver:
         lines.append(f"  process {driver['pid']} on {driver['host']} is running it")
