@@ -7,6 +7,7 @@ The file is got by `make smollm2`. Where it is missing the tests are skipped, an
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -14,9 +15,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from inline_executor import Inline
+from peftport.api.study import report_of
 from peftport.hosts import find_host
 from peftport.hosts.genealogy import relation_of
+from peftport.kind import kind_named
+from peftport.studies.run import run_study
 from real_data import require_smollm2
+from study_specs import tiny_spec
 
 pytest.importorskip("gguf", reason="the package gguf is not installed")
 
@@ -92,3 +98,58 @@ def test_a_real_module_is_ported_and_acts_in_stock_peft(
     code, told, errors = call("test", out, *where, "--json")
     assert code == 0, errors
     assert json.loads(told)["auroc"] > 0.9
+
+
+VOCABULARY = 49_152
+WRITTEN = {
+    "choice": ("copy", ("--label-words", "terrible,great")),
+    "completion": ("distill", ("--label-words", "terrible,great", "--max-answer", 2)),
+    "language": ("copy", ()),
+}
+"""How a module of a kind is ported here, and what its rows need."""
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_modules_of_every_kind_are_trained_ported_and_tested(
+    kind, origin, receiver, tiny_task, tmp_path, call
+):
+    method, words = WRITTEN[kind]
+    task = ("--task", tiny_task, "--kind", kind, *words)
+    few = ("--set", "rank=4", "--set", "targets=[q,v]", "--learning-rate", "3e-3")
+    train = ("--technique", "lora", *few, "--steps", 4, "--batch-size", 4, "--limit-train", 16)
+    donor, out = tmp_path / "donor", tmp_path / "ported"
+    code, _, errors = call("train", "--host", origin, *task, *train, "--out", donor)
+    assert code == 0, errors
+    where = ("--host", receiver, "--from-host", origin, "--method", method, "--no-verify")
+    learn = ("--text-count", 8, "--set", "steps=4", "--set", "batch_size=4")
+    how = () if method == "copy" else (*task, *learn)
+    code, _, errors = call("port", donor, *where, *how, "--out", out)
+    assert code == 0, errors
+    code, told, errors = call("test", out, "--host", receiver, *task, "--limit-test", 4, "--json")
+    assert code == 0, errors
+    found, asked = json.loads(told), kind_named(kind)
+    assert found["n_test"] == 4
+    if kind != "choice":
+        assert 0 < found["token_loss"] < math.log(VOCABULARY), "it knows more than chance does"
+    assert found[asked.primary] is not None
+
+
+def test_a_study_of_a_kind_that_writes_ends_and_is_reported(origin, receiver, tiny_task, tmp_path):
+    spec = tiny_spec(
+        {"a": origin, "b": receiver},
+        tiny_task,
+        kind="completion",
+        max_answer=4,
+        techniques={"lora": {"rank": 4}},
+        pairs=[{"origin": "a", "receiver": "b", "relation": "continuation"}],
+        budgets=[0],
+        donor_steps=2,
+        native_steps=2,
+        limit_train=8,
+        limit_test=4,
+        training={"batch_size": 4, "learning_rates": {"lora": 0.003}},
+    )
+    outcome = run_study(spec, tmp_path / "study", Inline())
+    assert outcome.done == outcome.total
+    found = report_of(tmp_path / "study", tmp_path / "report").to_dict()
+    assert found["metric"] == "token_loss"

@@ -37,12 +37,15 @@ class Asking:
 
     samples: answers to each text; 1 is the most probable one. temperature: of the draw of several.
     keep: share of the answers that are learnt, those that the donor itself finds most probable.
+    distributions: whether the host that learns has the donor's vocabulary, and is to learn how
+    probable the donor finds other tokens.
     """
 
     samples: int = 1
     temperature: float = 1.0
     keep: float = 1.0
     seed: int = 0
+    distributions: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,12 @@ class Lessons:
     """What a donor does on texts without labels.
 
     encode: gives the same as rows that another host is trained on, from its tokenizer and its kind.
-    told: what a record says of it.
+    told: what a record says of it. readout: how these rows are trained on, if not as the task is.
     """
 
     encode: Callable[[Any, str], Encoded]
     told: Mapping[str, Any] = field(default_factory=dict)
+    readout: Callable[[Encoded, Readout], Readout] = lambda _rows, usual: usual
 
 
 class Kind(ABC):

@@ -84,6 +84,7 @@ FORMS = {
     "prompt and completion as chats": (prompts_as_chats(), "messages", "completion"),
     "prompt and completion": (pairs(), "pairs", "completion"),
     "choices": (choices(), "choices", "choice"),
+    "text alone": (texts(), "texts", "language"),
     "text and label": (
         [{"text": row["text"], "label": n % 2} for n, row in enumerate(texts())],
         "labelled",

@@ -76,14 +76,18 @@ class HostHandle(Result):
 
         return load_host(self.name, device_named(self.device))
 
-    def lend_layers(self) -> Host:
-        """The host for a method that runs it a few times: this one if it is in memory already,
-        else one of which one layer's weights are in memory at a time."""
+    def lend_layers(self, precision: Precision | None = None) -> Host:
+        """The host for those who run it a few times: this one if it is in memory already, else one
+        of which one layer's weights are in memory at a time.
+
+        Args:
+            precision: of that one's products; as `stream_host` chooses if not given.
+        """
         if "loaded" in self.__dict__:
             return self.lend()
         from peftport.hosts.streaming import stream_host
 
-        return stream_host(self.name, device_named(self.device))
+        return stream_host(self.name, device_named(self.device), precision)
 
     def to_dict(self) -> dict[str, Any]:
         """Geometry, insertion points, fingerprint and provenance, as `describe_host` gives them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -316,15 +317,26 @@ def load_host(name: str, device: str | torch.device = "cpu", precision: Precisio
 
 
 def load_tokenizer(folder: Path, name: str) -> Any:
-    """Load a host's tokenizer, padding on the right; BadInput when there is none."""
-    from transformers import AutoTokenizer
+    """Load a host's tokenizer, padding on the right; BadInput when there is none.
 
+    The last ones are kept: of a large vocabulary one takes seconds, and hundreds of megabytes.
+    """
     # Without files, transformers makes a tokenizer that knows no word, and says nothing.
     if not any(is_file(folder / file) for file in _VOCABULARIES):
         raise BadInput(
             f"host {name} has no tokenizer: {folder} holds no {', '.join(_VOCABULARIES)}."
         )
     require_readable(folder, name)
+    found = [(file.name, file.stat()) for file in sorted(folder.iterdir())]
+    stamps = tuple((called, stat.st_mtime_ns, stat.st_size) for called, stat in found)
+    return _tokenizer(folder.resolve(), name, stamps)
+
+
+@lru_cache(maxsize=2)
+def _tokenizer(folder: Path, name: str, _stamps: tuple[tuple[str, int, int], ...]) -> Any:
+    """The tokenizer of a folder whose files are these."""
+    from transformers import AutoTokenizer
+
     with by_library(f"host {name} has no tokenizer that can be read"):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         tokenizer.padding_side = "right"

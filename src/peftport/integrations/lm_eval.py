@@ -21,6 +21,7 @@ from peftport.errors import BadInput
 from peftport.kinds.sequences import with_few_logits
 from peftport.kinds.writing import Writing, write
 from peftport.registry import did_you_mean
+from peftport.tasks.batches import padded
 from peftport.tasks.pairs import IGNORED, beginning
 
 if TYPE_CHECKING:
@@ -218,9 +219,9 @@ class _Answers:
         while order:
             many = max(1, most // sizes[order[0]])
             numbers, order = order[:many], order[many:]
-            ids = _padded([shown[number][0] for number in numbers], self.tokenizer.pad_token_id)
-            mask = _padded([[1] * len(shown[number][0]) for number in numbers], 0)
-            labels = _padded([shown[number][1] for number in numbers], IGNORED)
+            ids = padded([shown[number][0] for number in numbers], self.tokenizer.pad_token_id)
+            mask = padded([[1] * len(shown[number][0]) for number in numbers], 0)
+            labels = padded([shown[number][1] for number in numbers], IGNORED)
             device = self.host.device
             yield numbers, ids.to(device), mask.to(device), labels.to(device)
 
@@ -324,9 +325,3 @@ def _figures(found: Mapping[str, Any]) -> Iterator[Figure]:
                 )
                 known = float(error) if isinstance(error, int | float) else None
                 yield Figure(task, metric, kept, float(value), known, better, int(count))
-
-
-def _padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
-    """Rows padded on the right: (rows, tokens)."""
-    longest = max(map(len, rows))
-    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])

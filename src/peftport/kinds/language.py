@@ -110,14 +110,15 @@ class Language(Kind):
     def lessons(self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> Lessons:
         """Texts that the donor writes itself, each from the first words of one of the texts on,
         drawn and not the most probable, which would be dull."""
-        from peftport.kinds.teaching import continued
+        from peftport.kinds.teaching import as_lessons, continued
 
         written = continued(teacher, task, texts, how)
 
         def encode(tokenizer: Any, host_kind: str) -> Encoded:
             return self.encode_texts(tokenizer, task, written, host_kind)
 
-        return Lessons(encode, {"written": len(written), "temperature": how.temperature})
+        told = {"written": len(written), "temperature": how.temperature}
+        return as_lessons(teacher, encode, told, how)
 
 
 def _judged(

@@ -49,11 +49,7 @@ class SequenceLosses(Readout):
     def losses(self, host: Host, batch: Any, parameters: Parameters, lanes: int) -> Tensor:
         """Cross-entropy in nats, a mean over all tokens that a lane's rows ask for, as TRL's and
         transformers' trainers have it."""
-        tokens, rows = token_losses(host, batch)  # (tokens asked for,)
-        lane = rows * lanes // len(batch.labels)  # (tokens asked for,)
-        total = tokens.new_zeros(lanes).index_add(0, lane, tokens)
-        counts = tokens.new_zeros(lanes).index_add(0, lane, torch.ones_like(tokens))
-        return total / counts
+        return lane_means(*token_losses(host, batch), len(batch.labels), lanes)
 
     def answers(self, host: Host, batch: Any, parameters: Parameters) -> Tensor:
         """The sum of each row's losses in nats, (lanes * batch, 1)."""
@@ -105,6 +101,19 @@ def token_losses(host: Host, batch: Any) -> tuple[Tensor, Tensor]:
     rows, _ = (labels != IGNORED).nonzero(as_tuple=True)
     losses = functional.cross_entropy(logits.float(), labels[labels != IGNORED], reduction="none")
     return losses, rows
+
+
+def lane_means(tokens: Tensor, rows: Tensor, of: int, lanes: int) -> Tensor:
+    """Each lane's mean loss of a token, (lanes,), from the losses of tokens and the row that each
+    is of, both (tokens,).
+
+    Args:
+        of: rows of all lanes together.
+    """
+    lane = rows * lanes // of  # (tokens,)
+    total = tokens.new_zeros(lanes).index_add(0, lane, tokens)
+    counts = tokens.new_zeros(lanes).index_add(0, lane, torch.ones_like(tokens))
+    return total / counts
 
 
 def require_no_head(kind: Kind, host: Host, module: Parameters | None) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from peftport.errors import RunFailed
 from peftport.kind import Asking, Lessons
+from peftport.kinds.distributions import TaughtPairs, distributions, learning
 from peftport.kinds.sequences import written
 from peftport.kinds.writing import MOST, Writing, ends_of, write
 from peftport.tasks.pairs import encode_pairs
@@ -37,14 +38,29 @@ def answered(teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) ->
         rows = [written(tokenizer, task, text, answer, host_kind) for text, answer in taken]
         return encode_pairs(tokenizer, task, rows, host_kind)
 
-    return Lessons(
-        encode,
-        {
-            "written": len(pairs),
-            "kept": len(taken),
-            "examples": [answer for _, answer in taken[:3]],
-        },
-    )
+    told = {
+        "written": len(pairs),
+        "kept": len(taken),
+        "examples": [answer for _, answer in taken[:3]],
+    }
+    return as_lessons(teacher, encode, told, how)
+
+
+def as_lessons(
+    teacher: Teacher, encode: Callable[[Any, str], Encoded], told: dict[str, Any], how: Asking
+) -> Lessons:
+    """Rows as lessons, with the donor's distributions where these are asked for."""
+    if not how.distributions:
+        return Lessons(encode, told)
+    host = teacher.host
+    rows: Any = encode(host.tokenizer, host.geometry.kind)
+    seen = distributions(teacher, rows)
+
+    def taught(tokenizer: Any, host_kind: str) -> Encoded:
+        mine: Any = encode(tokenizer, host_kind)
+        return TaughtPairs.of(mine, seen)
+
+    return Lessons(taught, told, learning)
 
 
 def said(teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> list[list[str]]:

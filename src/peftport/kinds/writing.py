@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from peftport.tasks.batches import padded
+
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
 
@@ -68,23 +70,13 @@ def write(
     found: list[list[list[int]]] = [[[] for _ in prompts] for _ in range(lanes)]
     order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), row))
     for rows in _together(order, prompts, lanes):
-        ids, mask = _padded(host, [prompts[row] for row in rows])
+        these, left = [prompts[row] for row in rows], host.geometry.kind != "encoder-decoder"
+        ids = padded(these, host.tokenizer.pad_token_id or 0, left)
+        mask = padded([[1] * len(prompt) for prompt in these], 0, left)
         said = _generated(host, ids.repeat(lanes, 1), mask.repeat(lanes, 1), how)
         for place, answer in enumerate(said):
             found[place // len(rows)][rows[place % len(rows)]] = answer
     return found
-
-
-def _padded(host: Host, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Prompts and their mask, (prompts, tokens) each."""
-    longest = max(map(len, prompts))
-    ids = torch.full((len(prompts), longest), host.tokenizer.pad_token_id or 0)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        left = 0 if host.geometry.kind == "encoder-decoder" else longest - len(prompt)
-        ids[row, left : left + len(prompt)] = torch.tensor(prompt)
-        mask[row, left : left + len(prompt)] = 1
-    return ids, mask
 
 
 def _together(

@@ -39,12 +39,21 @@ class Observed:
 
 
 def observe(
-    host: Host, passes: Sequence[Rows], inputs: Iterable[str], outputs: Iterable[str]
+    host: Host,
+    passes: Sequence[Rows],
+    inputs: Iterable[str],
+    outputs: Iterable[str],
+    read: Callable[[Host, Rows], object] | None = None,
 ) -> Observed:
     """Run the bare host over all passes and keep what goes into and comes out of some places.
 
     Places that read the same states, as queries, keys and values do, have one tensor of them.
+
+    Args:
+        read: runs the host over some rows, every token of them, for those who want to know what it
+            says as well.
     """
+    read = read or run
     readers = first_readers(inputs)
     kept: dict[tuple[str, str], list[Tensor]] = {("in", p): [] for p in readers.values()}
     kept |= {("out", p): [] for p in outputs}
@@ -59,7 +68,7 @@ def observe(
                         kept[side, point].append(at_places(mine, part, point))
 
             with torch.no_grad(), watched(host, points, see):
-                run(host, part)
+                read(host, part)
     found = {key: torch.cat(parts) for key, parts in kept.items()}
     return Observed(
         {point: found["in", first] for point, first in readers.items()},

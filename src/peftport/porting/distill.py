@@ -32,7 +32,7 @@ from peftport.training.teacher import Teacher
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
-    from peftport.porting.means import Means
+    from peftport.porting.means import Means, Side
 
 
 _PLACES = ("targets", "attentions")
@@ -42,7 +42,7 @@ _PLACES = ("targets", "attentions")
 class DistillOptions(MethodOptions):
     """What learns, and for how long."""
 
-    later = frozenset({"samples", "temperature", "keep", "make_prompts"})
+    later = frozenset({"samples", "temperature", "keep", "make_prompts", "distributions"})
 
     technique: Literal["adapter", "compacter", "lora", "prefix"] | None = Field(
         None, description="of the new module, with its defaults; the donor's own if not given"
@@ -61,6 +61,11 @@ class DistillOptions(MethodOptions):
         0,
         ge=0,
         description="so many prompts more, which the bare originating host makes",
+    )
+    distributions: bool = Field(
+        True,
+        description="whether it learns how probable the donor finds other tokens than those that "
+        "it writes, where both hosts have one vocabulary",
     )
 
 
@@ -135,16 +140,25 @@ class Distill(PortMethod):
         means.progress(0.05, "the module's own answers")
         body = technique(request.donor.technique)
         teacher = Teacher(host, body, request.config, donor)
-        how = Asking(options.samples, options.temperature, options.keep, seed)
+        shared = options.distributions and _one_vocabulary(host, means.receiver)
+        how = Asking(options.samples, options.temperature, options.keep, seed, shared)
         lessons = task.asks.lessons(teacher, task, texts, how)
         made, config = _student(request)
         host = means.receiver.load()
         means.progress(0.5, "a new module learns them")
-        tensors, loss = _taught(host, made, config, task, lessons, options, seed)
+        tensors, found = _taught(host, made, config, task, lessons, options, seed)
         config, tensors = made.fold(config, host.geometry, tensors)
         record = {"technique": made.name, "config": config.model_dump(mode="json"), "head": "mean"}
-        details = {"steps": options.steps, "seed_of_start": seed, "loss": round(loss, 4)}
+        details = {"steps": options.steps, "seed_of_start": seed, **found}
         return Made(tensors, self.account(request), record, {**details, **lessons.told})
+
+
+def _one_vocabulary(host: Host, other: Side) -> bool:
+    """Whether the tokens of one host mean the same to another."""
+    from peftport.hosts.host import load_tokenizer
+
+    theirs = load_tokenizer(other.folder, other.name)
+    return bool(host.tokenizer.get_vocab() == theirs.get_vocab())
 
 
 def _student(request: Request) -> tuple[Technique, Any]:
@@ -170,10 +184,12 @@ def _taught(
     lessons: Lessons,
     options: DistillOptions,
     seed: int,
-) -> tuple[Parameters, float]:
-    """The tensors of a new module after its training, and its last mean loss in nats."""
-    readout = readout_of(host, task)
+) -> tuple[Parameters, dict[str, Any]]:
+    """The tensors of a new module after its training, and what a record says of that: the last mean
+    loss in nats."""
     encoded = lessons.encode(host.tokenizer, host.geometry.kind)
+    usual = readout_of(host, task)
+    readout = lessons.readout(encoded, usual)
     start = fresh(made, config, host.geometry, readout.classes, seed)
     (reading,) = trajectory(
         host,
@@ -189,4 +205,7 @@ def _taught(
     )
     if reading.failures[0]:
         raise RunFailed(f"port by distill on {host.name}: {reading.failures[0]}.")
-    return take_lane(reading.parameters, 0), reading.losses[0]
+    told: dict[str, Any] = {"loss": round(reading.losses[0], 4)}
+    if readout is not usual:
+        told["distributions"] = True
+    return take_lane(reading.parameters, 0), told

@@ -82,6 +82,14 @@ def largest_layer(geometry: Geometry) -> float:
     return weights_of(geometry) / max(len(geometry.blocks), 1)
 
 
+def loaded(hosts: Iterable[Geometry]) -> tuple[bool, float]:
+    """Whether a host is held whole while it runs, and bytes of the weights that are: decoders are
+    read a layer at a time, other hosts are in memory whole."""
+    hosts = tuple(hosts)
+    whole = [weights_of(g) + g.vocabulary * g.width for g in hosts if g.kind != "decoder"]
+    return bool(whole), 4.0 * sum(whole or map(largest_layer, hosts))
+
+
 def estimated(
     hosts: Iterable[Geometry], products: float, held: float, written: Shapes, reading: float = 0.0
 ) -> Estimate:

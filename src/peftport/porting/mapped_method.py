@@ -17,7 +17,7 @@ from peftport.porting import mapped
 from peftport.porting.account import Account, Entry, idle, left_over
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request
 from peftport.porting.copy import Copy
-from peftport.porting.estimate import Estimate, Load, estimated, largest_layer, weights_of
+from peftport.porting.estimate import Estimate, Load, estimated, loaded, weights_of
 from peftport.porting.factor import factor
 from peftport.porting.fitted import Fit
 from peftport.porting.layers import Pairing, Pairs, pair_layers, partner_of
@@ -93,10 +93,8 @@ class MappedMethod(PortMethod):
         weights = sum(map(weights_of, hosts))
         maps, held = mapping_costs(request, min(request.options.places, tokens))
         streams = 4.0 * tokens * sum(g.width * (len(g.blocks) + 1) for g in hosts)
-        # Decoders are read a layer at a time, other hosts are in memory whole.
-        whole = [weights_of(g) + g.vocabulary * g.width for g in hosts if g.kind != "decoder"]
-        layers = [largest_layer(g) for g in hosts]
-        held += streams + 4.0 * sum(whole or layers)
+        whole, weights_held = loaded(hosts)
+        held += streams + weights_held
         passes = 8.0 * tokens * weights * (1.0 if whole or not bf16_is_fast() else 0.5)
         return estimated(hosts, passes + maps, held, self.written(request), 8.0 * weights)
 

@@ -19,6 +19,7 @@ from peftport.errors import BadInput
 from peftport.kind import USUAL, kind_named
 from peftport.kinds.sequences import told
 from peftport.porting.texts import FEWEST
+from peftport.tasks.batches import padded
 from peftport.tasks.task import TEMPLATES, Task
 from peftport.tasks.verbalizer import continue_with
 
@@ -303,7 +304,4 @@ def _halves(text: str) -> tuple[str, str]:
 
 def _padded(rows: list[list[int]], pad: int) -> tuple[Tensor, Tensor]:
     """(rows, tokens) of ids and of the mask that is 1 where there is a token."""
-    width = max(map(len, rows))
-    ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-    return ids, mask
+    return padded(rows, pad), padded([[1] * len(row) for row in rows], 0)

@@ -20,19 +20,20 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from peftport.hosts.precision import bf16_is_fast
 from peftport.porting.account import Account, Entry
 from peftport.porting.activations import contrasts_of, observe
 from peftport.porting.answers import donor_scores, no_classes
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request
-from peftport.porting.estimate import Estimate, Load, estimated, weights_of
+from peftport.porting.estimate import Estimate, Load, estimated, loaded, weights_of
 from peftport.porting.prior import class_scores
 from peftport.porting.reading import Rows, task_of
-from peftport.porting.regression import Reading, fit_reading
+from peftport.porting.regression import fit_reading
 from peftport.porting.walk import label_gradients
 from peftport.tasks import encode_texts
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters
-from peftport.training.readout import ClassReadout, class_readout
+from peftport.training.readout import ClassReadout, class_logits, class_readout
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -87,15 +88,15 @@ class Ridge(PortMethod):
 
     def estimate(self, request: Request, load: Load) -> Estimate:
         """A pass over the texts on one host, some on the other, and gradients of few texts."""
-        origin, receiver, options = request.origin, request.receiver, request.options
-        passes = load.all_tokens * (1 + options.sweeps) + 3 * options.slopes * load.tokens
-        products = 2.0 * (load.all_tokens * weights_of(origin) + passes * weights_of(receiver))
-        weights = max(weights_of(g) + g.vocabulary * g.width for g in (origin, receiver))
-        graph = options.slopes * load.tokens * len(receiver.blocks)
-        graph *= 6 * receiver.ffn + 12 * receiver.width
-        return estimated(
-            (origin, receiver), products, 4.0 * (weights + graph), self.written(request)
-        )
+        options, hosts = request.options, (request.origin, request.receiver)
+        few = min(options.slopes, load.texts) * load.tokens
+        passes = load.all_tokens * options.sweeps + 3 * few
+        products = load.all_tokens * weights_of(hosts[0]) + passes * weights_of(hosts[1])
+        whole, held = loaded(hosts)
+        held += 4.0 * len(request.receiver.blocks) * load.texts * request.receiver.ffn
+        held += 4.0 * few * (6 * request.receiver.ffn + 12 * request.receiver.width)
+        products *= 2.0 if whole or not bf16_is_fast() else 1.0
+        return estimated(hosts, products, held, self.written(request))
 
     def problem(self, account: Account) -> str | None:
         """A new module is always whole."""
@@ -116,13 +117,15 @@ class Ridge(PortMethod):
         """
         assert means is not None
         task, options = task_of(request.donor.task), request.options
+        texts = tuple(sorted(means.texts, key=len))  # so that little of them is padding
         means.progress(0.0, "the donor's scores")
-        found = donor_scores(means.origin.load(), request, donor, task, means.texts)
+        found = donor_scores(means.origin.stream(), request, donor, task, texts)
         aim = found @ contrasts_of(request.classes).mT  # (texts, contrasts)
-        host = means.receiver.load()
-        rows = _rows(host, task, means.texts)
+        host = means.receiver.stream()
+        rows = _rows(host, task, texts)
+        few = _rows(host, task, texts[:: -(-len(texts) // options.slopes)])
         readout, config = class_readout(host, task), _config(request)
-        fitting = _Fitting(host, rows, readout, config, aim, options, means.progress)
+        fitting = _Fitting(host, rows, few, readout, config, aim, options, means.progress)
         tensors, details = fitting.module()
         record = {"technique": "lora", "config": _config(request).model_dump(mode="json")}
         return Made(tensors, self.account(request), record | {"head": "mean"}, details)
@@ -150,10 +153,11 @@ def _rows(host: Host, task: Task, texts: tuple[str, ...]) -> Rows:
 
 @dataclass(frozen=True)
 class _Fitting:
-    """The receiving host's half of the port."""
+    """The receiving host's half of the port; few: rows that gradients are taken of."""
 
     host: Host
     rows: Rows
+    few: Rows
     readout: ClassReadout
     config: Any
     aim: Tensor
@@ -162,10 +166,11 @@ class _Fitting:
 
     def module(self) -> tuple[Parameters, dict[str, Any]]:
         """The tensors, and what was found on the way."""
-        self.progress(0.2, "the receiving host's scores")
-        found = self._scores(self._tensors({}))  # the bare host's
-        self.progress(0.4, "the receiving host's states")
-        point, here, first = self._best(self.aim - found)
+        self.progress(0.3, "the receiving host's states and scores")
+        seen, found = self._bare()
+        readings = {point: fit_reading(states, self.aim - found) for point, states in seen.items()}
+        point = min(readings, key=lambda point: readings[point].missed)
+        here, first = seen[point], readings[point]
         write = self._writing(point)  # (width, contrasts)
         read, reading, gain = torch.zeros_like(first.matrix), first, 1.0
         for sweep in range(self.options.sweeps):
@@ -183,8 +188,9 @@ class _Fitting:
         }
         return self._tensors({point: (read, write)}), details
 
-    def _best(self, wanted: Tensor) -> tuple[str, Tensor, Reading]:
-        """The place whose left-out texts are missed by least, its states, and their reading."""
+    def _bare(self) -> tuple[dict[str, Tensor], Tensor]:
+        """What the places that may be changed read on the bare host, and what it says: states
+        (texts, width) by place, and contrasts of its scores (texts, contrasts)."""
         points = [
             point
             for point in self.host.geometry.linears
@@ -192,15 +198,17 @@ class _Fitting:
         ]
         if self.options.layer is not None:
             points = [f"decoder.{self.options.layer}.{PLACE}"]
-        seen = observe(self.host, [self.rows], points, ()).inputs
-        readings = {point: fit_reading(states, wanted) for point, states in seen.items()}
-        best = min(readings, key=lambda point: readings[point].missed)
-        return best, seen[best], readings[best]
+        said: list[Tensor] = []
+
+        def read(host: Host, part: Rows) -> None:
+            said.append(class_logits(host, part, {}, self.readout, whole=True).float().cpu())
+
+        seen = observe(self.host, [self.rows], points, (), read).inputs
+        return seen, self._contrasts(torch.cat(said))
 
     def _writing(self, point: str) -> Tensor:
         """What to add to the place's output for one more of each contrast: (width, contrasts)."""
-        few = next(self.rows.parts(self.options.slopes))
-        slopes = label_gradients(self.host, few, [point], self.readout, {})[point]
+        slopes = label_gradients(self.host, self.few, [point], self.readout, {})[point]
         return torch.linalg.pinv(slopes.double().mean(1))
 
     def _tensors(self, changes: dict[str, tuple[Tensor, Tensor]]) -> Parameters:
@@ -215,7 +223,10 @@ class _Fitting:
         """Contrasts of the class scores under a module: (texts, contrasts)."""
         lora = technique("lora")
         found = class_scores(self.host, lora, self.config, tensors, self.rows, self.readout)
-        return found @ contrasts_of(self.readout.classes).mT
+        return self._contrasts(found)
+
+    def _contrasts(self, scores: Tensor) -> Tensor:
+        return scores @ contrasts_of(self.readout.classes).mT
 
 
 def _gain(moved: Tensor, meant: Tensor) -> float:

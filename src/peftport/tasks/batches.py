@@ -280,6 +280,14 @@ def rounded_up(length: Any, multiple: int = MULTIPLE) -> Any:
     return -(-length // multiple) * multiple
 
 
+def padded(rows: Sequence[Sequence[int]], value: int, left: bool = False) -> torch.Tensor:
+    """Rows filled up with a value, on the right or on the left: (rows, tokens)."""
+    longest = max(map(len, rows))
+    fill = ([value] * (longest - len(row)) for row in rows)
+    both = zip(rows, fill, strict=True)
+    return torch.tensor([[*more, *row] if left else [*row, *more] for row, more in both])
+
+
 def _buckets(lengths: Integers, batch_size: int) -> list[tuple[Integers, int]]:
     """Group rows of like length: (row numbers, padded length), longest first.
 

@@ -71,6 +71,8 @@ def kind_of(names: list[str]) -> str:
     """The kind of task that rows with these columns are for, unless another is asked for."""
     if CHATS in names or {PROMPTS, COMPLETIONS} <= set(names):
         return KIND_OF[CHATS]
+    if len(names) == 1 and names[0] in TEXT_COLUMNS:
+        return KIND_OF["texts"]
     return KIND_OF[CHOICES] if CHOICES in names else USUAL
 
 
