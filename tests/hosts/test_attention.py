@@ -164,7 +164,8 @@ def test_layers_that_share_bias_and_mask_share_what_is_made_of_them(prefixed, mo
         attention(layer, query, key, value, padding(), position_bias=bias)
     assert len(made) == 2  # each had a mask of its own
     mask = padding()
-    before = [attention(each, query, key, value, mask, position_bias=bias)[0] for each in layers]
+    for layer in layers:
+        attention(layer, query, key, value, mask, position_bias=bias)
     assert len(made) == 3
     set_prefix(layers[0], prefix_of(1, HEADS, generator()))
     attention(layers[0], query, key, value, mask, position_bias=bias)
