@@ -146,7 +146,7 @@ def _differences(analysis: Analysis, relation: str) -> Sheet:
     what = f"{metric.title}, {minus(metric)} control, {sections.when(budget)}"
     sheet.headed(_title(analysis, relation), what)
     sheet.place(sections.difference_ruler(analysis), left, _HEAD, width)
-    y = _HEAD + 2 * _LINE
+    y = float(_HEAD + 2 * _LINE)
     for group in groups:
         sheet.words(_GAP, y + 4, group["title"], weight="bold")
         y += sections.LANE

@@ -65,8 +65,8 @@ class Sheet:
 
     def box(self, x: float, y: float, width: float, height: float, colour: str) -> None:
         """A filled box with a thin edge."""
-        edge = {"ec": colour_of("rule"), "lw": _POINT}
-        self._axes.add_patch(Rectangle((x, y), width, height, fc=colour, **edge))
+        made = Rectangle((x, y), width, height, fc=colour, ec=colour_of("rule"), lw=_POINT)
+        self._axes.add_patch(made)
 
     def place(self, drawing: str, x: float, y: float, width: float) -> None:
         """Put one of the page's drawings at (x, y), as wide as that."""
