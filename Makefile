@@ -9,16 +9,25 @@ STUDY := runs/quick
 INPUTS ?= 10000
 WORKERS ?= logical
 SMOLLM2 := .cache/smollm2.gguf
+LOWEST := .cache/lowest
+# What uses each dependency once, from end to end where that is quick.
+LOWEST_TESTS := $(addprefix tests/,api/test_same_as_command_line.py cli/test_help.py \
+  tasks/test_readers.py tasks/test_taskfile.py tasks/test_sources.py studies/test_spec.py \
+  studies/test_store.py reports/test_page.py reports/test_figures.py reports/test_statistics.py \
+  modules/formats/test_with_peft.py pretraining/test_pretrain.py hosts/test_gguf.py \
+  hosts/test_loading.py kinds/test_completion.py)
 
-.PHONY: help study test fuzz wheel bench lint types format docs notebooks adapters smollm2 golden constraints clean
+.PHONY: help study test lowest pythons fuzz wheel bench lint types format docs notebooks adapters smollm2 golden constraints clean
 
 help:
 	@echo "make study        run the quick study into $(STUDY) and say where its report is"
 	@echo "make test         run the tests, a file at a time on every core; WORKERS=0 in one process"
+	@echo "make lowest       run some tests with the lowest versions of what we depend on"
+	@echo "make pythons      try what needs no torch with another Python: PYTHON=python3.13"
 	@echo "make fuzz         try 10,000 files as strangers write them; INPUTS=N tries another number"
 	@echo "make wheel        build the wheel, install it afresh, and run a tiny study from there"
 	@echo "make bench        run the benchmarks into benchmarks/results; BENCH=--quick tries them"
-	@echo "make lint         check the style; make format mends what can be mended"
+	@echo "make lint         check the style and the order of rooms; make format mends what can be mended"
 	@echo "make types        check the types"
 	@echo "make docs         build the site into site/, and check its links"
 	@echo "make notebooks    run the notebooks of the site; make notebooks KEEP=1 keeps what they give"
@@ -36,6 +45,20 @@ study: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
+# Warnings are no errors there: old versions warn of each other.
+lowest: $(LOWEST)/.ready
+	$(LOWEST)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile -W default $(LOWEST_TESTS)
+
+$(LOWEST)/.ready: pyproject.toml constraints-lowest.txt
+	rm -rf $(LOWEST)
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install -qq --constraint constraints-lowest.txt \
+	  --editable '.[peft,gguf,hub,completion]' pytest pytest-timeout pytest-xdist hypothesis psutil
+	@touch $@
+
+pythons:
+	PYTHON=$(PYTHON) .ci/pythons
+
 fuzz: $(READY)
 	PEFTPORT_FUZZ=$(INPUTS) $(BIN)/python -m pytest tests/test_strangers.py tests/test_hostile_files.py
 
@@ -49,6 +72,7 @@ bench: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check src tests benchmarks docs/hooks
 	$(BIN)/ruff format --check src tests benchmarks docs/hooks
+	$(BIN)/lint-imports --no-logo --no-cache
 
 format: $(READY)
 	$(BIN)/ruff check --fix src tests benchmarks docs/hooks
@@ -105,4 +129,4 @@ constraints:
 	    | grep -v -E '^(pip|peftport)==' | sed 's/+cpu$$//'; } >constraints.txt
 
 clean:
-	rm -rf $(VENV) $(VENV)-adapters $(VENV)-constraints
+	rm -rf $(VENV) $(VENV)-adapters $(VENV)-constraints $(LOWEST)

@@ -17,8 +17,8 @@ import torch
 
 from peftport.files import new_folder, write_json
 from peftport.hosts.fingerprint import fingerprint
-from peftport.hosts.lab import RECORD, folder, recipes
-from peftport.hosts.lab import language as words
+from peftport.lab import RECORD, folder, recipes
+from peftport.lab import language as words
 
 _TASKS, _OTHERS = tuple(words.TASK_DOMAINS), tuple(words.OTHER_DOMAINS)
 _FULL = words.Style(units=(1, 2, 3), fillers=(0, 1), advice=0.7, labels=0.2)

@@ -23,13 +23,13 @@ import torch
 
 from measuring import arguments, as_table, save
 from peftport.hosts import Host, load_host
-from peftport.hosts.lab import NAMES, describe
+from peftport.lab import NAMES, describe
+from peftport.lab.tasks import DOMAINS
 from peftport.metrics import measure
 from peftport.modules import HostName
 from peftport.porting import port
 from peftport.studies.load import load_spec
 from peftport.tasks import Encoded, Task, encode, load_task
-from peftport.tasks.lab import DOMAINS
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, stack_lanes, take_lane
 from peftport.training import TrainingSettings, readout_of, scores, trajectory

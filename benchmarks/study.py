@@ -186,8 +186,7 @@ class Comparison:
         for index, technique in enumerate(donors):
             for turn, budget in enumerate(self.data["budgets"]):
                 conditions = CONDITIONS if self.every else [CONDITIONS[(index + turn) % 3]]
-                for condition in conditions:
-                    made.append(self.job(technique, condition, budget, donors[technique]))
+                made += [self.job(technique, c, budget, donors[technique]) for c in conditions]
         return made
 
     @property

@@ -21,47 +21,15 @@ FILES = sorted(SOURCE.rglob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-# From the ground up: each room knows those before it and none after.
-ROOMS = (
-    *("hosts", "techniques", "modules", "tasks", "training", "kinds"),
-    *("integrations", "porting", "forecast", "studies", "reports", "proof", "api", "cli"),
-)
-
-
-# A technique is one folder. What in it is not told here is of the techniques' own room; the rest is
-# of the room that asks for it, by its name.
-OF_OTHER_ROOMS = {
-    **dict.fromkeys(("peft", "adapterhub", "factors", "patterns"), "modules"),
-    **dict.fromkeys(("mapping", "fit", "fused", "kronecker", "rank"), "porting"),
-}
-
-
-def room_of(parts: tuple[str, ...]) -> str:
-    """The room of a file or module, by the parts of its path within the package."""
-    if parts[0] == "techniques" and len(parts) > 2:
-        return OF_OTHER_ROOMS.get(parts[2].removesuffix(".py"), parts[0])
-    return parts[0]
-
-
-# What rooms are told apart by: it names their types and runs nothing of theirs.
-SEAM = "kind.py"
-
-
-def imports(file: Path, types: bool = True) -> set[str]:
-    """Dotted names of all modules a file imports, wherever in it; or without those it imports for
-    their types alone."""
+def imports(file: Path) -> set[str]:
+    """Dotted names of all modules a file imports, wherever in it."""
     found = set()
-    tree = ast.parse(file.read_text())
-    if not types:
-        tree.body = [node for node in tree.body if ast.unparse(node)[:16] != "if TYPE_CHECKING"]
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: imports are absolute"
             found.add(node.module)
-            if node.module == "peftport":
-                found |= {f"peftport.{alias.name}" for alias in node.names}
     return found
 
 
@@ -98,9 +66,9 @@ def test_what_only_an_extra_brings_is_never_imported_with_the_package():
                     assert canonicalize_name(providers[top][0]) in required, f"{file}: {module}"
 
 
-def pins() -> dict[str, Version]:
-    """Canonical name and version of every line of constraints.txt."""
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
+def pins(file: str = "constraints.txt") -> dict[str, Version]:
+    """Canonical name and version of every line of a file of constraints."""
+    lines = (ROOT / file).read_text().splitlines()
     split = [line.split("==") for line in lines if not line.startswith("#")]
     return {canonicalize_name(name): Version(version) for name, version in split}
 
@@ -110,6 +78,23 @@ def test_every_pin_is_within_what_the_project_asks_for():
     tested = [r for extra in extras.values() for r in extra]
     for requirement in map(Requirement, [*PROJECT["dependencies"], *tested]):
         assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)])
+
+
+def test_the_lowest_versions_that_are_tested_are_those_that_are_admitted():
+    extras = PROJECT["optional-dependencies"]
+    tested = [line for name in ("peft", "gguf", "hub", "completion") for line in extras[name]]
+    asked = map(Requirement, [*PROJECT["dependencies"], *tested])
+    lowest = {canonicalize_name(each.name): lower_bound(each) for each in asked}
+    found = pins("constraints-lowest.txt")
+    # Of torch no other version than that of all tests is at hand.
+    assert found.pop("torch") == pins()["torch"] >= lowest.pop("torch")
+    assert found == lowest
+
+
+def lower_bound(requirement: Requirement) -> Version:
+    """The lowest version that a requirement admits."""
+    (found,) = (part.version for part in requirement.specifier if part.operator == ">=")
+    return Version(found)
 
 
 def test_all_that_dev_and_docs_bring_is_pinned_and_nothing_else():
@@ -152,19 +137,12 @@ def wanted_by(requirement: Requirement) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
-def test_no_room_knows_those_after_it(file):
-    room = room_of(file.relative_to(SOURCE).parts)
-    if room in ("__main__.py", "__init__.py"):
-        allowed = {"cli"} if room == "__main__.py" else {"api"}
-    elif room not in ROOMS:
-        allowed = set()
-        assert file.parent == SOURCE, f"{room} is no room"
-    else:
-        allowed = set(ROOMS[: ROOMS.index(room) + 1])
-    found = imports(file, types=room != SEAM)
-    known = {room_of(tuple(name.split(".")[1:])) for name in found if name.startswith("peftport.")}
-    assert known & set(ROOMS) <= allowed
+def test_the_rooms_that_are_told_of_are_those_that_are_held_apart():
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (contract,) = config["contracts"]
+    _, *rooms, _ = contract["layers"]
+    table = re.findall(r"^\| `(\w+)/` \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    assert table == rooms[::-1]
 
 
 def decided_by(file: Path) -> set[str]:

@@ -13,7 +13,7 @@ _MARKUP = re.compile(r"<(?=[A-Za-z/!?])|(?<=\])(?=[(\[])|(?<=\])(?=:)|`")
 
 
 def printable(text: str) -> str:
-    """Text that a terminal shows and does not obey: controls as JSON writes them, `\\u001b`."""
+    r"""Text that a terminal shows and does not obey: controls as JSON writes them, `\u001b`."""
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

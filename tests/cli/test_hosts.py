@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from peftport.hosts import families, lab
+from peftport import lab
+from peftport.hosts import families
 from tiny_words import opinions
 
 FEW = ("--steps", 4, "--length", 24, "--tokens-per-batch", 256)

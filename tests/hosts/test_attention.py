@@ -163,9 +163,9 @@ def test_layers_that_share_bias_and_mask_share_what_is_made_of_them(prefixed, mo
         set_prefix(layer, prefix_of(2, HEADS, seed) if prefixed else None)
         attention(layer, query, key, value, padding(), position_bias=bias)
     assert len(made) == 2  # each had a mask of its own
-    mask, before = padding(), []
+    mask = padding()
     for layer in layers:
-        before.append(attention(layer, query, key, value, mask, position_bias=bias)[0])
+        attention(layer, query, key, value, mask, position_bias=bias)
     assert len(made) == 3
     set_prefix(layers[0], prefix_of(1, HEADS, generator()))
     attention(layers[0], query, key, value, mask, position_bias=bias)

@@ -20,7 +20,7 @@ from peftport.hosts.genealogy import (
     relation_of,
     settled,
 )
-from peftport.hosts.lab import folder
+from peftport.lab import folder
 from tiny_hosts import write_host
 
 # base -> mid -> leaf, base -> sibling; other -> grown; stray continues a host nobody knows.

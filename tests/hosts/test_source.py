@@ -94,10 +94,11 @@ def test_a_configuration_that_is_none_is_refused(content: str, tmp_path: Path):
 
 
 def test_lab_hosts_are_found_by_their_names():
-    from peftport.hosts import lab
+    from peftport import lab
 
     found = find_host(f"lab:{lab.NAMES[0]}")
     assert found.origin == "lab"
     assert found.folder == lab.folder(lab.NAMES[0])
     with pytest.raises(BadInput, match="Did you mean 'small-twin'"):
         find_host("lab:small-twn")
+    assert find_host("lab").origin == "hub"

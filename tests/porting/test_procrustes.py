@@ -97,7 +97,7 @@ def test_a_twin_of_known_map_answers_as_the_originating_host_does(
     assert missed(found, wanted, bare) < 0.01
 
 
-@pytest.mark.parametrize("case", ("houlsby", "lora", "prefix"))
+@pytest.mark.parametrize("case", ["houlsby", "lora", "prefix"])
 def test_a_copy_to_such_a_twin_is_no_better_than_nothing(
     case: str, tiny_host: Any, twin: Any, tiny_task: Path
 ) -> None:
@@ -108,7 +108,7 @@ def test_a_copy_to_such_a_twin_is_no_better_than_nothing(
     assert missed(copied, answers(host, module, task), answers(host, None, task)) > 0.5
 
 
-@pytest.mark.parametrize("case", ("houlsby", "lora", "prefix"))
+@pytest.mark.parametrize("case", ["houlsby", "lora", "prefix"])
 def test_layers_that_do_nothing_are_passed_over(
     case: str, tiny_host: Any, twin: Any, tiny_task: Path
 ) -> None:
@@ -124,8 +124,8 @@ def test_layers_that_do_nothing_are_passed_over(
     assert missed(answers(host, back, task), wanted, bare) < 0.01
 
 
-@pytest.mark.parametrize("layers", ("proportional", "cka"))
-@pytest.mark.parametrize("family", ("t5", "bert", "llama"))
+@pytest.mark.parametrize("layers", ["proportional", "cka"])
+@pytest.mark.parametrize("family", ["t5", "bert", "llama"])
 def test_on_the_same_host_a_module_stays_bit_for_bit(
     family: str, layers: str, tiny_host: Any, tiny_task: Path
 ) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 
-import pytest
-
-from peftport.studies.progress import Lines, State, duration
+from peftport.studies.progress import Lines, State
 
 
 def state(known: int, **changes) -> State:
@@ -33,7 +31,7 @@ def test_a_file_gets_whole_lines_now_and_then_and_the_last_one():
     stream = io.StringIO()
     lines = Lines(stream, every=1e9)
     lines.show(state(0))
-    lines._last = -1e12
+    lines._line._last = -1e12
     lines.show(state(1))
     lines.show(state(2))
     lines.end(state(3))
@@ -55,17 +53,9 @@ def test_a_line_that_says_nothing_new_is_not_written_again():
 def test_a_terminal_gets_one_line_that_is_written_over():
     stream = Terminal()
     lines = Lines(stream)
-    lines._every = 0.0
+    lines._line._every = 0.0
     lines.show(state(1))
     lines.show(state(2))
     lines.end(state(2))
     assert stream.getvalue().count("\n") == 1
     assert stream.getvalue().count("\r\x1b[K") == 3
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0, "0 s"), (89, "89 s"), (91, "2 min"), (3000, "50 min"), (7500, "2 h 5 min")],
-)
-def test_durations_are_said_as_a_person_does(seconds, words):
-    assert duration(seconds) == words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -10,10 +11,13 @@ from families import FAMILIES
 from peftport.errors import BadInput
 from peftport.hosts import geometry_by_name
 from peftport.options import described
+from peftport.studies.resolve import resolve
 from peftport.techniques import TECHNIQUES, technique
 from peftport.techniques.lora import LoraConfig, targets
+from study_specs import tiny_spec
 from tiny_runs import host_in
 
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = [
     (
         "lora",
@@ -48,6 +52,26 @@ def test_other_names_are_listed_with_their_option():
         kind = technique(name).Config
         listed = {each["name"]: each.get("also", []) for each in described(kind)}
         assert {other: own for own, others in listed.items() for other in others} == kind.also
+
+
+@pytest.mark.parametrize("name", list(TECHNIQUES))
+def test_other_names_are_on_the_page_of_techniques_beside_their_option(name):
+    page = (ROOT / "docs" / "techniques.md").read_text()
+    for other, own in technique(name).Config.also.items():
+        assert f"| `{own}` | `{other}` |" in page
+
+
+def test_a_study_by_either_name_is_the_same_study(tiny_host, tiny_task):
+    pair = {"origin": "a", "receiver": "a", "relation": "same"}
+
+    def configuration(options):
+        more = {"techniques": {"lora": options}, "training": {"learning_rates": {"lora": 0.01}}}
+        asked = tiny_spec({"a": tiny_host("llama")}, tiny_task, pairs=[pair], **more)
+        return resolve(asked, fetch=False).techniques["lora"]
+
+    found = configuration({"r": 2, "lora_alpha": 4})
+    assert found == configuration({"rank": 2, "alpha": 4})
+    assert (found["rank"], found["alpha"]) == (2, 4)
 
 
 def test_targets_may_be_called_as_in_the_model():

@@ -222,7 +222,8 @@ def list_hosts() -> HostList:
     >>> pp.list_hosts().lab[0]["name"]
     'lab:small'
     """
-    from peftport.hosts import families, lab
+    from peftport import lab
+    from peftport.hosts import families
 
     keys = ("family", "kind", "models")
     return HostList(
@@ -349,8 +350,8 @@ def pretrain_host(
     'new'
     """
     from peftport.hosts.fingerprint import fingerprint
-    from peftport.hosts.pretrain import Settings, pretrain
     from peftport.hosts.source import geometry_in
+    from peftport.pretraining.pretrain import Settings, pretrain
 
     folder = Path(out)
     made = pretrain(
@@ -379,7 +380,7 @@ def pretrain_host(
 
 def _sizes(asked: Mapping[str, int]) -> Any:
     """The sizes of a new host, None when none is given."""
-    from peftport.hosts.scratch import Sizes
+    from peftport.pretraining.scratch import Sizes
 
     asked = dict(asked)
     if "width" in asked:

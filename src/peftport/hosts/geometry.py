@@ -255,7 +255,7 @@ def laid_out(
         prefix=family["prefix"],
         refuses=family.get("refuses", {}),
         embeddings=family.get("embeddings", {}),
-        **cast(dict[str, Any], sizes),
+        **cast("dict[str, Any]", sizes),
     )
 
 
@@ -360,7 +360,7 @@ def of_own_names(
         roots=roots,
         prefix=prefix,
         refuses=dict.fromkeys(("adapter", "compacter", "prefix"), UNKNOWN),
-        **cast(dict[str, Any], sizes),
+        **cast("dict[str, Any]", sizes),
     )
 
 

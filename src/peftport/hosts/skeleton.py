@@ -51,7 +51,7 @@ def skeleton(config: Any, kind: str, host: str, wrapped: bool = False) -> nn.Mod
     with quiet_transformers(), torch.device("meta"):
         try:
             made = getattr(transformers, auto).from_config(config, **pooler_options(auto, config))
-            return cast(nn.Module, made)
+            return cast("nn.Module", made)
         except Exception as error:  # whatever a class checks, and however it says so
             raise unusable(host, config.model_type, error) from error
 

@@ -12,6 +12,11 @@ from peftport.files import exists, is_folder, read_json, require_regular
 from peftport.hosts.configuration import written_config
 from peftport.hosts.geometry import Geometry, geometry_of
 from peftport.hosts.gguf import gguf_at, unpacked
+from peftport.registry import Registry
+
+COLLECTIONS = Registry("collection of hosts", {"lab": "peftport.lab:folder"})
+"""What gives the folder of a host by its name in a collection, as that of `small` in `lab:small`.
+"""
 
 _READ_BY_TRANSFORMERS = (".json", ".txt", ".model", ".jinja", ".safetensors", ".tiktoken")
 _SETTINGS = (
@@ -67,10 +72,9 @@ def find_host(name: str) -> HostSource:
 
     Nothing is loaded. BadInput: an unknown lab host, or a folder that holds no model.
     """
-    if name.startswith("lab:"):
-        from peftport.hosts import lab
-
-        return HostSource(name, "lab", lab.folder(name.removeprefix("lab:")))
+    if collection := _collection(name):
+        find = COLLECTIONS.get(collection)
+        return HostSource(name, collection, find(name.removeprefix(f"{collection}:")))
     folder = Path(name).expanduser()
     if file := gguf_at(folder):
         return HostSource(name, "gguf", file)
@@ -85,6 +89,12 @@ def find_host(name: str) -> HostSource:
     return HostSource(name, "hub")
 
 
+def _collection(name: str) -> str:
+    """The collection that a name says its host is in; empty where it says none."""
+    before, colon, _ = name.partition(":")
+    return before if colon and before in COLLECTIONS else ""
+
+
 def lasting(name: str) -> str:
     """A host's name as it holds from everywhere on this machine: a folder by its whole path."""
     return os.path.abspath(Path(name).expanduser()) if is_folder(Path(name).expanduser()) else name
@@ -92,7 +102,7 @@ def lasting(name: str) -> str:
 
 def for_others(name: str) -> tuple[str, str | None]:
     """The name, and the revision if it has one, by which other libraries load a host."""
-    if name.startswith("lab:"):
+    if _collection(name):
         return str(find_host(name).files()), None
     if exists(Path(name).expanduser()):
         return lasting(name), None

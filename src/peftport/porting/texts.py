@@ -8,9 +8,9 @@ from random import Random
 
 from peftport.errors import BadInput
 from peftport.files import is_folder
-from peftport.hosts.texts import ENDINGS, read_texts
 from peftport.tasks import load_task
 from peftport.tasks.readers import SPLIT_NAMES
+from peftport.texts import ENDINGS, read_texts
 
 FEWEST = 16
 """Fewer texts than these tell nothing of a host."""
@@ -23,7 +23,7 @@ def calibration_texts(
     """Draw unlabelled texts from where `source` says.
 
     Args:
-        source: a file or a folder of files as `hosts.texts.read_texts` reads them; else the name
+        source: a file or a folder of files as `peftport.texts.read_texts` reads them; else the name
             of a task (`lab:DOMAIN`, a task YAML, a hub data set), of which the training texts are
             taken. Of a folder with train, validation and test files it is the training files too:
             texts that a module is tested on are never looked at.

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from peftport import __version__
 from peftport.files import write_atomic
 from peftport.kind import USUAL, Kind, kind_named
+from peftport.progress import duration
 from peftport.reports import sections, svg
 from peftport.reports.answers import answer_questions
 from peftport.reports.comparisons import Analysis, analyse
@@ -37,7 +38,6 @@ from peftport.reports.wording import (
     span,
     with_span,
 )
-from peftport.studies.progress import duration
 
 
 def run_columns(kind: Kind) -> tuple[str, ...]:

@@ -156,7 +156,7 @@ def curve_groups(analysis: Analysis) -> list[dict[str, Any]]:
     limits = _limits(analysis, found)
     groups = []
     numbered = 0
-    for title, cells in groupby(results.cells, key=lambda cell: _place(analysis, cell)):
+    for (relation, title), cells in groupby(results.cells, key=lambda c: _where(analysis, c)):
         panels = []
         for cell in cells:
             points = [analysis.point(cell, budget) for budget in results.budgets]
@@ -169,7 +169,7 @@ def curve_groups(analysis: Analysis) -> list[dict[str, Any]]:
                 name, f"{cell.technique}, {title}", text, curves, results.budgets, limits
             )
             panels.append({"technique": cell.technique, "svg": drawing, "points": points})
-        groups.append({"title": title, "panels": panels})
+        groups.append({"title": title, "relation": relation, "panels": panels})
     return groups
 
 
@@ -215,6 +215,11 @@ def _fading_figure(name: str, fading: Fading) -> str:
     )
 
 
+def _where(analysis: Analysis, cell: Cell) -> tuple[str, str]:
+    """The relation of a cell's hosts, and its place in words."""
+    return cell.relation, _place(analysis, cell)
+
+
 def _place(analysis: Analysis, cell: Cell) -> str:
     how = f", method {cell.method}" if len(analysis.results.methods) > 1 else ""
     return f"{cell.pair} ({relation_kind(cell.relation)}), {cell.setting}{how}"
@@ -242,8 +247,14 @@ def differences(analysis: Analysis) -> list[View]:
     for budget in analysis.results.budgets:
         points = [point for point in analysis.points if point.budget == budget]
         groups = [
-            {"title": title, "rows": [_difference(point, limits) for point in members]}
-            for title, members in groupby(points, key=lambda p: _place(analysis, p.cell))
+            {
+                "title": title,
+                "relation": relation,
+                "rows": [_difference(point, limits) for point in members],
+            }
+            for (relation, title), members in groupby(
+                points, key=lambda p: _where(analysis, p.cell)
+            )
         ]
         views.append(View({"budget": str(budget)}, when(budget), groups))
     return views

@@ -6,9 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from peftport.progress import duration
 from peftport.studies.lock import driver_of
 from peftport.studies.plan import BASELINE, Plan
-from peftport.studies.progress import duration
 from peftport.studies.resolve import Facts
 from peftport.studies.spec import parse_spec
 from peftport.studies.store import NAME, read_study
@@ -140,11 +140,11 @@ def standing_text(found: dict[str, Any]) -> str:
         f"{found['study']} in {found['folder']}: {found['done']:,} of {found['planned']:,} runs "
         f"done, {found['failed']:,} failed, {found['missing']:,} missing",
     ]
-    for row in found["conditions"]:
-        lines.append(
-            f"  {row['condition']:<8} {row['done']:>7,} of {row['planned']:,}"
-            + (f", {row['failed']:,} failed" if row["failed"] else "")
-        )
+    lines += [
+        f"  {row['condition']:<8} {row['done']:>7,} of {row['planned']:,}"
+        + (f", {row['failed']:,} failed" if row["failed"] else "")
+        for row in found["conditions"]
+    ]
     driver = found["driver"]
     if driver:
         lines.append(f"  process {driver['pid']} on {driver['host']} is running it")

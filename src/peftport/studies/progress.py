@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Protocol, TextIO
+
+from peftport.progress import Line, duration
 
 
 @dataclass(frozen=True)
@@ -65,34 +66,12 @@ class Lines:
     """
 
     def __init__(self, stream: TextIO, every: float = 15.0) -> None:
-        self._stream = stream
-        self._terminal = stream.isatty()
-        self._every = 0.5 if self._terminal else every
-        self._last = 0.0
-        self._text = ""
+        self._line = Line(stream, every)
 
     def show(self, state: State) -> None:
         """Write when it is time and there is something new."""
-        if time.monotonic() - self._last >= self._every and state.text() != self._text:
-            self._write(state, "" if self._terminal else "\n")
+        self._line.show(state.text())
 
     def end(self, state: State) -> None:
         """Write the last line."""
-        if state.text() != self._text or self._terminal:
-            self._write(state, "\n")
-
-    def _write(self, state: State, end: str) -> None:
-        self._last, self._text = time.monotonic(), state.text()
-        start = "\r\x1b[K" if self._terminal else ""
-        self._stream.write(f"{start}{self._text}{end}")
-        self._stream.flush()
-
-
-def duration(seconds: float) -> str:
-    """A length of time as a person says it: `40 s`, `3 min`, `2 h 5 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
+        self._line.end(state.text())

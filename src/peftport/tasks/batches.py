@@ -194,8 +194,8 @@ def _tokenised(tokenizer: Any, task: Task, texts: Sequence[str], kind: str) -> T
     writer = _Writer(tokenizer, task, kind)
     pieces: list[npt.NDArray[np.int32]] = []
     for start in range(0, len(texts), _CHUNK):
-        for ids in writer.rows(list(texts[start : start + _CHUNK])):
-            pieces.append(np.asarray(ids, dtype=np.int32))
+        written = writer.rows(list(texts[start : start + _CHUNK]))
+        pieces += [np.asarray(ids, dtype=np.int32) for ids in written]
     lengths = np.fromiter((len(piece) for piece in pieces), dtype=np.int32, count=len(pieces))
     return lengths, np.concatenate(pieces)
 

@@ -67,13 +67,13 @@ class LabSource:
         return SPLITS
 
     def read(self, split: str) -> list[Table]:
-        from peftport.tasks import lab
+        from peftport.lab import tasks as lab
 
         texts, labels = lab.rows(self.task, split)
         return [Table(f"{self.name} ({split})", list(texts), [int(label) for label in labels])]
 
     def words(self) -> tuple[str, ...]:
-        from peftport.tasks import lab
+        from peftport.lab import tasks as lab
 
         return lab.label_words(self.task)
 
@@ -183,7 +183,7 @@ def named_files(
 
 
 def _lab(task: str) -> LabSource:
-    from peftport.tasks import lab
+    from peftport.lab import tasks as lab
 
     if task not in lab.TASKS:
         raise BadInput(

@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 import peftport as pp
 from modules.formats.modules import made
 from peftport.hosts import load_host
-from peftport.hosts.lab import folder as lab_folder
 from peftport.hosts.quiet import quiet_transformers
 from peftport.hosts.source import geometry_by_name
+from peftport.lab import folder as lab_folder
 from peftport.modules import HostName, formats, load_module
 from peftport.porting import port
 from peftport.techniques import technique

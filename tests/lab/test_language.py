@@ -3,8 +3,8 @@ from random import Random
 
 import pytest
 
-from peftport.hosts.lab import language as words
-from peftport.hosts.lab import recipes
+from peftport.lab import language as words
+from peftport.lab import recipes
 
 STYLE = words.Style(units=(1, 2, 3), fillers=(0, 1), advice=0.5, labels=0.5)
 

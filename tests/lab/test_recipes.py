@@ -8,7 +8,7 @@ import torch
 
 from peftport.files import read_json
 from peftport.hosts import load_host
-from peftport.hosts.lab import NAMES, RECORD, recipes
+from peftport.lab import NAMES, RECORD, recipes
 
 SHORT = {
     name: replace(

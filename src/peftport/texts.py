@@ -1,22 +1,18 @@
-"""Texts to pretrain on, out of files, and the rows of tokens that are cut from them."""
+"""Texts without labels, out of files: to pretrain on, and to look at what hosts make of them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from peftport import tables
 from peftport.errors import BadInput
 from peftport.files import is_folder, opened
-from peftport.hosts.objectives import Ids
 
 ENDINGS = (".txt", *tables.ENDINGS)
-_CHUNK = 2048
 
 
 @dataclass(frozen=True)
@@ -56,25 +52,6 @@ def read_texts(path: Path, column: str | None = None) -> list[TextFile]:
         if not file.texts:
             raise BadInput(f"{file.path} has no text: every row of it is empty.")
     return found
-
-
-def token_rows(texts: Sequence[str], tokenizer: Any, length: int) -> list[Ids]:
-    """Cut each text into rows of at most `length` token ids (int64), without special tokens."""
-    rows: list[Ids] = []
-    for start in range(0, len(texts), _CHUNK):
-        read = tokenizer(
-            texts[start : start + _CHUNK],
-            add_special_tokens=False,
-            padding=False,
-            truncation=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )["input_ids"]
-        for ids in read:
-            whole = np.asarray(ids, dtype=np.int64)
-            rows += [whole[at : at + length] for at in range(0, len(whole), length)]
-    return rows
 
 
 def _texts(path: Path, column: str | None) -> list[str]:

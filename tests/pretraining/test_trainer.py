@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from peftport.errors import BadInput, RunFailed
-from peftport.hosts.objectives import NextToken
-from peftport.hosts.trainer import FLOOR, batches, schedule, train_model
+from peftport.pretraining.objectives import NextToken
+from peftport.pretraining.trainer import FLOOR, batches, schedule, train_model
 from tiny_hosts import build_model, digest
 
 OBJECTIVE = NextToken(end=2, pad=2, start=1)
@@ -45,7 +45,7 @@ def test_the_seed_decides_everything():
 def test_dropout_is_off():
     from transformers import BertConfig, BertForMaskedLM
 
-    from peftport.hosts.objectives import MaskedTokens
+    from peftport.pretraining.objectives import MaskedTokens
 
     def losses(dropout: float) -> list[float]:
         config = BertConfig(

@@ -16,9 +16,16 @@ from families import FAMILIES
 from peftport.errors import BadInput
 from peftport.hosts import families, load_host
 from peftport.hosts.fingerprint import fingerprint
-from peftport.hosts.objectives import Taught, TeacherStates
-from peftport.hosts.pretrain import Settings, continued, from_scratch, pretrain, save_host, windows
-from peftport.hosts.scratch import Sizes
+from peftport.pretraining.objectives import Taught, TeacherStates
+from peftport.pretraining.pretrain import (
+    Settings,
+    continued,
+    from_scratch,
+    pretrain,
+    save_host,
+    windows,
+)
+from peftport.pretraining.scratch import Sizes
 from tiny_words import opinions
 
 SIZES = Sizes(width=32, layers=1, heads=2, ffn=48, vocabulary=460, positions=64)

@@ -23,7 +23,11 @@ from peftport.hosts.genealogy import RECORD
 from peftport.hosts.geometry import Geometry, geometry_of
 from peftport.hosts.host import load_tokenizer
 from peftport.hosts.loading import load_model
-from peftport.hosts.objectives import (
+from peftport.hosts.quantised import require_plain
+from peftport.hosts.quiet import quiet_transformers
+from peftport.hosts.source import find_host, geometry_in
+from peftport.places import require_new
+from peftport.pretraining.objectives import (
     MaskedTokens,
     NextToken,
     Objective,
@@ -31,13 +35,10 @@ from peftport.hosts.objectives import (
     Taught,
     TeacherStates,
 )
-from peftport.hosts.quantised import require_plain
-from peftport.hosts.quiet import quiet_transformers
-from peftport.hosts.scratch import Sizes, family_entry, new_model, new_tokenizer
-from peftport.hosts.source import find_host, geometry_in
-from peftport.hosts.texts import read_texts, token_rows
-from peftport.hosts.trainer import train_model
-from peftport.places import require_new
+from peftport.pretraining.rows import token_rows
+from peftport.pretraining.scratch import Sizes, family_entry, new_model, new_tokenizer
+from peftport.pretraining.trainer import train_model
+from peftport.texts import read_texts
 
 FROM_SCRATCH, CONTINUED = 1e-3, 1e-4
 """Learning rates that are taken when none is given."""

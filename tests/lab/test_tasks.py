@@ -1,7 +1,7 @@
 import pytest
 
 from peftport.errors import BadInput
-from peftport.tasks import lab
+from peftport.lab import tasks as lab
 
 
 @pytest.mark.parametrize("task", lab.TASKS)

@@ -1,4 +1,4 @@
-"""How the lab's hosts are made: `python -m peftport.hosts.lab.recipes NAME FOLDER` makes one again.
+"""How the lab's hosts are made: `python -m peftport.lab.recipes NAME FOLDER` makes one again.
 
 The text is the same on every machine; the weights are the same on every run of one machine. The
 weights in `assets` are those that this module wrote.
@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from peftport.files import new_folder, write_json
 from peftport.hosts.fingerprint import fingerprint
-from peftport.hosts.lab import RECORD, folder
-from peftport.hosts.lab import language as words
 from peftport.hosts.loading import load_model
-from peftport.hosts.objectives import Batch, Ids, SpanCorruption
+from peftport.lab import RECORD, folder
+from peftport.lab import language as words
+from peftport.pretraining.objectives import Batch, Ids, SpanCorruption
 
 SENTINELS = 16
 PAD, EOS, UNKNOWN = "<pad>", "</s>", "<unk>"

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peftport.hosts.objectives import IGNORED, MaskedTokens, NextToken, SpanCorruption
+from peftport.pretraining.objectives import IGNORED, MaskedTokens, NextToken, SpanCorruption
 from tiny_hosts import build_model
 
 SENTINELS = tuple(range(100, 110))

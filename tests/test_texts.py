@@ -1,17 +1,15 @@
-"""Texts come out of files of all kinds, and whole into rows."""
+"""Texts come out of files of all kinds."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from peftport.errors import BadInput
-from peftport.hosts.texts import read_texts, token_rows
-from tiny_tokenizers import build_tokenizer
+from peftport.texts import read_texts
 
 TEXTS = ["the film was good", "the plot was not dull"]
 
@@ -86,11 +84,3 @@ def test_what_is_no_text_is_refused(name, content, message, tmp_path):
 def test_a_folder_without_data_files_is_refused(tmp_path):
     with pytest.raises(BadInput, match=r"has no file that ends in \.txt"):
         read_texts(tmp_path)
-
-
-def test_rows_hold_every_token_of_each_text_and_no_special_one():
-    tokenizer = build_tokenizer("bert")
-    rows = token_rows(TEXTS, tokenizer, 3)
-    assert [len(row) for row in rows] == [3, 1, 3, 2]
-    assert {row.dtype for row in rows} == {np.dtype("int64")}
-    assert tokenizer.decode(np.concatenate(rows[2:])) == TEXTS[1]

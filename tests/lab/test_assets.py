@@ -8,11 +8,12 @@ import torch
 
 from peftport.files import read_json
 from peftport.hosts import load_host
-from peftport.hosts.fingerprint import same_host
-from peftport.hosts.lab import NAMES, RECORD, describe, folder, recipes, relation
-from peftport.hosts.lab import language as words
+from peftport.hosts.fingerprint import same_host, weights_mark
+from peftport.hosts.genealogy import recorded
+from peftport.lab import NAMES, RECORD, describe, folder, recipes
+from peftport.lab import language as words
+from peftport.lab.tasks import TASKS
 from peftport.tasks import encode, encode_unlabelled, load_task
-from peftport.tasks.lab import TASKS
 from peftport.training import evaluate, readout_of
 
 
@@ -40,11 +41,18 @@ def test_a_continuation_comes_from_the_host_that_is_shipped(name):
     assert same_host(said["fingerprint"], load_host(said["name"]).fingerprint)
 
 
-def test_relations_follow_descent():
-    assert relation("small", "small") == "same"
-    assert relation("small-tuned", "small") == "continuation"
-    assert relation("small", "small-twin") == "independent"
-    assert relation("small-tuned", "large-tuned") == "independent"
+@pytest.mark.parametrize(
+    ("one", "other", "relation"),
+    [
+        ("small", "small", "same"),
+        ("small-tuned", "small", "continuation"),
+        ("small", "small-twin", "independent"),
+        ("small-tuned", "large-tuned", "independent"),
+    ],
+)
+def test_records_tell_how_two_hosts_are_related(one, other, relation):
+    folders = folder(one), folder(other)
+    assert recorded(*folders).relation(*map(weights_mark, folders)) == relation
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -14,7 +14,7 @@ from functools import cache
 from random import Random
 
 from peftport.errors import BadInput
-from peftport.hosts.lab.language import (
+from peftport.lab.language import (
     LABEL_NOISE,
     LABEL_WORDS,
     MIXED_WORD,

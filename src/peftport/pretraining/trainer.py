@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from peftport.errors import BadInput, RunFailed
-from peftport.hosts.objectives import Ids, Objective
+from peftport.pretraining.objectives import Ids, Objective
 
 WARMUP = 0.05
 FLOOR = 0.1

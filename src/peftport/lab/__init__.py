@@ -1,6 +1,7 @@
 """The lab: small T5-shaped hosts that come with the package, for studies without a download.
 
-`language` generates their text, `recipes` makes them again from it; the weights are in `assets`.
+`language` generates their text, `tasks` are of it too, `recipes` makes the hosts again from it; the
+weights are in `assets`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from typing import Any
 
 from peftport.errors import BadInput
 from peftport.files import read_json
-from peftport.hosts.genealogy import RECORD, Genealogy, Relation
+from peftport.hosts.genealogy import RECORD
 from peftport.registry import did_you_mean
 
-__all__ = ["NAMES", "RECORD", "about", "describe", "folder", "relation"]
+__all__ = ["NAMES", "RECORD", "about", "describe", "folder"]
 
 _ASSETS = Path(__file__).parent / "assets"
 
@@ -46,14 +47,6 @@ def folder(name: str) -> Path:
 def about(name: str) -> str:
     """One line that says what a lab host is; BadInput for an unknown name."""
     return _ENTRIES[_require(name)].about
-
-
-def relation(origin: str, receiver: str) -> Relation:
-    """How two lab hosts stand to each other, in either direction; BadInput for an unknown name."""
-    made = Genealogy({name: entry.origin for name, entry in _ENTRIES.items()})
-    found = made.relation(_require(origin), _require(receiver))
-    assert found is not None  # of every host of the lab it is known how it was made
-    return found
 
 
 def describe(name: str) -> dict[str, Any]:

@@ -1,0 +1,54 @@
+"""How far work is, on terminals and in files."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from peftport.progress import Line, duration
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_file_gets_what_is_due_and_a_terminal_waits():
+    file, terminal = io.StringIO(), Terminal()
+    for stream in (file, terminal):
+        line = Line(stream, every=float("inf"))
+        line.show("step 1")
+        line.show("step 2", due=True)
+    assert file.getvalue() == "step 2\n"
+    assert terminal.getvalue() == "\r\x1b[Kstep 1"
+
+
+def test_who_is_patient_says_nothing_of_what_is_soon_done():
+    file = io.StringIO()
+    Line(file, every=1e9, patient=True).show("10%")
+    assert file.getvalue() == ""
+
+
+def test_a_line_is_taken_off_a_terminal_and_stays_in_a_file():
+    file, terminal = io.StringIO(), Terminal()
+    for stream in (file, terminal):
+        line = Line(stream)
+        line.show("10%")
+        line.clear()
+    assert file.getvalue() == "10%\n"
+    assert terminal.getvalue().endswith("\r\x1b[K")
+
+
+def test_what_a_terminal_would_obey_is_shown():
+    file = io.StringIO()
+    Line(file).show("layer \x1b[2J")
+    assert "\x1b" not in file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (89, "89 s"), (91, "2 min"), (3000, "50 min"), (7500, "2 h 5 min")],
+)
+def test_durations_are_said_as_a_person_does(seconds, words):
+    assert duration(seconds) == words
