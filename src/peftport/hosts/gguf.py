@@ -19,7 +19,7 @@ from typing import Any
 from peftport.errors import BadInput
 from peftport.files import by_library, is_file, is_folder, new_folder, read_json, write_json
 from peftport.hosts.configuration import require_possible
-from peftport.hosts.gguf_head import require_whole
+from peftport.hosts.gguf_head import require_whole_gguf
 from peftport.hosts.quiet import quiet_transformers
 
 RECORD = "peftport_gguf.json"
@@ -53,7 +53,7 @@ def unpacked(file: Path) -> Path:
     """
     from transformers.utils.import_utils import is_gguf_available
 
-    require_whole(file)
+    require_whole_gguf(file)
     mark = _digest(*_state(file))
     folder = _cache() / mark[:32]
     if is_file(folder / RECORD):

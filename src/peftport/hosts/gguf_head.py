@@ -23,7 +23,7 @@ _DIMENSIONS, _KEYS, _TENSORS = 4, 10_000, 100_000
 _WEIGHTS_IN_A_BYTE = 8
 
 
-def require_whole(path: Path) -> None:
+def require_whole_gguf(path: Path) -> None:
     """Raise BadInput unless a GGUF file holds all that its head says, and no tensor claims more
     weights than the file has bits."""
     with opened(path) as file:
