@@ -92,3 +92,8 @@ def test_a_module_says_by_which_tokenizer_it_was_made(call, tiny_host, tiny_task
     code, _, error = call(*tested)
     assert code == 0
     assert "was made with another tokenizer than the one of" in error
+    texts = ("--texts", tiny_task, "--text-count", 16, "--label-words", "bad,good")
+    port = ("port", tmp_path / "m", "--host", tiny_host("gpt2"), "--method", "procrustes", *texts)
+    code, _, error = call(*port, "--set", "places=64", "--no-verify", "--out", tmp_path / "ported")
+    assert code == 0, error
+    assert "the module was made with another tokenizer than the one of" in error

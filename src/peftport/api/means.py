@@ -55,7 +55,9 @@ def means_for(
         BadInput: there are no such texts or too few, or a host cannot be found or is not the one
             that the module was trained on.
     """
+    from peftport.hosts.host import load_tokenizer
     from peftport.hosts.quantised import require_plain
+    from peftport.hosts.vocabulary import notice_other_tokenizer
     from peftport.porting.means import Means, Side, origin_side
 
     if not needs:
@@ -65,7 +67,11 @@ def means_for(
     there = Side(
         receiver.name, receiver.folder, receiver.geometry, receiver.lend, receiver.lend_layers
     )
-    return Means(origin_side(record.host, device), there, texts, source)
+    origin = origin_side(record.host, device)
+    if texts:  # they are read on both hosts
+        tokenizer = load_tokenizer(origin.folder, origin.name)
+        notice_other_tokenizer("the module", record.host.tokenizer, tokenizer, origin.name)
+    return Means(origin, there, texts, source)
 
 
 def load_of(means: Means | None, record: Record, count: int) -> Load:

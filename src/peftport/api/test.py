@@ -114,7 +114,7 @@ def test(
     >>> found.made_for_this_host, 0 <= found.figures["auroc"] <= 1
     (True, True)
     """
-    from peftport.hosts.vocabulary import tokenizer_mark
+    from peftport.hosts.vocabulary import notice_other_tokenizer
     from peftport.modules.card import CARD, add_figures
     from peftport.places import require_writable
     from peftport.tasks import encode, encode_unlabelled
@@ -154,13 +154,7 @@ def test(
             loaded.record.host.name,
             host.name,
         )
-    read_by = loaded.record.host.tokenizer
-    if read_by and read_by != tokenizer_mark(there.tokenizer):
-        _log.warning(
-            "notice: %s was made with another tokenizer than the one of %s: texts are other tokens "
-            "to it, or the same tokens by other numbers.",
-            *(handle.called, host.name),
-        )
+    notice_other_tokenizer(handle.called, loaded.record.host.tokenizer, there.tokenizer, host.name)
     with replaced(there, loaded.config, loaded.tensors):
         figures = evaluate_one(
             there,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from typing import Any
 
 from torch import Tensor
 
 from peftport.errors import BadInput
 
+_log = logging.getLogger(__name__)
 _ADVICE = (
     "Take the tokenizer that the host was saved with, or grow the host "
     "(`model.resize_token_embeddings(len(tokenizer))`) and save it again"
@@ -34,6 +36,21 @@ def tokenizer_mark(tokenizer: Any) -> str:
     tokens = tokenizer(list(_PROBES), verbose=False)["input_ids"]
     told = json.dumps([sorted(tokenizer.get_vocab().items()), tokens])
     return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def notice_other_tokenizer(module: str, mark: str, tokenizer: Any, host: str) -> None:
+    """Say so where a module was made with another tokenizer than its host's.
+
+    Args:
+        module, host: their names. mark: of the tokenizer that the module was made with, empty where
+            that is not known.
+    """
+    if mark and mark != tokenizer_mark(tokenizer):
+        _log.warning(
+            "notice: %s was made with another tokenizer than the one of %s: texts are other tokens "
+            "to it, or the same tokens by other numbers.",
+            *(module, host),
+        )
 
 
 def hold_together(tokenizer: Any, model: Any, name: str) -> None:
