@@ -120,7 +120,7 @@ def test_a_copy_to_a_continuation_is_whole_and_acts_there(cell):
         "initialised": 0,
     }
     assert copied.module.record.host == cell.name(cell.continuation)
-    assert copied.module.record.origin == cell.name(cell.host)
+    assert copied.module.record.origin == cell.module.record.host
     there = cell.scores(cell.continuation, copied.module)
     assert (there - cell.scores(cell.host, cell.module)).abs().max() > 1e-3
     assert (there - cell.scores(cell.continuation, None)).abs().max() > 1e-3

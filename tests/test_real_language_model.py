@@ -121,7 +121,7 @@ def test_modules_of_every_kind_are_trained_ported_and_tested(
     code, _, errors = call("train", "--host", origin, *task, *train, "--out", donor)
     assert code == 0, errors
     where = ("--host", receiver, "--from-host", origin, "--method", method, "--no-verify")
-    learn = ("--text-count", 8, "--set", "steps=4", "--set", "batch_size=4")
+    learn = ("--text-count", 16, "--set", "steps=4", "--set", "batch_size=4")
     how = () if method == "copy" else (*task, *learn)
     code, _, errors = call("port", donor, *where, *how, "--out", out)
     assert code == 0, errors
