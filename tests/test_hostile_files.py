@@ -115,6 +115,17 @@ CASES = {
         written(b"GGUF" + struct.pack("<IQQ", 3, 0, 2**63)),
         "it claims 9223372036854775808 keys",
     ),
+    "a GGUF file of 16 million layers": (
+        "hosts describe {}/gguf/tiny.gguf",
+        "gguf/tiny.gguf",
+        written(
+            b"GGUF"
+            + struct.pack("<IQQQ", 3, 1, 1, 17)
+            + b"llama.block_count"
+            + struct.pack("<II", 4, 2**24)
+        ),
+        "it claims 16777216 layers, and has 1 tensors",
+    ),
     "a GGUF file of an endless list": (
         "hosts describe {}/gguf/tiny.gguf",
         "gguf/tiny.gguf",

@@ -13,7 +13,7 @@ from peftport.hosts import load_host
 from peftport.hosts.host import Host
 from peftport.metrics import measure
 from peftport.modules import HostName, Module
-from peftport.porting import port
+from peftport.porting import port, ridge
 from peftport.porting.means import Means, side
 from peftport.tasks import load_task
 from peftport.techniques import technique
@@ -82,3 +82,16 @@ def test_encoders_are_refused_with_the_way_out(tiny_host: Any, tiny_task: Path) 
     donor = train_module(host, task, "lora", {}, steps=1, seed=0).module
     with pytest.raises(BadInput, match=r"encoders are read by a head; distill can"):
         ported(donor, host, other, task)
+
+
+@pytest.mark.parametrize(("much", "said"), [(-1.0, True), (1e9, False)])
+def test_it_says_when_it_misses_most_of_the_donor(
+    much: float, said: bool, tiny_host: Any, tiny_task: Path, monkeypatch: Any, caplog: Any
+) -> None:
+    monkeypatch.setattr(ridge, "_MUCH", much)
+    host, other = host_in(tiny_host("llama")), host_in(tiny_host("gpt2"))
+    task = few_rows_of(tiny_task)
+    donor = train_module(host, task, "lora", {}, steps=2, seed=0).module
+    with caplog.at_level("WARNING"):
+        ported(donor, host, other, task)
+    assert ("of what the module says of texts that were left out" in caplog.text) is said

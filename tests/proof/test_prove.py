@@ -92,6 +92,13 @@ def test_a_no_op_is_found(lora, tiny_host, call):
     assert "it does NOTHING" in text
 
 
+def test_of_a_module_for_another_host_no_effect_is_told(lora, tiny_host, call):
+    code, text, _ = call("verify", lora, "--host", tiny_host("gpt2"))
+    assert code == 1
+    assert "nothing is known of what it does" in text
+    assert "NOTHING" not in text
+
+
 def test_a_wrong_prefix_is_found(lora, tiny_host, call):
     tensors = read_apart(lora / PEFT)
     wrong = {

@@ -112,7 +112,9 @@ class Verified(Result):
     def _effect(self) -> list[str]:
         """What it does, and whether that is what peftport computes."""
         told = []
-        if not self.acts:
+        if self.moved is None:
+            told.append("it was not loaded, so that nothing is known of what it does")
+        elif not self.acts:
             told.append("it does NOTHING: answers are the same without it")
         elif self.nats is None:
             told.append(f"it moves the states by up to {self.moved:.3g}")

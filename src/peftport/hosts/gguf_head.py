@@ -19,7 +19,7 @@ _VERSIONS = (2, 3)
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 """Bytes of a value, by its type."""
 _STRING, _ARRAY = 8, 9
-_DIMENSIONS, _KEYS, _TENSORS = 4, 10_000, 100_000
+_DIMENSIONS, _KEYS, _TENSORS, _LONGEST_KEY = 4, 10_000, 100_000, 65_535
 _WEIGHTS_IN_A_BYTE = 8
 
 
@@ -49,8 +49,15 @@ class _Head:
             raise ValueError(f"it is of version {version}, expected 2 or 3, little-endian")
         tensors = self._count(self._number("Q"), _TENSORS, "tensors")
         for _ in range(self._count(self._number("Q"), _KEYS, "keys")):
-            self._string()
-            self._value(self._number("I"))
+            key = self._take(self._count(self._number("Q"), _LONGEST_KEY, "bytes of a key"))
+            kind = self._number("I")
+            if key.endswith(b".block_count") and kind in _SIZES:
+                # Whoever reads it makes something of every layer.
+                layers = int.from_bytes(self._take(self._size(kind)), "little")
+                if layers > tensors:
+                    raise ValueError(f"it claims {layers} layers, and has {tensors} tensors")
+            else:
+                self._value(kind)
         for _ in range(tensors):
             self._tensor()
 
