@@ -78,7 +78,8 @@ class Technique(ABC):
         return {}
 
     def change(self, config: Any, parameters: Parameters, point: str) -> Tensor:
-        """The change of such a layer's weight, without the lane axis: (outputs, inputs)."""
+        """The change of such a layer's weight, without the lane axis: (outputs, inputs). Whoever
+        names layers in `changed` says it."""
         raise NotImplementedError
 
     def idle(self, parameters: Parameters) -> tuple[str, ...] | None:
