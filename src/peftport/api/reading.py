@@ -89,11 +89,13 @@ def told(
     return Told(split, template, text_column, label_column, **more)
 
 
-def plain_task(name: str, told: Told, *, limit_train: int | None = None) -> Task:
-    """Load a task for a module that does not exist yet."""
+def plain_task(
+    name: str, told: Told, *, limit_train: int | None = None, limit_test: int | None = None
+) -> Task:
+    """Load a task where no module says how it is read."""
     from peftport.tasks import load_task
 
-    return load_task(name, **told.of_task, limit_train=limit_train)
+    return load_task(name, **told.of_task, limit_train=limit_train, limit_test=limit_test)
 
 
 def task_for(
@@ -178,6 +180,18 @@ def notice_unsaid(record: Record, module: str) -> None:
             "--template what it was trained with, or in a task YAML.",
             module,
             " and ".join(missing),
+        )
+
+
+def notice_usual_template(task: Task, host_kind: str) -> None:
+    """Say into which template texts are put where nobody names one."""
+    if task.asks.of_classes and not task.says_template and host_kind != "encoder":
+        _log.warning(
+            "notice: texts are put into the template %r, with the words %s. Figures can hang on "
+            "both: give the bare host those of the module that you compare it with, by "
+            "--template and --label-words.",
+            task.templates[host_kind],
+            ", ".join(task.label_words or ()),
         )
 
 
