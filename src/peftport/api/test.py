@@ -13,7 +13,7 @@ from peftport.api.hosts import HostHandle
 from peftport.api.modules import ModuleHandle, as_handle
 from peftport.api.reading import Told, informed, notice_usual_template, plain_task, task_for, told
 from peftport.api.result import Result
-from peftport.api.suggestions import STEPS, Options, method_for, port_command
+from peftport.api.suggestions import STEPS, Options, methods_for, port_command
 from peftport.errors import BadInput
 
 if TYPE_CHECKING:
@@ -197,9 +197,7 @@ def _noticed_host(handle: ModuleHandle, host: HostHandle) -> bool | None:
     record, there = handle.record, host.loaded
     same = made_for(record, there)
     if same is None:
-        _log.warning(
-            "notice: %s is not at hand to compare %s with.", record.host.name, host.name
-        )
+        _log.warning("notice: %s is not at hand to compare %s with.", record.host.name, host.name)
     elif not same:
         _log.warning(
             "notice: %s was made for %s, whose weights are not those of %s: this tests a plain "
@@ -225,7 +223,8 @@ def _made_for_another(handle: ModuleHandle, host: HostHandle, task: str, said: T
     loaded, receiver = handle.module, host.geometry
     data = task_for(loaded.record, task, said)
     record = informed(loaded.record, said, data)
-    method = method_for(record, handle.outline[1], receiver, data)
+    methods = methods_for(record, handle.outline[1], receiver, data, host.name)
+    method = methods[0] if methods else None
     headless = receiver.kind == "encoder" and not loaded.classes and method != "distill"
     options = {**given, "--steps": str(STEPS) if headless else None}
     advice = (
