@@ -52,7 +52,8 @@ class Assessed(Result):
 
     @property
     def action(self) -> str:
-        """What to do: bare host, copy, port, distil, train, or label more texts."""
+        """What to do: "bare host", "copy", "port", "distil", "train anew", or first "test more" of
+        the rows that are there, "label more" or take "more seeds"."""
         return str(self.record["decision"]["action"])
 
     @property
