@@ -19,6 +19,8 @@ from peftport.studies.store import read_store
 from study_nursery import Nursery
 from study_specs import figures, tiny_spec
 
+pytestmark = pytest.mark.long
+
 KILLS = 24
 
 
