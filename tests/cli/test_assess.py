@@ -84,7 +84,7 @@ def test_a_method_that_cannot_is_told_beside_those_that_can(call, soft, tiny_tas
     assert "a port takes " in text
     assert "0 of 0 steps; testing 2 soft, 2 gaussian of soft, " in error
     assert "looked at, without labels: 20 texts of lab:books" in text
-    code, _, error = call(*asked, *more)
+    code, _, error = call(*asked, *more, "--methods", "copy")
     assert code == 2
     assert "port by copy: nothing of the module can be carried over" in error
     assert "soft" in error.partition("Methods that can: ")[2]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from peftport.api.reading import words_problem_of
 from peftport.errors import BadInput
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from peftport.techniques.base import Shapes
 
 STEPS = 200
-_TRIED = ("copy", "procrustes", "distill", "subspace", "correlation", "prolora")
-"""Port methods, those first that docs/porting.md says to try first."""
 
 Options = Mapping[str, str | bool | None]
 
@@ -46,30 +45,55 @@ def train_command(module: str, host: str, task: str) -> str:
     return port_command(module, host, task, "copy", {"--steps": str(STEPS)})
 
 
-def method_for(record: Record, shapes: Shapes, receiver: Geometry, task: Task) -> str | None:
-    """A port method that can port a module to a host of this geometry with what is at hand: the
-    originating host, and a task's training texts. None where there is none."""
-    from peftport.porting import judge, port_method
+def methods_for(
+    record: Record,
+    shapes: Shapes,
+    receiver: Geometry,
+    task: Task,
+    name: str,
+    related: bool | None = None,
+) -> list[str]:
+    """The port methods to try, in their order, that can port a module to a host with what is at
+    hand: the originating host, and a task's training texts.
+
+    Args:
+        receiver, name: of the host.
+        related: as `porting.to_try` takes it.
+    """
+    from peftport.porting import judge_all, port_method, to_try
+    from peftport.porting.means import unread
 
     here = _at_hand(record.host.name)
-    for name in _TRIED:
-        method = port_method(name)
-        verdict = judge(method, method.request(record, shapes, receiver))
-        if verdict.problem is None and _has(verdict.requires, here, task):
-            return name
-    return None
+    verdicts = judge_all(record, shapes, receiver, unread(record.host.name, name))
+    return [
+        each.method
+        for each in to_try(verdicts, related)
+        if _has(each.requires, here, task)
+        and words_problem_of(port_method(each.method), record, receiver, name) is None
+    ]
 
 
-def a_way_on(handle: ModuleHandle, host: str, task: str | None, can: Sequence[Verdict]) -> str:
-    """What to do where a copy cannot be made: the port by the first method to try, if what it looks
-    at is known; else the check that says what each method needs."""
-    order = {name: place for place, name in enumerate(_TRIED)}
-    first = min(can, key=lambda each: order.get(each.method, len(order)))
+def a_way_on(handle: ModuleHandle, host: str, task: str | None, first: Verdict) -> str:
+    """What to do where no method is named and no copy can be made, or one may keep nothing: the
+    port by the first method to try, if what it looks at is known; else the check that says what it
+    needs."""
     also: Options = {"--from-host": handle.from_host, "--no-pickle": not handle.pickles}
     if task is not None or "texts" not in first.requires:
         return port_command(handle.called, host, task, first.method, also)
     words = ["peftport", "check", handle.called, "--host", host, "--method", first.method]
     return shlex.join(words + (["--from-host", handle.from_host] if handle.from_host else []))
+
+
+def related(record: Record, receiver: Path) -> bool | None:
+    """Whether a module's host and the one in a folder share their pretraining; None where neither
+    their records nor their weights say it."""
+    from peftport.hosts.genealogy import folder_at_hand, relation_of
+
+    try:
+        found = relation_of(folder_at_hand(record.host.name), record.host.fingerprint, receiver)
+    except BadInput:
+        return None
+    return None if found is None else found != "independent"
 
 
 def _has(needs: frozenset[Need], host: bool, task: Task) -> bool:
