@@ -55,7 +55,6 @@ def test_cycles_are_not_looked_for_while_things_are_made_nor_when_the_process_en
 
 
 BETWEEN_HOSTS = """
-
 import torch
 from peftport.memory import keep_freed_memory
 from peftport.studies.starts import load_once
