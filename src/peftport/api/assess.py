@@ -52,7 +52,8 @@ class Assessed(Result):
 
     @property
     def action(self) -> str:
-        """What to do: bare host, copy, port, distil, train, or label more texts."""
+        """What to do: "bare host", "copy", "port", "distil", "train anew", or first "test more" of
+        the rows that are there, "label more" or take "more seeds"."""
         return str(self.record["decision"]["action"])
 
     @property
@@ -217,9 +218,9 @@ def _to_try(handle: ModuleHandle, record: Record, host: HostHandle, task: Task) 
     """The methods to assess where none is named: the first to try; beside a copy of which nobody
     knows whether the hosts are related, the next one too. A copy where none can be tried, which
     says why."""
-    kin = related(record, host.folder)
-    names = methods_for(record, handle.outline[1], host.geometry, task, host.name, kin)
-    names = names[: 2 if names[:1] == ["copy"] and kin is None else 1] or ["copy"]
+    names = methods_for(record, handle.outline[1], host, task)
+    unsure = names[:1] == ["copy"] and related(record, host) is None
+    names = names[: 2 if unsure else 1] or ["copy"]
     _log.warning("notice: no --methods are named; assessed by %s", " and ".join(names))
     return names
 

@@ -40,7 +40,7 @@ def assessment_record(
     order = {each.written: place for place, each in enumerate(assessment.ways)}
     cells = {cell.method: cell for cell in sorted(results.cells, key=lambda c: order[c.method])}
     some = next(iter(cells.values()))
-    decision = decide(analysis)
+    decision = decide(analysis, assessment.task.left_out("test"))
     budgets = [_budget(analysis, cells, budget) for budget in results.budgets]
     return {
         "technique": some.technique,

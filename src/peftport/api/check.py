@@ -11,6 +11,7 @@ from peftport.api.means import TEXTS, Asked, TextSource, means_for
 from peftport.api.modules import ModuleHandle, as_handle
 from peftport.api.reading import informed, notice_unsaid, task_for, told, words_problem_of
 from peftport.api.result import Result
+from peftport.api.suggestions import related
 from peftport.errors import BadInput
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Checked(Result):
             ("weights", "texts"), `counts` (tensors by what becomes of them), `estimate` (seconds,
             bytes of memory and disk), `takes` (the same in words) and `note`.
         try_first: the methods that can, those first that docs/porting.md says to try first.
+        kin: whether the two hosts share their pretraining; None where that is not known.
         one: whether one method was asked about.
         forecast: how much a copy would keep, where that was asked for; see docs/forecast.md.
     """
@@ -61,6 +63,7 @@ class Checked(Result):
     estimated_for: Mapping[str, float]
     methods: tuple[Mapping[str, Any], ...]
     try_first: tuple[str, ...] = ()
+    kin: bool | None = None
     one: bool = False
     forecast: Mapping[str, Any] | None = None
 
@@ -86,6 +89,7 @@ class Checked(Result):
         methods = [dict(each) for each in self.methods]
         return found | {
             "can_port": self.can_port,
+            "kin": self.kin,
             "try_first": list(self.try_first),
             "methods": methods,
         }
@@ -179,7 +183,9 @@ def check(
         request = made.request(record, shapes, geometry, options)
         verdicts = [judge(made, request, blind, load)]
     verdicts = [_with_words(verdict, record, receiver) for verdict in verdicts]
-    related = None if made_of is None else _related(made_of["genealogy"])
+    kin = related(record, receiver, look=False)
+    if made_of is not None and made_of["genealogy"] is not None:
+        kin = made_of["genealogy"] != "independent"
     return Checked(
         module=handle.called,
         format=handle.format,
@@ -190,7 +196,8 @@ def check(
         differences=_differences(origin.record(), geometry.record()),
         estimated_for={"texts": load.texts, "tokens": load.tokens},
         methods=tuple(_entry(verdict) for verdict in verdicts),
-        try_first=tuple(each.method for each in to_try(verdicts, related)),
+        try_first=tuple(each.method for each in to_try(verdicts, kin)),
+        kin=kin,
         one=method is not None,
         forecast=made_of,
     )
@@ -205,10 +212,6 @@ def _with_words(verdict: Verdict, record: Record, receiver: HostHandle) -> Verdi
     method = port_method(verdict.method)
     problem = words_problem_of(method, record, receiver.geometry, receiver.name)
     return replace(verdict, problem=problem)
-
-
-def _related(genealogy: str | None) -> bool | None:
-    return None if genealogy is None else genealogy != "independent"
 
 
 def _entry(verdict: Verdict) -> dict[str, Any]:
@@ -282,8 +285,7 @@ def _try_first(found: Checked) -> list[str]:
     if found.one or not found.try_first:
         return []
     first, *others = found.try_first
-    unknown = found.forecast is None and found.made_for != found.to
-    if first == "copy" and others and unknown:
+    if first == "copy" and others and not found.kin:
         return [f"Try first: copy where {found.to} continues {found.made_for}; else {others[0]}."]
     return [f"Try first: {first}."]
 

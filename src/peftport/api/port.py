@@ -14,6 +14,7 @@ from peftport.api.means import TEXTS, Asked, TextSource, load_of, means_for, req
 from peftport.api.modules import ModuleHandle, as_handle
 from peftport.api.reading import informed, notice_unsaid, task_for, told, words_problem_of
 from peftport.api.result import Result
+from peftport.api.suggestions import Options, a_way_on, related, said_options
 from peftport.api.train import Progress, silent
 from peftport.errors import BadInput
 
@@ -246,7 +247,8 @@ def port(
     data = task_for(donor.record, task, said, limit_train=limit_train) if task else None
     donor = replace(donor, record=informed(donor.record, said, data))
     if method is None and not options and not allow_partial:
-        _require_a_method(handle, donor, receiver, task)
+        named = {"--task": task, "--texts": texts if isinstance(texts, str | Path) else None}
+        _require_a_method(handle, donor, receiver, {**named, **said_options(handle, said)})
     shapes = {key: tuple(tensor.shape) for key, tensor in donor.tensors.items()}
     request = made.request(donor.record, shapes, receiver.geometry, options or {})
     needs = needs_of(made, request)
@@ -289,11 +291,10 @@ def port(
 
 
 def _require_a_method(
-    handle: ModuleHandle, donor: Module, receiver: HostHandle, task: str | None
+    handle: ModuleHandle, donor: Module, receiver: HostHandle, given: Options
 ) -> None:
     """Raise BadInput that says which methods can, where a plain copy cannot; a notice where it can,
     and the hosts are not known to share their pretraining."""
-    from peftport.api.suggestions import a_way_on, related
     from peftport.porting import judge_all, to_try
     from peftport.porting.means import unread
 
@@ -304,13 +305,13 @@ def _require_a_method(
     can = to_try(verdicts)
     if problem is None:
         others = [each for each in can if each.method != "copy"]
-        if others and not related(donor.record, receiver.folder):
+        if others and not related(donor.record, receiver):
             _log.warning(
                 "notice: no --method is named, so the module is copied. That keeps something only "
                 "where %s continues %s, or the reverse; else see `%s`",
                 receiver.name,
                 donor.record.host.name,
-                a_way_on(handle, receiver.name, task, others[0]),
+                a_way_on(handle, receiver.name, others[0], given),
             )
         return
     told = "; ".join(
@@ -319,7 +320,7 @@ def _require_a_method(
     )
     advice = "No method can."
     if can:
-        tried = a_way_on(handle, receiver.name, task, can[0])
+        tried = a_way_on(handle, receiver.name, can[0], given)
         advice = f"Methods that can: {told}. Name one with --method; see `{tried}`."
     raise BadInput(f"{handle.called} cannot be copied to {receiver.name}: {problem}. {advice}")
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from peftport.api.reading import words_problem_of
+from peftport.api.reading import Told, words_problem_of
 from peftport.errors import BadInput
 
 if TYPE_CHECKING:
+    from peftport.api.hosts import HostHandle
     from peftport.api.modules import ModuleHandle
-    from peftport.hosts import Geometry
     from peftport.modules import Record
     from peftport.porting import Verdict
     from peftport.porting.base import Need
@@ -33,11 +33,17 @@ def port_command(
         options: further ones by name ("--from-host"); those that are None or False are left out.
     """
     given = {"--host": host, "--method": method, "--task": task, **(options or {})}
-    words = ["peftport", "port", module]
-    for name, value in {**given, "--out": str(_new_folder(module, host))}.items():
-        if value is not None and value is not False:
-            words += [name] if value is True else [name, value]
-    return shlex.join(words)
+    given["--out"] = str(_new_folder(module, host))
+    return shlex.join(["peftport", "port", module, *_written(given)])
+
+
+def _written(options: Options) -> list[str]:
+    return [
+        word
+        for name, value in options.items()
+        if value is not None and value is not False
+        for word in ([name] if value is True else [name, str(value)])
+    ]
 
 
 def train_command(module: str, host: str, task: str) -> str:
@@ -48,49 +54,75 @@ def train_command(module: str, host: str, task: str) -> str:
 def methods_for(
     record: Record,
     shapes: Shapes,
-    receiver: Geometry,
+    receiver: HostHandle,
     task: Task,
-    name: str,
-    related: bool | None = None,
+    *,
+    look: bool = True,
 ) -> list[str]:
     """The port methods to try, in their order, that can port a module to a host with what is at
     hand: the originating host, and a task's training texts.
 
     Args:
-        receiver, name: of the host.
-        related: as `porting.to_try` takes it.
+        look: as `related` takes it.
     """
     from peftport.porting import judge_all, port_method, to_try
     from peftport.porting.means import unread
 
     here = _at_hand(record.host.name)
-    verdicts = judge_all(record, shapes, receiver, unread(record.host.name, name))
+    geometry, name = receiver.geometry, receiver.name
+    verdicts = judge_all(record, shapes, geometry, unread(record.host.name, name))
     return [
         each.method
-        for each in to_try(verdicts, related)
+        for each in to_try(verdicts, related(record, receiver, look=look))
         if _has(each.requires, here, task)
-        and words_problem_of(port_method(each.method), record, receiver, name) is None
+        and words_problem_of(port_method(each.method), record, geometry, name) is None
     ]
 
 
-def a_way_on(handle: ModuleHandle, host: str, task: str | None, first: Verdict) -> str:
+def a_way_on(handle: ModuleHandle, host: str, first: Verdict, told: Options) -> str:
     """What to do where no method is named and no copy can be made, or one may keep nothing: the
     port by the first method to try, if what it looks at is known; else the check that says what it
-    needs."""
-    also: Options = {"--from-host": handle.from_host, "--no-pickle": not handle.pickles}
-    if task is not None or "texts" not in first.requires:
-        return port_command(handle.called, host, task, first.method, also)
-    words = ["peftport", "check", handle.called, "--host", host, "--method", first.method]
-    return shlex.join(words + (["--from-host", handle.from_host] if handle.from_host else []))
+    needs.
+
+    Args:
+        told: options that were given, by name; of them "--task" and "--texts" name texts.
+    """
+    if "texts" not in first.requires or told.get("--task") or told.get("--texts"):
+        return port_command(handle.called, host, None, first.method, told)
+    given = {"--host": host, "--method": first.method, **told}
+    return shlex.join(["peftport", "check", handle.called, *_written(given)])
 
 
-def related(record: Record, receiver: Path) -> bool | None:
-    """Whether a module's host and the one in a folder share their pretraining; None where neither
-    their records nor their weights say it."""
+def said_options(handle: ModuleHandle, said: Told) -> Options:
+    """Options that say of a module what its files leave unsaid, as they were given."""
+    return {
+        "--from-host": handle.from_host,
+        "--label-words": ",".join(said.words) if said.words else None,
+        "--template": said.template,
+        "--text-column": said.text_column,
+        "--label-column": said.label_column,
+        "--no-pickle": not handle.pickles,
+    }
+
+
+def related(record: Record, receiver: HostHandle, *, look: bool = True) -> bool | None:
+    """Whether a module's host and another one share their pretraining; None where that is not
+    known. Hosts of two families do not.
+
+    Args:
+        look: into their records and weights, where both are at hand.
+    """
     from peftport.hosts.genealogy import folder_at_hand, relation_of
 
+    if record.host.name == receiver.name:
+        return True
+    if record.geometry["family"] != receiver.geometry.family:
+        return False
+    if not look:
+        return None
+    origin = folder_at_hand(record.host.name)
     try:
-        found = relation_of(folder_at_hand(record.host.name), record.host.fingerprint, receiver)
+        found = relation_of(origin, record.host.fingerprint, receiver.folder)
     except BadInput:
         return None
     return None if found is None else found != "independent"

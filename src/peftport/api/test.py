@@ -13,7 +13,7 @@ from peftport.api.hosts import HostHandle
 from peftport.api.modules import ModuleHandle, as_handle
 from peftport.api.reading import Told, informed, notice_usual_template, plain_task, task_for, told
 from peftport.api.result import Result
-from peftport.api.suggestions import STEPS, Options, methods_for, port_command
+from peftport.api.suggestions import STEPS, methods_for, port_command, said_options
 from peftport.errors import BadInput
 
 if TYPE_CHECKING:
@@ -212,21 +212,13 @@ def _noticed_host(handle: ModuleHandle, host: HostHandle) -> bool | None:
 
 def _made_for_another(handle: ModuleHandle, host: HostHandle, task: str, said: Told) -> BadInput:
     """The refusal of a host of another geometry, with a port that would do."""
-    given: Options = {
-        "--from-host": handle.from_host,
-        "--label-words": ",".join(said.words) if said.words else None,
-        "--template": said.template,
-        "--text-column": said.text_column,
-        "--label-column": said.label_column,
-        "--no-pickle": not handle.pickles,
-    }
     loaded, receiver = handle.module, host.geometry
     data = task_for(loaded.record, task, said)
     record = informed(loaded.record, said, data)
-    methods = methods_for(record, handle.outline[1], receiver, data, host.name)
+    methods = methods_for(record, handle.outline[1], host, data, look=False)
     method = methods[0] if methods else None
     headless = receiver.kind == "encoder" and not loaded.classes and method != "distill"
-    options = {**given, "--steps": str(STEPS) if headless else None}
+    options = {**said_options(handle, said), "--steps": str(STEPS) if headless else None}
     advice = (
         f"port it first, with `{port_command(handle.called, host.name, task, method, options)}`."
         if method
