@@ -23,6 +23,7 @@ QUICK = {
     "where": ["--hosts", "lab"],
     "floor": ["--hosts", "lab"],
     "port": [],
+    "maps": [],
     "lab": ["--hosts", "small", "--tasks", "films"],
 }
 
