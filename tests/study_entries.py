@@ -23,6 +23,7 @@ def work(number: int = 0, **orders: Any) -> Work:
         host=orders.pop("host", "a"),
         host_name="a",
         host_mark="",
+        tokenizer="",
         task="films",
         task_name="films",
         task_mark="",

@@ -29,6 +29,8 @@ from techniques.references import batch, our_answer, reference_answer, reference
 from tiny_runs import CASES, encoded, few_rows_of, host_in
 from twins import write_twin
 
+pytestmark = pytest.mark.long
+
 TECHNIQUES = ("houlsby", "pfeiffer", "compacter", "rslora", "prefix")
 LEFT_OUT = {
     **dict.fromkeys(("houlsby", "compacter"), ("qwen3_moe", "gpt_oss", "llama4_text")),
@@ -41,6 +43,15 @@ LEFT_OUT = {
 CELLS = [
     (family, case) for family in MORE for case in TECHNIQUES if family not in LEFT_OUT.get(case, ())
 ]
+SLOW_FITS = {"electra": 200}
+"""Steps of the fit of a prefix, where more than 20 are needed to miss less than 0.02 of its effect.
+
+ELECTRA's embeddings are half as wide as its layers here, so that texts' keys and values in the
+first layer span 16 of 32 dimensions, and no map that is fitted on them knows what becomes of the
+rest of a prefix's. The fit finds it: 0.069 is missed where it starts, 0.037 after 20 steps, 0.005
+after the usual 200. Started from the twin's true keys and values nothing is missed after no step,
+and with embeddings of 31 the map misses nothing either. The map of changes is exact at any width.
+"""
 REFUSED = [(family, case) for case, families in LEFT_OUT.items() for family in families]
 
 
@@ -184,7 +195,7 @@ def test_a_twin_of_known_map_answers_as_the_originating_host_does(
     bare = answers(host, None) if host.geometry.kind != "encoder" else wanted * 0
     sides = (replace(side(each.name), load=lambda each=each: each) for each in (host, other))
     means = Means(*sides, calibration()[40:])
-    options = {"prefix_steps": 20, "places": 1500}
+    options = {"prefix_steps": SLOW_FITS.get(family, 20), "places": 1500}
     ported = port(
         module, other.geometry, name_of(other), "procrustes", options=options, means=means
     )

@@ -175,6 +175,22 @@ def test_what_a_technique_or_a_family_does_is_said_by_its_folder_or_its_data_fil
         assert not asked & set(TECHNIQUES)
 
 
+@pytest.mark.parametrize(
+    "file",
+    [file for file in FILES if SOURCE / "techniques" not in file.parents],
+    ids=lambda file: str(file.relative_to(SOURCE)),
+)
+def test_no_other_room_names_a_technique_or_looks_into_its_folder(file):
+    from peftport.techniques import TECHNIQUES
+
+    own = set(TECHNIQUES)
+    # Before the names of an encoder's layers, in a model with a head, there is a prefix, too.
+    words = own - {"prefix"} if file.parent == SOURCE / "hosts" else own
+    said = {n.value for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Constant)}
+    assert not said & words
+    assert not {n for n in imports(file) if set(n.split(".")[2:3]) & own and ".techniques." in n}
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
 def test_a_file_can_be_read_in_one_sitting(file):
     assert len(file.read_text().splitlines()) < 400

@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import yaml
 import peftport as pp
 from peftport import plugins
 from peftport.errors import BadInput
+from peftport.hosts.source import geometry_by_name
 from peftport.kind import KINDS
 from peftport.metrics import METRICS, Metrics
 from peftport.modules import formats, load_module
@@ -62,6 +64,57 @@ class Shift(Technique):
 
         paths = {name: host.geometry.blocks[name].path for name in host.geometry.blocks}
         return hooked(host, {path: add(parameters[f"{n}.shift"]) for n, path in paths.items()})
+'''
+PAIR = '''
+"""A technique of its own whose changes are products of two factors: LoRA by other names."""
+
+from peftport.porting.rewriting import ByFactors
+from peftport.techniques import technique
+from peftport.techniques.base import Technique
+
+LORA = technique("lora")
+NAMES = {"first": "lora_A", "second": "lora_B"}
+OTHERS = {theirs: ours for ours, theirs in NAMES.items()}
+
+
+def renamed(tensors, names):
+    split = {name: name.rpartition(".") for name in tensors}
+    return {f"{at}.{names[last]}": tensors[n] for n, (at, _, last) in split.items()}
+
+
+class Pair(Technique):
+    name = "pair"
+    learning_rate = 1e-2
+    Config = LORA.Config
+    gates = (("second",), ("first",))
+    rewriting = "toy_pair:PairByFactors"
+
+    def shapes(self, config, geometry):
+        return renamed(LORA.shapes(config, geometry), OTHERS)
+
+    def initial(self, config, geometry, generator):
+        return renamed(LORA.initial(config, geometry, generator), OTHERS)
+
+    def attach(self, host, config, parameters):
+        return LORA.attach(host, config, renamed(parameters, NAMES))
+
+    def limit(self, geometry):
+        return "it is a toy" if geometry.kind == "encoder" else None
+
+
+class PairByFactors(ByFactors):
+    def configured(self, rank, places):
+        return LORA.configure({"rank": rank, "alpha": rank, "targets": list(places)})
+
+    def points(self, config, geometry):
+        return {name.rpartition(".")[0]: geometry.linears[name.rpartition(".")[0]]
+                for name in LORA.shapes(config, geometry)}
+
+    def factors(self, tensors, point):
+        return tensors[f"{point}.second"], tensors[f"{point}.first"]
+
+    def of_factors(self, point, up, down):
+        return {f"{point}.second": up, f"{point}.first": down}
 '''
 OTHERS = """
 import numpy as np
@@ -356,3 +409,41 @@ def test_a_technique_that_is_only_a_core_trains_saves_copies_and_is_refused_by_n
             asked()
     rows = {row["technique"]: row for row in pp.list_formats().techniques}
     assert (rows["shift"]["peftport"], rows["shift"]["peft"]) == ("read, written", "refused")
+
+
+def test_a_technique_of_two_factors_goes_by_every_method_that_rewrites_such(
+    install, tiny_host, tiny_task, tmp_path
+):
+    """Its modules go as LoRA's of the same factors do, and it stands in every table."""
+    install("toy-pair", {"toy_pair": PAIR}, {"techniques": {"pair": "toy_pair:Pair"}})
+    host, other = tiny_host("llama"), tiny_host("gpt2")
+    found = {}
+    for name in ("lora", "pair"):
+        told = {"steps": 3, "seed": 5, "learning_rate": 0.01, "options": {"targets": ["up"]}}
+        donor = pp.train(host, str(tiny_task), name, **told).module
+        for method in ("subspace", "ridge"):
+            texts = {"texts": str(tiny_task)} if method == "ridge" else {}
+            ported = pp.port(donor, other, method=method, **texts, out=tmp_path / name / method)
+            assert ported.module.technique == name
+            found[name, method] = ported.module.tensors
+    for method in ("subspace", "ridge"):
+        theirs, own = found["lora", method], found["pair", method]
+        names = {n: n.replace("lora_A", "first").replace("lora_B", "second") for n in theirs}
+        assert own.keys() == set(names.values())
+        assert all(torch.equal(theirs[n], own[named]) for n, named in names.items())
+    families = {each["family"]: each for each in pp.list_families().families}
+    assert families["bert"]["refused"]["pair"] == "it is a toy"
+    assert families["bert"]["in_part"] == ["pair"]
+    assert "pair" in pp.list_families().page().splitlines()[10]
+
+
+def test_a_technique_of_another_package_is_refused_where_it_needs_a_known_family(install):
+    """What a host of no known family takes is what each technique says, by name or not."""
+    only = SHIFT.replace('    name = "shift"\n', '    name = "shift"\n    by_family = True\n')
+    install("toy-shift", {"toy_only": only}, {"techniques": {"shift": "toy_only:Shift"}})
+    known = geometry_by_name("lab:small")
+    unknown = replace(known, family="of no name")
+    made = technique("shift")
+    made.require(known)
+    with pytest.raises(BadInput, match=r"shift cannot be made for a of no name host: its family"):
+        made.require(unknown)

@@ -13,6 +13,8 @@ import peftport as pp
 from peftport.cli import app
 from peftport.modules import formats
 
+pytestmark = pytest.mark.long
+
 VARIES = ("seconds", "peak_memory_bytes", "measured_in_seconds", "bytes", "memory", "losses")
 LAB = "lab:small-tuned"
 

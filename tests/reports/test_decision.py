@@ -15,6 +15,8 @@ from peftport.reports.verdict import verdict
 from simulated_decisions import NULLS, Truth, opened, shares
 from synthetic_studies import Synthetic
 
+pytestmark = pytest.mark.long
+
 PAIR = (("a", "b", "independent"),)
 
 

@@ -27,7 +27,7 @@ from peftport.studies.work import (
 )
 from study_specs import spec
 
-HOSTS = {label: {"location": f"/{label}", "fingerprint": label} for label in "abc"}
+HOSTS = {label: {"location": f"/{label}", "fingerprint": label, "tokenizer": ""} for label in "abc"}
 TASKS = {"films": {"location": "/films", "fingerprint": "films"}}
 WAYS = {how: resolved(how) for how in ("copy", "gaussian")}
 

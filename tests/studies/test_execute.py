@@ -34,6 +34,7 @@ def work(tiny_host, tiny_continuation, tiny_task, request):
         host=facts.hosts["b"]["location"],
         host_name="b",
         host_mark=facts.hosts["b"]["fingerprint"],
+        tokenizer=facts.hosts["b"]["tokenizer"],
         task=facts.tasks["films"]["location"],
         task_name="films",
         task_mark=facts.tasks["films"]["fingerprint"],
@@ -262,7 +263,7 @@ def test_a_mark_of_weights_alone_names_the_host_still(work):
     assert run(older)[0].lanes[0].error == ""
 
 
-@pytest.mark.parametrize("mark", ["host_mark", "task_mark"])
+@pytest.mark.parametrize("mark", ["host_mark", "tokenizer", "task_mark"])
 def test_what_changed_since_the_plan_is_refused(work, mark):
     with pytest.raises(BadInput, match="no longer what it was"):
         run(replace(work, **{mark: "another"}))

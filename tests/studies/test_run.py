@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -15,9 +16,11 @@ from pathlib import Path
 import pytest
 
 from peftport.studies.spec import Spec
-from peftport.studies.store import read_store
+from peftport.studies.store import _seal, open_store, read_store
 from study_nursery import Nursery
 from study_specs import figures, tiny_spec
+
+pytestmark = pytest.mark.long
 
 KILLS = 24
 
@@ -229,3 +232,42 @@ def test_a_folder_with_something_else_in_it_is_left_alone(nursery, study, tmp_pa
     assert driver.wait() == 2
     assert "not empty (thesis.tex)" in driver.said()
     assert [p.name for p in (tmp_path / "s").iterdir()] == ["thesis.tex"]
+
+
+def other_tokenizer(host: Path) -> None:
+    """Two of the words of a host change their numbers; its weights stay."""
+    file = host / "tokenizer.json"
+    told = json.loads(file.read_text())
+    vocabulary = told["model"]["vocab"]
+    if isinstance(vocabulary, list):
+        vocabulary[-1], vocabulary[-2] = vocabulary[-2], vocabulary[-1]
+    else:
+        first, second = list(vocabulary)[-2:]
+        vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    file.write_text(json.dumps(told))
+
+
+def test_a_host_whose_tokenizer_changed_is_refused(nursery, study, tmp_path):
+    moved = tmp_path / "b"
+    shutil.copytree(study.hosts["b"], moved)
+    elsewhere = study.model_copy(update={"hosts": {**study.hosts, "b": str(moved)}})
+    folder = tmp_path / "s"
+    assert nursery.run(study, folder) == 0
+    other_tokenizer(moved)
+    driver = nursery.start(elsewhere, folder)
+    assert driver.wait() == 2
+    assert "the tokenizer of host b has changed since study" in driver.said()
+
+
+def test_a_study_that_does_not_say_which_tokenizer_it_was_begun_with_goes_on(
+    nursery, study, tmp_path
+):
+    folder = tmp_path / "s"
+    assert nursery.run(study, folder) == 0
+    with open_store(folder) as store:
+        facts = store.facts
+        for host in facts["hosts"].values():
+            del host["tokenizer"]
+        store._db.execute("UPDATE meta SET value = ? WHERE key = 'facts'", (json.dumps(facts),))
+        _seal(store._db)
+    assert nursery.run(study, folder) == 0

@@ -13,7 +13,7 @@ Entries = tuple[Mapping[str, str], ...]
 
 @dataclass(frozen=True)
 class FormatList(Result):
-    """What is read, written and refused: by technique, by family, and by key of a LoRA's file."""
+    """What is read, written and refused: by technique, by family, and by key of PEFT's file."""
 
     techniques: Entries
     families: Entries

@@ -234,8 +234,8 @@ def list_hosts() -> HostList:
 
 @dataclass(frozen=True)
 class FamilyList(Result):
-    """The families of hosts: for each `family`, `kind`, `models`, and `refused`, why a technique
-    cannot be made for it."""
+    """The families of hosts: for each `family`, `kind`, `models`, `refused`, why a technique cannot
+    be made for it, and `in_part`, which of these can be made in part."""
 
     families: tuple[Mapping[str, Any], ...]
 
@@ -245,7 +245,7 @@ class FamilyList(Result):
 
     def page(self) -> str:
         """The page docs/families.md."""
-        from peftport.hosts.table import page
+        from peftport.techniques.families import page
 
         return page([dict(each) for each in self.families])
 
@@ -264,7 +264,7 @@ def list_families() -> FamilyList:
     >>> "llama" in [each["family"] for each in pp.list_families().families]
     True
     """
-    from peftport.hosts.table import family_rows
+    from peftport.techniques.families import family_rows
 
     return FamilyList(tuple(family_rows()))
 

@@ -173,7 +173,7 @@ def _unknown(config: Any, host: str) -> Geometry:
         )
     _log.warning(
         "notice: %s: the family %r is not known here: LoRA goes by the names of its own layers, "
-        "other techniques are refused",
+        "techniques that need to know a family are refused",
         *(host, config.model_type),
     )
     names = {point.rpartition(".")[2]: None for point in linears}

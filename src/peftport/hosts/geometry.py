@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 LARGEST, LAYERS = 2**31 - 1, 2000
 """More than any host has, of any size and of layers in a stack: what claims more is no host."""
 SIZES = ("width", "vocabulary", "heads", "kv_heads", "head_dim", "ffn")
-UNKNOWN = "its family is not known here, and of such hosts only the linear layers are found"
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class Geometry:
     `stacks` is the number of layers by stack: {"encoder": 12, "decoder": 12}. `roots` is where the
     layers of a stack lie when that is not where the family has them. `prefix` is what stands before
     the paths of an encoder in a model with a head. `refuses` says which techniques cannot be made
-    for such hosts, and why. `known` is whether the host is of a known family. `embeddings`: paths
+    for the family, and why. `known` is whether the host is of a known family. `embeddings`: paths
     of the token embeddings by which the host reads ("input") and scores ("output"). `split`: roles
     of fused layers whose parts are seen as layers of their own; see `split_at`.
     """
@@ -137,13 +136,6 @@ class Geometry:
                 for point, linear in self.linears.items()
             }
         return made
-
-    def require(self, technique: str) -> None:
-        """Raise BadInput when a technique cannot be made for such hosts."""
-        if technique in self.refuses:
-            raise BadInput(
-                f"{technique} cannot be made for a {self.family} host: {self.refuses[technique]}."
-            )
 
 
 _NOT_SHARED = ("adapterhub",)
@@ -359,7 +351,6 @@ def of_own_names(
         blocks=blocks,
         roots=roots,
         prefix=prefix,
-        refuses=dict.fromkeys(("adapter", "compacter", "prefix"), UNKNOWN),
         **cast("dict[str, Any]", sizes),
     )
 

@@ -132,7 +132,7 @@ def mapped_account(method: str, request: Request, pairs: Pairs, shapes: Shapes) 
     Args:
         shapes: of the tensors that the receiving host's module has.
     """
-    rewriting = by_maps(request.donor.technique)
+    rewriting = request.rewriting
     used = set(rewriting.everywhere)
     entries = []
     for name, shape in shapes.items():

@@ -4,17 +4,17 @@ to say."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
 from peftport.errors import BadInput
-from peftport.hosts.geometry import Geometry
+from peftport.hosts.geometry import Geometry, Linear
 from peftport.modules import Record
 from peftport.registry import imported
-from peftport.techniques import technique
+from peftport.techniques import TECHNIQUES, technique
 from peftport.techniques.base import Parameters, Shapes
 
 if TYPE_CHECKING:
@@ -29,7 +29,15 @@ class Rewriting:
     """How the modules of a technique go to another host. Instances hold no state.
 
     This one is that of any technique: each tensor goes by its name, as it is or not at all.
+
+    everywhere: tensors that go into all that is made.
     """
+
+    everywhere: ClassVar[frozenset[str]] = frozenset()
+
+    def sources(self, name: str, names: Collection[str]) -> list[str]:
+        """Which of the donor's tensors one called `name` is made of."""
+        return [name] if name in names else []
 
     def agreed(
         self, donor: Record, shapes: Shapes, receiver: Geometry
@@ -75,12 +83,10 @@ class ByMaps(Rewriting, ABC):
     The options of the methods that do so are in `request.options` (`MappedOptions`). Where a layer
     of the receiving host has no partner, the module is to change nothing there.
 
-    runs_hosts: whether whole hosts are run again on the way. everywhere: tensors that go into all
-    that is made.
+    runs_hosts: whether whole hosts are run again on the way.
     """
 
     runs_hosts: ClassVar[bool] = False
-    everywhere: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def spaces(self, config: Any, geometry: Geometry) -> Spaces:
@@ -89,10 +95,6 @@ class ByMaps(Rewriting, ABC):
     def shapes(self, request: Request) -> Shapes:
         """Shapes of what is made, but for the head, as far as they are known before."""
         return technique(request.donor.technique).shapes(request.config, request.receiver)
-
-    def sources(self, name: str, names: Collection[str]) -> list[str]:
-        """Which of the donor's tensors one called `name` is made of."""
-        return [name] if name in names else []
 
     def seen(self, request: Request, donor: Parameters, host: Host, rows: TokenRows) -> Any:
         """What is seen of the donor on its own host, before both hosts are run."""
@@ -119,6 +121,28 @@ class ByMaps(Rewriting, ABC):
         return made
 
 
+class ByFactors(Rewriting, ABC):
+    """How the modules of a technique are rewritten whose change of a linear layer's weight is a
+    product of two factors, up (outputs, rank) and down (rank, inputs), times a scale that its
+    configuration has."""
+
+    @abstractmethod
+    def configured(self, rank: int, places: Sequence[str]) -> Any:
+        """The configuration of scale 1 for places of these names, as "ffn.down"."""
+
+    @abstractmethod
+    def points(self, config: Any, geometry: Geometry) -> dict[str, Linear]:
+        """The layers that are changed."""
+
+    @abstractmethod
+    def factors(self, tensors: Mapping[str, Tensor], point: str) -> tuple[Tensor, Tensor]:
+        """Up and down of a layer that is changed."""
+
+    @abstractmethod
+    def of_factors(self, point: str, up: Tensor, down: Tensor) -> Parameters:
+        """The tensors of such a layer."""
+
+
 def rewriting_of(name: str) -> Rewriting:
     """How the modules of a technique are rewritten."""
     place = technique(name).rewriting
@@ -131,6 +155,24 @@ def by_maps(name: str) -> ByMaps:
     found = rewriting_of(name)
     assert isinstance(found, ByMaps), f"{name} is not rewritten by maps"
     return found
+
+
+def by_factors(name: str) -> ByFactors:
+    """How the factors of a technique's modules are rewritten, which has them."""
+    found = rewriting_of(name)
+    assert isinstance(found, ByFactors), f"{name} has no factors"
+    return found
+
+
+def has_factors(name: str) -> bool:
+    """Whether a technique's change of a weight is a product of two factors."""
+    return isinstance(rewriting_of(name), ByFactors)
+
+
+def of_low_rank(name: str) -> str:
+    """The technique that a change of low rank is written in: that of `name` if it can be, else the
+    first one that can."""
+    return next(each for each in (name, *TECHNIQUES) if has_factors(each))
 
 
 def require_one(rank: int | None, energy: float | None) -> None:

@@ -30,6 +30,7 @@ from peftport.porting.estimate import CostEstimate, Load, estimated, loaded, wei
 from peftport.porting.prior import class_scores
 from peftport.porting.reading import TokenRows, task_of
 from peftport.porting.regression import fit_reading
+from peftport.porting.rewriting import by_factors, of_low_rank
 from peftport.porting.walk import label_gradients
 from peftport.tasks import encode_texts
 from peftport.techniques import technique
@@ -88,7 +89,7 @@ class Ridge(PortMethod):
 
     def account(self, request: Request) -> Account:
         """Every tensor is new."""
-        shapes = technique("lora").shapes(_config(request), request.receiver)
+        shapes = technique(_made(request)).shapes(_config(request), request.receiver)
         why = "fitted on the donor's answers"
         entries = (Entry(None, name, "initialised", s, why=why) for name, s in shapes.items())
         return Account(self.name, tuple(entries))
@@ -131,17 +132,22 @@ class Ridge(PortMethod):
         host = means.receiver.stream()
         rows = _rows(host, task, texts)
         few = _rows(host, task, texts[:: -(-len(texts) // options.slopes)])
-        readout, config = class_readout(host, task), _config(request)
-        fitting = _Fitting(host, rows, few, readout, config, aim, options, means.progress)
+        name, readout, config = _made(request), class_readout(host, task), _config(request)
+        fitting = _Fitting(name, host, rows, few, readout, config, aim, options, means.progress)
         tensors, details = fitting.module()
-        record = {"technique": "lora", "config": _config(request).model_dump(mode="json")}
+        record = {"technique": name, "config": config.model_dump(mode="json")}
         return Made(tensors, self.account(request), record | {"head": "mean"}, details)
 
 
+def _made(request: Request) -> str:
+    """The technique of the module that is made."""
+    return of_low_rank(request.donor.technique)
+
+
 def _config(request: Request) -> Any:
-    """A LoRA at the one place, of as low a rank as the classes allow, and of scale 1."""
+    """A change at the one place, of as low a rank as the classes allow, and of scale 1."""
     rank = len(contrasts_of(request.classes))
-    return technique("lora").configure({"rank": rank, "alpha": rank, "targets": [PLACE]})
+    return by_factors(_made(request)).configured(rank, [PLACE])
 
 
 def _rows(host: Host, task: Task, texts: tuple[str, ...]) -> TokenRows:
@@ -160,8 +166,10 @@ def _rows(host: Host, task: Task, texts: tuple[str, ...]) -> TokenRows:
 
 @dataclass(frozen=True)
 class _Fitting:
-    """The receiving host's half of the port; few: rows that gradients are taken of."""
+    """The receiving host's half of the port; technique: of the module that is made. few: rows that
+    gradients are taken of."""
 
+    technique: str
     host: Host
     rows: TokenRows
     few: TokenRows
@@ -226,16 +234,16 @@ class _Fitting:
 
     def _tensors(self, changes: dict[str, tuple[Tensor, Tensor]]) -> Parameters:
         """A module that makes these changes: place -> what is read and what is written."""
-        shapes = technique("lora").shapes(self.config, self.host.geometry)
+        shapes = technique(self.technique).shapes(self.config, self.host.geometry)
         made = {name: torch.zeros(shape) for name, shape in shapes.items()}
         for point, (read, write) in changes.items():
-            made[f"{point}.lora_A"], made[f"{point}.lora_B"] = read.float(), write.float()
+            made |= by_factors(self.technique).of_factors(point, write.float(), read.float())
         return made
 
     def _scores(self, tensors: Parameters) -> Tensor:
         """Contrasts of the class scores under a module: (texts, contrasts)."""
-        lora = technique("lora")
-        found = class_scores(self.host, lora, self.config, tensors, self.rows, self.readout)
+        made = technique(self.technique)
+        found = class_scores(self.host, made, self.config, tensors, self.rows, self.readout)
         return self._contrasts(found)
 
     def _contrasts(self, scores: Tensor) -> Tensor:

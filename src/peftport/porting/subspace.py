@@ -33,10 +33,9 @@ from peftport.porting.estimate import (
 from peftport.porting.heads import head_of
 from peftport.porting.layers import Pairs, pair_layers, partner_of
 from peftport.porting.map_based import mapped_account
+from peftport.porting.rewriting import by_factors, has_factors
 from peftport.porting.svd import svd
 from peftport.techniques.base import Parameters
-from peftport.techniques.lora import targets
-from peftport.techniques.lora.mapping import idle_lora
 
 if TYPE_CHECKING:
     from peftport.porting.means import Means
@@ -67,8 +66,11 @@ class Subspace(PortMethod):
     )
     source = "Cross-LoRA (arXiv 2508.05232)"
     needs = frozenset({"weights"})
-    techniques = frozenset({"lora"})
     Options: ClassVar[type[MethodOptions]] = SubspaceOptions
+
+    def ports(self, name: str) -> bool:
+        """Those whose changes of weights are products of two factors."""
+        return has_factors(name)
 
     def account(self, request: Request) -> Account:
         """Both factors of every target are mapped."""
@@ -100,12 +102,14 @@ class Subspace(PortMethod):
         """Rewrite the factors of every target."""
         assert means is not None
         pairs, rank = _pairs(request), request.options.rank
-        points = targets(request.config, request.receiver)
+        rewriting = by_factors(request.donor.technique)
+        points = rewriting.points(request.config, request.receiver)
         partners = {point: partner_of(point, pairs) for point in points}
         paired = {point: partner for point, partner in partners.items() if partner is not None}
-        made = head_of(donor)
-        for point in points.keys() - paired.keys():
-            made |= idle_lora(point, points[point], request.config.rank)
+        wanted = request.wanted
+        # A place without a partner gets zeros, which change nothing.
+        idle = {name for name in wanted if partner_of(name, pairs) is None}
+        made = head_of(donor) | {name: torch.zeros(wanted[name]) for name in idle}
         needed = [
             (point, partner if self.reads_origin(request, point, partner) else None)
             for point, partner in paired.items()
@@ -113,12 +117,11 @@ class Subspace(PortMethod):
         for (point, partner), (here, there) in zip(
             paired.items(), _weights(means, needed), strict=True
         ):
-            down, up = donor[f"{partner}.lora_A"], donor[f"{partner}.lora_B"]
+            up, down = rewriting.factors(donor, partner)
             receiver = singular_vectors(here, rank, generator)
             origin = None if there is None else singular_vectors(there, rank, generator)
-            left, right = self.carried(up, down, receiver, origin)
-            made[f"{point}.lora_B"], made[f"{point}.lora_A"] = left, right
-        tensors = {name: made[name] for name in request.wanted}
+            made |= rewriting.of_factors(point, *self.carried(up, down, receiver, origin))
+        tensors = {name: made[name] for name in wanted}
         return Made(tensors, self.account(request))
 
     def reads_origin(self, request: Request, point: str, partner: str) -> bool:
@@ -162,7 +165,8 @@ class ProLora(Subspace):
         """Both hosts' weights must have the same shapes."""
         if refused := super().refusal(request):
             return refused
-        here, there = (targets(request.config, g) for g in (request.origin, request.receiver))
+        points = by_factors(request.donor.technique).points
+        here, there = (points(request.config, g) for g in (request.origin, request.receiver))
         if {p.split(".", 2)[2]: (x.inputs, x.outputs) for p, x in here.items()} != {
             p.split(".", 2)[2]: (x.inputs, x.outputs) for p, x in there.items()
         }:

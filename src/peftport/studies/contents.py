@@ -31,6 +31,7 @@ class _Loose(BaseModel):
 class _HostFacts(_Loose):
     location: str
     fingerprint: str = ""
+    tokenizer: str = ""
     family: str = ""
     kind: str = ""
     parent: str = ""

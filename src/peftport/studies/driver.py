@@ -170,6 +170,7 @@ class Driver:
             host=host["location"],
             host_name=arm.host,
             host_mark=host["fingerprint"],
+            tokenizer=host["tokenizer"],
             task=task["location"],
             task_name=arm.task,
             task_mark=task["fingerprint"],

@@ -23,7 +23,7 @@ from peftport.memory import keep_freed_memory
 from peftport.metrics import Evaluation
 from peftport.modules import Record
 from peftport.studies.resolve import load_limited
-from peftport.studies.starts import load_once, start_of
+from peftport.studies.starts import load_once, start_of, tokenizer_once
 from peftport.studies.work import Kept, LaneResult, PackReading, Work
 from peftport.tasks import Encoded, Task, encode, encode_unlabelled
 from peftport.techniques import technique
@@ -74,12 +74,17 @@ class _Place:
     """The host and the task of a pack, as they were when the study was planned."""
 
     def __init__(self, work: Work) -> None:
-        self.host = load_once(work.host, TrainingSettings(**work.training).precision)
+        precision = TrainingSettings(**work.training).precision
+        self.host = load_once(work.host, precision)
         self.task, self.record = _load_task(
             work.task, work.limit_train, work.split, work.limit_test, work.asked
         )
         for name, same in (
             (work.host_name, same_host(self.host.fingerprint, work.host_mark)),
+            (
+                f"the tokenizer of {work.host_name}",
+                tokenizer_once(work.host, precision) == work.tokenizer,
+            ),
             (work.task_name, self.record["fingerprint"] == work.task_mark),
         ):
             if not same:

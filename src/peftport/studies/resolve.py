@@ -29,8 +29,9 @@ class Facts:
     """What names in a study stand for.
 
     Attributes:
-        hosts: label -> location, fingerprint, family and kind; `parent`, the label of the host
-            that it continues, and `continued`, by how much, where that is known.
+        hosts: label -> location, fingerprint, family and kind; `tokenizer`, what names it
+            (`peftport.hosts.vocabulary.tokenizer_mark`), once a study runs; `parent`, the label of
+            the host that it continues, and `continued`, by how much, where that is known.
         tasks: label -> location and what `Task.record` says.
         techniques: name -> configuration with every default filled in.
         texts: where the texts of port methods lie, with their hash; None where no method asks.
@@ -189,7 +190,9 @@ def _configurations(spec: Spec) -> dict[str, dict[str, Any]]:
 
 def _host(label: str, location: str, fetch: bool, unknown: dict[str, str]) -> dict[str, Any]:
     from peftport.hosts.fingerprint import fingerprint
+    from peftport.hosts.host import load_tokenizer
     from peftport.hosts.source import geometry_in
+    from peftport.hosts.vocabulary import tokenizer_mark
 
     source = find_host(location)
     if source.origin == "hub" and not fetch:
@@ -197,13 +200,16 @@ def _host(label: str, location: str, fetch: bool, unknown: dict[str, str]) -> di
         return {"location": location}
     folder = source.files()
     geometry = geometry_in(folder, location)
-    return {
+    found = {
         "location": location,
         "fingerprint": fingerprint(folder),
         "family": geometry.family,
         "kind": geometry.kind,
         "geometry": geometry.record(),
     }
+    if fetch:  # a plan goes without what takes seconds
+        found["tokenizer"] = tokenizer_mark(load_tokenizer(folder, location))
+    return found
 
 
 def _add_genealogy(spec: Spec, hosts: dict[str, dict[str, Any]]) -> None:

@@ -169,6 +169,14 @@ def _refuse_another(folder: Path, store: Store, spec: Spec, facts: Facts) -> Non
                     f"{kind[:-1]} {label} has changed since study {folder} was begun. Put the "
                     "former one back, or begin anew with another --out."
                 )
+    for label, host in facts.hosts.items():
+        # Stores of older packages do not say.
+        begun_with = store.facts["hosts"][label].get("tokenizer", host["tokenizer"])
+        if begun_with != host["tokenizer"]:
+            raise BadInput(
+                f"the tokenizer of host {label} has changed since study {folder} was begun: texts "
+                "would be other tokens. Put the former one back, or begin anew with another --out."
+            )
     if store.facts.get("texts") != facts.record()["texts"]:
         raise BadInput(
             f"the texts have changed since study {folder} was begun. Put the former ones back, or "

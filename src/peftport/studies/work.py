@@ -53,6 +53,7 @@ class Work:
         number: the pack's.
         host, task: where they lie; `host_name` and `task_name` are the study's names for them.
         host_mark, task_mark: the fingerprints that the study was planned with.
+        tokenizer: what names the host's tokenizer that the study was planned with.
         texts: for port methods, where the study has some.
         starts: the lanes.
         split: where lanes are tested; `limit_test` limits its rows.
@@ -66,6 +67,7 @@ class Work:
     host: str
     host_name: str
     host_mark: str
+    tokenizer: str
     task: str
     task_name: str
     task_mark: str

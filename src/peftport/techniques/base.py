@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
 from peftport.options import Options, build_options
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
 
+UNKNOWN = "its family is not known here, and of such hosts only the linear layers are found"
 Parameters = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
 
@@ -35,6 +37,8 @@ class Technique(ABC):
     """A way of making a module. Instances hold no state.
 
     learning_rate: what is taken when none is given; a study chooses its own on validation.
+    by_family: whether it is made for hosts of known families alone: it acts at places that a
+        family's data file has to name.
     gates: sets of tensors, by the last parts of their names: a module changes nothing where all of
         one set are zero.
     formats: of other libraries that its modules can be in -> where that is told, as
@@ -46,6 +50,7 @@ class Technique(ABC):
     name: ClassVar[str]
     learning_rate: ClassVar[float]
     Config: ClassVar[type[Configuration]]
+    by_family: ClassVar[bool] = False
     gates: ClassVar[tuple[tuple[str, ...], ...]] = ()
     formats: ClassVar[Mapping[str, str]] = {}
     rewriting: ClassVar[str] = ""
@@ -65,6 +70,20 @@ class Technique(ABC):
     @abstractmethod
     def attach(self, host: Host, config: Any, parameters: Parameters) -> Any:
         """A context in which the host acts with the module; `parameters` with the lane axis."""
+
+    def refusal(self, geometry: Geometry) -> str | None:
+        """Why it cannot be made for such hosts, whatever its configuration; None where it can."""
+        unknown = UNKNOWN if self.by_family and not geometry.known else None
+        return geometry.refuses.get(self.name, unknown)
+
+    def limit(self, geometry: Geometry) -> str | None:
+        """Why only some of its configurations can be made for such hosts; None where all can."""
+        return None
+
+    def require(self, geometry: Geometry) -> None:
+        """Raise BadInput when it cannot be made for such hosts."""
+        if why := self.refusal(geometry):
+            raise BadInput(f"{self.name} cannot be made for a {geometry.family} host: {why}.")
 
     def fold(
         self, config: Any, geometry: Geometry, parameters: Parameters

@@ -27,12 +27,14 @@ class InPeft:
 
     kind: their `peft_type`. read: makes a draft of a folder, the file of its tensors, and the
     tensors; BadInput names what cannot be read. written: configuration and tensors of a module;
-    BadInput where peft cannot do the same.
+    BadInput where peft cannot do the same. keys: of the configuration that `read` takes, beside
+    those of all modules.
     """
 
     kind: str
     read: Callable[[Folder, Path, Mapping[str, Tensor]], Draft]
     written: Written
+    keys: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

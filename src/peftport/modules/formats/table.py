@@ -6,7 +6,6 @@ from peftport.hosts.geometry import families
 from peftport.modules.formats.peft import CONVERTED, REFUSED, by_type
 from peftport.modules.formats.peft_config import STARTS
 from peftport.techniques import working_techniques
-from peftport.techniques.lora.peft import KNOWN
 
 Row = tuple[str, ...]
 
@@ -31,7 +30,7 @@ def adapterhub_families() -> list[Row]:
 
 
 def peft_keys() -> list[Row]:
-    """Of a LoRA's `adapter_config.json`: what is read, and what is refused by name."""
+    """Of PEFT's `adapter_config.json`: what is read, and what is refused by name."""
     starts = ", ".join(f"`{start}`" for start in STARTS)
     return [
         ("in `adapter_config.json`", "what becomes of it"),
@@ -43,7 +42,10 @@ def peft_keys() -> list[Row]:
         (f"`peft_type` {', '.join(f'`{kind}`' for kind in sorted(REFUSED))}", "refused by name"),
         (f"`init_lora_weights` {starts}", "read"),
         ("`init_lora_weights` of another value", "refused: it changes the host"),
-        (", ".join(f"`{key}`" for key in sorted(KNOWN)), "read"),
+        *(
+            (", ".join(f"`{key}`" for key in sorted(kept.keys)), f"read with `{kind}`")
+            for kind, kept in by_type().items()
+        ),
         ("any other key, at an empty value or peft's own default", "of no effect"),
         ("any other key", "refused, with its value and the peft that wrote it"),
     ]

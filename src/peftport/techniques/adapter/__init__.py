@@ -7,6 +7,7 @@ from peftport.techniques.adapter.core import (
     AdapterConfig,
     attach_bottlenecks,
     bottleneck_of,
+    only_pfeiffer,
     places,
 )
 
@@ -17,5 +18,6 @@ __all__ = [
     "AdapterConfig",
     "attach_bottlenecks",
     "bottleneck_of",
+    "only_pfeiffer",
     "places",
 ]

@@ -70,13 +70,14 @@ class Adapter(Technique):
     name = "adapter"
     formats: ClassVar = {"adapterhub": "peftport.techniques.adapter.adapterhub:ADAPTERHUB"}
     rewriting = "peftport.techniques.adapter.mapping:AdapterByMaps"
+    by_family = True
     learning_rate = 3e-3
     Config = AdapterConfig
     gates = (("up.weight", "up.bias"),)
 
     def shapes(self, config: AdapterConfig, geometry: Geometry) -> Shapes:
         """Four tensors at every place."""
-        geometry.require(self.name)
+        self.require(geometry)
         width, bottleneck = geometry.width, bottleneck_of(config.reduction, geometry)
         shapes: Shapes = {}
         for place in places(config.variant, config.cross, geometry):
@@ -85,6 +86,10 @@ class Adapter(Technique):
             shapes[f"{place}.up.weight"] = (width, bottleneck)
             shapes[f"{place}.up.bias"] = (width,)
         return shapes
+
+    def limit(self, geometry: Geometry) -> str | None:
+        """Houlsby's stands behind feed-forward layers."""
+        return only_pfeiffer(geometry)
 
     def initial(
         self, config: AdapterConfig, geometry: Geometry, generator: torch.Generator
@@ -114,6 +119,13 @@ class Adapter(Technique):
         return attach_bottlenecks(host, config.variant, config.cross, bottleneck)
 
 
+def only_pfeiffer(geometry: Geometry) -> str | None:
+    """Why only some adapters can be made for such hosts; None where all can."""
+    if any(point.endswith(".ffn.down") for point in geometry.linears):
+        return None
+    return "its feed-forward layers are experts; of adapters Pfeiffer's can stand, not Houlsby's"
+
+
 def places(variant: str, cross: bool, geometry: Geometry) -> dict[str, str]:
     """Where adapters act: name of the place -> name of the linear layer or block it follows.
 
@@ -121,7 +133,7 @@ def places(variant: str, cross: bool, geometry: Geometry) -> dict[str, str]:
     """
     if variant == "pfeiffer":
         return {f"{block}.block": block for block in geometry.blocks}
-    if not any(point.endswith(".ffn.down") for point in geometry.linears):
+    if only_pfeiffer(geometry):
         raise BadInput(
             f"the feed-forward layers of a {geometry.family} host are experts, after which no "
             "adapter of Houlsby's can stand; --set variant=pfeiffer stands at the end of a layer."

@@ -24,6 +24,7 @@ from peftport.techniques.adapter import (
     Activation,
     attach_bottlenecks,
     bottleneck_of,
+    only_pfeiffer,
     places,
 )
 from peftport.techniques.base import (
@@ -71,13 +72,14 @@ class Compacter(Technique):
     name = "compacter"
     formats: ClassVar = {"adapterhub": "peftport.techniques.compacter.adapterhub:ADAPTERHUB"}
     rewriting = "peftport.techniques.compacter.mapping:CompacterByMaps"
+    by_family = True
     learning_rate = 1e-2
     Config = CompacterConfig
     gates = (("up.left", "up.bias"), ("up.right", "up.bias"), (RULE, "up.bias"))
 
     def shapes(self, config: CompacterConfig, geometry: Geometry) -> Shapes:
         """The rule, and six tensors at every place; BadInput when n does not divide a side."""
-        geometry.require(self.name)
+        self.require(geometry)
         n, rank, width = config.n, config.rank, geometry.width
         bottleneck = bottleneck_of(config.reduction, geometry)
         for what, size in (("the host's width", width), ("the bottleneck", bottleneck)):
@@ -96,6 +98,10 @@ class Compacter(Technique):
                 shapes[f"{place}.{side}.right"] = (n, rank, outputs // n)
                 shapes[f"{place}.{side}.bias"] = (outputs,)
         return shapes
+
+    def limit(self, geometry: Geometry) -> str | None:
+        """That of adapters."""
+        return only_pfeiffer(geometry)
 
     def initial(
         self, config: CompacterConfig, geometry: Geometry, generator: torch.Generator

@@ -3,7 +3,7 @@ layers and hosts that do not."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +13,7 @@ from peftport.hosts.geometry import Geometry, Linear
 from peftport.modules import Record
 from peftport.porting.activations import Spaces
 from peftport.porting.fitted import FittedMaps
-from peftport.porting.rewriting import ByMaps, Mapped, Receiving
+from peftport.porting.rewriting import ByFactors, ByMaps, Mapped, Receiving
 from peftport.techniques.base import Parameters, Shapes
 from peftport.techniques.lora import fused
 from peftport.techniques.lora.core import LoraConfig, targets
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from peftport.porting.base import Made, Request
 
 
-class LoraByMaps(ByMaps):
+class LoraByMaps(ByMaps, ByFactors):
     """Both factors are mapped, one from each side."""
 
     def agreed(
@@ -43,6 +43,22 @@ class LoraByMaps(ByMaps):
     def cut(self, made: Made, config: Any, rank: int | None, energy: float | None) -> Made:
         """Every change cut to its largest singular values."""
         return cut(made, config, rank, energy)
+
+    def configured(self, rank: int, places: Sequence[str]) -> LoraConfig:
+        """As much alpha as rank, which is a scale of 1."""
+        return LoraConfig(rank=rank, alpha=rank, targets=tuple(places))
+
+    def points(self, config: LoraConfig, geometry: Geometry) -> dict[str, Linear]:
+        """Every target."""
+        return targets(config, geometry)
+
+    def factors(self, tensors: Mapping[str, Tensor], point: str) -> tuple[Tensor, Tensor]:
+        """B and A."""
+        return tensors[f"{point}.lora_B"], tensors[f"{point}.lora_A"]
+
+    def of_factors(self, point: str, up: Tensor, down: Tensor) -> Parameters:
+        """B and A by their names."""
+        return {f"{point}.lora_B": up, f"{point}.lora_A": down}
 
     def spaces(self, config: LoraConfig, geometry: Geometry) -> Spaces:
         """What goes into and comes out of every target."""
@@ -64,7 +80,7 @@ class LoraByMaps(ByMaps):
         return Mapped("lora", request.config, made, {})
 
 
-def idle_lora(point: str, linear: Linear, rank: int) -> Parameters:
+def _idle(point: str, linear: Linear, rank: int) -> Parameters:
     """Factors that change nothing, for a layer without a partner."""
     return {
         f"{point}.lora_A": torch.zeros(rank, linear.inputs),
@@ -82,7 +98,7 @@ def map_lora(
             continue
         partner, inputs, change = maps.partner(point), maps.inputs(point), maps.changes(point)
         if partner is None or inputs is None or change is None:
-            made |= idle_lora(point, linear, config.rank)
+            made |= _idle(point, linear, config.rank)
             continue
         made[f"{point}.lora_A"] = inputs.linear(donor[f"{partner}.lora_A"])
         made[f"{point}.lora_B"] = change @ donor[f"{partner}.lora_B"]

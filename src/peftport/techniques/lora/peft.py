@@ -38,7 +38,7 @@ from peftport.techniques.lora.patterns import own_alpha, own_rank
 
 _MODEL = "base_model.model."
 _FACTOR = re.compile(r"(?P<path>.+)\.lora_(?:embedding_)?(?P<factor>[AB])")
-KNOWN = frozenset(
+_KNOWN = frozenset(
     {
         *("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "bias"),
         *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
@@ -50,7 +50,7 @@ KNOWN = frozenset(
 
 def read(folder: Folder, path: Path, tensors: Mapping[str, Tensor]) -> Draft:
     """Read the factors, the head that they were trained with, and embeddings that were trained."""
-    refuse_unknown(folder, KNOWN)
+    refuse_unknown(folder, _KNOWN)
     refuse_start(folder)
     options = {
         "rank": positive_number(folder, "r"),
@@ -230,4 +230,4 @@ def _in_layer(point: str, path: str) -> str:
     return path.partition(f".{layer}.")[2]
 
 
-PEFT = InPeft("LORA", read, written)
+PEFT = InPeft("LORA", read, written, _KNOWN)

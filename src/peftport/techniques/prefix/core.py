@@ -65,12 +65,13 @@ class PrefixTuning(Technique):
         "adapterhub": "peftport.techniques.prefix.adapterhub:ADAPTERHUB",
     }
     rewriting = "peftport.techniques.prefix.mapping:PrefixByMaps"
+    by_family = True
     learning_rate = 3e-2
     Config = PrefixConfig
 
     def shapes(self, config: PrefixConfig, geometry: Geometry) -> Shapes:
         """Keys and values, or the network that makes them; BadInput for an unknown attention."""
-        geometry.require(self.name)
+        self.require(geometry)
         sizes = {
             p: a.kv_heads * a.head_dim for p, a in prefixed_attentions(config, geometry).items()
         }

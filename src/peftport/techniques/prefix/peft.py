@@ -130,4 +130,4 @@ def _stored(layer: int, stored: int, doubled: bool) -> int:
     return (2 * layer) % stored if doubled else layer
 
 
-PEFT = InPeft("PREFIX_TUNING", read, written)
+PEFT = InPeft("PREFIX_TUNING", read, written, _KNOWN)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from peftport.hosts.geometry import families
+from peftport.hosts.geometry import SIZES, families, laid_out
+from peftport.techniques import working_techniques
 
-_TECHNIQUES = ("lora", "adapter", "compacter", "prefix")
-_EXPERTS = "its feed-forward layers are experts; of adapters Pfeiffer's can stand, not Houlsby's"
 _HEAD = """# Families of hosts
 
 Made by `peftport hosts families --markdown`. Every entry is tested: on tiny hosts with random
@@ -22,7 +21,8 @@ _FOOT = """
 ## What is not in the table
 
 Any other language model of transformers can be a host for LoRA by the names of its own layers
-(`q_proj`, `query_key_value`), with a notice; other techniques are refused there.
+(`q_proj`, `query_key_value`), with a notice; techniques that need to know a family are refused
+there.
 
 Layers that are several in one (`qkv`, `gate_up`) are one place of a module here. Experts are left
 as they are. DeBERTa's layers for positions alone (`pos_proj`, `pos_key_proj`) are no places.
@@ -34,14 +34,15 @@ for `copy` alone, which reads no weights.
 
 
 def family_rows() -> list[dict[str, Any]]:
-    """A family each: `family`, `kind`, `models`, `model_types`, and `refused`, technique to why."""
+    """A family each: `family`, `kind`, `models`, `model_types`, `refused`, technique to why, and
+    `in_part`, those of them of which some configurations can be made."""
     return [
         {
             "family": name,
             "kind": entry["kind"],
             "models": entry["models"],
             "model_types": list(entry["model_types"]),
-            "refused": _refused(entry),
+            **_refused(entry),
         }
         for name, entry in families().items()
     ]
@@ -49,27 +50,33 @@ def family_rows() -> list[dict[str, Any]]:
 
 def page(found: list[dict[str, Any]]) -> str:
     """The page docs/families.md, without a final newline."""
-    head = ["family", "models", "`model_type`", "kind", *_TECHNIQUES]
+    techniques = [made.name for made in working_techniques()]
+    head = ["family", "models", "`model_type`", "kind", *techniques]
     lines = [_HEAD, _line(head), _line(["---"] * len(head))]
     notes: list[str] = []
     for each in found:
         cells = [each["family"], each["models"]]
         cells += [", ".join(f"`{t}`" for t in each["model_types"]), each["kind"]]
-        for technique in _TECHNIQUES:
+        for technique in techniques:
             why = each["refused"].get(technique)
             if why and why not in notes:
                 notes.append(why)
-            word = "in part" if why == _EXPERTS else "no"
+            word = "in part" if technique in each["in_part"] else "no"
             cells.append(f"{word} ({notes.index(why) + 1})" if why else "yes")
         lines.append(_line(cells))
     lines += ["", *(f"{number}. {why[0].upper()}{why[1:]}." for number, why in enumerate(notes, 1))]
     return "\n".join([*lines, _FOOT]).rstrip("\n")
 
 
-def _refused(entry: dict[str, Any]) -> dict[str, str]:
-    roles = {linear["name"] for stack in entry["stacks"] for linear in stack["linears"]}
-    experts = {} if "ffn.down" in roles else dict.fromkeys(("adapter", "compacter"), _EXPERTS)
-    return experts | entry.get("refuses", {})
+def _refused(family: dict[str, Any]) -> dict[str, Any]:
+    """What techniques themselves say of a family's hosts, which are alike but for their sizes."""
+    counts = {stack["name"]: 1 for stack in family["stacks"]}
+    host = laid_out(family, dict.fromkeys(SIZES, 1), counts, gated=False, roots={})
+    techniques = list(working_techniques())
+    refused = {made.name: why for made in techniques if (why := made.refusal(host))}
+    limits = {made.name: why for made in techniques if (why := made.limit(host))}
+    in_part = sorted(limits.keys() - refused.keys())
+    return {"refused": limits | refused, "in_part": in_part}
 
 
 def _line(cells: list[str]) -> str:

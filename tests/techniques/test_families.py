@@ -10,8 +10,8 @@ from more_families import MORE
 from peftport.errors import BadInput
 from peftport.hosts import families
 from peftport.hosts.source import geometry_by_name
-from peftport.hosts.table import family_rows, page
 from peftport.techniques import technique
+from peftport.techniques.families import family_rows, page
 
 PAGE = Path(__file__).parents[2] / "docs" / "families.md"
 
