@@ -94,5 +94,5 @@ def labels(text: str) -> set[str]:
     """What the lines of an assessment's tables begin with. Figures hang on the training, and with
     them the verdicts below and whether there is a recovery."""
     tables = text[: text.index("looked at, without labels")]
-    found = {NUMBER.sub("N", re.split(r"  +", line)[0]) for line in tables.splitlines()}
+    found = {NUMBER.sub("N", re.split(r"  +|: ", line)[0]) for line in tables.splitlines()}
     return {label for label in found if not label.startswith(("lora ", "no recovery", "agreement"))}
