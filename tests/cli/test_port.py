@@ -197,7 +197,7 @@ def test_another_host_than_the_module_s_own_is_refused(
     assert f"{other} is not the host that the module is made for: its weights are" in error
     code, _, error = call(*asked, "--out", lora.parent / "out", "--from-host", "/nowhere")
     assert code == 2
-    assert "the module's own host is needed: host '/nowhere' is not a folder" in error
+    assert "the module's own host is needed: host '/nowhere' was not found" in error
     assert not (lora.parent / "out").exists()
 
 

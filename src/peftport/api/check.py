@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -266,16 +267,14 @@ def _text(found: Checked) -> str:
     for each in found.methods:
         can, why = "yes" if each["can_port"] else "no", _why(each)
         first = told.setdefault(why, each["method"])
-        if first != each["method"] and len(why) > _LONG:
+        if first != each["method"] and not each["can_port"] and len(why) > _LONG:
             why = f"as {first}"
-        lines.append(f"  {each['method']:<12} {can:<4} {why}")
+        head = f"  {each['method']:<12} {can:<4} "
+        lines += textwrap.wrap(head + why, _WIDTH, subsequent_indent=" " * len(head), **_WHOLE)
     if found.forecast is not None:
         lines += _forecast_lines(found.forecast)
     elif any(each["can_port"] and each["method"] == "copy" for each in found.methods):
-        lines.append(
-            "Equal shapes do not make a copy work: it does between a host and its short "
-            "continuation. Say how much with --forecast, or measure it with `peftport assess`."
-        )
+        lines += textwrap.wrap(_EQUAL_SHAPES, _WIDTH, **_WHOLE)
     lines += _try_first(found)
     return "\n".join(lines)
 
@@ -290,8 +289,14 @@ def _try_first(found: Checked) -> list[str]:
     return [f"Try first: {first}."]
 
 
-_LONG = 100
+_EQUAL_SHAPES = (
+    "Equal shapes do not make a copy work: it does between a host and its short continuation. Say "
+    "how much with --forecast, or measure it with `peftport assess`."
+)
+_WIDTH = 100
+_LONG = 80
 """A reason of so many characters is told once."""
+_WHOLE: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 _NEEDED = {"weights": "both hosts", "texts": "unlabelled texts (--texts)"}
 
 

@@ -247,7 +247,7 @@ def port(
     data = task_for(donor.record, task, said, limit_train=limit_train) if task else None
     donor = replace(donor, record=informed(donor.record, said, data))
     if method is None and not options and not allow_partial:
-        named = {"--task": task, "--texts": texts if isinstance(texts, str | Path) else None}
+        named = {"--task": task, "--texts": str(texts) if isinstance(texts, str | Path) else None}
         _require_a_method(handle, donor, receiver, {**named, **said_options(handle, said)})
     shapes = {key: tuple(tensor.shape) for key, tensor in donor.tensors.items()}
     request = made.request(donor.record, shapes, receiver.geometry, options or {})

@@ -162,11 +162,12 @@ def verify(
     >>> found.acts, found.format, found.nats > 0
     (True, 'peftport', True)
     """
+    from peftport.modules.found import find_module
+
     handle, there = as_handle(module), as_host(host, device)
     if handle.path is None:
         raise BadInput("the module has no folder yet: save it, and verify the folder.")
-    if not handle.path.is_dir():
-        raise BadInput(f"module {handle.path} is not a folder.")
+    find_module(handle.path)
     return _verified(handle, there, _texts(texts, text_count, text_column), device, precision)
 
 
