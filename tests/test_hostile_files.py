@@ -90,6 +90,8 @@ STUDY = "study plan {}/study.yaml --no-measure"
 OWN = "check {}/modules/own --host {}/hosts/llama"
 LORA = "check {}/modules/lora --host {}/hosts/llama"
 COPY = "port {}/modules/own --host {}/hosts/llama --method copy --out {}/out"
+TASK = "test {}/modules/own --host {}/hosts/llama --task {}/task/task.yaml --limit-test 8"
+LONGER = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 16}
 RECORD, TENSORS = "modules/own/module.json", "modules/own/module.safetensors"
 CONFIG, HOST = "modules/lora/adapter_config.json", "hosts/llama/config.json"
 GEOMETRY = {"family": "llama", "gated": True, "width": 32, "vocabulary": 99, "heads": 4}
@@ -141,7 +143,7 @@ CASES = {
     "a circle": (OWN, TENSORS, put(circle), "cannot be opened"),
     "64 GB of nothing": (OWN, RECORD, put(sparse), "more than"),
     "64 GB of words": (
-        "test {}/modules/own --host {}/hosts/llama-words --task {}/task/task.yaml --limit-test 8",
+        TASK.replace("llama", "llama-words"),
         "hosts/llama-words/vocab.txt",
         put(sparse),
         "larger than any tokenizer's file",
@@ -170,6 +172,12 @@ CASES = {
             b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q1sIIQ", 1, b"a", 9, 8, 2**62)
         ),
         "strings, which it has no bytes for",
+    ),
+    "a tokenizer that writes a letter as many": (
+        TASK,
+        "hosts/llama/tokenizer.json",
+        replaced(normalizer={"type": "Sequence", "normalizers": [LONGER] * 7}),
+        "more than 10,000 times as long",
     ),
     "a tokenizer in a pipe": (
         COPY,

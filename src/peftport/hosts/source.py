@@ -12,6 +12,7 @@ from peftport.files import exists, is_folder, read_json, require_regular
 from peftport.hosts.configuration import written_config
 from peftport.hosts.geometry import Geometry, geometry_of
 from peftport.hosts.gguf import gguf_at, unpacked
+from peftport.hosts.growth import require_bounded
 from peftport.registry import Registry
 
 COLLECTIONS = Registry("collection of hosts", {"lab": "peftport.lab:folder"})
@@ -128,8 +129,8 @@ def require_readable(folder: Path, name: str) -> None:
     """Look at a host's files before transformers opens them.
 
     Raises:
-        BadInput: one of them is a pipe or the like, is larger than such files are, or is JSON that
-            cannot be read.
+        BadInput: one of them is a pipe or the like, is larger than such files are, is JSON that
+            cannot be read, or a tokenizer that makes texts far longer.
     """
     for path in sorted(folder.iterdir()):
         if path.suffix not in _READ_BY_TRANSFORMERS:
@@ -141,6 +142,8 @@ def require_readable(folder: Path, name: str) -> None:
             raise BadInput(f"host {name}: {path} is larger than any tokenizer's file.")
         if path.name in _SETTINGS:
             read_json(path)
+        if path.name == "tokenizer.json":
+            require_bounded(path, _LARGEST_VOCABULARY)
 
 
 def require_weights_for(geometry: Geometry, files: Iterable[Path], name: str) -> None:
