@@ -207,9 +207,9 @@ def load_module(
     if idle := technique(module.technique).idle(module.tensors):
         rest = " but for its head" if WEIGHT in module.tensors else ""
         _log.warning(
-            "notice: %s: every %s is zero: the module changes nothing%s. Was it saved before it "
-            "was trained?",
-            *(folder, " and ".join(idle), rest),
+            "notice: %s: %s is zero: the module changes nothing%s. Was it saved before it was "
+            "trained?",
+            *(folder, idle, rest),
         )
     return module
 
