@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import struct
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -60,10 +62,38 @@ def doubled(path: Path) -> None:
     path.write_text(text[:-1] + ', "r": 4, "r": 5}')
 
 
+def endless_view(path: Path) -> None:
+    """A store in which a table is a view whose rows never end."""
+    rows = "WITH RECURSIVE r(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM r) SELECT x, x FROM r"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("DROP TABLE gold")
+        db.execute(f"CREATE VIEW gold (task, labels) AS {rows}")
+
+
+def computed(path: Path) -> None:
+    """A store in which a column is computed: a gigabyte in each row."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("ALTER TABLE runs ADD COLUMN x BLOB GENERATED ALWAYS AS (zeroblob(999999999))")
+
+
+def older(spoil):
+    """A function that does the same to a store and says that an older package wrote it."""
+
+    def spoiled(path: Path) -> None:
+        spoil(path)
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("PRAGMA user_version = 2")
+
+    return spoiled
+
+
+STORE = "store/study.sqlite"
 STUDY = "study plan {}/study.yaml --no-measure"
 OWN = "check {}/modules/own --host {}/hosts/llama"
 LORA = "check {}/modules/lora --host {}/hosts/llama"
 COPY = "port {}/modules/own --host {}/hosts/llama --method copy --out {}/out"
+TASK = "test {}/modules/own --host {}/hosts/llama --task {}/task/task.yaml --limit-test 8"
+LONGER = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 16}
 RECORD, TENSORS = "modules/own/module.json", "modules/own/module.safetensors"
 CONFIG, HOST = "modules/lora/adapter_config.json", "hosts/llama/config.json"
 GEOMETRY = {"family": "llama", "gated": True, "width": 32, "vocabulary": 99, "heads": 4}
@@ -77,6 +107,15 @@ CASES = {
     "a key twice": (STUDY, "study.yaml", written("name: a\nname: b"), "in one mapping twice"),
     "half a character in YAML": (STUDY, "study.yaml", written('name: "\\ud800"'), "surrogates"),
     "long integer in YAML": (STUDY, "study.yaml", written("seeds: " + "9" * 5000), "5,000 digits"),
+    "a view without end": ("study status {}/store", STORE, endless_view, "the view 'gold'"),
+    "such a view, older": ("study export {}/store", STORE, older(endless_view), "the view 'gold'"),
+    "a rescue of such": ("study rescue {}/store --out {}/n", STORE, endless_view, "cannot be read"),
+    "a computed column": (
+        "study report {}/store --out {}/n",
+        STORE,
+        computed,
+        "runs.x is computed",
+    ),
     "large seeds": (STUDY + f" --set seeds=[{2**63}]", None, None, "seeds"),
     "layers": (
         OWN,
@@ -106,7 +145,7 @@ CASES = {
     "a circle": (OWN, TENSORS, put(circle), "cannot be opened"),
     "64 GB of nothing": (OWN, RECORD, put(sparse), "more than"),
     "64 GB of words": (
-        "test {}/modules/own --host {}/hosts/llama-words --task {}/task/task.yaml --limit-test 8",
+        TASK.replace("llama", "llama-words"),
         "hosts/llama-words/vocab.txt",
         put(sparse),
         "larger than any tokenizer's file",
@@ -135,6 +174,12 @@ CASES = {
             b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q1sIIQ", 1, b"a", 9, 8, 2**62)
         ),
         "strings, which it has no bytes for",
+    ),
+    "a tokenizer that writes a letter as many": (
+        TASK,
+        "hosts/llama/tokenizer.json",
+        replaced(normalizer={"type": "Sequence", "normalizers": [LONGER] * 7}),
+        "more than 10,000 times as long",
     ),
     "a tokenizer in a pipe": (
         COPY,

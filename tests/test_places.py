@@ -88,6 +88,13 @@ def test_a_place_that_is_none_is_refused_before_work_begins(name, tmp_path):
         require_new(tmp_path / name)
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc here")
+@pytest.mark.parametrize("name", ["/proc/out", "/proc/self/deeper/out"])
+def test_a_place_where_nothing_can_be_made_is_refused_before_work_begins(name):
+    with pytest.raises(BadInput, match=r"cannot be written: in /proc.* nothing can be made"):
+        require_new(Path(name))
+
+
 def test_memory_is_in_bytes_on_macos_too(monkeypatch):
     here = resident_peak()
     monkeypatch.setattr(sys, "platform", "darwin")

@@ -41,11 +41,15 @@ def writing(path: Path) -> Iterator[None]:
                 "halves; free some space and give the same command again."
             ) from error
         if number in _CLOSED:
-            raise BadInput(
-                f"{path} cannot be written: {os.strerror(number)}. Give another place, or see to "
-                "it that this one may be written."
-            ) from error
+            raise _closed(path, os.strerror(number)) from error
         raise
+
+
+def _closed(path: Path, why: str) -> BadInput:
+    return BadInput(
+        f"{path} cannot be written: {why}. Give another place, or see to it that this one may be "
+        "written."
+    )
 
 
 def require_new(path: Path) -> None:
@@ -62,8 +66,11 @@ def require_writable(path: Path) -> None:
             _require_name(parent)
             parent = parent.parent
         # As it will be written: beside its place, under a longer name.
-        with tempfile.TemporaryDirectory(dir=parent, prefix=f".{path.name}."):
-            pass
+        try:
+            with tempfile.TemporaryDirectory(dir=parent, prefix=f".{path.name}."):
+                pass
+        except FileNotFoundError as error:  # in /proc and the like, where nothing can be made
+            raise _closed(path, f"in {parent} nothing can be made") from error
 
 
 def _require_name(path: Path) -> None:

@@ -229,3 +229,18 @@ def test_a_kind_without_classes_is_told_in_its_own_metrics_alone(
     assert f"{titles[0]}: lower is better" in lines
     for word in ("accuracy", "AUROC", "corrected", "correction", "kappa"):
         assert word not in text
+
+
+def test_a_function_of_ones_own_stands_beside_the_other_metrics(
+    call, donors, tiny_host, tiny_task, tmp_path, monkeypatch
+):
+    (tmp_path / "judges.py").write_text("def half(written, reference):\n    return 0.5\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    asked = ("assess", donors[0], "--host", tiny_host("t5"), "--task", tiny_task, *FEW)
+    few = ("--seeds", 2, "--limit-test", 8, "--kind", "completion", "--max-answer", 2)
+    code, text, error = call(*asked, *few, "--scorer", "judges:half", "--json")
+    assert code == 0, error
+    budget = json.loads(text)["budgets"][0]
+    assert budget["own"].keys() == budget["chrf"].keys()
+    assert all(found["mean"] == 0.5 for found in budget["own"].values())

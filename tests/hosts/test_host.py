@@ -64,7 +64,7 @@ def test_a_configuration_of_other_sizes_than_the_weights_is_refused(
         key = next(key for key in keys[size] if key in config)
         config[key] += added
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(BadInput, match=f"host {folder} (lacks|cannot be loaded)"):
+    with pytest.raises(BadInput, match=f"host {folder}(:| lacks| cannot be loaded)"):
         load_host(str(folder))
 
 

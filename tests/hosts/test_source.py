@@ -108,3 +108,20 @@ def test_lab_hosts_are_found_by_their_names():
     with pytest.raises(BadInput, match="Did you mean 'small-twin'"):
         find_host("lab:small-twn")
     assert find_host("lab").origin == "hub"
+
+
+@pytest.mark.parametrize(
+    ("family", "left_out"),
+    [("gpt2", "n_embd"), ("llama", "num_attention_heads"), ("t5", "d_ff"), ("bert", "hidden_size")],
+)
+def test_weights_of_another_size_than_a_configuration_says_are_no_host(
+    family, left_out, tiny_host, tmp_path
+):
+    """What a configuration leaves out the model class makes up, and the weights know better."""
+    host = tmp_path / "host"
+    shutil.copytree(tiny_host(family), host)
+    config = json.loads((host / "config.json").read_text())
+    del config[left_out]
+    (host / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BadInput, match=r"makes .*\.weight of the shape .* do not belong together"):
+        geometry_by_name(str(host))

@@ -41,6 +41,10 @@ def test_a_folder_that_holds_modules_names_them(names, message, read, module, tm
         ("config.json", "It is a whole model: a module that was merged"),
         ("adapter_fusion_config.json", "fusion of adapters"),
         ("adapter_model.safetensors", "no adapter_config.json: copy that beside"),
+        ("pytorch_lora_weights.safetensors", "a LoRA of diffusers"),
+        ("lora.gguf", "a module in one is not read"),
+        ("global_step20", r"DeepSpeed: .* with its zero_to_fp32\.py"),
+        ("study.sqlite", "It is a study's folder"),
         ("notes.txt", "has a module.json or an adapter_config.json"),
     ],
 )
@@ -48,6 +52,17 @@ def test_a_folder_that_is_something_else_says_so(file, message, tmp_path):
     (tmp_path / file).write_text("{}")
     with pytest.raises(BadInput, match=message):
         load_module(tmp_path)
+
+
+def test_a_file_of_a_module_is_told_to_be_one(module):
+    with pytest.raises(BadInput, match="is a file: name the folder that it lies in"):
+        load_module(module / "adapter_model.safetensors")
+
+
+def test_an_adapter_of_mlx_is_told_to_be_one(module):
+    (module / "adapter_config.json").write_text('{"fine_tune_type": "lora"}')
+    with pytest.raises(BadInput, match="is of MLX"):
+        load_module(module)
 
 
 def test_a_hub_name_is_fetched(module, monkeypatch):

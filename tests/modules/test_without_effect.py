@@ -71,6 +71,14 @@ def test_zeros_in_one_layer_are_no_news(folder, caplog):
     assert "changes nothing" not in caplog.text
 
 
+def test_one_factor_here_and_the_other_there_are_told(folder, caplog):
+    place = folder("lora", "peftport")
+    change(place / TENSORS, lambda name, t: t * 0 if (".0." in name) == ("lora_B" in name) else t)
+    with caplog.at_level(logging.WARNING):
+        load_module(place)
+    assert "at each place lora_B or lora_A is zero: the module changes nothing" in caplog.text
+
+
 FILES = [
     ("peftport", TENSORS),
     ("peft", "adapter_model.safetensors"),

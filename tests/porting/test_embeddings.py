@@ -5,9 +5,10 @@ from __future__ import annotations
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from modules.formats.test_saved_by_others import from_stock
+from modules.formats.test_saved_by_others import PEFT, from_stock
 from peftport.errors import BadInput
 from peftport.modules import HostName, formats, load_module
 from peftport.porting import port
@@ -122,3 +123,19 @@ def test_a_module_with_embeddings_is_ported_tested_and_trained_on(
         "test", tmp_path / "out", "--host", receiver, "--task", tiny_task, *words
     )
     assert (code, "accuracy" in text) == (0, True), error
+
+
+@pytest.mark.parametrize(
+    ("shape", "why"),
+    [((224, 64), "embeddings are 32 wide"), ((7,), "expected tokens, widths")],
+)
+def test_embeddings_that_no_host_of_the_module_has_are_refused_by_name(
+    shape, why, tiny_host, tiny_continuation, tmp_path
+):
+    theirs = tmp_path / "theirs"
+    from_stock(tiny_host("llama"), theirs, modules_to_save=["embed_tokens"])
+    tensors = load_file(theirs / PEFT)
+    (name,) = (name for name in tensors if "embed_tokens" in name)
+    save_file(tensors | {name: torch.ones(shape)}, theirs / PEFT)
+    with pytest.raises(BadInput, match=f"'embedding.input.weight' has shape .*{why}"):
+        moved(load_module(theirs), tiny_continuation("llama"))

@@ -247,3 +247,18 @@ def test_a_host_without_a_chat_template_reads_turns_behind_their_roles(talk):
     content = chats()[0]["messages"][0]["content"]
     assert found.prompt == f"System: be kind\n\nUser: {content}\n\nAssistant:"
     assert (found.answer, found.whole) == (" bad", False)
+
+
+ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [(ENDLESS, "it took more than 0.5 seconds"), ("{{ 'x' * 10**10 }}", "too much memory")],
+    ids=["endless", "large"],
+)
+def test_a_chat_template_that_takes_too_much_is_refused(template, why, talk, monkeypatch):
+    monkeypatch.setattr("peftport.tasks.pairs._TEMPLATE", (0.5, 1 << 30))
+    task = talk()
+    with pytest.raises(BadInput, match=f"task chats: this host's chat template .* {why}"):
+        chat(templated(template=template), task, task.split("test").texts[0], "bad")

@@ -12,6 +12,9 @@ from peftport.files import exists, is_folder, read_json, require_regular
 from peftport.hosts.configuration import written_config
 from peftport.hosts.geometry import Geometry, geometry_of
 from peftport.hosts.gguf import gguf_at, unpacked
+from peftport.hosts.growth import require_bounded
+from peftport.hosts.quantised import quantised_by
+from peftport.hosts.weights import Weights
 from peftport.lookup import not_found
 from peftport.registry import Registry
 
@@ -122,16 +125,42 @@ def geometry_by_name(name: str) -> Geometry:
 
 
 def geometry_in(folder: Path, name: str) -> Geometry:
-    """The geometry of the host in `folder`, called `name` in messages."""
-    return geometry_of(written_config(folder, name), name)
+    """The geometry of the host in `folder`, called `name` in messages.
+
+    Raises:
+        BadInput: transformers has no such model, or the folder has weights of another size than its
+            configuration says, which may leave sizes out.
+    """
+    geometry = geometry_of(written_config(folder, name), name)
+    _require_sizes(geometry, folder, name)
+    return geometry
+
+
+def _require_sizes(geometry: Geometry, folder: Path, name: str) -> None:
+    """Hold the layers of a geometry against the weights in the folder, where they are at hand."""
+    try:
+        weights = None if quantised_by(folder) else Weights(folder)
+    except BadInput:  # whoever reads weights is told
+        return
+    for linear in geometry.linears.values():
+        weight = f"{linear.path}.weight"
+        if weights is None or weight not in weights:
+            continue
+        made = (linear.outputs, linear.inputs)[:: -1 if linear.transposed else 1]
+        if weights.shape(weight) != made:
+            raise BadInput(
+                f"host {name}: its config.json makes {weight} of the shape {made}, and its weights "
+                f"have {weights.shape(weight)}: they do not belong together, or config.json leaves "
+                "sizes out that the host was made with."
+            )
 
 
 def require_readable(folder: Path, name: str) -> None:
     """Look at a host's files before transformers opens them.
 
     Raises:
-        BadInput: one of them is a pipe or the like, is larger than such files are, or is JSON that
-            cannot be read.
+        BadInput: one of them is a pipe or the like, is larger than such files are, is JSON that
+            cannot be read, or a tokenizer that makes texts far longer.
     """
     for path in sorted(folder.iterdir()):
         if path.suffix not in _READ_BY_TRANSFORMERS:
@@ -143,6 +172,8 @@ def require_readable(folder: Path, name: str) -> None:
             raise BadInput(f"host {name}: {path} is larger than any tokenizer's file.")
         if path.name in _SETTINGS:
             read_json(path)
+        if path.name == "tokenizer.json":
+            require_bounded(path, _LARGEST_VOCABULARY)
 
 
 def require_weights_for(geometry: Geometry, files: Iterable[Path], name: str) -> None:

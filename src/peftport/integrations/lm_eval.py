@@ -22,7 +22,7 @@ from peftport.kinds.sequences import with_few_logits
 from peftport.kinds.writing import Writing, write
 from peftport.registry import did_you_mean
 from peftport.tasks.batches import padded
-from peftport.tasks.pairs import IGNORED, beginning
+from peftport.tasks.pairs import IGNORED, beginning, by_template
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -158,13 +158,13 @@ class _Answers:
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
         """A chat by the host's own template."""
-        found: str = self.tokenizer.apply_chat_template(
+        return by_template(
+            self.tokenizer,
             chat_history,
-            tokenize=False,
+            self.host.name,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=not add_generation_prompt,
         )
-        return found
 
     def loglikelihood_rolling(
         self, requests: Sequence[Any], disable_tqdm: bool = False

@@ -18,6 +18,14 @@ _FILES = [
 ]
 _NAMED = "Name a module's folder, or a module on the hub (OWNER/NAME)."
 _MOST = 12
+_OTHERS = {
+    "pytorch_lora_weights.safetensors": "a LoRA of diffusers, for hosts that make images",
+    "adapters.safetensors": "an adapter of MLX, which peftport does not read",
+    "*.gguf": "a folder of GGUF files: a module in one is not read, but what it was made of",
+    "global_step*": "a checkpoint of DeepSpeed: write the module out with its zero_to_fp32.py",
+    "study.sqlite": "a study's folder: `peftport study report` tells what is in it",
+}
+"""What else a folder can be, by a file in it."""
 
 
 def find_module(name: str | Path) -> Path:
@@ -31,6 +39,8 @@ def find_module(name: str | Path) -> Path:
     folder = Path(name).expanduser()
     if not exists(folder) and _HUB_NAME.fullmatch(str(name)) and not str(name).startswith("."):
         folder = _fetched(str(name))
+    if is_file(folder):
+        raise BadInput(f"module {folder} is a file: name the folder that it lies in.")
     if not is_folder(folder):
         raise not_found("module", str(name), _NAMED)
     if is_file(folder / RECORD) or is_file(folder / FOREIGN_CONFIG):
@@ -67,6 +77,9 @@ def _instead(folder: Path) -> str:
         )
     if any(folder.glob("adapter_model*")) or any(folder.glob("*adapter*.bin")):
         return f"It has a module's tensors and no {FOREIGN_CONFIG}: copy that beside them."
+    for pattern, what in _OTHERS.items():
+        if any(folder.glob(pattern)):
+            return f"It is {what}."
     return f"A module's folder has a {RECORD} or an {FOREIGN_CONFIG}."
 
 

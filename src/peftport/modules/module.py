@@ -27,6 +27,7 @@ from peftport.kind import USUAL
 from peftport.modules.found import FOREIGN_CONFIG, RECORD, find_module
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Shapes
+from peftport.techniques.embeddings import is_embedding
 from peftport.techniques.head import WEIGHT, Pooling, head_shapes
 
 TENSORS, ACCOUNT = "module.safetensors", "account.json"
@@ -206,9 +207,9 @@ def load_module(
     if idle := technique(module.technique).idle(module.tensors):
         rest = " but for its head" if WEIGHT in module.tensors else ""
         _log.warning(
-            "notice: %s: every %s is zero: the module changes nothing%s. Was it saved before it "
-            "was trained?",
-            *(folder, " and ".join(idle), rest),
+            "notice: %s: %s is zero: the module changes nothing%s. Was it saved before it was "
+            "trained?",
+            *(folder, idle, rest),
         )
     return module
 
@@ -224,6 +225,9 @@ def require_whole(module: Module, path: Path, described_by: str) -> None:
     found = {name: tuple(tensor.shape) for name, tensor in module.tensors.items()}
     _compare(path, found, expected_shapes(module.record), described_by)
     for name, tensor in module.tensors.items():
+        if is_embedding(name) and tensor.ndim != 2:
+            shape = tuple(tensor.shape)
+            raise BadInput(f"{path}: tensor {name!r} has shape {shape}, expected tokens, widths.")
         if not tensor.is_meta and not torch.isfinite(tensor).all():
             raise BadInput(f"{path}: tensor {name!r} has values that are not finite.")
 

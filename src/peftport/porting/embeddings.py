@@ -17,7 +17,7 @@ from peftport.errors import BadInput
 from peftport.hosts.weights import Weights
 from peftport.porting.account import Entry
 from peftport.techniques.base import Parameters
-from peftport.techniques.embeddings import INPUT, OUTPUT, SIDES
+from peftport.techniques.embeddings import INPUT, OUTPUT, SIDES, require_width
 
 if TYPE_CHECKING:
     from peftport.porting.means import Means, Side
@@ -39,7 +39,7 @@ def carry(tensors: Mapping[str, Tensor], means: Means) -> Carried:
         means: both hosts, of one width.
 
     Raises:
-        BadInput: one of the hosts has no tokenizer.
+        BadInput: one of the hosts has no tokenizer, or an embedding is not as wide as its host.
     """
     sides = [side for side in SIDES if any(name.startswith(f"{side}.") for name in tensors)]
     if not sides:
@@ -49,6 +49,7 @@ def carry(tensors: Mapping[str, Tensor], means: Means) -> Carried:
     made: Parameters = {}
     entries: list[Entry] = []
     for side in sides:
+        require_width(side, tensors, embedding(there, side).shape[1])
         if f"{side}.weight" in tensors:
             found, entry = _rows(side, tensors[f"{side}.weight"], there, here, partners)
             made[f"{side}.weight"] = found

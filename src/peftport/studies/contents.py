@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from peftport.errors import BadInput
 from peftport.files import by_library, parse_json
 from peftport.kind import USUAL, Kind, shared_kind
-from peftport.studies.schema import TABLES
 from peftport.studies.spec import parse_spec
 
 _KINDS = {
@@ -64,7 +63,6 @@ def require_contents(db: sqlite3.Connection, path: Path) -> None:
         BadInput: it is none that peftport wrote; the message says what is wrong with it.
     """
     with by_library(f"{path} is not a study's store as peftport writes them"):
-        _require_tables(db)
         meta = dict(db.execute("SELECT key, value FROM meta"))
         spec = parse_json(meta.get("spec") or "", "its specification")
         facts = parse_json(meta.get("facts") or "", "what it knows of hosts and tasks")
@@ -92,15 +90,6 @@ def require_contents(db: sqlite3.Connection, path: Path) -> None:
         asks = shared_kind(facts["tasks"])
         for label, record in facts["tasks"].items():
             _require_answers(db, asks, label, record)
-
-
-def _require_tables(db: sqlite3.Connection) -> None:
-    """No table is a view or made by an extension, whose rows may never end."""
-    names = {part.split(" (")[0] for part in TABLES.split("CREATE TABLE ")[1:]}
-    for kind, name, sql in db.execute("SELECT type, name, sql FROM sqlite_master"):
-        own = kind == "table" and name in names and str(sql).startswith("CREATE TABLE")
-        if not own and not (kind == "index" and sql is None):
-            raise ValueError(f"it has the {kind} {name!r}, which no store has")
 
 
 def _require_types(db: sqlite3.Connection) -> None:

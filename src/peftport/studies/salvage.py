@@ -13,7 +13,7 @@ from typing import Any
 
 from peftport.errors import BadInput
 from peftport.studies.rows import DONOR_FIELDS, RUN_FIELDS, digest, is_whole
-from peftport.studies.schema import VERSION
+from peftport.studies.schema import VERSION, require_tables
 
 _TRIES = 5
 _HEADER = 100
@@ -93,8 +93,9 @@ def rescuing(path: Path) -> Iterator[sqlite3.Connection | None]:
         with closing(sqlite3.connect(copied, isolation_level=None)) as db:
             try:
                 (version,) = db.execute("PRAGMA user_version").fetchone()
+                require_tables(db)
                 known = version == VERSION and is_whole_meta(db)
-            except (sqlite3.DatabaseError, UnicodeDecodeError):
+            except (sqlite3.DatabaseError, ValueError):  # ValueError: text that is none, a view
                 known = False
             yield db if known else None
 

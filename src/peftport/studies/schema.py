@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
 
 from peftport.kind import KINDS, USUAL, Kind, kind_named
@@ -111,3 +112,18 @@ CREATE TABLE gold (
     labels BLOB NOT NULL
 ) WITHOUT ROWID;
 """
+
+
+def require_tables(db: sqlite3.Connection) -> None:
+    """Raise ValueError for what no store has, before any of it is read: a view, a table that an
+    extension makes, a column that is computed. Their rows may never end, and their values be of
+    any size."""
+    names = {part.split(" (")[0] for part in TABLES.split("CREATE TABLE ")[1:]}
+    for kind, name, sql in db.execute("SELECT type, name, sql FROM sqlite_master").fetchall():
+        own = kind == "table" and name in names and str(sql).startswith("CREATE TABLE")
+        if not own and not (kind == "index" and sql is None):
+            raise ValueError(f"it has the {kind} {name!r}, which no store has")
+    for name in names:
+        for _, column, *_, computed in db.execute(f"PRAGMA table_xinfo({name})").fetchall():
+            if computed:
+                raise ValueError(f"the column {name}.{column} is computed, which no store's is")

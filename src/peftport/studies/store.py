@@ -37,7 +37,7 @@ from peftport.studies.rows import (
     run_values,
 )
 from peftport.studies.salvage import damaged, digest_of_meta, is_whole_meta, reading
-from peftport.studies.schema import APPLICATION, TABLES, VERSION, columns_of
+from peftport.studies.schema import APPLICATION, TABLES, VERSION, columns_of, require_tables
 from peftport.studies.work import Kept
 
 NAME = "study.sqlite"
@@ -343,6 +343,13 @@ def _check(db: sqlite3.Connection, path: Path) -> int:
             f"{path} has schema {version}, and this peftport reads schemas up to {VERSION}. Read "
             "it with the version that wrote it, or run the study anew in another folder."
         )
+    try:
+        require_tables(db)
+    except ValueError as error:
+        db.close()
+        raise BadInput(
+            f"{path} is not a study's store as peftport writes them: {error}."
+        ) from error
     if version == VERSION and not _is_known(db):
         db.close()
         raise damaged(path, "what the study is for is not what was stored")

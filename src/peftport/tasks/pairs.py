@@ -19,11 +19,14 @@ import numpy as np
 import torch
 
 from peftport.errors import BadInput
+from peftport.limits import limited
 from peftport.tasks.batches import Batch, Encoded, Integers, closing_tokens, rounded_up
 from peftport.tasks.task import Task
 
 IGNORED = -100
 """The label of a place at which nothing is predicted."""
+_TEMPLATE = 10.0, 1 << 30
+"""Seconds and bytes that a chat template may take for a row."""
 _log = logging.getLogger(__name__)
 
 
@@ -159,21 +162,37 @@ def chat(tokenizer: Any, task: Task, turns: str, answer: str) -> Written:
         told = [f"{turn['role'].capitalize()}: {turn['content']}\n\n" for turn in said]
         return Written("".join(told) + "Assistant:", f" {answer}")
     last = {"role": "assistant", "content": answer}
-    try:
-        prompt = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
-        whole = tokenizer.apply_chat_template([*said, last], tokenize=False)
-    except Exception as error:  # a template is a program of whoever wrote it
-        raise BadInput(
-            f"task {task.name}: this host's chat template refuses a row: "
-            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}. Say with "
-            "--template how a text is put before it."
-        ) from error
+    prompt = by_template(tokenizer, said, f"task {task.name}", add_generation_prompt=True)
+    whole = by_template(tokenizer, [*said, last], f"task {task.name}")
     if not whole.startswith(prompt):
         raise BadInput(
             f"task {task.name}: this host's chat template writes an answered chat in another way "
             "than one that waits for its answer. Say with --template how a text is put before it."
         )
     return Written(prompt, whole[len(prompt) :], whole=True)
+
+
+def by_template(tokenizer: Any, turns: Sequence[Any], name: str, **options: Any) -> str:
+    """A chat as the host's own template writes it.
+
+    Args:
+        name: what messages call the chat. options: of `apply_chat_template`.
+
+    Raises:
+        BadInput: the template refuses it, or takes more time or memory than any chat needs: it is a
+            program of whoever wrote it.
+    """
+    try:
+        with limited(*_TEMPLATE):
+            found: str = tokenizer.apply_chat_template(turns, tokenize=False, **options)
+    except Exception as error:
+        why = "it takes too much memory" if isinstance(error, MemoryError) else str(error)
+        raise BadInput(
+            f"{name}: this host's chat template refuses a row: "
+            f"{why.splitlines()[0].rstrip('.') if why else type(error).__name__}. Say with "
+            "--template how a text is put before it."
+        ) from error
+    return found
 
 
 def turns_of(text: str, system: str | None = None) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -101,12 +101,28 @@ class Technique(ABC):
         names layers in `changed` says it."""
         raise NotImplementedError
 
-    def idle(self, parameters: Parameters) -> tuple[str, ...] | None:
-        """The set of `gates` that is zero, so that the module changes nothing; None if it does."""
-        for gate in self.gates:
-            found = [p for name, p in parameters.items() if f".{name}".endswith(_endings(gate))]
-            if found and not any(bool(p.any()) for p in found):
-                return gate
+    def idle(self, parameters: Parameters) -> str | None:
+        """Which of `gates` are zero ("every lora_B"), one of them at each place, so that the module
+        changes nothing; None if it does."""
+        ends = {end for gate in self.gates for end in gate}
+        zero = {
+            name: not bool(p.any())
+            for name, p in parameters.items()
+            if f".{name}".endswith(_endings(ends))
+        }
+        places = {n.removesuffix(f".{end}") for n in zero for end in ends if n.endswith(f".{end}")}
+
+        def shut(place: str, gate: tuple[str, ...]) -> bool:
+            # What all places share has a name without a place.
+            found = [zero[n] for end in gate for n in (f"{place}.{end}", end) if n in zero]
+            return bool(found) and all(found)
+
+        told = [" and ".join(gate) for gate in self.gates]
+        for gate, name in zip(self.gates, told, strict=True):
+            if places and all(shut(place, gate) for place in places):
+                return f"every {name}"
+        if places and all(any(shut(place, gate) for gate in self.gates) for place in places):
+            return f"at each place {' or '.join(told)}"
         return None
 
     def configure(self, options: Mapping[str, Any]) -> Any:
@@ -114,7 +130,7 @@ class Technique(ABC):
         return build_options(self.Config, options, f"technique {self.name}")
 
 
-def _endings(gate: tuple[str, ...]) -> tuple[str, ...]:
+def _endings(gate: Collection[str]) -> tuple[str, ...]:
     return tuple(f".{name}" for name in gate)
 
 

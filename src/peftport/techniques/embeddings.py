@@ -9,12 +9,13 @@ Tensors, `input` being what the host reads tokens by and `output` what it scores
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from peftport.errors import BadInput
 from peftport.techniques.base import Parameters, Shapes
 
 if TYPE_CHECKING:
@@ -34,6 +35,20 @@ def is_embedding(name: str) -> bool:
     return name.startswith("embedding.")
 
 
+def require_width(side: str, tensors: Mapping[str, Tensor], width: int) -> None:
+    """Raise BadInput, which names the tensor, for a module's embedding that is not of its host's
+    width."""
+    across = {"weight": 1, "lora_A": 1, "lora_B": 0}
+    across.pop("lora_A" if side == INPUT else "lora_B")  # it has a side of tokens and one of ranks
+    for kind, axis in across.items():
+        name = f"{side}.{kind}"
+        if name in tensors and tensors[name].shape[axis] != width:
+            raise BadInput(
+                f"the module's tensor {name!r} has shape {tuple(tensors[name].shape)}, and its "
+                f"host's embeddings are {width} wide: it was made for another host."
+            )
+
+
 def without_embeddings(tensors: Parameters) -> Parameters:
     """A module's tensors but for its embeddings."""
     return {name: tensor for name, tensor in tensors.items() if not is_embedding(name)}
@@ -46,6 +61,7 @@ def changed(side: str, own: Tensor, tensors: Parameters, scale: float) -> Tensor
         side: `INPUT` or `OUTPUT`.
         scale: of the module's LoRA.
     """
+    require_width(side, tensors, own.shape[1])
     rows = tensors.get(f"{side}.weight", own).to(own)
     if f"{side}.lora_A" not in tensors:
         return rows

@@ -268,3 +268,16 @@ def test_verify_loads_the_class_that_a_folder_is_for(case, tiny_host, tmp_path):
     usual = case in ("causal", "bare encoder", "T5")
     assert found.equal is (True if usual else None)
     assert any("runs such hosts as another class" in note for note in found.notes) is not usual
+
+
+def test_a_task_type_that_peft_does_not_have_is_left_out(tiny_host, tmp_path, caplog):
+    host = tiny_host("llama")
+    theirs = tmp_path / "theirs"
+    saved("AutoModelForCausalLM", host, theirs, torch.float32, target_modules=["q_proj"])
+    config = json.loads((theirs / CONFIG).read_text())
+    (theirs / CONFIG).write_text(json.dumps(config | {"task_type": "EMBEDDING"}))
+    with caplog.at_level(logging.WARNING):
+        out = ported(theirs, host, tmp_path / "out")
+    assert "task_type 'EMBEDDING' is none that peft has" in caplog.text
+    assert json.loads((out / CONFIG).read_text())["task_type"] is None
+    assert effect("AutoModelForCausalLM", host, out, "llama") > 0.01

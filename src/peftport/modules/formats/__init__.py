@@ -144,6 +144,8 @@ def _foreign_format(config: Any, path: Path) -> str:
         return "peft"
     if isinstance(config, dict) and isinstance(config.get("config"), dict):
         return "adapterhub"
+    if isinstance(config, dict) and "fine_tune_type" in config:
+        raise BadInput(f"{path} is of MLX, whose adapters peftport does not read.")
     raise BadInput(
         f"{path} has neither a `peft_type`, as PEFT writes it, nor a `config`, as AdapterHub does: "
         "it is not a module of either."

@@ -44,6 +44,9 @@ def read_model_class(
     """
     mapping = config.get("auto_mapping")
     kind = config.get("task_type")
+    if isinstance(kind, str) and kind not in _AUTO:
+        _log.warning("notice: task_type %r is none that peft has; it is left out", kind)
+        kind = None
     return ModelClass(
         family=geometry.family,
         kind=geometry.kind,
