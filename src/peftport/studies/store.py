@@ -345,11 +345,12 @@ def _check(db: sqlite3.Connection, path: Path) -> int:
         )
     try:
         require_tables(db)
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        db.close()
+        raise damaged(path, str(error)) from error
     except ValueError as error:
         db.close()
-        raise BadInput(
-            f"{path} is not a study's store as peftport writes them: {error}."
-        ) from error
+        raise BadInput(f"{path} is not a study's store as peftport writes them: {error}.") from error
     if version == VERSION and not _is_known(db):
         db.close()
         raise damaged(path, "what the study is for is not what was stored")
