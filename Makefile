@@ -8,6 +8,8 @@ READY := $(VENV)/.ready
 STUDY := runs/quick
 INPUTS ?= 10000
 WORKERS ?= logical
+# A file at a time on each worker, in the order in which the tests are collected.
+SHARED := --dist loadfile --no-loadscope-reorder
 SMOLLM2 := .cache/smollm2.gguf
 LOWEST := .cache/lowest
 # What uses each dependency once, from end to end where that is quick.
@@ -43,11 +45,11 @@ study: $(READY)
 	@echo "The report: file://$(abspath $(STUDY))/index.html"
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) $(SHARED)
 
 # Warnings are no errors there: old versions warn of each other.
 lowest: $(LOWEST)/.ready
-	$(LOWEST)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile -W default $(LOWEST_TESTS)
+	$(LOWEST)/bin/python -m pytest -q -n $(WORKERS) $(SHARED) -W default $(LOWEST_TESTS)
 
 $(LOWEST)/.ready: pyproject.toml constraints-lowest.txt
 	rm -rf $(LOWEST)
@@ -66,7 +68,7 @@ wheel:
 	PYTHON=$(PYTHON) .ci/wheel
 
 bench: $(READY)
-	for each in benchmarks/start.py benchmarks/where.py benchmarks/study.py benchmarks/floor.py benchmarks/agreement.py benchmarks/lanes.py benchmarks/growth.py benchmarks/port.py benchmarks/lab.py; do \
+	for each in benchmarks/start.py benchmarks/where.py benchmarks/study.py benchmarks/floor.py benchmarks/agreement.py benchmarks/lanes.py benchmarks/growth.py benchmarks/port.py benchmarks/maps.py benchmarks/lab.py; do \
 	  OMP_NUM_THREADS=2 $(BIN)/python $$each $(BENCH) || exit 1; done
 
 lint: $(READY)

@@ -33,6 +33,11 @@ hypothesis.settings.register_profile("peftport", deadline=None)
 hypothesis.settings.load_profile("peftport")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long begin first: one that is begun last keeps the other workers waiting."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(scope="session")
 def tiny_host(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """A function from a family's name to the folder of a tiny host; made once a session."""

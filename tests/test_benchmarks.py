@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 QUICK = {
     "start": [],
@@ -21,6 +23,7 @@ QUICK = {
     "where": ["--hosts", "lab"],
     "floor": ["--hosts", "lab"],
     "port": [],
+    "maps": [],
     "lab": ["--hosts", "small", "--tasks", "films"],
 }
 

@@ -29,6 +29,8 @@ from techniques.references import batch, our_answer, reference_answer, reference
 from tiny_runs import CASES, encoded, few_rows_of, host_in
 from twins import write_twin
 
+pytestmark = pytest.mark.long
+
 TECHNIQUES = ("houlsby", "pfeiffer", "compacter", "rslora", "prefix")
 LEFT_OUT = {
     **dict.fromkeys(("houlsby", "compacter"), ("qwen3_moe", "gpt_oss", "llama4_text")),

@@ -16,6 +16,8 @@ import pytest
 from good_files import write_good
 from strangers import circle, endless, folder, header_of, pipe, sparse, with_header
 
+pytestmark = pytest.mark.long
+
 BOMB = "\n".join(
     ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]

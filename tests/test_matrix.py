@@ -25,6 +25,8 @@ from peftport.training import evaluate_one, readout_of, scores
 from peftport.training.module import initial_module, train_module
 from tiny_runs import CASES, encoded, few_rows_of, host_in
 
+pytestmark = pytest.mark.long
+
 STEPS = 20
 CELLS = [(family, case) for family in FAMILIES for case in CASES]
 CONTROLS = ("scratch", *SAMPLINGS)

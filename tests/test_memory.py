@@ -52,3 +52,32 @@ def test_cycles_are_not_looked_for_while_things_are_made_nor_when_the_process_en
         [sys.executable, "-c", COLLECTIONS], capture_output=True, text=True, check=True
     )
     assert done.stdout == "0 collections\n"
+
+
+BETWEEN_HOSTS = """
+import torch
+from peftport.memory import keep_freed_memory
+from peftport.studies.starts import load_once
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+keep_freed_memory()
+load_once("lab:small")
+before = resident()
+buffers = torch.ones(2**26)  # 256 MiB, as training takes and frees them
+del buffers
+kept = resident() - before
+load_once("lab:small-twin")
+print(kept, resident() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator alone is told so")
+def test_what_training_took_on_one_host_is_given_back_before_another_is_loaded():
+    done = subprocess.run(
+        [sys.executable, "-c", BETWEEN_HOSTS], capture_output=True, text=True, check=True
+    )
+    kept, left = map(int, done.stdout.split())
+    assert kept > 2**27 > left

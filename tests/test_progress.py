@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import pytest
 
+from peftport.cli.progress import Shares
 from peftport.progress import Line, duration
 
 
@@ -52,3 +54,16 @@ def test_what_a_terminal_would_obey_is_shown():
 )
 def test_durations_are_said_as_a_person_does(seconds, words):
     assert duration(seconds) == words
+
+
+def test_each_of_several_pieces_of_work_is_named_and_its_share_shown_below(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with Shares() as shares:
+        for number in (1, 2):
+            shares.begin(f"port {number} of 2")
+            shares._line._last = 0.0
+            shares.show(0.5, "layer 1 of 2")
+        written = sys.stderr.getvalue()
+    lines = written.replace("\r\x1b[K", "\n").split("\n")
+    assert [line for line in lines if line.startswith("port ")] == ["port 1 of 2", "port 2 of 2"]
+    assert sum("50%  layer 1 of 2" in line for line in lines) == 2

@@ -24,6 +24,8 @@ from peftport.studies.run import run_study
 from real_data import require_smollm2
 from study_specs import tiny_spec
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("gguf", reason="the package gguf is not installed")
 
 NOISE = 0.05

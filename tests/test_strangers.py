@@ -26,6 +26,8 @@ from peftport.cli import app
 from peftport.errors import BadInput
 from strangers import CALLED, a_stranger
 
+pytestmark = pytest.mark.long
+
 SECONDS = 20
 INPUTS = int(os.environ.get("PEFTPORT_FUZZ", "0"))
 

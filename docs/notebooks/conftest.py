@@ -1,4 +1,4 @@
-"""The notebook on SmolLM2 runs where the model is at hand, and is skipped elsewhere."""
+"""Notebooks on real language models run where what they need is at hand, and are skipped elsewhere."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ import os
 
 import pytest
 
+NEEDED = {
+    "smollm2.ipynb": ("PEFTPORT_SMOLLM2",),
+    "smollm2-to-gemma3.ipynb": tuple(
+        f"PEFTPORT_{name}" for name in ("SMOLLM2", "GEMMA3", "SST2", "LORA")
+    ),
+}
+"""Notebook -> variables that name folders."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs a model that is not here."""
-    if "PEFTPORT_SMOLLM2" not in os.environ:
-        reason = "SmolLM2 is not at hand: name its folder with PEFTPORT_SMOLLM2"
-        for item in items:
-            if item.path.name == "smollm2.ipynb":
-                item.add_marker(pytest.mark.skip(reason=reason))
+    for item in items:
+        missing = [name for name in NEEDED.get(item.path.name, ()) if name not in os.environ]
+        if missing:
+            item.add_marker(pytest.mark.skip(reason=f"not at hand: {', '.join(missing)}"))

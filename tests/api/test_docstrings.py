@@ -14,6 +14,8 @@ import pytest
 import peftport as pp
 from peftport.api.result import Result
 
+pytestmark = pytest.mark.long
+
 FUNCTIONS = [name for name in pp.__all__ if isinstance(getattr(pp, name), FunctionType)]
 CLASSES = [name for name in pp.__all__ if inspect.isclass(getattr(pp, name))]
 RESULTS = [name for name in CLASSES if issubclass(getattr(pp, name), Result)]

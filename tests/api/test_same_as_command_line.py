@@ -13,6 +13,8 @@ import peftport as pp
 from peftport.cli import app
 from peftport.modules import formats
 
+pytestmark = pytest.mark.long
+
 VARIES = ("seconds", "peak_memory_bytes", "measured_in_seconds", "bytes", "memory", "losses")
 LAB = "lab:small-tuned"
 
@@ -46,6 +48,10 @@ CASES: dict[str, tuple[str, Any]] = {
     "test": (
         f"test films --host {LAB} --task lab:films --limit-test 40",
         lambda out: pp.test("films", LAB, "lab:films", limit_test=40),
+    ),
+    "test, the bare host": (
+        f"test --host {LAB} --task lab:films --limit-test 40",
+        lambda out: pp.test(None, LAB, "lab:films", limit_test=40),
     ),
     "check": (f"check films --host {LAB}", lambda out: pp.check("films", LAB)),
     "check, one method, with a forecast": (

@@ -84,7 +84,7 @@ def test_a_method_that_cannot_is_told_beside_those_that_can(call, soft, tiny_tas
     assert "a port takes " in text
     assert "0 of 0 steps; testing 2 soft, 2 gaussian of soft, " in error
     assert "looked at, without labels: 20 texts of lab:books" in text
-    code, _, error = call(*asked, *more)
+    code, _, error = call(*asked, *more, "--methods", "copy")
     assert code == 2
     assert "port by copy: nothing of the module can be carried over" in error
     assert "soft" in error.partition("Methods that can: ")[2]
@@ -180,7 +180,7 @@ def test_it_ends_with_an_action_and_shows_what_stands_beside_it(call, donors, ti
     assert found["metric"] == "corrected_accuracy"
     assert found["corrected_on"] == 95, "every training text but one that stands there twice"
     assert found["decision"]["action"] in (
-        *("bare host", "copy", "port", "distil", "train anew", "label more"),
+        *("bare host", "copy", "port", "distil", "train anew", "label more", "more seeds"),
     )
     first = found["budgets"][0]
     for figures in ("accuracy", "as_answered", "auroc"):
@@ -229,3 +229,18 @@ def test_a_kind_without_classes_is_told_in_its_own_metrics_alone(
     assert f"{titles[0]}: lower is better" in lines
     for word in ("accuracy", "AUROC", "corrected", "correction", "kappa"):
         assert word not in text
+
+
+def test_a_function_of_ones_own_stands_beside_the_other_metrics(
+    call, donors, tiny_host, tiny_task, tmp_path, monkeypatch
+):
+    (tmp_path / "judges.py").write_text("def half(written, reference):\n    return 0.5\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    asked = ("assess", donors[0], "--host", tiny_host("t5"), "--task", tiny_task, *FEW)
+    few = ("--seeds", 2, "--limit-test", 8, "--kind", "completion", "--max-answer", 2)
+    code, text, error = call(*asked, *few, "--scorer", "judges:half", "--json")
+    assert code == 0, error
+    budget = json.loads(text)["budgets"][0]
+    assert budget["own"].keys() == budget["chrf"].keys()
+    assert all(found["mean"] == 0.5 for found in budget["own"].values())

@@ -105,7 +105,7 @@ def test_tensors_that_are_not_whole_safetensors_are_refused(
     [
         (("--method", "copi"), "unknown port method 'copi'. Did you mean 'copy'"),
         (("--out", "THERE"), "exists already"),
-        (("--host", "./none"), "'./none' is not a folder"),
+        (("--host", "./none"), "'./none' was not found"),
     ],
 )
 def test_a_port_that_cannot_begin_writes_nothing(more, message, call, tiny_host, tmp_path):

@@ -121,7 +121,68 @@ def test_it_tells_what_each_method_takes_and_what_a_shallower_host_leaves_out(
     assert one["can_port"]
     assert one["note"].endswith("tensors of layers without a partner are left out")
     assert set(one["estimate"]) == {"seconds", "memory_bytes", "disk_bytes"}
-    assert found["estimated_for"]["texts"] == 1000
+    assert found["estimated_for"]["texts"] == 1000, "as many as port draws"
     _, text, _ = call("check", tmp_path / "m", "--to", host)
-    assert "left out; needs both hosts" in text
-    assert "of memory" in text
+    assert "left out; needs both hosts" in " ".join(text.split())
+    assert "of memory" in " ".join(text.split())
+
+
+def test_time_and_memory_are_told_for_the_texts_that_port_would_draw(call, tiny_host, tmp_path):
+    formats.save(made(host_in(tiny_host("llama")), "lora"), tmp_path / "m")
+    asked = ("check", tmp_path / "m", "--host", tiny_host("qwen2"), "--method", "procrustes")
+    code, text, _ = call(*asked, "--json")
+    few, more = (json.loads(call(*asked, "--json", "--text-count", n)[1]) for n in (100, 4000))
+    assert few["estimated_for"]["texts"] == 100
+    assert few["estimate"]["memory_bytes"] < json.loads(text)["estimate"]["memory_bytes"]
+    assert json.loads(text)["estimate"]["memory_bytes"] < more["estimate"]["memory_bytes"]
+    assert "with 100 texts of 24 tokens" in call(*asked, "--text-count", 100)[1]
+    code, _, error = call(*asked, "--text-count", 3)
+    assert (code, "3 texts are too few: 16 are the least" in error) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ("great story,great film", "begin with the same token"),
+        ("great,greater", "begin with the same token"),
+        (None, None),
+        ("terrible,great", None),
+        ("great story,dull film", None),
+    ],
+)
+@pytest.mark.parametrize("family", ["qwen2", "t5"])
+def test_it_says_of_label_words_what_port_does(family, words, what, call, tiny_host, tmp_path):
+    """For every method: one that can by `check` is made by `port`, any other is refused alike."""
+    origin, receiver = tiny_host(family), tiny_host({"qwen2": "llama"}.get(family, family))
+    formats.save(made(host_in(origin), "lora"), tmp_path / "m")
+    (tmp_path / "texts.txt").write_text("\n\n".join(f"a dull film {i}" for i in range(20)))
+    asked = (tmp_path / "m", "--host", receiver)
+    said = ("--label-words", words, "--template", "{text} it was") if words else ()
+    found = json.loads(call("check", *asked, *said, "--json")[1])
+    assert any(what in (each["problem"] or "") for each in found["methods"]) if what else True
+    for each in found["methods"]:
+        out = ("--texts", tmp_path / "texts.txt", "--no-verify", "--out", tmp_path / each["method"])
+        few = ("--set", "steps=1") if each["method"] == "distill" else ()
+        code, _, error = call("port", *asked, "--method", each["method"], *said, *few, *out)
+        assert (code == 0) == each["can_port"], (each, error)
+        assert each["can_port"] or each["problem"].removeprefix("does not apply: ") in error
+
+
+def test_words_that_the_module_s_own_host_cannot_read_stop_those_that_ask_it(
+    call, tiny_host, tmp_path, monkeypatch
+):
+    from peftport.api import reading
+
+    formats.save(made(host_in(tiny_host("llama")), "lora"), tmp_path / "m")
+    monkeypatch.setattr(
+        reading,
+        "words_problem",
+        lambda record, host, name: "it cannot" if name == record.host.name else None,
+    )
+    asked = ("check", tmp_path / "m", "--host", tiny_host("qwen2"), "--json")
+    found = json.loads(call(*asked, "--label-words", "terrible,great")[1])
+    by_name = {each["method"]: each["problem"] for each in found["methods"]}
+    assert {name for name, problem in by_name.items() if problem == "it cannot"} == {
+        *("correlation", "procrustes", "ridge", "distill")
+    }
+    assert by_name["subspace"] is None

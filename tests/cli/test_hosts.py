@@ -68,7 +68,7 @@ def test_a_new_host_is_made_and_continued_and_says_from_what(call, text, tmp_pat
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        (("describe", "./nowhere"), "'./nowhere' is not a folder"),
+        (("describe", "./nowhere"), "'./nowhere' was not found"),
         (("describe", "lab:smal"), "Did you mean 'small'"),
         (("describe", "OTHER"), "no model of type 'lama'"),
         (("pretrain", "--family", "berd"), "Did you mean 'bert'"),

@@ -59,6 +59,13 @@ def test_a_port_gives_the_donor_its_classes(port):
     assert set(task["templates"].values()) == {PROMPT}
 
 
+def test_a_space_before_a_word_is_put_there_and_need_not_be_said(port):
+    plain, _ = port("distill", *WORDS)
+    spaced, _ = port("distill", "--label-words", " terrible, great")
+    assert same(plain, spaced)
+    assert spaced.record.task["label_words"] == ["terrible", "great"]
+
+
 def test_maps_are_fitted_on_the_words_that_were_given(port):
     given, _ = port("procrustes", *WORDS, "--set", "prior=false")
     others, _ = port("procrustes", "--label-words", "film,story", "--set", "prior=false")

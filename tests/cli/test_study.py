@@ -19,6 +19,8 @@ import yaml
 from peftport.studies.schema import COLUMNS
 from study_specs import figures, tiny_spec
 
+pytestmark = pytest.mark.long
+
 COMMAND = [sys.executable, "-c", "from peftport.cli import main; main()", "study"]
 
 

@@ -82,7 +82,7 @@ def bad_tasks(folder: Path, tiny_task: Path) -> dict[str, Path]:
         (("--technique", "lra"), "unknown technique 'lra'. Did you mean 'lora'"),
         (("--set", "rnk=4"), "no such option. Did you mean 'rank'"),
         (("--set", "targets=[zz]"), "'zz'"),
-        (("--host", "./none"), "'./none' is not a folder"),
+        (("--host", "./none"), "'./none' was not found"),
         (("--task", "MISSING"), "nothing.csv"),
         (("--task", "EMPTY"), "train.csv"),
         (("--task", "CUT"), "train.parquet"),

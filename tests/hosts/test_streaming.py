@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional
 
+from peftport.hosts import host as host_module
 from peftport.hosts import load_host, streaming
 from peftport.hosts.streaming import holding, layer_paths, stream_host
 from techniques.references import batch
@@ -36,6 +38,30 @@ def test_it_gives_the_same_logits_and_lets_go_of_its_weights(family, tiny_host):
         )
         assert torch.equal(found, wanted)
         assert empty(streamed) == before
+
+
+@pytest.mark.parametrize("words", [7, 1 << 14])
+def test_a_vocabulary_of_another_type_is_converted_in_parts(words, tiny_host, monkeypatch):
+    host = load_host(str(tiny_host("llama")))
+    ids, mask = batch(host.tokenizer).values()
+    head = host.model.get_output_embeddings()
+    # In bfloat16 and back again it is the same vocabulary in another type.
+    stored = head.weight.detach().to(torch.bfloat16)
+    head._parameters["weight"] = torch.nn.Parameter(stored.float(), requires_grad=False)
+    wanted = host.next_token_logits(ids, mask)
+    head._parameters["weight"] = torch.nn.Parameter(stored, requires_grad=False)
+    monkeypatch.setattr(host_module, "_WORDS_AT_ONCE", words)
+    converted: list[int] = []
+    product = functional.linear
+
+    def watched(states, weight, bias=None):
+        converted.append(len(weight))
+        return product(states, weight, bias)
+
+    monkeypatch.setattr(functional, "linear", watched)
+    found = host.next_token_logits(ids, mask)
+    torch.testing.assert_close(found, wanted)
+    assert (len(stored) in converted) == (words >= len(stored))
 
 
 def test_a_held_layer_stays_until_it_is_let_go(tiny_host):

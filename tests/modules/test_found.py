@@ -79,5 +79,8 @@ def test_a_hub_name_is_fetched(module, monkeypatch):
 
 
 def test_a_hub_name_that_is_not_there_is_told():
-    with pytest.raises(BadInput, match="module 'some/nothing' is neither a folder nor a module"):
+    with pytest.raises(
+        BadInput,
+        match=r"module 'some/nothing' was not found: .*some/nothing does not exist; the hub",
+    ):
         load_module("some/nothing")

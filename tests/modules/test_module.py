@@ -322,7 +322,7 @@ def test_a_record_that_is_no_object_is_refused(saved, content):
 
 
 def test_a_folder_that_is_no_module_s_is_refused(tmp_path, saved):
-    with pytest.raises(BadInput, match="is not a folder"):
+    with pytest.raises(BadInput, match="was not found"):
         load_module(tmp_path / "nothing")
     with pytest.raises(BadInput, match=f"has no {RECORD}: it is not a module's folder"):
         load_module(tmp_path)

@@ -88,7 +88,7 @@ def test_too_few_texts_are_counted(texts):
     [
         ("lab:boks", "the lab has no task 'boks'. Did you mean 'books'"),
         ("/nowhere/texts.txt", "does not exist"),
-        ("/nowhere/texts", "neither a folder nor a file"),
+        ("/nowhere/texts", "was not found: .* does not exist"),
     ],
 )
 def test_what_is_not_there_is_named(source, message):

@@ -230,7 +230,7 @@ LENT = ("HOST", "NO SENTINELS")
         ({"family": "berd"}, "no new host can be made of family 'berd'. Did you mean 'bert'"),
         ({"origin": "HOST", "sizes": SIZES}, "has its sizes and its tokenizer"),
         ({"origin": "HOST", "cased": True}, "has its sizes and its tokenizer"),
-        ({"origin": "./nowhere"}, r"host './nowhere' is not a folder"),
+        ({"origin": "./nowhere"}, r"host './nowhere' was not found"),
         ({"origin": "lab:smal"}, "unknown lab host 'smal'"),
         ({"family": "bert", "sizes": Sizes(vocabulary=100)}, "a vocabulary of 100 is too small"),
         ({"family": "bert", "sizes": Sizes(positions=20)}, "give a length of 18 or less"),

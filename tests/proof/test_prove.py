@@ -53,6 +53,9 @@ def test_a_good_folder_of_peft_s_passes(family, case, head, tiny_host, tmp_path)
     assert found.apart <= 1e-5
     if KINDS[family] != "encoder" or head:
         assert found.nats > 1e-6
+        told = f"divergence {found.nats:.3g} nats on average, a logit by up to {found.moved:.3g}"
+        assert told in str(found)
+        assert told in found.short()
 
 
 @pytest.mark.parametrize("case", CASES)

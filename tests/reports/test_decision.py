@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from peftport.reports.statistics import Estimate, Series
 from peftport.reports.verdict import verdict
 from simulated_decisions import NULLS, Truth, opened, shares
 from synthetic_studies import Synthetic
+
+pytestmark = pytest.mark.long
 
 PAIR = (("a", "b", "independent"),)
 
@@ -75,6 +78,31 @@ def test_where_too_little_was_tested_more_labels_are_asked_for_and_how_many():
     assert found.action == "label more"
     assert found.more is None or found.more > 0
     assert "label" in found.text
+
+
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [
+        (20, "test on the 20 rows of the test split that the limit left out first (about "),
+        (5000, " more of the 5,000 rows of the test split that the limit left out first"),
+    ],
+)
+def test_rows_that_a_limit_left_out_are_tested_on_before_any_are_labelled(left, told):
+    small = study(host=0.7, ported=0.8, native=0.85)
+    small.examples = 40
+    before, found = (decide(analyse(small.results()), rows) for rows in (0, left))
+    assert (before.action, found.action) == ("label more", "test more")
+    assert found.more == before.more > 20
+    assert told in found.text
+    assert "label" not in found.text
+
+
+def test_where_seeds_differ_by_too_much_no_texts_are_asked_for():
+    apart = evidence("copy", 0.72)
+    wide = Estimate(0.02, -0.2, 0.24, 0.1, 1.0, 3, "seeds and examples")
+    found = rule([replace(apart, leads={"host": wide, "gaussian": wide})], 800)
+    assert found.action == "more seeds"
+    assert found.text.startswith("take more seeds")
 
 
 def series(mean: float, seeds: int = 3, examples: int = 800) -> Series:

@@ -60,3 +60,14 @@ def test_a_process_that_the_kernel_killed_is_named_as_such(lora, extreme, tiny_h
         port_apart(PortJob(lora, str(tiny_host("t5")), "killed", {}, 0))
     for said in ("port by killed", "the system killed", "memory", "--texts", "places"):
         assert said in str(error.value)
+
+
+def test_it_tells_here_how_far_it_is(lora, tiny_continuation):
+    told: list[tuple[float, str]] = []
+    texts = tuple(f"a dull film and story number {i}" for i in range(20))
+    job = PortJob(lora, str(tiny_continuation("t5")), "procrustes", {}, 0, texts, "lines")
+    assert port_apart(job, lambda share, what: told.append((share, what))).module.tensors
+    shares = [share for share, _ in told]
+    assert shares == sorted(shares)
+    assert 0 <= shares[0] < shares[-1] <= 1
+    assert any(what.startswith("layer ") for _, what in told)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import pytest
 import yaml
 
@@ -118,3 +120,11 @@ def test_the_llm_preset_has_the_founding_factors_and_takes_others_by_settings():
     other = load_spec("llm", [*given, places, "donor_steps=20"])
     assert other.techniques == {"lora": {"rank": 4, "targets": ["q", "v"]}}
     assert other.donor_steps == 20
+
+
+def test_the_llm_pairs_preset_goes_in_every_direction_between_hosts_that_share_nothing():
+    spec = load("llm-pairs")
+    assert {(pair.origin, pair.receiver) for pair in spec.pairs} == set(permutations(spec.hosts, 2))
+    assert {pair.relation for pair in spec.pairs} == {"independent"}
+    assert dict(spec.ways(spec.pairs[0])) == {"ported": "ridge", "sampled": "gaussian of ridge"}
+    assert {"host", "scratch", "native"} <= set(spec.conditions)

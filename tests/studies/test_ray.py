@@ -27,9 +27,12 @@ from ray_nodes import free_port, two_nodes
 from study_entries import work
 from study_specs import figures, tiny_spec
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason="Ray is not installed: peftport[ray]"
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        importlib.util.find_spec("ray") is None, reason="Ray is not installed: peftport[ray]"
+    ),
+]
 
 
 @pytest.fixture

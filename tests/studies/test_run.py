@@ -20,6 +20,8 @@ from peftport.studies.store import _seal, open_store, read_store
 from study_nursery import Nursery
 from study_specs import figures, tiny_spec
 
+pytestmark = pytest.mark.long
+
 KILLS = 24
 
 

@@ -103,6 +103,14 @@ def test_a_mapping_is_put_in_class_order_and_may_use_the_names_in_the_data() -> 
     assert (named.labels, named.words) == ((0, 1), ("bad", "good"))
 
 
+def test_a_word_has_no_space_around_it_whoever_says_it() -> None:
+    """A space is put before it where a host reads it after a template."""
+    given = classes_from_data([0, 1], None, (" bad", "good "), "x.csv")
+    named = classes_from_data([0, 1], (" bad", "good "), None, "x.csv")
+    mapped = classes_from_mapping({0: " bad", 1: "good "}, None, "t.yaml")
+    assert given.words == named.words == mapped.words == ("bad", "good")
+
+
 def test_labels_become_their_places_in_class_order() -> None:
     assert Classes((5, 7), None, "t").of([7, 5, 7], "x.csv") == [1, 0, 1]
 

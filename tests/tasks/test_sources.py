@@ -48,9 +48,9 @@ def test_a_hub_name_may_have_a_subset_and_a_revision(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("./nothing", "neither a folder nor a file"),
-        ("/nothing/at/all", "neither a folder nor a file"),
-        ("data/sets/sst2", "neither a folder nor a file"),
+        ("./nothing", "was not found: .* does not exist. Name a folder"),
+        ("/nothing/at/all", "was not found: .* does not exist. Name a folder"),
+        ("data/sets/sst2", "was not found: .* does not exist. Name a folder"),
         ("nothing.csv", "data file nothing.csv does not exist"),
     ],
 )
@@ -133,9 +133,9 @@ def test_the_datasets_library_reads_a_data_set_with_its_class_names(tmp_path: Pa
 
 def test_a_data_set_that_the_hub_does_not_give_is_named_with_what_to_do(tmp_path: Path) -> None:
     said = read_from_hub("nobody/nothing-of-the-kind", tmp_path / "cache")
-    assert "'nobody/nothing-of-the-kind' is no file or folder here, and the hub gave no" in said
-    assert said.endswith("train, validation and test files, a task YAML, or lab:NAME.")
-    assert ". Check the name" in said
+    assert "task 'nobody/nothing-of-the-kind' was not found: " in said
+    assert "; the hub was not asked (HF_HUB_OFFLINE is set), and its cache" in said
+    assert said.endswith("lab:NAME, or a data set on the hub (NAME:SUBSET).")
     assert "\n" not in said
 
 

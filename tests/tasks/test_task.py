@@ -229,3 +229,9 @@ def test_real_reviews_load_as_they_are_described() -> None:
     assert 0.45 < sum(task.split("train").labels) / 2000 < 0.65
     assert task.split("test").texts[0] == "one long string of cliches ."
     assert not set(task.split("train").texts) & set(task.split("test").texts)
+
+
+def test_it_says_how_many_rows_a_limit_leaves_out(tiny_task: Path) -> None:
+    assert load_task(str(tiny_task)).left_out("test") == 0
+    assert load_task(str(tiny_task), limit_test=40).left_out("test") == 8
+    assert load_task(str(tiny_task), limit_test=400).left_out("test") == 0

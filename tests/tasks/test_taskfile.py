@@ -100,7 +100,7 @@ def test_hub_and_lab_are_sources_too(tmp_path: Path) -> None:
         (TaskFile(name="films"), "says neither `source` nor `splits`"),
         (TaskFile(splits={"test": "none.csv"}), "none.csv does not exist"),
         (TaskFile(source="none.csv"), "/none.csv does not exist"),
-        (TaskFile(source="./none"), "/none' is neither a folder nor a file"),
+        (TaskFile(source="./none"), "/none' was not found: .*/none does not exist"),
         (TaskFile(source="here"), "its source .*/here does not exist"),
         (TaskFile(source="one.csv", subset="x"), "`subset` is for data sets of the hub"),
         (TaskFile(source="one.csv", splits={"test": "one.csv"}), "`splits` is for folders"),

@@ -24,6 +24,8 @@ from peftport.training import (
 from techniques.references import drawn
 from tiny_runs import CASES, distance, encoded, host_in, run, start_of, task_in
 
+pytestmark = pytest.mark.long
+
 CASES_HERE = ("houlsby", "compacter", "rslora", "prefix")
 STEPS = 50
 SEEDS, RATES = [11, 12, 13], [3e-3, inf, 1e-2]

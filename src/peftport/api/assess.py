@@ -15,6 +15,7 @@ from peftport.api.means import TEXTS, Asked, TextSource, means_for
 from peftport.api.modules import ModuleHandle, as_handle
 from peftport.api.reading import told
 from peftport.api.result import Result
+from peftport.api.suggestions import methods_for, related
 from peftport.errors import BadInput
 from peftport.hosts.fingerprint import of_weights
 from peftport.hosts.genealogy import UNSTATED, Relation, folder_at_hand, relation_of, settled
@@ -51,7 +52,8 @@ class Assessed(Result):
 
     @property
     def action(self) -> str:
-        """What to do: bare host, copy, port, distil, train, or label more texts."""
+        """What to do: "bare host", "copy", "port", "distil", "train anew", or first "test more" of
+        the rows that are there, "label more" or take "more seeds"."""
         return str(self.record["decision"]["action"])
 
     @property
@@ -78,7 +80,7 @@ def assess(
     host: str | Path | HostHandle,
     task: str,
     *,
-    methods: Sequence[str] = ("copy",),
+    methods: Sequence[str] | None = None,
     texts: TextSource = None,
     text_count: int = TEXTS,
     text_column: str | None = None,
@@ -99,6 +101,7 @@ def assess(
     device: str | None = None,
     precision: Precision = "fp32",
     progress: Callable[[str], None] = lambda text: None,
+    portion: Callable[[float, str], None] = lambda _share, _what: None,
 ) -> Assessed:
     """Show what survives of a module on a host, beside its controls, and say what to do.
 
@@ -106,7 +109,8 @@ def assess(
         modules: a folder or what `load_module` gave; or several of one kind, a seed each.
         host: the receiving host: a name, or what `load_host` gave.
         task: a hub data set's name, a folder of files, a task YAML, or `lab:NAME`.
-        methods: port methods, with options as in "distill:steps=100".
+        methods: port methods, with options as in "distill:steps=100". If not given, the one that
+            `check` says to try first, with a notice.
         texts: unlabelled, for methods that look at hosts; the task's if not given. At most
             `text_count` are drawn.
         text_column, label_column: of the texts and of the task.
@@ -125,6 +129,7 @@ def assess(
         device, precision: of a host that is given by name.
         fail_under: the recovery that some method must reach at the smallest budget, for `passed`.
         progress: told what is done next.
+        portion: called, now and then, with the share of a port that is done and what comes next.
 
     Raises:
         BadInput: no method can port the modules, or they are of different kinds.
@@ -137,14 +142,12 @@ def assess(
     """
     import pandas as pd
 
-    from peftport.porting.methods import way
     from peftport.reports.results import Results
     from peftport.studies import ports
     from peftport.studies.assess import Assessment
     from peftport.training import TrainingSettings
 
-    ways = [way(written.strip()) for written in methods if written.strip()]
-    _require_ports(ways)
+    ways = _ways(methods)
     handles = _handles(modules)
     numbers = _seeds(handles, seeds)
     trained = handles[0].record.training
@@ -161,6 +164,7 @@ def assess(
     )
     read = [with_task(handle, task, said, limit_test) for handle in handles]
     donors, data = [donor for donor, _ in read], read[0][1]
+    ways = ways or _ways(_to_try(handles[0], donors[0].record, host, data))
     asked, on = Asked(texts, text_count, text_column), device_named(host.device)
     means = _means(ways, donors[0].record, host, on, asked, data)
     assessment = Assessment(
@@ -180,6 +184,7 @@ def assess(
         source=means.source if means else "",
         origin=_origin(donors[0].record, on),
         progress=progress,
+        portion=portion,
     )
     found = assessment.run()
     facts = {"study": "assess", "kind": data.kind}
@@ -209,8 +214,25 @@ def _origin(record: Record, device: str) -> Callable[[], Host] | None:
         return None
 
 
-def _require_ports(ways: Sequence[Way]) -> None:
-    """Raise BadInput unless there are methods, each once, and no control among them."""
+def _to_try(handle: ModuleHandle, record: Record, host: HostHandle, task: Task) -> list[str]:
+    """The methods to assess where none is named: the first to try; beside a copy of which nobody
+    knows whether the hosts are related, the next one too. A copy where none can be tried, which
+    says why."""
+    names = methods_for(record, handle.outline[1], host, task)
+    unsure = names[:1] == ["copy"] and related(record, host) is None
+    names = names[: 2 if unsure else 1] or ["copy"]
+    _log.warning("notice: no --methods are named; assessed by %s", " and ".join(names))
+    return names
+
+
+def _ways(methods: Sequence[str] | None) -> list[Way]:
+    """Methods with their options, none where none are named; BadInput unless each stands there
+    once, and no control among them."""
+    from peftport.porting.methods import way
+
+    if methods is None:
+        return []
+    ways = [way(written.strip()) for written in methods if written.strip()]
     written = [each.written for each in ways]
     if not written or len(set(written)) < len(written):
         raise BadInput(f"--methods {','.join(written)!r}: expected methods, each of them once.")
@@ -219,6 +241,7 @@ def _require_ports(ways: Sequence[Way]) -> None:
             raise BadInput(
                 f"--methods: {each.name} is a control; controls stand beside every port anyway."
             )
+    return ways
 
 
 def _handles(modules: ModuleLike | Sequence[ModuleLike]) -> list[ModuleHandle]:

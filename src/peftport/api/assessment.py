@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Cells = Mapping[str, "Cell"]
 Figure = Mapping[str, "float | None"] | None
+_OWN = "own"
+"""A metric of the user's, by a function that was named; only some kinds have it."""
 
 
 def assessment_record(
@@ -40,7 +42,7 @@ def assessment_record(
     order = {each.written: place for place, each in enumerate(assessment.ways)}
     cells = {cell.method: cell for cell in sorted(results.cells, key=lambda c: order[c.method])}
     some = next(iter(cells.values()))
-    decision = decide(analysis)
+    decision = decide(analysis, assessment.task.left_out("test"))
     budgets = [_budget(analysis, cells, budget) for budget in results.budgets]
     return {
         "technique": some.technique,
@@ -131,7 +133,21 @@ def _budget(analysis: Analysis, cells: Cells, budget: int) -> dict[str, Any]:
             ports[name]["only_threshold"] = point.only_threshold
         else:
             ports[name] |= _lift(kind.plain, point.plain_effect)
+    if _OWN in kind.metrics and (own := _own(analysis, cells, budget)):
+        figures[_OWN] = own
     return {"budget": budget, **figures, "ports": ports}
+
+
+def _own(analysis: Analysis, cells: Cells, budget: int) -> dict[str, Figure]:
+    """The user's own metric by condition; empty where no function was named."""
+    from peftport.reports.statistics import level
+
+    return {
+        _label(analysis.results, condition, name): _estimate(level(series))
+        for name, cell in cells.items()
+        for condition, series in analysis.series(cell, budget, _OWN).items()
+        if series is not None
+    }
 
 
 def _lift(metric: str, kept: Recovery | None) -> dict[str, Figure]:
@@ -183,6 +199,7 @@ def assessment_text(record: Mapping[str, Any]) -> str:
         *(_beside(record, kind.plain, rows, methods) if not kind.of_classes else ()),
         "",
         *_beside(record, ranking, rows, methods),
+        *(_table(record, "own metric", rows, _OWN) if _OWN in record["budgets"][0] else ()),
         "",
         *_agreement(record),
         *_costs(record),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from peftport.api.hosts import HostHandle, as_host, device_named
 from peftport.api.means import TEXTS, Asked, TextSource, means_for
 from peftport.api.modules import ModuleHandle, as_handle
-from peftport.api.reading import informed, notice_unsaid, task_for, told
+from peftport.api.reading import informed, notice_unsaid, task_for, told, words_problem_of
 from peftport.api.result import Result
+from peftport.api.suggestions import related
 from peftport.errors import BadInput
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from peftport.api.modules import ModuleLike
     from peftport.forecast import Forecast
+    from peftport.modules import Record
     from peftport.porting import Verdict
     from peftport.porting.base import Need, Request
     from peftport.tasks import Task
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 Stated = Literal["continuation", "independent"]
 FORECAST_TEXTS = 256
+"""How many texts a forecast draws, at most, where nobody says how many."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class Checked(Result):
         methods: for each method asked about: `method`, `can_port`, `problem` (why not), `needs`
             ("weights", "texts"), `counts` (tensors by what becomes of them), `estimate` (seconds,
             bytes of memory and disk), `takes` (the same in words) and `note`.
+        try_first: the methods that can, those first that docs/porting.md says to try first.
+        kin: whether the two hosts share their pretraining; None where that is not known.
         one: whether one method was asked about.
         forecast: how much a copy would keep, where that was asked for; see docs/forecast.md.
     """
@@ -57,6 +63,8 @@ class Checked(Result):
     differences: Mapping[str, list[Any]]
     estimated_for: Mapping[str, float]
     methods: tuple[Mapping[str, Any], ...]
+    try_first: tuple[str, ...] = ()
+    kin: bool | None = None
     one: bool = False
     forecast: Mapping[str, Any] | None = None
 
@@ -79,7 +87,13 @@ class Checked(Result):
             found["forecast"] = dict(self.forecast)
         if self.one:
             return found | dict(self.methods[0])
-        return found | {"can_port": self.can_port, "methods": [dict(e) for e in self.methods]}
+        methods = [dict(each) for each in self.methods]
+        return found | {
+            "can_port": self.can_port,
+            "kin": self.kin,
+            "try_first": list(self.try_first),
+            "methods": methods,
+        }
 
     def __str__(self) -> str:
         return _text(self)
@@ -97,7 +111,7 @@ def check(
     options: Mapping[str, Any] | None = None,
     forecast: bool = False,
     texts: TextSource = None,
-    text_count: int = FORECAST_TEXTS,
+    text_count: int | None = None,
     text_column: str | None = None,
     task: str | None = None,
     label_column: str | None = None,
@@ -116,8 +130,9 @@ def check(
         method: one port method; every one if not given.
         options: its options, by name.
         forecast: also say how much of the module a copy would keep; reads both hosts.
-        texts: unlabelled, for the forecast: a file, a folder, a task's name, or a list of texts;
-            at most `text_count` are drawn.
+        texts: unlabelled, for the forecast: a file, a folder, a task's name, or a list of texts.
+        text_count: how many texts are drawn, at most, as `port` takes it: what time and memory are
+            told for. 1000 if not given, and 256 for the forecast.
         text_column: of theirs, and of the task's.
         task: the module's, for what its files leave unsaid of texts and words, and for the
             forecast's texts where `texts` names none.
@@ -137,15 +152,18 @@ def check(
     ['copy', 'subspace']
     """
     from peftport.hosts import geometry_from_record
-    from peftport.porting import judge, judge_all, port_method
+    from peftport.porting import judge, judge_all, port_method, to_try
     from peftport.porting.estimate import Load
     from peftport.porting.means import unread
+    from peftport.porting.texts import require_enough
 
     handle, receiver = as_handle(module), as_host(host, device)
     if options and method is None:
         raise BadInput("--set and --layers are of one method: name it with --method.")
     if (texts is not None or relation) and not forecast:
         raise BadInput("--texts and --relation are for the forecast: add --forecast.")
+    if text_count is not None:
+        require_enough(text_count)
     # A file that cannot be read is bad input, and no answer.
     handle = replace(handle, partial=True)
     record, shapes = handle.outline
@@ -156,15 +174,19 @@ def check(
     made_of = None
     if forecast:
         copy = port_method("copy").request(record, shapes, geometry)
-        asked = Asked(texts, text_count, text_column)
+        asked = Asked(texts, text_count or FORECAST_TEXTS, text_column)
         made_of = _forecast(copy, handle, receiver, asked, data, device, relation).record()
-    blind, load = unread(record.host.name, receiver.name), Load(TEXTS)
+    blind, load = unread(record.host.name, receiver.name), Load(text_count or TEXTS)
     if method is None:
         verdicts = judge_all(record, shapes, geometry, blind, load)
     else:
         made = port_method(method)
         request = made.request(record, shapes, geometry, options)
         verdicts = [judge(made, request, blind, load)]
+    verdicts = [_with_words(verdict, record, receiver) for verdict in verdicts]
+    kin = related(record, receiver, look=False)
+    if made_of is not None and made_of["genealogy"] is not None:
+        kin = made_of["genealogy"] != "independent"
     return Checked(
         module=handle.called,
         format=handle.format,
@@ -175,9 +197,22 @@ def check(
         differences=_differences(origin.record(), geometry.record()),
         estimated_for={"texts": load.texts, "tokens": load.tokens},
         methods=tuple(_entry(verdict) for verdict in verdicts),
+        try_first=tuple(each.method for each in to_try(verdicts, kin)),
+        kin=kin,
         one=method is not None,
         forecast=made_of,
     )
+
+
+def _with_words(verdict: Verdict, record: Record, receiver: HostHandle) -> Verdict:
+    """The verdict, with the refusal of label words that `port` would have for this method."""
+    from peftport.porting import port_method
+
+    if verdict.problem is not None:
+        return verdict
+    method = port_method(verdict.method)
+    problem = words_problem_of(method, record, receiver.geometry, receiver.name)
+    return replace(verdict, problem=problem)
 
 
 def _entry(verdict: Verdict) -> dict[str, Any]:
@@ -228,19 +263,40 @@ def _text(found: Checked) -> str:
         f"to {found.to} by (time and memory with {asked['texts']:,} texts of "
         f"{asked['tokens']:.0f} tokens)"
     )
+    told: dict[str, str] = {}
     for each in found.methods:
-        can = "yes" if each["can_port"] else "no"
-        lines.append(f"  {each['method']:<12} {can:<4} {_why(each)}")
+        can, why = "yes" if each["can_port"] else "no", _why(each)
+        first = told.setdefault(why, each["method"])
+        if first != each["method"] and not each["can_port"] and len(why) > _LONG:
+            why = f"as {first}"
+        head = f"  {each['method']:<12} {can:<4} "
+        lines += textwrap.wrap(head + why, _WIDTH, subsequent_indent=" " * len(head), **_WHOLE)
     if found.forecast is not None:
         lines += _forecast_lines(found.forecast)
     elif any(each["can_port"] and each["method"] == "copy" for each in found.methods):
-        lines.append(
-            "Equal shapes do not make a copy work: it does between a host and its short "
-            "continuation. Say how much with --forecast, or measure it with `peftport assess`."
-        )
+        lines += textwrap.wrap(_EQUAL_SHAPES, _WIDTH, **_WHOLE)
+    lines += _try_first(found)
     return "\n".join(lines)
 
 
+def _try_first(found: Checked) -> list[str]:
+    """Which method to try first, where several were asked about."""
+    if found.one or not found.try_first:
+        return []
+    first, *others = found.try_first
+    if first == "copy" and others and not found.kin:
+        return [f"Try first: copy where {found.to} continues {found.made_for}; else {others[0]}."]
+    return [f"Try first: {first}."]
+
+
+_EQUAL_SHAPES = (
+    "Equal shapes do not make a copy work: it does between a host and its short continuation. Say "
+    "how much with --forecast, or measure it with `peftport assess`."
+)
+_WIDTH = 100
+_LONG = 80
+"""A reason of so many characters is told once."""
+_WHOLE: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 _NEEDED = {"weights": "both hosts", "texts": "unlabelled texts (--texts)"}
 
 

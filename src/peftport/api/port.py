@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from peftport.api.hosts import HostHandle, as_host, device_named
 from peftport.api.means import TEXTS, Asked, TextSource, load_of, means_for, require_memory
 from peftport.api.modules import ModuleHandle, as_handle
-from peftport.api.reading import informed, notice_unsaid, require_known_words, task_for, told
+from peftport.api.reading import informed, notice_unsaid, task_for, told, words_problem_of
 from peftport.api.result import Result
+from peftport.api.suggestions import Options, a_way_on, related, said_options
 from peftport.api.train import Progress, silent
 from peftport.errors import BadInput
 
@@ -246,12 +247,14 @@ def port(
     data = task_for(donor.record, task, said, limit_train=limit_train) if task else None
     donor = replace(donor, record=informed(donor.record, said, data))
     if method is None and not options and not allow_partial:
-        _require_a_method(handle, donor, receiver, task)
+        named = {"--task": task, "--texts": str(texts) if isinstance(texts, str | Path) else None}
+        _require_a_method(handle, donor, receiver, {**named, **said_options(handle, said)})
     shapes = {key: tuple(tensor.shape) for key, tensor in donor.tensors.items()}
     request = made.request(donor.record, shapes, receiver.geometry, options or {})
     needs = needs_of(made, request)
     name = HostName(name=receiver.name, fingerprint=receiver.fingerprint)
-    require_known_words(donor.record, receiver.geometry, receiver.folder, receiver.name)
+    if problem := words_problem_of(made, donor.record, receiver.geometry, receiver.name):
+        raise BadInput(f"{problem}.")
     if steps or "texts" in needs:
         notice_unsaid(donor.record, handle.called)
     asked, on = Asked(texts, text_count, text_column), device_named(device or receiver.device)
@@ -288,27 +291,36 @@ def port(
 
 
 def _require_a_method(
-    handle: ModuleHandle, donor: Module, receiver: HostHandle, task: str | None
+    handle: ModuleHandle, donor: Module, receiver: HostHandle, given: Options
 ) -> None:
-    """Raise BadInput that says which methods can, where a plain copy cannot."""
-    from peftport.api.suggestions import a_way_on
-    from peftport.porting import judge_all
+    """Raise BadInput that says which methods can, where a plain copy cannot; a notice where it can,
+    and the hosts are not known to share their pretraining."""
+    from peftport.porting import judge_all, to_try
     from peftport.porting.means import unread
 
     blind = unread(donor.record.host.name, receiver.name)
     verdicts = judge_all(donor.record, handle.outline[1], receiver.geometry, blind)
     found = {verdict.method: verdict for verdict in verdicts}
     problem = found["copy"].problem
+    can = to_try(verdicts)
     if problem is None:
+        others = [each for each in can if each.method != "copy"]
+        if others and not related(donor.record, receiver):
+            _log.warning(
+                "notice: no --method is named, so the module is copied. That keeps something only "
+                "where %s continues %s, or the reverse; else see `%s`",
+                receiver.name,
+                donor.record.host.name,
+                a_way_on(handle, receiver.name, others[0], given),
+            )
         return
-    can = [verdict for verdict in verdicts if verdict.problem is None]
     told = "; ".join(
         f"{each.method} (looks at {_looks_at(each.requires)})" if each.requires else each.method
         for each in can
     )
     advice = "No method can."
     if can:
-        tried = a_way_on(handle, receiver.name, task, can)
+        tried = a_way_on(handle, receiver.name, can[0], given)
         advice = f"Methods that can: {told}. Name one with --method; see `{tried}`."
     raise BadInput(f"{handle.called} cannot be copied to {receiver.name}: {problem}. {advice}")
 

@@ -16,10 +16,9 @@ from peftport.errors import BadInput
 from peftport.kind import USUAL, kind_named
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from peftport.hosts import Geometry
     from peftport.modules import Record
+    from peftport.porting.base import PortMethod
     from peftport.tasks import Task
 
 _log = logging.getLogger(__name__)
@@ -89,11 +88,13 @@ def told(
     return Told(split, template, text_column, label_column, **more)
 
 
-def plain_task(name: str, told: Told, *, limit_train: int | None = None) -> Task:
-    """Load a task for a module that does not exist yet."""
+def plain_task(
+    name: str, told: Told, *, limit_train: int | None = None, limit_test: int | None = None
+) -> Task:
+    """Load a task where no module says how it is read."""
     from peftport.tasks import load_task
 
-    return load_task(name, **told.of_task, limit_train=limit_train)
+    return load_task(name, **told.of_task, limit_train=limit_train, limit_test=limit_test)
 
 
 def task_for(
@@ -181,26 +182,54 @@ def notice_unsaid(record: Record, module: str) -> None:
         )
 
 
-def require_known_words(record: Record, receiver: Geometry, folder: Path, name: str) -> None:
-    """Raise BadInput when a host's tokenizer does not know a module's label words or cannot tell
-    them apart; before anything is computed. A host without a tokenizer is taken, with a notice:
-    some methods need none."""
-    if receiver.kind == "encoder" or not record.task.get("label_words"):
-        return
+def notice_usual_template(task: Task, host_kind: str) -> None:
+    """Say into which template texts are put where nobody names one."""
+    if task.asks.of_classes and not task.says_template and host_kind != "encoder":
+        _log.warning(
+            "notice: texts are put into the template %r, with the words %s. Figures can hang on "
+            "both: give the bare host those of the module that you compare it with, by "
+            "--template and --label-words.",
+            task.templates[host_kind],
+            ", ".join(task.label_words or ()),
+        )
+
+
+def words_problem(record: Record, host: Geometry, name: str) -> str | None:
+    """Why a host cannot read a module's label words: its tokenizer does not know one, or cannot
+    tell two apart. No weight is read. A host without a tokenizer is taken, with a notice: some
+    methods need none."""
+    if host.kind == "encoder" or not record.task.get("label_words"):
+        return None
     if record.task.get("kind", USUAL) != USUAL:
-        return
+        return None
+    from peftport.hosts import find_host
     from peftport.hosts.host import load_tokenizer
     from peftport.porting.reading import task_of
     from peftport.tasks import label_tokens
 
     try:
-        tokenizer = load_tokenizer(folder, name)
+        tokenizer = load_tokenizer(find_host(name).files(weights=False), name)
     except BadInput as error:
         _log.warning(
             "notice: whether %s knows the module's label words was not looked at: %s", name, error
         )
-        return
-    label_tokens(tokenizer, task_of(record.task), receiver.kind)
+        return None
+    try:
+        label_tokens(tokenizer, task_of(record.task), host.kind)
+    except BadInput as error:
+        return f"host {name} cannot read the module's label words: {error}".removesuffix(".")
+    return None
+
+
+def words_problem_of(
+    method: PortMethod, record: Record, receiver: Geometry, name: str
+) -> str | None:
+    """Why a method cannot port a module for its label words: the receiving host cannot read them,
+    or its own cannot, whose answers the method learns from."""
+    problem = words_problem(record, receiver, name)
+    if problem is None and method.asks_donor:
+        problem = words_problem(record, _geometry(record), record.host.name)
+    return problem
 
 
 def _words(task: Task | None) -> list[str] | None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from peftport.api.reading import Told, words_problem_of
 from peftport.errors import BadInput
 
 if TYPE_CHECKING:
+    from peftport.api.hosts import HostHandle
     from peftport.api.modules import ModuleHandle
-    from peftport.hosts import Geometry
     from peftport.modules import Record
     from peftport.porting import Verdict
     from peftport.porting.base import Need
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from peftport.techniques.base import Shapes
 
 STEPS = 200
-_TRIED = ("copy", "procrustes", "distill", "subspace", "correlation", "prolora")
-"""Port methods, those first that docs/porting.md says to try first."""
 
 Options = Mapping[str, str | bool | None]
 
@@ -34,11 +33,17 @@ def port_command(
         options: further ones by name ("--from-host"); those that are None or False are left out.
     """
     given = {"--host": host, "--method": method, "--task": task, **(options or {})}
-    words = ["peftport", "port", module]
-    for name, value in {**given, "--out": str(_new_folder(module, host))}.items():
-        if value is not None and value is not False:
-            words += [name] if value is True else [name, value]
-    return shlex.join(words)
+    given["--out"] = str(_new_folder(module, host))
+    return shlex.join(["peftport", "port", module, *_written(given)])
+
+
+def _written(options: Options) -> list[str]:
+    return [
+        word
+        for name, value in options.items()
+        if value is not None and value is not False
+        for word in ([name] if value is True else [name, str(value)])
+    ]
 
 
 def train_command(module: str, host: str, task: str) -> str:
@@ -46,30 +51,81 @@ def train_command(module: str, host: str, task: str) -> str:
     return port_command(module, host, task, "copy", {"--steps": str(STEPS)})
 
 
-def method_for(record: Record, shapes: Shapes, receiver: Geometry, task: Task) -> str | None:
-    """A port method that can port a module to a host of this geometry with what is at hand: the
-    originating host, and a task's training texts. None where there is none."""
-    from peftport.porting import judge, port_method
+def methods_for(
+    record: Record,
+    shapes: Shapes,
+    receiver: HostHandle,
+    task: Task,
+    *,
+    look: bool = True,
+) -> list[str]:
+    """The port methods to try, in their order, that can port a module to a host with what is at
+    hand: the originating host, and a task's training texts.
+
+    Args:
+        look: as `related` takes it.
+    """
+    from peftport.porting import judge_all, port_method, to_try
+    from peftport.porting.means import unread
 
     here = _at_hand(record.host.name)
-    for name in _TRIED:
-        method = port_method(name)
-        verdict = judge(method, method.request(record, shapes, receiver))
-        if verdict.problem is None and _has(verdict.requires, here, task):
-            return name
-    return None
+    geometry, name = receiver.geometry, receiver.name
+    verdicts = judge_all(record, shapes, geometry, unread(record.host.name, name))
+    return [
+        each.method
+        for each in to_try(verdicts, related(record, receiver, look=look))
+        if _has(each.requires, here, task)
+        and words_problem_of(port_method(each.method), record, geometry, name) is None
+    ]
 
 
-def a_way_on(handle: ModuleHandle, host: str, task: str | None, can: Sequence[Verdict]) -> str:
-    """What to do where a copy cannot be made: the port by the first method to try, if what it looks
-    at is known; else the check that says what each method needs."""
-    order = {name: place for place, name in enumerate(_TRIED)}
-    first = min(can, key=lambda each: order.get(each.method, len(order)))
-    also: Options = {"--from-host": handle.from_host, "--no-pickle": not handle.pickles}
-    if task is not None or "texts" not in first.requires:
-        return port_command(handle.called, host, task, first.method, also)
-    words = ["peftport", "check", handle.called, "--host", host, "--method", first.method]
-    return shlex.join(words + (["--from-host", handle.from_host] if handle.from_host else []))
+def a_way_on(handle: ModuleHandle, host: str, first: Verdict, told: Options) -> str:
+    """What to do where no method is named and no copy can be made, or one may keep nothing: the
+    port by the first method to try, if what it looks at is known; else the check that says what it
+    needs.
+
+    Args:
+        told: options that were given, by name; of them "--task" and "--texts" name texts.
+    """
+    if "texts" not in first.requires or told.get("--task") or told.get("--texts"):
+        return port_command(handle.called, host, None, first.method, told)
+    given = {"--host": host, "--method": first.method, **told}
+    return shlex.join(["peftport", "check", handle.called, *_written(given)])
+
+
+def said_options(handle: ModuleHandle, said: Told) -> Options:
+    """Options that say of a module what its files leave unsaid, as they were given."""
+    return {
+        "--from-host": handle.from_host,
+        "--label-words": ",".join(said.words) if said.words else None,
+        "--template": said.template,
+        "--text-column": said.text_column,
+        "--label-column": said.label_column,
+        "--no-pickle": not handle.pickles,
+    }
+
+
+def related(record: Record, receiver: HostHandle, *, look: bool = True) -> bool | None:
+    """Whether a module's host and another one share their pretraining; None where that is not
+    known. Hosts of two families do not.
+
+    Args:
+        look: into their records and weights, where both are at hand.
+    """
+    from peftport.hosts.genealogy import folder_at_hand, relation_of
+
+    if record.host.name == receiver.name:
+        return True
+    if record.geometry["family"] != receiver.geometry.family:
+        return False
+    if not look:
+        return None
+    origin = folder_at_hand(record.host.name)
+    try:
+        found = relation_of(origin, record.host.fingerprint, receiver.folder)
+    except BadInput:
+        return None
+    return None if found is None else found != "independent"
 
 
 def _has(needs: frozenset[Need], host: bool, task: Task) -> bool:

@@ -36,7 +36,7 @@ class Verified(Result):
         acts: whether the module changes the answers by more than rounding.
         nats: the divergence (Kullback-Leibler) of the answers with the module from those without,
             in the mean over texts; None on encoders without a head, whose answers are states.
-        moved: the largest change of a logit, or of a state.
+        moved: the largest change of a logit, or of a number of the states; in no unit.
         equal: whether the library's answers are what peftport computes; None where they could not
             be compared.
         apart: their largest distance as a share of the largest number, of which
@@ -117,9 +117,12 @@ class Verified(Result):
         elif not self.acts:
             told.append("it does NOTHING: answers are the same without it")
         elif self.nats is None:
-            told.append(f"it moves the states by up to {self.moved:.3g}")
+            told.append(f"it moves the answers: a number of the states by up to {self.moved:.3g}")
         else:
-            told.append(f"it moves the logits by {self.nats:.3g} nats, up to {self.moved:.3g}")
+            told.append(
+                f"it moves the answers: divergence {self.nats:.3g} nats on average, a logit by up "
+                f"to {self.moved:.3g}"
+            )
         if self.equal:
             told.append(f"equal to what peftport computes (within {self.apart:.0e})")
         return told
@@ -159,11 +162,12 @@ def verify(
     >>> found.acts, found.format, found.nats > 0
     (True, 'peftport', True)
     """
+    from peftport.modules.found import find_module
+
     handle, there = as_handle(module), as_host(host, device)
     if handle.path is None:
         raise BadInput("the module has no folder yet: save it, and verify the folder.")
-    if not handle.path.is_dir():
-        raise BadInput(f"module {handle.path} is not a folder.")
+    find_module(handle.path)
     return _verified(handle, there, _texts(texts, text_count, text_column), device, precision)
 
 

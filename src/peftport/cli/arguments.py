@@ -48,7 +48,11 @@ Private = Annotated[
 ]
 LabelWords = Annotated[
     str | None,
-    typer.Option("--label-words", help="Words for the labels in order, joined by commas."),
+    typer.Option(
+        "--label-words",
+        help="Words for the labels in order, joined by commas. No space before them: on decoders "
+        "one is put between template and word.",
+    ),
 ]
 Template = Annotated[
     str | None,

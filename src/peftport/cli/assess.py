@@ -26,7 +26,8 @@ from peftport.cli.arguments import (
     Texts,
     ToHost,
 )
-from peftport.cli.output import AsJson, parse_numbers, say, show
+from peftport.cli.output import AsJson, parse_numbers, show
+from peftport.cli.progress import Shares
 from peftport.hosts.genealogy import Relation
 
 GATE_CLOSED = 3
@@ -44,12 +45,12 @@ def assess(
     host: ToHost,
     task: TaskName,
     methods: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Port methods, joined by commas; with options as in distill:steps=100. See "
-            "`peftport methods`."
+            "`peftport methods`. The one that `peftport check` says to try first if not given."
         ),
-    ] = "copy",
+    ] = None,
     texts: Texts = None,
     text_count: TextCount = 1000,
     text_column: TextColumn = None,
@@ -102,32 +103,34 @@ def assess(
 
     steps = parse_numbers(budgets, "--budgets", int)
     rates = parse_numbers(learning_rates, "--learning-rates", float) if learning_rates else None
-    found = pp.assess(
-        [pp.load_module(each, from_host=from_host, pickles=not no_pickle) for each in modules],
-        host,
-        task,
-        methods=methods.split(","),
-        texts=texts,
-        text_count=text_count,
-        text_column=text_column,
-        label_column=label_column,
-        budgets=steps,
-        seeds=seeds,
-        native_steps=native_steps,
-        learning_rates=rates,
-        relation=relation,
-        limit_test=limit_test,
-        label_words=label_words,
-        template=template,
-        kind=kind,
-        system=system,
-        max_answer=max_answer,
-        scorer=scorer,
-        fail_under=fail_under,
-        device=device,
-        precision=precision,
-        progress=say,
-    )
+    with Shares() as shares:
+        found = pp.assess(
+            [pp.load_module(each, from_host=from_host, pickles=not no_pickle) for each in modules],
+            host,
+            task,
+            methods=None if methods is None else methods.split(","),
+            texts=texts,
+            text_count=text_count,
+            text_column=text_column,
+            label_column=label_column,
+            budgets=steps,
+            seeds=seeds,
+            native_steps=native_steps,
+            learning_rates=rates,
+            relation=relation,
+            limit_test=limit_test,
+            label_words=label_words,
+            template=template,
+            kind=kind,
+            system=system,
+            max_answer=max_answer,
+            scorer=scorer,
+            fail_under=fail_under,
+            device=device,
+            precision=precision,
+            progress=shares.begin,
+            portion=shares.show,
+        )
     show(found, as_json)
     if not found.passed:
         raise typer.Exit(GATE_CLOSED)

@@ -41,8 +41,13 @@ def check(
     ] = False,
     texts: Texts = None,
     text_count: Annotated[
-        int, typer.Option(min=1, help="How many texts are drawn for the forecast, at most.")
-    ] = 256,
+        int | None,
+        typer.Option(
+            min=1,
+            help="How many texts are drawn, at most: time and memory are told for so many. 1000 if "
+            "not given, as in `port`; 256 for the forecast.",
+        ),
+    ] = None,
     text_column: TextColumn = None,
     task: Annotated[
         str | None,

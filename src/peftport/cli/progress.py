@@ -65,6 +65,12 @@ class Shares(_Shown):
         super().__init__(Line(sys.stderr, _QUIET, patient=True))
         self._begun = time.monotonic()
 
+    def begin(self, text: str) -> None:
+        """Called before each of several pieces of work: says what it is, on a line of its own."""
+        self._line.clear()
+        say(text)
+        self._begun = time.monotonic()
+
     def show(self, share: float, what: str) -> None:
         """Called with the share that is done, from 0 to 1, and what comes next."""
         past = time.monotonic() - self._begun

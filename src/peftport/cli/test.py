@@ -1,7 +1,8 @@
-"""`peftport test`: measure a module on a host."""
+"""`peftport test`: measure a module on a host, or the bare host."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,6 @@ from peftport.cli.arguments import (
     LabelWords,
     LimitTest,
     MaxAnswer,
-    ModuleFolder,
     NoPickle,
     OptionalTask,
     Precision,
@@ -29,8 +29,11 @@ from peftport.cli.output import AsJson, show
 
 
 def test(
-    module: ModuleFolder,
     host: HostName,
+    module: Annotated[
+        str | None,
+        typer.Argument(metavar="MODULE", help="A module's folder; without one the bare host."),
+    ] = None,
     task: OptionalTask = None,
     limit_test: LimitTest = None,
     label_words: LabelWords = None,
@@ -61,10 +64,20 @@ def test(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Test a module on a host, on the test split."""
+    """Test MODULE on a host, on the test split; without MODULE the bare host."""
     import peftport as pp
 
-    loaded = pp.load_module(module, from_host=from_host, pickles=not no_pickle)
+    loaded = None
+    if module is not None:
+        loaded = pp.load_module(module, from_host=from_host, pickles=not no_pickle)
+    else:
+        of_modules = {
+            "--from-host": from_host,
+            "--no-pickle": no_pickle or None,
+            "--to-card": to_card or None,
+            "--lm-eval": lm_eval,
+        }
+        _refuse(of_modules, "not without MODULE")
     if task is None:
         if lm_eval is None:
             raise pp.BadInput("name what to test on, with --task or with --lm-eval.")
@@ -79,8 +92,10 @@ def test(
                 "--max-answer": max_answer,
                 "--scorer": scorer,
                 "--to-card": to_card or None,
-            }
+            },
+            "not with --lm-eval, whose tasks say it themselves",
         )
+        assert loaded is not None
         told = pp.lm_eval(
             loaded,
             host,
@@ -114,10 +129,10 @@ def test(
     show(found, as_json)
 
 
-def _refuse(given: dict[str, object]) -> None:
-    """Refuse options that mean nothing beside tasks of the harness."""
+def _refuse(given: Mapping[str, object], why: str) -> None:
+    """Refuse options that mean nothing here."""
     from peftport.errors import BadInput
 
     named = [name for name, value in given.items() if value is not None]
     if named:
-        raise BadInput(f"{', '.join(named)}: not with --lm-eval, whose tasks say it themselves.")
+        raise BadInput(f"{', '.join(named)}: {why}.")

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _CUT_AT = ("self.o", "ffn.gate", "ffn.up", "ffn.gate_up")
 """Roles of a decoder's layer whose inputs are no token's but their own."""
+_WORDS_AT_ONCE = 16384
 _VOCABULARIES = (
     "tokenizer.json",
     "vocab.json",
@@ -209,11 +210,20 @@ class Host:
         What a family does with its logits (scales, caps) it does with these.
         """
         head = self.model.get_output_embeddings()
+        weight = head.weight[chosen]  # (vocabulary, width)
         bias = None if head.bias is None else head.bias[chosen]
 
         def read(states: Tensor) -> Tensor:
-            weight = head.weight[chosen].to(states)  # (vocabulary, width)
-            return functional.linear(_rows_at(states, last), weight, bias)
+            states = _rows_at(states, last)  # (rows, 1, width)
+            if weight.dtype == states.dtype:
+                return functional.linear(states, weight, bias)
+            # A vocabulary that is held in another type is never converted as a whole.
+            logits = states.new_empty(*states.shape[:2], len(weight))  # (rows, 1, vocabulary)
+            for first in range(0, len(weight), _WORDS_AT_ONCE):
+                at = slice(first, first + _WORDS_AT_ONCE)
+                some = None if bias is None else bias[at].to(states)
+                logits[..., at] = functional.linear(states, weight[at].to(states), some)
+            return logits
 
         head.forward = read
         try:

@@ -15,6 +15,7 @@ from peftport.hosts.gguf import gguf_at, unpacked
 from peftport.hosts.growth import require_bounded
 from peftport.hosts.quantised import quantised_by
 from peftport.hosts.weights import Weights
+from peftport.lookup import not_found
 from peftport.registry import Registry
 
 COLLECTIONS = Registry("collection of hosts", {"lab": "peftport.lab:folder"})
@@ -25,6 +26,10 @@ _READ_BY_TRANSFORMERS = (".json", ".txt", ".model", ".jinja", ".safetensors", ".
 _SETTINGS = (
     *("config.json", "generation_config.json", "model.safetensors.index.json"),
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+)
+_NAMED = "Name a folder with a config.json, a GGUF file, lab:NAME, or a model on the hub."
+_FETCHED = (
+    "Where there is a network, `hf download OWNER/NAME` puts one of the hub's into its cache."
 )
 _LARGEST_VOCABULARY = 128 << 20
 _MOST_IN_A_BYTE = 8
@@ -63,10 +68,7 @@ class HostSource:
         try:
             return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-            raise BadInput(
-                f"host {self.name!r} is neither a folder with a config.json, nor lab:NAME, nor a "
-                f"model that the hub gave ({type(error).__name__}: {_first_line(error)})."
-            ) from error
+            raise not_found("host", self.name, f"{_NAMED} {_FETCHED}", error) from error
 
 
 def find_host(name: str) -> HostSource:
@@ -88,7 +90,7 @@ def find_host(name: str) -> HostSource:
             )
         return HostSource(name, "folder", folder)
     if exists(folder) or folder.is_absolute() or name.startswith("."):
-        raise BadInput(f"host {name!r} is not a folder with a transformers model.")
+        raise not_found("host", name, _NAMED)
     return HostSource(name, "hub")
 
 
@@ -189,7 +191,3 @@ def require_room_for(weights: int, files: Iterable[Path], name: str) -> None:
             f"host {name}: its configuration has layers of {weights:,} weights, and its files have "
             f"{there:,} bytes: they do not belong together."
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or "no reason given").splitlines()[0]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from peftport.errors import BadInput
 from peftport.files import exists, is_file, is_folder
+from peftport.lookup import not_found
 
 RECORD, FOREIGN_CONFIG = "module.json", "adapter_config.json"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
@@ -15,6 +16,7 @@ _FILES = [
     *("adapter_model*", "adapter.safetensors", "pytorch_adapter.bin", "head_config.json"),
     *("model_head.safetensors", "pytorch_model_head.bin", "model.safetensors.index.json"),
 ]
+_NAMED = "Name a module's folder, or a module on the hub (OWNER/NAME)."
 _MOST = 12
 _OTHERS = {
     "pytorch_lora_weights.safetensors": "a LoRA of diffusers, for hosts that make images",
@@ -40,7 +42,7 @@ def find_module(name: str | Path) -> Path:
     if is_file(folder):
         raise BadInput(f"module {folder} is a file: name the folder that it lies in.")
     if not is_folder(folder):
-        raise BadInput(f"module {folder} is not a folder.")
+        raise not_found("module", str(name), _NAMED)
     if is_file(folder / RECORD) or is_file(folder / FOREIGN_CONFIG):
         return folder
     raise BadInput(f"{folder} has no {RECORD}: it is not a module's folder. {_instead(folder)}")
@@ -55,11 +57,7 @@ def _fetched(name: str) -> Path:
     try:
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = (str(error).strip() or "no reason given").splitlines()[0]
-        raise BadInput(
-            f"module {name!r} is neither a folder nor a module that the hub gave "
-            f"({type(error).__name__}: {reason})."
-        ) from error
+        raise not_found("module", name, _NAMED, error) from error
 
 
 def _instead(folder: Path) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from peftport.errors import BadInput, RunFailed
+from peftport.lookup import first_line
 
 
 def push(folder: Path, name: str, *, private: bool = False) -> str:
@@ -46,9 +47,18 @@ def push(folder: Path, name: str, *, private: bool = False) -> str:
     except LocalTokenNotFoundError as error:
         raise BadInput(f"--push-to-hub {name}: there is no login; run `hf auth login`.") from error
     except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise RunFailed(f"--push-to-hub {name}: {reason} The folder is whole: {folder}") from error
+        raise RunFailed(
+            f"--push-to-hub {name}: {_reason(error)}. The folder is whole: {folder}"
+        ) from error
     return str(done.commit_url)
+
+
+def _reason(error: Exception) -> str:
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if isinstance(error, OfflineModeIsEnabled):
+        return "the hub is not asked for anything while HF_HUB_OFFLINE is set"
+    return first_line(error)
 
 
 def push_saved(save: Callable[[Path], None], name: str, *, private: bool = False) -> str:

@@ -36,9 +36,19 @@ def donor_scores(
 
 def no_answers(request: Request) -> str | None:
     """Why a donor has no answers to learn from: it neither tells classes apart nor writes."""
-    if request.classes > 1 or request.donor.task.get("kind", USUAL) != USUAL:
+    if request.donor.task.get("kind", USUAL) != USUAL:
         return None
     return no_classes(request)
+
+
+def _no_words(request: Request) -> str | None:
+    """Why classes cannot be read off the receiving host: it is read by words, and has none."""
+    if request.receiver.kind == "encoder" or request.donor.task.get("label_words"):
+        return None
+    return (
+        "the receiving host is read by label words and the module does not say any; give its "
+        "--label-words, or a --task that has them"
+    )
 
 
 def no_classes(request: Request) -> str | None:
@@ -47,7 +57,7 @@ def no_classes(request: Request) -> str | None:
     if kind != USUAL:
         return f"the module is for a task of kind {kind} and has no scores of classes"
     if request.classes > 1:
-        return None
+        return _no_words(request)
     why = "the module does not say which classes it tells apart"
     if request.origin.kind == "encoder":
         return f"{why}: it has no head"

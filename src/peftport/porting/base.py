@@ -192,6 +192,12 @@ class PortMethod(ABC):
         paired = getattr(options, "layers", None) == "cka"
         return self.needs | {"weights", "texts"} if paired else self.needs
 
+    @property
+    def asks_donor(self) -> bool:
+        """Whether the donor's own answers to texts are looked at, which are read on its own host,
+        by its label words where it has some."""
+        return "texts" in self.needs
+
     def ports(self, name: str) -> bool:
         """Whether it ports modules of the technique of that name."""
         return self.techniques is None or name in self.techniques

@@ -40,7 +40,8 @@ def mapping_costs(request: Request, samples: int) -> tuple[float, float]:
             made = [_width(g, p, False) for g, p in zip(sides, places, strict=True)]
             done += _change_cost(samples, *made)
             most[layer_of(point)] += 8.0 * samples * sum(made)  # with their gradients
-    widest = max(max(g.ffn, g.width) for g in sides)
+    # Of few samples the squares are of their number; with gradients there are twice as many.
+    widest = min(2 * samples, max(max(g.ffn, g.width) for g in sides))
     return done, max(most.values()) + 40.0 * widest**2
 
 
@@ -56,17 +57,26 @@ def _width(geometry: Geometry, point: str, reads: bool) -> int:
 
 def _read_cost(samples: int, origin: int, receiver: int) -> float:
     """Of a map between whitened spaces."""
-    few, many = sorted((origin, receiver))
-    products = 2.0 * samples * (origin**2 + receiver**2 + origin * receiver)
-    if few <= WIDE:
-        return _DOUBLE * (products + _DECOMPOSED / 3 * (origin**3 + receiver**3 + few**2 * many))
-    return products + 3 * origin * receiver * (origin + receiver) + 8 / 3 * few**3
+    wide, spans, few, many = _sides(samples, origin, receiver)
+    products = 2.0 * samples * (few**2 + many**2 + few * many)
+    if wide:
+        return spans + products + 3 * few * many * (few + many) + 8 / 3 * few**3
+    return _DOUBLE * (products + _DECOMPOSED / 3 * (few**3 + many**3 + few**2 * many))
 
 
 def _change_cost(samples: int, origin: int, receiver: int) -> float:
     """Of a map of changes, from activations and gradients."""
+    wide, spans, few, many = _sides(2 * samples, origin, receiver)
+    products = 4.0 * samples * few * many
+    if wide:
+        return spans + products + _DOUBLE * (2 * few**2 * many + 10 / 3 * few**3)
+    return _DOUBLE * (products + _DECOMPOSED / 3 * (few**3 + many**3 + few**2 * many))
+
+
+def _sides(samples: int, origin: int, receiver: int) -> tuple[bool, float, int, int]:
+    """Whether spaces are wide, what their spans take, and the directions there are, rising."""
     few, many = sorted((origin, receiver))
-    products = 4.0 * samples * origin * receiver
     if few <= WIDE:
-        return _DOUBLE * (products + _DECOMPOSED / 3 * (origin**3 + receiver**3 + few**2 * many))
-    return products + _DOUBLE * (2 * few**2 * many + 10 / 3 * few**3)
+        return False, 0.0, few, many
+    spans = sum(2.0 * samples**2 * width for width in (few, many) if width > samples)
+    return True, spans, min(few, samples), min(many, samples)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,8 @@ METHODS = Registry(
     group="peftport.methods",
     kind="peftport.porting.base:PortMethod",
 )
+_TO_TRY = ("copy", "ridge", "procrustes", "distill", "subspace", "correlation", "prolora")
+"""Which method is tried before which, for all that suggests one; docs/porting.md says why."""
 SAMPLINGS = ("gaussian", "permuted", "spectrum")
 
 
@@ -133,8 +135,22 @@ def judge_all(
     ]
 
 
+def to_try(verdicts: Iterable[Verdict], related: bool | None = None) -> list[Verdict]:
+    """The methods that can port, in the order in which they are to be tried.
+
+    Args:
+        related: whether the hosts share their pretraining, as far as it is known; a copy between
+            hosts that do not keeps nothing.
+    """
+    can = [each for each in verdicts if each.problem is None]
+    if related is False:
+        can = [each for each in can if each.method != "copy"]
+    place = {name: number for number, name in enumerate(_TO_TRY)}
+    return sorted(can, key=lambda each: place.get(each.method, len(place)))
+
+
 def others(request: Request) -> str:
     """A sentence for a message: the methods that could do what one was refused."""
     verdicts = judge_all(request.donor, request.shapes, request.receiver)
-    names = [verdict.method for verdict in verdicts if verdict.problem is None]
+    names = [verdict.method for verdict in to_try(verdicts)]
     return f"Methods that can: {', '.join(names)}." if names else "No other method can."

@@ -40,10 +40,15 @@ def calibration_texts(
     return draw(_texts(source, column), count, seed, source)
 
 
-def draw(texts: Sequence[str], count: int, seed: int, source: str) -> tuple[str, ...]:
-    """Draw `count` of `texts`, each once; arguments and errors as for `calibration_texts`."""
+def require_enough(count: int) -> None:
+    """Raise BadInput for a number of texts that tells nothing of a host."""
     if count < FEWEST:
         raise BadInput(f"{count} texts are too few: {FEWEST} are the least, hundreds are better.")
+
+
+def draw(texts: Sequence[str], count: int, seed: int, source: str) -> tuple[str, ...]:
+    """Draw `count` of `texts`, each once; arguments and errors as for `calibration_texts`."""
+    require_enough(count)
     different = list(dict.fromkeys(text for text in texts if text.strip()))
     if len(different) < FEWEST:
         raise BadInput(

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from peftport.errors import RunFailed
 from peftport.porting.space_map import SpaceMap
+from peftport.porting.span import Span, factor
 
 WIDE = 384
 """Spaces of more dimensions, on both sides, are wide."""
@@ -70,8 +70,8 @@ class Polar:
         """Vectors times the inverse root of the square: (vectors, width)."""
         found = torch.zeros_like(vectors)
         for shift, share in inverse_root(self.least, self.inverses):
-            factor = _factor(self.square, shift * self.largest)
-            found += share * torch.cholesky_solve(vectors.mT, factor).mT
+            lower = factor(self.square, shift * self.largest)
+            found += share * torch.cholesky_solve(vectors.mT, lower).mT
         return found * math.sqrt(self.largest)
 
     def norm(self, samples: Tensor) -> Tensor:
@@ -79,8 +79,8 @@ class Polar:
         if len(self.matrix) <= self.matrix.shape[1]:
             return samples.norm()  # they lose nothing
         image = (samples.to(self.matrix) @ self.matrix).mT  # (columns, samples)
-        factor = _factor(self.square, self.least * self.largest)
-        return torch.linalg.solve_triangular(factor, image, upper=False).norm()
+        lower = factor(self.square, self.least * self.largest)
+        return torch.linalg.solve_triangular(lower, image, upper=False).norm()
 
 
 @cache
@@ -106,11 +106,13 @@ def inverse_root(least: float, inverses: int) -> tuple[tuple[float, float], ...]
 class WideInputMap(SpaceMap):
     """The map between wholly whitened wide spaces.
 
-    fade, whiten: Cholesky factors of both covariances. turn: between the whitened spaces.
+    spans: of the originating and the receiving host's samples. fade, whiten: Cholesky factors of
+    both covariances there. turn: between the whitened spaces.
     """
 
     mean: Tensor
     centre: Tensor
+    spans: tuple[Span, Span] = field(repr=False)
     fade: Tensor = field(repr=False)
     turn: Polar = field(repr=False)
     whiten: Tensor = field(repr=False)
@@ -119,45 +121,52 @@ class WideInputMap(SpaceMap):
     def weight(self, weight: Tensor) -> Tensor:
         """A weight that reads the originating host's inputs, for the receiving one's."""
         rows = weight.reshape(-1, weight.shape[-1]).to(self.fade)
-        turned = self.turn.after(rows @ self.fade)
+        origin, receiver = self.spans
+        turned = self.turn.after(origin.into(rows) @ self.fade)
         found = torch.linalg.solve_triangular(self.whiten, turned, upper=False, left=False)
-        return (self.size * found).view(*weight.shape[:-1], -1).to(weight.dtype)
+        return (self.size * receiver.out(found)).view(*weight.shape[:-1], -1).to(weight.dtype)
 
 
 @dataclass(frozen=True)
 class WideChange:
     """The map of changes between wide spaces: `change @ vectors`, (receiver, origin) @ (origin,
-    vectors)."""
+    vectors). spans: of the originating and the receiving host's samples."""
 
+    spans: tuple[Span, Span] = field(repr=False)
     turn: Polar = field(repr=False)
     size: Tensor
 
     def __matmul__(self, vectors: Tensor) -> Tensor:
         """Changes of the originating host's output as changes of the receiving one's."""
-        return (self.size * self.turn.after(vectors.mT)).mT.to(vectors.dtype)
+        origin, receiver = self.spans
+        turned = self.turn.after(origin.into(vectors.mT))
+        return (self.size * receiver.out(turned)).mT.to(vectors.dtype)
 
 
 def fit_wide_input(origin: Tensor, receiver: Tensor) -> WideInputMap:
     """Fit the map of inputs on activations (samples, width) of the same tokens."""
     (there, mean), (here, centre) = _centred(origin), _centred(receiver)
+    (left, (there,)), (right, (here,)) = Span.of(there), Span.of(here)
     fade, whiten = _whitener(there), _whitener(here)
     joint = torch.linalg.solve_triangular(whiten, here.mT @ there, upper=False)
     joint = torch.linalg.solve_triangular(fade, joint.mT.contiguous(), upper=False)
     turn = Polar.of(joint, *_WHITENED, largest=1.0)  # singular values are correlations
     size = there.norm() / (turn.norm(fade) + _TINY)
-    return WideInputMap(mean, centre, fade, turn, whiten, size)
+    return WideInputMap(mean, centre, (left, right), fade, turn, whiten, size)
 
 
 def fit_wide_output(
     origin: Tensor, receiver: Tensor, gradients: tuple[Tensor, Tensor] | None, weight: float
 ) -> WideChange:
     """Fit the map of changes; arguments as for `semi_orthogonal.fit_output`."""
-    (there, _), (here, _) = _centred(origin), _centred(receiver)
+    slopes = [] if gradients is None else [each.flatten(0, -2) for each in gradients]
+    left, (there, *ours) = Span.of(_centred(origin)[0], *slopes[:1])
+    right, (here, *theirs) = Span.of(_centred(receiver)[0], *slopes[1:])
     joint = _unit_product(there, here)
-    if gradients is not None:
-        joint += weight * _unit_product(*(each.flatten(0, -2) for each in gradients))
+    for one, other in zip(ours, theirs, strict=True):
+        joint += weight * _unit_product(one, other)
     turn = Polar.of(joint.double(), *_CHANGES)
-    return WideChange(turn, here.norm() / (turn.norm(there) + _TINY))
+    return WideChange((left, right), turn, here.norm() / (turn.norm(there) + _TINY))
 
 
 def _unit_product(one: Tensor, other: Tensor) -> Tensor:
@@ -173,28 +182,7 @@ def _centred(states: Tensor) -> tuple[Tensor, Tensor]:
 def _whitener(centred: Tensor) -> Tensor:
     """The Cholesky factor of samples' products, with the least variance added."""
     product = centred.mT @ centred
-    return _factor(product, _LEAST * _largest(product) + _TINY)
-
-
-def _factor(square: Tensor, shift: float) -> Tensor:
-    """The lower Cholesky factor of a matrix with a multiple of the identity added.
-
-    Where few samples leave directions without variance and one stands far off (an attention sink),
-    products are rounded by more than the shift: then it is raised beyond their rounding.
-
-    Raises:
-        RunFailed: the matrix holds what is no number.
-    """
-    trace = float(square.diagonal().sum())
-    if not math.isfinite(trace):
-        raise RunFailed("activations of a host are not finite: no map can be fitted on them")
-    while True:
-        shifted = square.clone()
-        shifted.diagonal().add_(shift)
-        factor, failed = torch.linalg.cholesky_ex(shifted)
-        if not failed:
-            return factor
-        shift = max(10 * shift, torch.finfo(square.dtype).eps * trace)
+    return factor(product, _LEAST * _largest(product) + _TINY)
 
 
 def _largest(square: Tensor) -> float:

@@ -12,7 +12,8 @@ methods that were tried (Bonferroni).
    (`Scale.worth`): use the bare host with the correction.
 3. Training in full surely gains something, and every port surely keeps less than half of it, or
    gains a threshold alone: train anew.
-4. Else nothing can be said yet: label more texts to test on.
+4. Else nothing can be said yet: test on more of the rows that are there, if a limit left some of
+   them out; else label more texts to test on, or take more seeds where no texts would help.
 
 `tests/reports/test_decision.py` simulates it: how often it opens where nothing is kept, and how
 often it finds what is there.
@@ -32,7 +33,9 @@ from peftport.reports.measures import LEAST_GAIN, Recovery, recovery
 from peftport.reports.statistics import Estimate, Series, difference
 from peftport.reports.wording import figure, listed, name_of, recovery_text, with_span
 
-Action = Literal["bare host", "copy", "port", "distil", "train anew", "label more"]
+Action = Literal[
+    "bare host", "copy", "port", "distil", "train anew", "label more", "test more", "more seeds"
+]
 LEVEL = 0.05
 HALF_KEPT = 0.5
 THRESHOLD = "what it gains is a threshold, which the bare host can have without a module"
@@ -98,8 +101,9 @@ class Decision:
 
     Attributes:
         method: the port method, for "copy", "port" and "distil".
-        more: how many more test texts to label, for "label more"; None where more donors or seeds
-            are wanted and not texts.
+        more: how many more texts to test on, for "label more" and "test more"; None where that is
+            not known.
+        left: rows of the test split that a limit left out, for "test more".
         kind: of the task.
     """
 
@@ -108,28 +112,48 @@ class Decision:
     method: str = ""
     more: int | None = None
     kind: str = USUAL
+    left: int = 0
 
     @property
     def text(self) -> str:
         """The decision as one sentence or two."""
         classes = kind_named(self.kind).of_classes
-        do, texts = ("label", "texts to test on") if classes else ("test on", "texts")
         what = {
             "bare host": "use the bare host" + (" with the correction" if classes else ""),
             "copy": "copy the module",
             "port": f"port it by {self.method}",
             "distil": f"distil it ({self.method})",
             "train anew": "train a module anew",
-            "label more": f"{do} more texts first"
-            if self.more is None
-            else f"{do} about {self.more:,} more {texts} first",
+            "label more": self._label(self.more),
+            "test more": self._test(),
+            "more seeds": "take more seeds, or more modules of this kind, first",
         }[self.action]
         return f"{what}: {self.reason}."
 
+    def _label(self, more: int | None) -> str:
+        classes = kind_named(self.kind).of_classes
+        do, texts = ("label", "texts to test on") if classes else ("test on", "texts")
+        return (
+            f"{do} more texts first" if more is None else f"{do} about {more:,} more {texts} first"
+        )
 
-def decide(analysis: Analysis) -> Decision:
+    def _test(self) -> str:
+        """Labelled rows are there, and were left out."""
+        rows = f"the {self.left:,} rows of the test split that the limit left out"
+        if self.more is None:
+            return f"test on more of {rows} first"
+        if self.more <= self.left:
+            return f"test on about {self.more:,} more of {rows} first"
+        return f"test on {rows} first (about {self.more:,} more texts are wanted)"
+
+
+def decide(analysis: Analysis, left: int = 0) -> Decision:
     """The decision on an assessment: one technique, pair and setting, ports by one method or
-    more."""
+    more.
+
+    Args:
+        left: labelled rows of the test split that nobody tested on.
+    """
     results = analysis.results
     if not results.cells:
         return Decision("label more", "no ported module was run")
@@ -142,7 +166,10 @@ def decide(analysis: Analysis) -> Decision:
         )
         evidence.append(weigh(cell.method, beside, plain, ranking, results.kind))
     tested = next(iter(results.gold.values()), ())
-    return replace(rule(evidence, len(tested)), kind=results.kind.name)
+    found = replace(rule(evidence, len(tested)), kind=results.kind.name)
+    if found.action == "label more" and left:
+        return replace(found, action="test more", left=left)
+    return found
 
 
 def weigh(
@@ -239,22 +266,24 @@ def _more(best: Evidence, gain: Estimate | None, methods: int, tested: int) -> D
     why += f"{best.bare}, and not surely better than {listed(best.fails_at(methods)) or 'chance'}"
     if gain is not None and not gain.above_zero:
         why += "; nor is it sure that training in full gains anything"
+    if isfinite(lead.error) and _room(lead, best.worth) <= 0:
+        return Decision("more seeds", why)
     return Decision("label more", why, more=texts_needed(lead, tested, best.worth))
 
 
 def texts_needed(lead: Estimate, tested: int, worth: float = LEAST_GAIN) -> int | None:
     """How many more test texts would show a lead as large as this, or one worth the name, four
     times of five; None where no number of texts would, because seeds differ by too much."""
-    if not isfinite(lead.error) or not tested:
+    if not isfinite(lead.error) or not tested or (room := _room(lead, worth)) <= 0:
         return None
-    effect = max(lead.value, worth)
-    of_seeds = lead.share * lead.error**2
-    room = (effect / _POWER) ** 2 - of_seeds
-    if room <= 0:
-        return None
-    wanted = tested * (lead.error**2 - of_seeds) / room
+    wanted = tested * (1 - lead.share) * lead.error**2 / room
     more = max(0, ceil((wanted - tested) / 10) * 10)
     return more if 0 < more <= _MOST else None
+
+
+def _room(lead: Estimate, worth: float) -> float:
+    """What the variance of a lead may be to find it, less what seeds alone have of it."""
+    return (max(lead.value, worth) / _POWER) ** 2 - lead.share * lead.error**2
 
 
 def _cost(method: str) -> int:

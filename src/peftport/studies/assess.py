@@ -74,7 +74,7 @@ class Assessment:
     ways: the port methods. texts, source: without labels, for methods that look at them.
     origin: loads the modules' own host, for their agreement with what is made of them; None where
         it is not at hand.
-    progress: told what is done next.
+    progress: told what is done next. portion: told which share of a port is done.
     """
 
     modules: Sequence[Module]
@@ -91,6 +91,7 @@ class Assessment:
     source: str = ""
     origin: Callable[[], Host] | None = None
     progress: Callable[[str], None] = lambda text: None
+    portion: Callable[[float, str], None] = lambda _share, _what: None
 
     def __post_init__(self) -> None:
         self.module = self.modules[0]
@@ -154,7 +155,8 @@ class Assessment:
                     self.texts if "texts" in each.requires else (),
                     self.source,
                     str(self.host.device),
-                )
+                ),
+                self.portion,
             )
         except RunFailed as error:
             return error

@@ -25,7 +25,7 @@ from peftport.hosts.fingerprint import fingerprint
 from peftport.memory import resident_peak
 from peftport.modules import HostName, Module, Record
 from peftport.porting import METHODS, port, port_method
-from peftport.porting.means import Means, origin_side, side
+from peftport.porting.means import Means, Progress, origin_side, side
 from peftport.studies.executors.local import die_with_parent
 from peftport.studies.processes import started
 
@@ -61,6 +61,14 @@ class Taken:
     memory: float
 
 
+@dataclass(frozen=True)
+class _Share:
+    """On the way to an answer: the share of a port that is done, and what comes next."""
+
+    done: float
+    what: str
+
+
 def warm() -> None:
     """Begin to import what the processes need, while something else is done."""
     if _context().get_start_method() == "forkserver":
@@ -69,8 +77,11 @@ def warm() -> None:
         forkserver.ensure_running()
 
 
-def port_apart(job: PortJob) -> Taken:
+def port_apart(job: PortJob, progress: Progress = lambda _share, _what: None) -> Taken:
     """Port in a process of its own.
+
+    Args:
+        progress: told, now and then, what share of the port is done and what comes next.
 
     Raises:
         BadInput: as `port` does.
@@ -87,7 +98,8 @@ def port_apart(job: PortJob) -> Taken:
 
     process, ours = started(begin)
     try:
-        answer = ours.recv()
+        while isinstance(answer := ours.recv(), _Share):
+            progress(answer.done, answer.what)
     except EOFError:
         process.join()
         raise RunFailed(f"port by {job.method}: {_ended(process.exitcode)}") from None
@@ -139,19 +151,19 @@ def _work(pipe: Connection, packed: tuple[Any, ...], place: str, threads: int) -
     job = PortJob(Module(Record.model_validate_json(record), load(tensors)), *rest)
     METHODS.add(job.method, place)  # one that this process alone was told of
     try:
-        pipe.send(_measured(job))
+        pipe.send(_measured(job, lambda done, what: pipe.send(_Share(done, what))))
     except PeftportError as error:
         pipe.send(error)
     except Exception as error:
         pipe.send(RunFailed(f"port by {job.method}: {type(error).__name__}: {error}"))
 
 
-def _measured(job: PortJob) -> tuple[str, bytes, float, float]:
+def _measured(job: PortJob, progress: Progress) -> tuple[str, bytes, float, float]:
     method, receiver = port_method(job.method), side(job.receiver, job.device)
     means = None
     if method.requires(method.configure(job.options)):
         origin = origin_side(job.donor.record.host, job.device)
-        means = Means(origin, receiver, job.texts, job.source)
+        means = Means(origin, receiver, job.texts, job.source, progress)
     name = HostName(name=job.receiver, fingerprint=fingerprint(receiver.folder))
     before, begun = _peak(), time.perf_counter()
     ported = port(

@@ -13,6 +13,7 @@ from peftport.errors import BadInput
 from peftport.hosts.host import Host, load_host
 from peftport.hosts.precision import Precision
 from peftport.hosts.vocabulary import tokenizer_mark
+from peftport.memory import give_freed_memory_back
 from peftport.modules import HostName, Module, Record
 from peftport.porting import port
 from peftport.porting.means import Means, Side, side
@@ -79,8 +80,10 @@ def _side(name: str, location: str) -> Side:
 def load_once(location: str, precision: Precision = "fp32") -> Host:
     """The host at `location`, on the GPU where there is one.
 
-    The last three are kept: ports that look at weights take both hosts in full precision.
+    The last three are kept: ports that look at weights take both hosts in full precision. What
+    training on the host before took is given back, since another one's buffers have other sizes.
     """
+    give_freed_memory_back()
     return load_host(location, "cuda" if torch.cuda.is_available() else "cpu", precision)
 
 

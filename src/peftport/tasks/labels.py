@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from peftport.errors import BadInput
 
@@ -140,10 +140,12 @@ def _own_words(
 
 
 def _checked(classes: Classes) -> Classes:
+    """The classes, their words without space around them: whoever reads a word puts it there."""
     if len(classes.labels) < 2:
         found = ", ".join(map(repr, classes.labels)) or "none"
         raise BadInput(f"a task needs at least two labels; {classes.said_in} has {found}.")
     for label, word in zip(classes.labels, classes.words or (), strict=False):
         if not word.strip():
             raise BadInput(f"the label word of {label!r} in {classes.said_in} is empty.")
-    return classes
+    words = classes.words
+    return classes if words is None else replace(classes, words=tuple(w.strip() for w in words))

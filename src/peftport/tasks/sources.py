@@ -10,11 +10,16 @@ from typing import Any, Protocol
 
 from peftport.errors import BadInput
 from peftport.files import exists, is_folder
+from peftport.lookup import not_found
 from peftport.registry import did_you_mean
 from peftport.tables import ENDINGS, require_file
 from peftport.tasks.forms import Columns, from_arrow, read_file
 from peftport.tasks.readers import SPLIT_NAMES, SPLITS, Table, find_splits
 
+_NAMED = (
+    "Name a folder with train, validation and test files, one file whose name ends in "
+    f"{', '.join(ENDINGS)}, a task YAML, lab:NAME, or a data set on the hub (NAME:SUBSET)."
+)
 WHOLE = "all"
 """The split of a source that is one file, from which the real splits are cut."""
 
@@ -131,18 +136,13 @@ def _load_from_hub(path: str, subset: str | None, revision: str | None) -> Any:
         import datasets
     except ImportError as error:
         raise BadInput(
-            f"{path!r} is no file or folder here, and a data set from the hub needs the package "
-            "`datasets`: pip install 'peftport[hub]'."
+            f"task {path!r} was not found: {Path(path).absolute()} does not exist, and a data set "
+            "from the hub needs the package `datasets`: pip install 'peftport[hub]'."
         ) from error
     try:
         return datasets.load_dataset(path, subset, revision=revision)
     except Exception as error:  # the hub, the network, the cache and every file format speak here
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BadInput(
-            f"{path!r} is no file or folder here, and the hub gave no such data set: "
-            f"{reason.rstrip('.')}. Check the name, the subset (NAME:SUBSET) and the connection, "
-            "or give a folder with train, validation and test files, a task YAML, or lab:NAME."
-        ) from error
+        raise not_found("task", path, _NAMED, error) from error
 
 
 def find_source(name: str, columns: Columns) -> Source:
@@ -164,10 +164,7 @@ def find_source(name: str, columns: Columns) -> Source:
     if path.suffix.lower() in ENDINGS:
         return FileSource(path.stem, {WHOLE: (require_file(path),)}, columns)
     if exists(path) or path.is_absolute() or name.startswith(".") or name.count("/") > 1:
-        raise BadInput(
-            f"task {name!r} is neither a folder nor a file whose name ends in "
-            f"{', '.join(ENDINGS)}, .yaml or .yml."
-        )
+        raise not_found("task", name, _NAMED)
     return _hub(name, columns)
 
 

@@ -111,6 +111,12 @@ class Task(BaseModel):
             self._rows[name] = self._reader.rows(name, self._classes, self.limits.get(name))
         return self._rows[name]
 
+    def left_out(self, name: str) -> int:
+        """How many rows of a split its limit leaves out."""
+        if name not in self.limits:
+            return 0
+        return len(self._reader.rows(name, self._classes, None)) - len(self.split(name))
+
     def data_hashes(self) -> dict[str, dict[str, Any]]:
         """Return the number of rows and their sha256 for each split that the task has."""
         return {

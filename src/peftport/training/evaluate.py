@@ -136,5 +136,6 @@ def evaluate_one(
     alone = {name: tensor[None] for name, tensor in parameters.items()}
     (evaluation,) = evaluate(host, technique, config, alone, encoded, readout, unlabelled)
     if evaluation is None:
-        raise RunFailed(f"host {host.name}: the module gives scores that are not finite.")
+        what = "its" if technique is None else "under the module its"
+        raise RunFailed(f"host {host.name}: {what} scores are not finite.")
     return evaluation

@@ -62,7 +62,7 @@ def test_a_revision_that_leads_elsewhere_is_not_followed(written):
 def test_a_host_that_is_gone_is_asked_for(written, tmp_path):
     folder = written("peft", "llama", "lora")
     change(folder, base_model_name_or_path=str(tmp_path / "gone"))
-    refused(folder, "base_model_name_or_path is .*gone.* is not a folder.*--from-host")
+    refused(folder, "base_model_name_or_path is .*gone.* was not found.*--from-host")
 
 
 def test_the_wrong_host_is_told_by_its_places(written, tiny_host):

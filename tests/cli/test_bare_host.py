@@ -1,0 +1,64 @@
+"""`peftport test` without MODULE: the bare host, read and corrected as under a module."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from modules.formats.modules import made, silenced
+from peftport.modules import formats
+from tiny_runs import host_in
+
+WORDS = ("--label-words", "terrible,great", "--template", "{text} it was")
+
+
+@pytest.fixture
+def asked(call, tiny_host, tiny_task):
+    """A function that tests on a family's tiny host: what comes before and after its options."""
+
+    def run(family: str, *more: object, module: object = None):
+        first = ("test", *([module] if module else []))
+        return call(*first, "--host", tiny_host(family), "--task", tiny_task, *more)
+
+    return run
+
+
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_it_has_the_figures_of_a_module_that_does_nothing(family, asked, tiny_host, tmp_path):
+    nothing = silenced(made(host_in(tiny_host(family)), "lora"))
+    formats.save(nothing, tmp_path / "m")
+    code, text, error = asked(family, "--json", *WORDS)
+    assert code == 0, error
+    bare = json.loads(text)
+    _, text, _ = asked(family, "--json", *WORDS, module=tmp_path / "m")
+    under = json.loads(text)
+    assert [bare.pop(key) for key in ("module", "technique", "made_for_this_host")] == [None] * 3
+    assert bare == {key: under[key] for key in bare}
+    assert 0 <= bare["corrected_accuracy"] <= 1
+
+
+def test_it_is_called_so_and_a_template_that_nobody_says_is_told(asked):
+    code, text, error = asked("llama")
+    assert code == 0, error
+    assert text.startswith("bare host ")
+    assert "corrected accuracy" in text
+    assert "notice: texts are put into the template '{text} it was'" in error
+    assert "terrible, great" in error
+    _, _, error = asked("llama", *WORDS)
+    assert "template" not in error
+
+
+def test_an_encoder_tells_no_classes_apart_by_itself(asked):
+    code, _, error = asked("bert")
+    assert code == 2
+    assert "is an encoder and tells no classes apart without a head" in error
+    assert "peftport assess" in error
+
+
+@pytest.mark.parametrize(
+    "more", [("--to-card",), ("--from-host", "lab:small"), ("--no-pickle",), ("--lm-eval", "x")]
+)
+def test_what_is_of_a_module_is_refused(more, asked):
+    code, _, error = asked("llama", *more)
+    assert (code, f"{more[0]}: not without MODULE" in error) == (2, True)
