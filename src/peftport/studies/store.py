@@ -350,7 +350,9 @@ def _check(db: sqlite3.Connection, path: Path) -> int:
         raise damaged(path, str(error)) from error
     except ValueError as error:
         db.close()
-        raise BadInput(f"{path} is not a study's store as peftport writes them: {error}.") from error
+        raise BadInput(
+            f"{path} is not a study's store as peftport writes them: {error}."
+        ) from error
     if version == VERSION and not _is_known(db):
         db.close()
         raise damaged(path, "what the study is for is not what was stored")
