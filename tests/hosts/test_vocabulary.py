@@ -97,3 +97,12 @@ def test_a_module_says_by_which_tokenizer_it_was_made(call, tiny_host, tiny_task
     code, _, error = call(*port, "--set", "places=64", "--no-verify", "--out", tmp_path / "ported")
     assert code == 0, error
     assert "the module was made with another tokenizer than the one of" in error
+
+
+def test_a_tokenizer_whose_unknown_token_is_none_of_its_own_is_refused(tiny_host, tmp_path):
+    host = tmp_path / "host"
+    shutil.copytree(tiny_host("llama"), host)
+    file = host / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"unk_token": ""}))
+    with pytest.raises(BadInput, match="its unk_token '' is none of its own"):
+        load_tokenizer(host, "mine")

@@ -353,6 +353,10 @@ def _tokenizer(folder: Path, name: str, _stamps: tuple[tuple[str, int, int], ...
     with by_library(f"host {name} has no tokenizer that can be read"):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         tokenizer.padding_side = "right"
+        try:
+            _ = tokenizer.unk_token_id
+        except RecursionError:  # transformers looks for its number by its number
+            raise ValueError(f"its unk_token {tokenizer.unk_token!r} is none of its own") from None
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         # Some files are read at the first use, others at the first word that they do not know.

@@ -345,6 +345,9 @@ def _check(db: sqlite3.Connection, path: Path) -> int:
         )
     try:
         require_tables(db)
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        db.close()
+        raise damaged(path, str(error)) from error
     except ValueError as error:
         db.close()
         raise BadInput(
