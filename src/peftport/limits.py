@@ -31,7 +31,8 @@ def limited(seconds: float, memory: int) -> Iterator[None]:
 
 @contextmanager
 def _within(seconds: float) -> Iterator[None]:
-    caller, lock, over = ctypes.c_ulong(threading.get_ident()), threading.Lock(), []
+    caller, lock = ctypes.c_ulong(threading.get_ident()), threading.Lock()
+    over: list[bool] = []
 
     def stop() -> None:
         with lock:  # so that nothing is thrown at what comes after the block
