@@ -32,7 +32,7 @@ def limited(seconds: float, memory: int) -> Iterator[None]:
 @contextmanager
 def _within(seconds: float) -> Iterator[None]:
     caller, lock = ctypes.c_ulong(threading.get_ident()), threading.Lock()
-    over: list[bool] = []
+    over = list[bool]()
 
     def stop() -> None:
         with lock:  # so that nothing is thrown at what comes after the block

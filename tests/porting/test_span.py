@@ -7,7 +7,7 @@ import torch
 
 from peftport.errors import RunFailed
 from peftport.porting import wide
-from peftport.porting.span import Span, factor
+from peftport.porting.span import Span, cholesky
 from porting.spaces import drawn
 
 
@@ -70,7 +70,7 @@ def test_a_product_that_is_rounded_below_nothing_is_factored():
     values = torch.logspace(0, -9, 40, dtype=torch.double)
     turn, _ = torch.linalg.qr(drawn(2, 40, 40).double())
     square = (turn * values.square()) @ turn.mT - 1e-7 * torch.eye(40, dtype=torch.double)
-    lower = factor(square.float(), 1e-12)
+    lower = cholesky(square.float(), 1e-12)
     assert apart(lower.double() @ lower.double().mT, square) < 1e-4
 
 

@@ -14,7 +14,6 @@ from peftport.hosts.geometry import Geometry, geometry_of
 from peftport.hosts.gguf import gguf_at, unpacked
 from peftport.hosts.growth import require_bounded
 from peftport.hosts.quantised import quantised_by
-from peftport.hosts.weights import Weights
 from peftport.lookup import not_found
 from peftport.registry import Registry
 
@@ -138,6 +137,8 @@ def geometry_in(folder: Path, name: str) -> Geometry:
 
 def _require_sizes(geometry: Geometry, folder: Path, name: str) -> None:
     """Hold the layers of a geometry against the weights in the folder, where they are at hand."""
+    from peftport.hosts.weights import Weights
+
     try:
         weights = None if quantised_by(folder) else Weights(folder)
     except BadInput:  # whoever reads weights is told

@@ -39,7 +39,7 @@ class Span:
             return cls(width), list(parts)
         sizes = [float(part.norm()) + _TINY for part in parts]
         samples = torch.cat([part / size for part, size in zip(parts, sizes, strict=True)])
-        lower = factor(samples @ samples.mT, 0.0)
+        lower = cholesky(samples @ samples.mT, 0.0)
         coordinates = lower.split([len(part) for part in parts])
         found = [part * size for part, size in zip(coordinates, sizes, strict=True)]
         return cls(width, samples, lower), found
@@ -61,7 +61,7 @@ class Span:
         return shares @ self.samples
 
 
-def factor(square: Tensor, shift: float) -> Tensor:
+def cholesky(square: Tensor, shift: float) -> Tensor:
     """The lower Cholesky factor of a matrix with a multiple of the identity added.
 
     Where few samples leave directions without variance and one stands far off (an attention sink),

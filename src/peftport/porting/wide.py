@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from peftport.porting.space_map import SpaceMap
-from peftport.porting.span import Span, factor
+from peftport.porting.span import Span, cholesky
 
 WIDE = 384
 """Spaces of more dimensions, on both sides, are wide."""
@@ -70,7 +70,7 @@ class Polar:
         """Vectors times the inverse root of the square: (vectors, width)."""
         found = torch.zeros_like(vectors)
         for shift, share in inverse_root(self.least, self.inverses):
-            lower = factor(self.square, shift * self.largest)
+            lower = cholesky(self.square, shift * self.largest)
             found += share * torch.cholesky_solve(vectors.mT, lower).mT
         return found * math.sqrt(self.largest)
 
@@ -79,7 +79,7 @@ class Polar:
         if len(self.matrix) <= self.matrix.shape[1]:
             return samples.norm()  # they lose nothing
         image = (samples.to(self.matrix) @ self.matrix).mT  # (columns, samples)
-        lower = factor(self.square, self.least * self.largest)
+        lower = cholesky(self.square, self.least * self.largest)
         return torch.linalg.solve_triangular(lower, image, upper=False).norm()
 
 
@@ -182,7 +182,7 @@ def _centred(states: Tensor) -> tuple[Tensor, Tensor]:
 def _whitener(centred: Tensor) -> Tensor:
     """The Cholesky factor of samples' products, with the least variance added."""
     product = centred.mT @ centred
-    return factor(product, _LEAST * _largest(product) + _TINY)
+    return cholesky(product, _LEAST * _largest(product) + _TINY)
 
 
 def _largest(square: Tensor) -> float:
