@@ -140,10 +140,11 @@ def test_a_card_has_no_markup_of_names(tiny_host, tmp_path):
 def test_what_a_spreadsheet_would_compute_is_kept_from_it_on_request():
     rows = Synthetic().results().rows
     rows = rows.assign(task="=1+1", origin="@x", receiver="+x", technique="-x", method="a=b")
+    rows = rows.assign(study="\uff1d1+1")
     safe = write_export(rows, "csv", excel_safe=True).decode().splitlines()[1].split(",")
     usual = write_export(rows, "csv").decode().splitlines()[1].split(",")
     assert [cell for cell in usual if cell.startswith(("=", "+", "-", "@"))]
     assert not [cell for cell in safe if cell.startswith(("=", "+", "-", "@"))]
-    assert {"'=1+1", "'@x", "'+x", "'-x", "a=b"} <= set(safe)
+    assert {"'=1+1", "'@x", "'+x", "'-x", "a=b", "'\uff1d1+1"} <= set(safe)
     changed = {new for old, new in zip(usual, safe, strict=True) if old != new}
     assert all(cell.startswith("'") for cell in changed)

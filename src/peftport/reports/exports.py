@@ -13,7 +13,8 @@ from peftport.errors import BadInput
 from peftport.registry import did_you_mean
 from peftport.studies.schema import columns_of, kind_of_columns
 
-_COMPUTED = ("=", "+", "-", "@", "\t", "\r")
+_COMPUTED = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""The last four are the first four at full width, which some spreadsheets take for them."""
 FORMATS = ("csv", "parquet", "json")
 
 
