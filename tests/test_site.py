@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,14 @@ def test_a_notebook_was_executed_without_errors_and_names_no_place_of_a_machine(
     assert {output["name"] for output in outputs if "name" in output} <= {"stdout"}
     assert re.findall(r"/(?:home|root|work|tmp|Users)/\w+", text) == []
     assert len(text) < 50_000
+
+
+def test_examples_of_docstrings_are_shown_as_code():
+    griffe = pytest.importorskip("griffe", reason="the site's packages are not installed")
+    hook = runpy.run_path(str(DOCS / "hooks" / "examples.py"))["Examples"]()
+    text = "What it does.\n\n>>> import peftport as pp\n>>> pp.one()\n1\n\nNot an example."
+    made = griffe.Function("one", docstring=griffe.Docstring(text))
+    hook.on_object(obj=made)
+    assert made.docstring.value == (
+        "What it does.\n\n```pycon\n>>> import peftport as pp\n>>> pp.one()\n1\n```\n\nNot an example."
+    )
