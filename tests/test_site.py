@@ -56,5 +56,6 @@ def test_examples_of_docstrings_are_shown_as_code():
     made = griffe.Function("one", docstring=griffe.Docstring(text))
     hook.on_object(obj=made)
     assert made.docstring.value == (
-        "What it does.\n\n```pycon\n>>> import peftport as pp\n>>> pp.one()\n1\n```\n\nNot an example."
+        "What it does.\n\n```pycon\n>>> import peftport as pp\n>>> pp.one()\n1\n```\n\n"
+        "Not an example."
     )
