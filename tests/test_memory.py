@@ -81,3 +81,20 @@ def test_what_training_took_on_one_host_is_given_back_before_another_is_loaded()
     )
     kept, left = map(int, done.stdout.split())
     assert kept > 2**27 > left
+
+
+STARTED = """
+import subprocess
+import sys
+mine = bytearray(b"1") * 2**28
+child = "from peftport.memory import resident_peak; print(int(resident_peak()))"
+subprocess.run([sys.executable, "-c", child], check=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="told by /proc")
+def test_the_peak_of_a_program_is_its_own_and_not_that_of_the_one_that_started_it():
+    done = subprocess.run(
+        [sys.executable, "-c", STARTED], capture_output=True, text=True, check=True
+    )
+    assert 2**20 < int(done.stdout) < 2**28

@@ -5,12 +5,16 @@ from __future__ import annotations
 import atexit
 import ctypes
 import gc
+import re
 import resource
 import sys
+from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 _LARGEST = 2**31 - 1
 _COLLECT_AFTER = (20_000, 20, 50)
+_STATUS = Path("/proc/self/status")
+_PEAK = re.compile(r"^VmHWM:\s*(\d+) kB$", re.MULTILINE)
 
 
 def keep_freed_memory() -> None:
@@ -39,9 +43,14 @@ def give_freed_memory_back() -> None:
 
 
 def resident_peak() -> float:
-    """Bytes of resident memory at their highest so far. The unit of the system is 1024 bytes,
-    except on macOS, where it is one."""
-    unit = 1 if sys.platform == "darwin" else 1024
+    """Bytes of this process's resident memory at their highest so far.
+
+    Linux tells it of the program that runs; what `getrusage` tells there includes the program that
+    started it, which may have been a large one.
+    """
+    if _STATUS.exists() and (found := _PEAK.search(_STATUS.read_text())):
+        return 1024.0 * int(found[1])
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
     return float(unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 

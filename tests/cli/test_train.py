@@ -128,7 +128,7 @@ def test_a_module_for_another_geometry_is_sent_to_port(call, tiny_host, tiny_tas
     code, text, error = call("test", tmp_path / "m", "--host", tiny_host("t5"), "--task", tiny_task)
     assert (code, text) == (2, "")
     assert "port it first, with `peftport port " in error
-    assert "--method distill" in error, "a copy cannot"
+    assert "--method ridge" in error, "a copy cannot"
     code, _, error = call(
         *("port", tmp_path / "m", "--host", tiny_host("t5"), "--out", tmp_path / "out")
     )

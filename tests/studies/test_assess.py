@@ -24,7 +24,7 @@ def assessment(tiny_host, tiny_task, monkeypatch) -> Assessment:
     """Of two LoRA modules on their own host, whose ports are the modules themselves."""
     host = host_in(tiny_host("t5"))
     modules = [made(host, "lora", seed=seed) for seed in (0, 1)]
-    monkeypatch.setattr(assess, "port_apart", lambda job: Taken(job.donor, 0.1, 0.0))
+    monkeypatch.setattr(assess, "port_apart", lambda job, _progress: Taken(job.donor, 0.1, 0.0))
     return Assessment(
         modules=modules,
         host=host,
@@ -100,7 +100,7 @@ def test_every_kind_is_assessed_in_its_own_metric(kind, family, tiny_host, tiny_
         str(tiny_task), kind=kind, limit_train=24, limit_test=8, limit_validation=8, max_answer=2
     )
     rates = [0.003, 0.3]
-    monkeypatch.setattr(assess, "port_apart", lambda job: Taken(job.donor, 0.1, 0.0))
+    monkeypatch.setattr(assess, "port_apart", lambda job, _progress: Taken(job.donor, 0.1, 0.0))
     found = Assessment(
         modules=[made(host, "lora")],
         host=host,

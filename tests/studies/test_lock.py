@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from peftport.errors import BadInput
-from peftport.studies.lock import driver_lock, driver_of
+from peftport.studies.lock import driver_lock, driver_of, require_free
 
 HOLDER = """
 import sys, time
@@ -32,6 +32,14 @@ def holder(tmp_path):
     yield process
     process.kill()
     process.communicate()
+
+
+def test_a_study_with_a_driver_is_not_free_and_one_without_is(tmp_path, holder):
+    with pytest.raises(BadInput, match=f"is being run by process {holder.pid} on "):
+        require_free(tmp_path)
+    holder.kill()
+    holder.wait()
+    require_free(tmp_path)
 
 
 def test_a_second_driver_is_refused_with_the_firsts_process_and_machine(tmp_path, holder):

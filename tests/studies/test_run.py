@@ -7,14 +7,16 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from peftport.studies.lock import driver_lock
 from peftport.studies.spec import Spec
 from peftport.studies.store import _seal, open_store, read_store
 from study_nursery import Nursery
@@ -160,6 +162,20 @@ def test_a_second_driver_is_refused_while_the_first_goes_on(nursery, study, undi
         os.kill(first.pid, signal.SIGCONT)
     assert first.wait() == 0
     assert figures(tmp_path / "s") == undisturbed
+
+
+def test_a_second_driver_is_refused_while_the_first_changes_the_store(nursery, study, tmp_path):
+    folder = tmp_path / "s"
+    assert nursery.run(study, folder) == 0
+    with (
+        driver_lock(folder),
+        closing(sqlite3.connect(folder / "study.sqlite", isolation_level=None)) as db,
+    ):
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        db.execute("BEGIN EXCLUSIVE")  # as while a store is begun: nobody can read it
+        second = nursery.start(study, folder)
+        assert second.wait() == 2
+        assert f"is being run by process {os.getpid()} on " in second.said()
 
 
 def test_a_full_disk_ends_a_study_clearly_and_it_goes_on_when_there_is_room(

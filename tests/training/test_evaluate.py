@@ -76,7 +76,7 @@ def test_a_lane_whose_scores_are_not_finite_has_no_figures_and_the_other_has(her
     first, second = evaluate(host, made, config, broken, split, readout)
     assert first is None
     assert second.figures == healthy.figures
-    with pytest.raises(RunFailed, match=f"host {host.name}: the module gives scores"):
+    with pytest.raises(RunFailed, match=f"host {host.name}: under the module its scores are not"):
         evaluate_one(host, made, config, take_lane(broken, 0), split, readout)
 
 

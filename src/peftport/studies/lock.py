@@ -47,6 +47,12 @@ def driver_lock(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def require_free(folder: Path) -> None:
+    """Raise BadInput when a process drives the study, which may be about to change its store."""
+    if other := driver_of(folder):
+        raise BadInput(_refusal(folder, other))
+
+
 def driver_of(folder: Path) -> dict[str, Any] | None:
     """The process that runs a study now (pid, host, since), or None when there is none."""
     if not exists(folder / NAME):

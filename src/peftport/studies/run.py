@@ -17,7 +17,7 @@ from peftport.studies.driver import Driver
 from peftport.studies.identity import Identity
 from peftport.studies.lanes import with_lanes
 from peftport.studies.lock import NAME as LOCK
-from peftport.studies.lock import driver_lock
+from peftport.studies.lock import driver_lock, require_free
 from peftport.studies.plan import Plan
 from peftport.studies.progress import Progress, Silent
 from peftport.studies.resolve import Facts, as_begun, resolve
@@ -132,6 +132,7 @@ def _make_folder(folder: Path) -> None:
 def _as_begun(facts: Facts, folder: Path) -> Facts:
     if not is_study(folder):
         return facts
+    require_free(folder)
     with read_store(folder) as store:
         return as_begun(facts, store.facts["hosts"])
 
