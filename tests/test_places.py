@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from peftport import memory
 from peftport.errors import BadInput, RunFailed
 from peftport.files import new_folder, write_atomic
 from peftport.memory import resident_peak
@@ -96,6 +97,7 @@ def test_a_place_where_nothing_can_be_made_is_refused_before_work_begins(name):
 
 
 def test_memory_is_in_bytes_on_macos_too(monkeypatch):
+    monkeypatch.setattr(memory, "_STATUS", Path("/nowhere"))  # macOS has no /proc
     here = resident_peak()
     monkeypatch.setattr(sys, "platform", "darwin")
     assert here / resident_peak() == pytest.approx(1024, rel=0.1)
