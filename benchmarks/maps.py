@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ProcessPoolExecutor
+from itertools import product
 from multiprocessing import get_context
 from typing import Any
 
@@ -23,17 +24,18 @@ from peftport.porting.wide import fit_wide_input, fit_wide_output
 SIZES = ((1_536, 2_048), (4_096, 4_096), (14_336, 14_336))
 """Of the originating and of the receiving space: feed-forward layers of SmolLM2 and Gemma-3, the
 residual stream and feed-forward layers of an 8B."""
-_SAMPLES, _RANK = 2_048, 8
+SAMPLES = (1_024, 2_048)
+_RANK = 8
 
 
 def main() -> None:
     asked = arguments(__doc__ or "")
-    sizes, samples = (((400, 500),), 64) if asked.quick else (SIZES, _SAMPLES)
+    sizes, counts = (((400, 500),), (64,)) if asked.quick else (SIZES, SAMPLES)
     found = []
-    for size in sizes:
+    for size, samples in product(sizes, counts):
         with ProcessPoolExecutor(1, get_context("spawn")) as apart:
             found.append(apart.submit(measured, *size, samples).result())
-    save(asked.out, "maps", {"samples": samples, "maps": found}, table(found))
+    save(asked.out, "maps", {"maps": found}, table(found))
 
 
 def measured(origin: int, receiver: int, samples: int) -> dict[str, Any]:
@@ -54,6 +56,7 @@ def measured(origin: int, receiver: int, samples: int) -> dict[str, Any]:
     return {
         "origin": origin,
         "receiver": receiver,
+        "samples": samples,
         "input_seconds": read - begun,
         "change_seconds": time.process_time() - read,
         "bytes": resident_peak() - before,
@@ -62,10 +65,11 @@ def measured(origin: int, receiver: int, samples: int) -> dict[str, Any]:
 
 def table(found: list[dict[str, Any]]) -> str:
     """A row a size."""
-    columns = ("spaces", "map of inputs, s", "map of changes, s", "memory, GB")
+    columns = ("spaces", "samples", "map of inputs, s", "map of changes, s", "memory, GB")
     rows = [
         (
             f"{each['origin']:,} to {each['receiver']:,}",
+            f"{each['samples']:,}",
             f"{each['input_seconds']:.1f}",
             f"{each['change_seconds']:.1f}",
             f"{each['bytes'] / 1e9:.1f}",

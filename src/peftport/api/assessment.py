@@ -199,7 +199,11 @@ def assessment_text(record: Mapping[str, Any]) -> str:
         *(_beside(record, kind.plain, rows, methods) if not kind.of_classes else ()),
         "",
         *_beside(record, ranking, rows, methods),
-        *(_table(record, "own metric", rows, _OWN) if _OWN in record["budgets"][0] else ()),
+        *(
+            _table(record, kind.metrics[_OWN].title, rows, _OWN)
+            if _OWN in record["budgets"][0]
+            else ()
+        ),
         "",
         *_agreement(record),
         *_costs(record),
