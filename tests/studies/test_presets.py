@@ -10,6 +10,7 @@ import yaml
 from peftport.errors import BadInput
 from peftport.studies.load import _PRESETS, load_spec, preset_names
 from peftport.studies.plan import Plan
+from peftport.studies.resolve import resolve
 from peftport.studies.spec import Spec
 
 FOUNDING = [name for name in preset_names() if name.startswith("founding")]
@@ -21,6 +22,11 @@ def load(name: str) -> Spec:
     return load_spec(name, [f"{key}=/given/{key}" for key in declared])
 
 
+def is_all_of_the_lab(spec: Spec) -> bool:
+    places = [*spec.hosts_used().values(), *spec.tasks_used().values()]
+    return all(place.startswith("lab:") for place in places)
+
+
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_is_planned(name):
     spec = load(name)
@@ -29,6 +35,13 @@ def test_every_preset_is_planned(name):
     assert spec.about
     assert sum(plan.count().values()) == sum(1 for _ in plan.runs())
     assert sum(len(pack.lanes) for pack in plan.packs()) == sum(1 for _ in plan.trajectories())
+
+
+@pytest.mark.parametrize("name", [name for name in preset_names() if is_all_of_the_lab(load(name))])
+def test_what_is_all_of_the_lab_is_found_and_every_port_of_it_can_be_done(name):
+    facts = resolve(load(name), fetch=False)
+    assert not facts.unknown
+    assert all("geometry" in host for host in facts.hosts.values())
 
 
 @pytest.mark.parametrize("name", preset_names())

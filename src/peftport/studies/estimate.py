@@ -38,7 +38,9 @@ def _arm_seconds(arm: Arm, plan: Plan, facts: Facts) -> float:
     load, donor = Load(plan.spec.texts_count), facts.techniques[arm.technique]
     return sum(
         way.method.estimate(request, load).seconds
-        for way, request in requested(arm.how, arm.technique, donor, *ends)
+        for way, request in requested(
+            arm.how, arm.technique, donor, *ends, facts.tasks[arm.origin_task]
+        )
         if way.requires
     )
 

@@ -312,10 +312,11 @@ def _check_shapes(spec: Spec, facts: Facts) -> None:
     known = {label: host for label, host in facts.hosts.items() if "geometry" in host}
     for name, label in product(spec.techniques, known):
         _check_module(name, facts.techniques[name], label, known[label])
-    for name, pair in product(spec.techniques, spec.pairs):
+    tasks = [facts.tasks[setting.origin_task] for setting in spec.settings]
+    for name, pair, task in product(spec.techniques, spec.pairs, tasks):
         if pair.origin in known and pair.receiver in known:
             for _, how in spec.ways(pair):
-                _check_port(name, facts.techniques[name], pair, known, how)
+                _check_port(name, facts.techniques[name], pair, known, how, task)
 
 
 def _check_module(
@@ -340,12 +341,14 @@ def _check_port(
     pair: Pair,
     hosts: Mapping[str, Mapping[str, Any]],
     how: str,
+    task: Mapping[str, Any],
 ) -> None:
     from peftport.porting.methods import judge
     from peftport.studies.ways import requested
 
     ends = (hosts[pair.origin]["geometry"], hosts[pair.receiver]["geometry"])
-    wanted, request = requested(how, name, options, *ends)[0]  # what is sampled afterwards fits
+    # Of a sample of a port only the port is looked at: what is sampled afterwards fits.
+    wanted, request = requested(how, name, options, *ends, task)[0]
     problem = judge(wanted.method, request).problem
     if problem:
         raise BadInput(

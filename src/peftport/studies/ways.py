@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 OF = " of "
 
+# What a task is taken for as long as nobody has seen it.
+_TWO_CLASSES = {"labels": [0, 1], "label_words": ["bad", "good"]}
+
 
 def ways(how: str) -> tuple[Way, ...]:
     """The ports that `how` stands for, in their order.
@@ -41,12 +44,14 @@ def requested(
     options: Mapping[str, Any],
     origin: Mapping[str, Any],
     receiver: Mapping[str, Any],
+    task: Mapping[str, Any],
 ) -> list[tuple[Way, Request]]:
     """The ports that `how` stands for, each with what it is asked for, before there is a donor.
 
     Args:
         technique, options: of the donor.
         origin, receiver: records of the hosts' geometries.
+        task: what is known of the donor's task (`Facts.tasks`).
     """
     from peftport.hosts.geometry import geometry_from_record
     from peftport.modules import HostName, Record
@@ -62,7 +67,7 @@ def requested(
         geometry=there.record(),
         host=nobody,
         origin=nobody,
-        task={"labels": [0, 1]},
+        task=_TWO_CLASSES | dict(task),
         seed=0,
     )
     shapes, here = expected_shapes(record), geometry_from_record(dict(receiver))
