@@ -298,6 +298,19 @@ def test_counts_that_no_host_has_are_refused_before_anything_is_built(layers, ti
         geometry_from_record(record | {"stacks": {"encoder": layers}})
 
 
+@pytest.mark.parametrize("key", ["dtype", "torch_dtype"])
+@pytest.mark.parametrize("value", ["banana", "torch.", "nn", 16, ["float32"]])
+def test_a_type_of_numbers_that_there_is_not_is_named(key, value):
+    for config in ({key: value}, {"text_config": {key: value}}):
+        with pytest.raises(BadInput, match=rf"host mine: {key} is .* such as 'bfloat16'"):
+            geometry_of({"model_type": "llama"} | config, "mine")
+
+
+@pytest.mark.parametrize("value", ["float16", "torch.bfloat16", "auto", None])
+def test_types_of_numbers_as_transformers_writes_them_are_read(value):
+    assert geometry_of({"model_type": "llama", "dtype": value}, "mine").family == "llama"
+
+
 # Families
 
 

@@ -97,12 +97,28 @@ def configuration(config: Mapping[str, Any], host: str) -> Any:
 
 
 def require_possible(config: Mapping[str, Any], host: str) -> None:
-    """Raise BadInput for counts that would be built for hours."""
+    """Raise BadInput for counts that would be built for hours, and for a type of numbers that there
+    is not, of which transformers complains elsewhere and in other words."""
     for key, value in config.items():
         if isinstance(value, Mapping):
             require_possible(value, host)
         elif str(key).endswith(_COUNTS) and isinstance(value, int) and value > LAYERS:
             raise BadInput(f"host {host}: {key} is {value} in its configuration; no host has that.")
+        elif key in ("dtype", "torch_dtype") and not _is_type(value):
+            raise BadInput(
+                f"host {host}: {key} is {value!r} in its config.json; expected is a type of "
+                "torch's, such as 'bfloat16'."
+            )
+
+
+def _is_type(value: Any) -> bool:
+    """Whether a value names a type of numbers as transformers understands it."""
+    import torch
+
+    if value in (None, "auto"):
+        return True
+    name = value.removeprefix("torch.") if isinstance(value, str) else ""
+    return isinstance(getattr(torch, name, None), torch.dtype)
 
 
 def unusable(host: str, model_type: str, error: Exception) -> BadInput:

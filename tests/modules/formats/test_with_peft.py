@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import peft
@@ -18,6 +19,7 @@ from transformers import (
 
 from families import FAMILIES, KINDS
 from modules.formats.modules import answer_of, made, same, silenced
+from peftport.errors import BadInput
 from peftport.modules import formats, load_module
 from techniques.references import batch, reference_answer
 from tiny_hosts import drawn_like
@@ -185,6 +187,41 @@ def test_places_in_some_layers_get_zeros_in_the_others(tiny_host, tmp_path, capl
     assert module.tensors["decoder.1.self.q.lora_A"].any()
     assert module.config.targets == ("self.q",)
     assert "1 of 2 places are not in the file" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("made", "told", "why"),
+    [
+        ([0, 1], 1, r"too much \(1 places\): `target_modules` with `layers_to_transform` does not"),
+        ([1], [0, 1], r"lacks the tensors of 'model.layers.0.self_attn.q_proj' \(1 places missing"),
+        ([1], [1, "0"], r"layers_to_transform: \[1, '0'\] is no number of a layer and no list"),
+    ],
+)
+def test_layers_that_the_tensors_gainsay_are_refused(made, told, why, tiny_host, tmp_path):
+    config = peft.LoraConfig(
+        task_type="CAUSAL_LM", target_modules=["q_proj"], layers_to_transform=made
+    )
+    from_peft("llama", tiny_host("llama"), config, tmp_path / "theirs")
+    written = tmp_path / "theirs" / "adapter_config.json"
+    written.write_text(json.dumps(json.loads(written.read_text()) | {"layers_to_transform": told}))
+    with pytest.raises(BadInput, match=why):
+        load_module(tmp_path / "theirs")
+
+
+def test_rows_trained_for_single_tokens_are_left_out_where_that_is_allowed(tiny_host, tmp_path):
+    config = peft.LoraConfig(
+        task_type="CAUSAL_LM", target_modules=["q_proj"], trainable_token_indices=[3, 5]
+    )
+    from_peft("llama", tiny_host("llama"), config, tmp_path / "theirs")
+    with pytest.raises(BadInput, match=r"`trainable_token_indices`.* --allow-partial"):
+        load_module(tmp_path / "theirs")
+    module = load_module(tmp_path / "theirs", partial=True)
+    assert module.config.targets == ("self.q",)
+    (left,) = module.record.left_out.items()
+    assert left == (
+        "model.embed_tokens.token_adapter.trainable_tokens_delta",
+        (2, module.geometry.width),
+    )
 
 
 @pytest.mark.parametrize("task_type", ["SEQ_CLS", "TOKEN_CLS"])

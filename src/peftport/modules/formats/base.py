@@ -213,8 +213,9 @@ def _require_all(folder: Folder, draft: Draft) -> None:
     if not folder.partial:
         raise BadInput(
             f"{what} that peftport reads, and is not that of {folder.host_name}: it was trained "
-            "with the module (`modules_to_save`, a trained bias, or a head of another kind). With "
-            "`peftport port --allow-partial` the module is read without, and the account says so."
+            "with the module (`modules_to_save`, `trainable_token_indices`, a trained bias, or a "
+            "head of another kind). With `peftport port --allow-partial` the module is read "
+            "without, and the account says so."
         )
     _log.warning("notice: %s: %d tensors are left out: %s", draft.path, len(draft.left_out), listed)
 

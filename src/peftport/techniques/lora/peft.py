@@ -44,8 +44,11 @@ _KNOWN = frozenset(
         *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
         *("init_lora_weights", "lora_dropout", "fan_in_fan_out", "megatron_core"),
         *("qalora_group_size", "eva_config", "runtime_config"),
+        "trainable_token_indices",  # their rows are tensors of their own, which are left out
     }
 )
+_LAYER = re.compile(r".*\.[^.]*\.(\d+)\.")
+"""Where peft finds the number of a layer in a path."""
 
 
 def read(folder: Folder, path: Path, tensors: Mapping[str, Tensor]) -> Draft:
@@ -179,13 +182,13 @@ def _require_complete(
     if missing:
         raise BadInput(
             f"{path} lacks the tensors of {_path(folder, missing[0])!r} "
-            f"({len(missing)} places missing), which `target_modules` names."
+            f"({len(missing)} places missing), which {_said_by(folder)} names."
         )
     surplus = sorted(pairs.keys() - listed)
     if surplus:
         raise BadInput(
             f"{path} has tensor {pairs[surplus[0]]['A']!r} too much ({len(surplus)} places): "
-            "`target_modules` does not name it."
+            f"{_said_by(folder)} does not name it."
         )
 
 
@@ -198,8 +201,8 @@ def _path(folder: Folder, point: str) -> str:
 def _listed(folder: Folder) -> set[str] | None:
     """The places that the configuration names; None where it does so by other means than a list."""
     wanted = folder.config.get("target_modules")
-    narrowed = any(folder.config.get(k) for k in ("exclude_modules", "layers_to_transform"))
-    if not isinstance(wanted, list) or narrowed:
+    elsewise = any(folder.config.get(k) for k in ("exclude_modules", "layers_pattern"))
+    if not isinstance(wanted, list) or elsewise:
         return None
     prefix = folder.geometry.prefix
     linears = {point: linear.path for point, linear in folder.geometry.linears.items()}
@@ -207,7 +210,29 @@ def _listed(folder: Folder) -> set[str] | None:
         point
         for point, path in (linears | embedding_paths(folder.geometry)).items()
         if any(f".{prefix}.{path}".endswith(f".{target}") for target in wanted)
+        and _layer_is_meant(folder, f".{prefix}.{path}")
     }
+
+
+def _said_by(folder: Folder) -> str:
+    """The keys that a list of places rests on."""
+    narrowed = folder.config.get("layers_to_transform") not in (None, [])
+    return "`target_modules` with `layers_to_transform`" if narrowed else "`target_modules`"
+
+
+def _layer_is_meant(folder: Folder, path: str) -> bool:
+    """Whether `layers_to_transform` leaves a layer at this path in, as peft reads it."""
+    meant = folder.config.get("layers_to_transform")
+    if meant in (None, []):
+        return True
+    if type(meant) is not int and not (
+        isinstance(meant, list) and all(type(number) is int for number in meant)
+    ):
+        folder.refuse(
+            "layers_to_transform", f"{meant!r} is no number of a layer and no list of them"
+        )
+    found = _LAYER.match(path)
+    return found is not None and int(found[1]) in (meant if isinstance(meant, list) else [meant])
 
 
 def _named_targets(points: Any, geometry: Geometry, before: str) -> list[str]:
