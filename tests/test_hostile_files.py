@@ -62,6 +62,15 @@ def doubled(path: Path) -> None:
     path.write_text(text[:-1] + ', "r": 4, "r": 5}')
 
 
+def one_line(path: Path) -> None:
+    path.write_text("text,label\n" + "good " * 8_000_000 + ",1\n")
+
+
+def many_columns(path: Path) -> None:
+    row = {"text": "good", "label": 1} | {f"c{n}": 0 for n in range(200_000)}
+    path.write_text(json.dumps(row) if path.suffix == ".jsonl" else ",".join(row) + "\n")
+
+
 def endless_view(path: Path) -> None:
     """A store in which a table is a view whose rows never end."""
     rows = "WITH RECURSIVE r(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM r) SELECT x, x FROM r"
@@ -93,6 +102,7 @@ OWN = "check {}/modules/own --host {}/hosts/llama"
 LORA = "check {}/modules/lora --host {}/hosts/llama"
 COPY = "port {}/modules/own --host {}/hosts/llama --method copy --out {}/out"
 TASK = "test {}/modules/own --host {}/hosts/llama --task {}/task/task.yaml --limit-test 8"
+ROWS = "test {}/modules/own --host {}/hosts/llama --task {}/"
 LONGER = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 16}
 RECORD, TENSORS = "modules/own/module.json", "modules/own/module.safetensors"
 CONFIG, HOST = "modules/lora/adapter_config.json", "hosts/llama/config.json"
@@ -116,6 +126,9 @@ CASES = {
         computed,
         "runs.x is computed",
     ),
+    "one line": (ROWS + "rows.csv", "rows.csv", one_line, "line 2 of"),
+    "many columns": (ROWS + "rows.csv", "rows.csv", many_columns, "has 200,002 columns"),
+    "as many keys": (ROWS + "rows.jsonl", "rows.jsonl", many_columns, "has 200,002 columns"),
     "large seeds": (STUDY + f" --set seeds=[{2**63}]", None, None, "seeds"),
     "layers": (
         OWN,

@@ -11,6 +11,7 @@ import io
 import json
 import os
 from collections.abc import Sequence
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ LARGEST, _START = 1 << 30, 1 << 12
 """Bytes of a data file that is read, and of its start by which it is told whether it is text."""
 _FEW = 1_000_000
 """Rows that a file may have, however small it is."""
+_LONGEST, _COLUMNS = 1 << 25, 10_000
+"""Bytes of a line, and columns, of more than any table: they would take many times that memory."""
+_IN_LINES = (".csv", ".tsv", ".jsonl", ".ndjson")
 
 
 def require_file(path: Path, endings: Sequence[str] = ENDINGS) -> Path:
@@ -43,7 +47,28 @@ def require_file(path: Path, endings: Sequence[str] = ENDINGS) -> Path:
                 f"data file {path} has more than {LARGEST:,} bytes, which are not read in one "
                 "piece: give a part of it."
             )
+        if path.suffix.lower() in _IN_LINES and os.fstat(file.fileno()).st_size > _LONGEST:
+            _require_lines(file, path)
     return path
+
+
+def _require_lines(file: BufferedReader, path: Path) -> None:
+    """Raise BadInput where a line of a text file is longer than a row can be."""
+    file.seek(0)
+    for number, line in enumerate(iter(lambda: file.readline(_LONGEST + 1), b""), 1):
+        if len(line) > _LONGEST:
+            raise BadInput(
+                f"line {number} of {path} has more than {_LONGEST:,} bytes, which no row has: is "
+                "each row on a line of its own?"
+            )
+
+
+def _require_columns(count: int, path: Path) -> None:
+    if count > _COLUMNS:
+        raise BadInput(
+            f"data file {path} has {count:,} columns; at most {_COLUMNS:,} are read. Is each row "
+            "on a line of its own?"
+        )
 
 
 def read_table(path: Path) -> Any:
@@ -106,6 +131,7 @@ def _read_parquet(path: Path) -> Any:
         # What is written once and repeated takes no room in the file, and all of it in memory.
         if found.metadata.num_rows > max(_FEW, os.fstat(file.fileno()).st_size):
             raise ValueError(f"it claims {found.metadata.num_rows:,} rows, more than it has bytes")
+        _require_columns(found.metadata.num_columns, path)
         table = found.read()
         table.validate(full=True)
         return table
@@ -124,6 +150,7 @@ def _read_delimited(path: Path) -> Any:
     ):
         text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
         names = next(text_csv.reader(text, delimiter=delimiter), [])
+        _require_columns(len(names), path)
         text.detach().seek(0)
         # One block holds the whole file: pyarrow refuses a quoted field that spans two blocks.
         block = max(1 << 20, os.fstat(file.fileno()).st_size + 1)
@@ -168,6 +195,7 @@ def _from_records(records: list[tuple[str, Any]], path: Path) -> Any:
                 f'{where} of {path} is not an object like {{"text": ..., "label": ...}}.'
             )
     columns = list(dict.fromkeys(key for _, record in records for key in record))
+    _require_columns(len(columns), path)
     arrays = {}
     for column in columns:
         values = [record.get(column) for _, record in records]
