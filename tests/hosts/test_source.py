@@ -125,3 +125,17 @@ def test_weights_of_another_size_than_a_configuration_says_are_no_host(
     (host / "config.json").write_text(json.dumps(config))
     with pytest.raises(BadInput, match=r"makes .*\.weight of the shape .* do not belong together"):
         geometry_by_name(str(host))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "t5", "bert", "electra", "distilbert"])
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_vocabulary_of_another_size_than_a_configuration_says_is_no_host(
+    family, more, tiny_host, tmp_path
+):
+    host = tmp_path / "host"
+    shutil.copytree(tiny_host(family), host)
+    config = json.loads((host / "config.json").read_text())
+    config["vocab_size"] += more
+    (host / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BadInput, match=r"a vocabulary of .* has .* rows: they do not belong"):
+        geometry_by_name(str(host))

@@ -143,16 +143,23 @@ def _require_sizes(geometry: Geometry, folder: Path, name: str) -> None:
         weights = None if quantised_by(folder) else Weights(folder)
     except BadInput:  # whoever reads weights is told
         return
+    if weights is None:
+        return
     for linear in geometry.linears.values():
         weight = f"{linear.path}.weight"
-        if weights is None or weight not in weights:
-            continue
         made = (linear.outputs, linear.inputs)[:: -1 if linear.transposed else 1]
-        if weights.shape(weight) != made:
+        if weight in weights and weights.shape(weight) != made:
             raise BadInput(
                 f"host {name}: its config.json makes {weight} of the shape {made}, and its weights "
                 f"have {weights.shape(weight)}: they do not belong together, or config.json leaves "
                 "sizes out that the host was made with."
+            )
+    for path in geometry.embeddings.values():
+        weight = f"{path}.weight"
+        if weight in weights and weights.shape(weight)[0] != geometry.vocabulary:
+            raise BadInput(
+                f"host {name}: its config.json has a vocabulary of {geometry.vocabulary:,} tokens, "
+                f"and {weight} has {weights.shape(weight)[0]:,} rows: they do not belong together."
             )
 
 
