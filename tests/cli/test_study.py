@@ -24,13 +24,24 @@ pytestmark = pytest.mark.long
 COMMAND = [sys.executable, "-c", "from peftport.cli import main; main()", "study"]
 
 
-def call(*arguments: object, **options) -> subprocess.CompletedProcess:
+def start(*arguments: object, **options) -> subprocess.CompletedProcess:
+    """A command in a process of its own."""
     return subprocess.run(
         [*COMMAND, *map(str, arguments)],
         capture_output=True,
         timeout=200,
         **{"text": True, **options},
     )
+
+
+@pytest.fixture
+def said(call):
+    """A function that calls a command in this process, for verbs that start no workers."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess:
+        return subprocess.CompletedProcess(arguments, *call("study", *arguments))
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +65,7 @@ def spec_file(tiny_host, tiny_continuation, tiny_task, tmp_path_factory) -> Path
 def done(spec_file, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     """A study that was run."""
     folder = tmp_path_factory.mktemp("studies") / "tiny"
-    return folder, call("run", spec_file, "--out", folder, "--workers", 1)
+    return folder, start("run", spec_file, "--out", folder, "--workers", 1)
 
 
 def test_a_run_prints_a_table_and_where_its_report_is(done):
@@ -69,8 +80,8 @@ def test_a_run_prints_a_table_and_where_its_report_is(done):
     assert not {"\r", "\x1b"} & set(ended.stderr)
 
 
-def test_a_plan_is_one_json_object_on_standard_output(spec_file):
-    ended = call("plan", spec_file, "--json", "--set", "seeds=5", "--no-measure")
+def test_a_plan_is_one_json_object_on_standard_output(said, spec_file):
+    ended = said("plan", spec_file, "--json", "--set", "seeds=5", "--no-measure")
     found = json.loads(ended.stdout)
     assert ended.returncode == 0
     assert "estimate" not in found
@@ -78,46 +89,46 @@ def test_a_plan_is_one_json_object_on_standard_output(spec_file):
     assert found["baseline_by_condition"] == {"scratch": 10, "native": 5, "host": 5}
 
 
-def test_the_founding_study_is_planned_as_1440_runs_without_the_hub():
-    ended = call("plan", "founding")
+def test_the_founding_study_is_planned_as_1440_runs_without_the_hub(said):
+    ended = said("plan", "founding")
     assert ended.returncode == 0, ended.stderr
     assert "founding: 1,440 runs (ported 720, sampled 720)" in ended.stdout
     assert "baseline beside them: 680 (scratch 480, native 160, host 40)" in ended.stdout
     assert "cannot be estimated before all below is at hand" in ended.stdout
 
 
-def test_a_plan_estimates_time_memory_and_disk(spec_file):
-    ended = call("plan", spec_file)
+def test_a_plan_estimates_time_memory_and_disk(said, spec_file):
+    ended = said("plan", spec_file)
     assert ended.returncode == 0, ended.stderr
     assert "with one worker on 1 thread of this machine" in ended.stdout
     assert "measuring lora on " in ended.stderr
 
 
-def test_a_plan_refuses_two_names_for_the_same_run(spec_file):
+def test_a_plan_refuses_two_names_for_the_same_run(said, spec_file):
     twice = "{origin: a, receiver: %s, relation: continuation}"
     hosts = yaml.safe_load(spec_file.read_text())["hosts"]
     given = [f"pairs=[{twice % 'b'}, {twice % 'c'}]", f"hosts.c={hosts['b']}"]
-    ended = call("plan", spec_file, *(part for pair in given for part in ("--set", pair)))
+    ended = said("plan", spec_file, *(part for pair in given for part in ("--set", pair)))
     assert ended.returncode == 2
     assert "receiver 'b' and 'c'" in ended.stderr
 
 
-def test_a_status_says_that_nothing_is_missing(done):
-    found = json.loads(call("status", done[0], "--json").stdout)
+def test_a_status_says_that_nothing_is_missing(said, done):
+    found = json.loads(said("status", done[0], "--json").stdout)
     assert (found["planned"], found["done"], found["missing"]) == (16, 16, 0)
-    assert "16 of 16 runs done" in call("status", done[0]).stdout
+    assert "16 of 16 runs done" in said("status", done[0]).stdout
 
 
-def test_a_report_is_written_again_and_summed_up_in_json(done):
-    found = json.loads(call("report", done[0], "--json").stdout)
+def test_a_report_is_written_again_and_summed_up_in_json(said, done):
+    found = json.loads(said("report", done[0], "--json").stdout)
     assert Path(found["report"]).is_file()
     assert found["runs"] == {"done": 16, "failed": 0, "not_run": 0}
 
 
-def test_figures_are_written_where_they_are_asked_for(done):
+def test_figures_are_written_where_they_are_asked_for(said, done):
     folder, _ = done
     assert not list(folder.glob("*.png"))
-    found = json.loads(call("report", folder, "--figures", "--json").stdout)
+    found = json.loads(said("report", folder, "--figures", "--json").stdout)
     assert sorted(found["figures"]) == sorted(map(str, folder.glob("*.png")))
     assert {Path(path).name for path in found["figures"]} >= {"heat-continuation.png"}
 
@@ -130,29 +141,29 @@ def test_a_report_knows_which_host_continues_which(done):
     assert not {"parent", "continued"} & set(hosts["a"])
 
 
-def test_an_export_has_the_columns_of_the_contract_in_every_format(done, tmp_path):
+def test_an_export_has_the_columns_of_the_contract_in_every_format(said, done, tmp_path):
     import pandas as pd
 
-    text = call("export", done[0], "--format", "csv").stdout
+    text = said("export", done[0], "--format", "csv").stdout
     rows = list(csv.DictReader(io.StringIO(text)))
     assert tuple(rows[0]) == COLUMNS
     assert len(rows) == 16
     assert {row["n_test"] for row in rows} == {"48"}
     for form, reader in (("parquet", pd.read_parquet), ("json", pd.read_json)):
         out = tmp_path / f"rows.{form}"
-        ended = call("export", done[0], "--format", form, "--out", out)
+        ended = said("export", done[0], "--format", form, "--out", out)
         assert ended.returncode == 0, ended.stderr
         table = reader(out)
         assert tuple(table.columns) == COLUMNS
         assert [*table["run_id"]] == [row["run_id"] for row in rows]
         assert [*table["accuracy"]] == pytest.approx([float(row["accuracy"]) for row in rows])
-    binary = call("export", done[0], "--format", "parquet", text=False).stdout
+    binary = start("export", done[0], "--format", "parquet", text=False).stdout
     assert len(pd.read_parquet(io.BytesIO(binary))) == 16
-    assert len(json.loads(call("export", done[0], "--json").stdout)["rows"]) == 16
+    assert len(json.loads(said("export", done[0], "--json").stdout)["rows"]) == 16
 
 
 def test_running_again_has_nothing_to_do(done):
-    ended = call("run", done[0], "--json")
+    ended = start("run", done[0], "--json")
     found = json.loads(ended.stdout)
     assert ended.returncode == 0
     assert (found["done"], found["recorded_now"], found["missing"]) == (16, 0, 0)
@@ -177,38 +188,38 @@ def test_ctrl_c_ends_a_run_in_time_with_130_and_running_again_goes_on(done, spec
     assert process.returncode == 130, err
     assert f"go on with: peftport study run {folder}" in out
     assert "Traceback" not in err
-    ended = call("run", folder, "--json")
+    ended = start("run", folder, "--json")
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)["missing"] == 0
     assert figures(folder) == figures(done[0])
 
 
-def test_failed_runs_end_with_1_and_say_where_to_look(spec_file, tmp_path):
+def test_failed_runs_end_with_1_and_say_where_to_look(said, spec_file, tmp_path):
     folder = tmp_path / "s"
-    ended = call("run", spec_file, "--out", folder, "--set", "training.weight_decay=1.0e+30")
+    ended = start("run", spec_file, "--out", folder, "--set", "training.weight_decay=1.0e+30")
     assert ended.returncode == 1
     assert f"Why: peftport study status {folder}" in ended.stdout
-    assert "was not finite" in call("status", folder).stdout
-    rows = list(csv.DictReader(io.StringIO(call("export", folder).stdout)))
+    assert "was not finite" in said("status", folder).stdout
+    rows = list(csv.DictReader(io.StringIO(said("export", folder).stdout)))
     failed = [row for row in rows if row["status"] == "failed"]
     assert len(rows) == 16
     assert failed
     assert all(row["error"] and row["accuracy"] == row["n_test"] == "" for row in failed)
 
 
-def test_rates_are_chosen_on_validation_and_what_was_tried_is_kept(spec_file, tmp_path):
+def test_rates_are_chosen_on_validation_and_what_was_tried_is_kept(said, spec_file, tmp_path):
     arguments = ["tune", spec_file, "--seeds", 1, "--out", tmp_path / "rates"]
-    found = json.loads(call(*arguments, "--rates", "0.01", "--json").stdout)
+    found = json.loads(start(*arguments, "--rates", "0.01", "--json").stdout)
     assert found["learning_rates"] == {"lora": 0.01}
-    ended = call(*arguments, "--rates", "0.01,1e-9")
+    ended = start(*arguments, "--rates", "0.01,1e-9")
     assert ended.returncode == 0, ended.stderr
     assert "learning rate 0.01, tested on validation" in ended.stderr
-    both = json.loads(call(*arguments, "--rates", "0.01,1e-9", "--json").stdout)
+    both = json.loads(start(*arguments, "--rates", "0.01,1e-9", "--json").stdout)
     means = {each["learning_rate"]: each["mean"] for each in both["tried"]}
     best = max(sorted(means), key=means.__getitem__)
     assert both["learning_rates"] == {"lora": best}
     assert ended.stdout.rstrip().splitlines()[-1] == f"  learning_rates: {{lora: {best:g}}}"
-    rows = list(csv.DictReader(io.StringIO(call("export", tmp_path / "rates" / "0.01").stdout)))
+    rows = list(csv.DictReader(io.StringIO(said("export", tmp_path / "rates" / "0.01").stdout)))
     assert {row["study"] for row in rows} == {"tiny-rate-0.01 (validation)"}
     assert {row["n_test"] for row in rows} == {"32"}
     assert {row["seed"] for row in rows} == {"2"}
@@ -267,9 +278,9 @@ def bad(spec_file: Path, folder: Path) -> dict[str, tuple[list[object], str]]:
 
 
 @pytest.mark.parametrize("case", bad(Path(), Path()))
-def test_bad_input_ends_with_2_and_one_message(spec_file, tmp_path, case):
+def test_bad_input_ends_with_2_and_one_message(said, spec_file, tmp_path, case):
     arguments, words = bad(spec_file, tmp_path)[case]
-    ended = call(*arguments)
+    ended = said(*arguments)
     assert ended.returncode == 2, ended.stderr
     assert words in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -277,26 +288,26 @@ def test_bad_input_ends_with_2_and_one_message(spec_file, tmp_path, case):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_export_to_a_bad_place_ends_with_2_and_leaves_it_alone(done, tmp_path):
+def test_an_export_to_a_bad_place_ends_with_2_and_leaves_it_alone(said, done, tmp_path):
     (tmp_path / "there.csv").write_text("mine")
     for out, words in (
         (tmp_path / "there.csv", "exists already"),
         (tmp_path, "is a folder"),
         (tmp_path / "no" / "x.csv", "there is no folder"),
     ):
-        ended = call("export", done[0], "--out", out)
+        ended = said("export", done[0], "--out", out)
         assert ended.returncode == 2
         assert words in ended.stderr
     assert (tmp_path / "there.csv").read_text() == "mine"
-    assert call("export", done[0], "--format", "xlsx").returncode == 2
+    assert said("export", done[0], "--format", "xlsx").returncode == 2
 
 
-def test_a_study_goes_on_as_it_was_begun(done, spec_file):
+def test_a_study_goes_on_as_it_was_begun(said, done, spec_file):
     for arguments in (["--out", "elsewhere"], ["--set", "seeds=1"]):
-        ended = call("run", done[0], *arguments)
+        ended = said("run", done[0], *arguments)
         assert ended.returncode == 2
         assert f"{arguments[0]} belongs to a new study" in ended.stderr
-    ended = call("run", spec_file, "--out", done[0], "--set", "seeds=1")
+    ended = said("run", spec_file, "--out", done[0], "--set", "seeds=1")
     assert ended.returncode == 2
     assert "with another 'seeds'" in ended.stderr
 
