@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,7 +10,7 @@ import yaml
 
 from modules.formats.modules import made
 from peftport.errors import BadInput
-from peftport.modules import HostName, formats
+from peftport.modules import HostName, formats, load_module
 from peftport.modules.card import add_figures
 from peftport.porting import port
 from tiny_runs import host_in
@@ -43,6 +44,30 @@ def test_it_states_origin_method_account_and_figures(folder, tiny_host):
     assert "- training: steps 5, learning_rate 0.01\n" in text
     assert "PeftModel.from_pretrained(host, FOLDER)" in text
     assert text.endswith("| ported | a\\|b | t | 0.512 | - | - | - | - | 48 |\n")
+
+
+def test_a_port_of_what_was_ported_tells_both(folder, tiny_host, tiny_continuation, tmp_path):
+    module = load_module(folder)
+    there = HostName(name="third", fingerprint="a" * 64)
+    receiver = host_in(tiny_continuation("t5")).geometry
+    again = port(module, receiver, there, "copy", seed=4, allow_partial=True).module
+    assert again.record.port["before"]["seed"] == 3
+    formats.save(again, tmp_path / "again", "adapterhub")
+    text = (tmp_path / "again" / "README.md").read_text()
+    first, second = (text.index(f"by `copy`, seed {seed}") for seed in (4, 3))
+    assert first < text.index("Before that it was ported:") < second
+
+
+@pytest.mark.parametrize(
+    "said", [{}, {"method": "copy"}, {"method": "copy", "from": "x"}, {"before": {"x": 1}}]
+)
+def test_a_record_whose_port_cannot_be_told_is_refused(said, tiny_host, tmp_path):
+    module = made(host_in(tiny_host("t5")), "lora")
+    formats.save(module, tmp_path / "m", "peftport")
+    record = tmp_path / "m" / "module.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"port": said}))
+    with pytest.raises(BadInput, match=r"module\.json"):
+        load_module(tmp_path / "m")
 
 
 def test_its_header_is_what_hubs_read_whatever_the_names_are(folder):

@@ -13,6 +13,7 @@ from peftport.hosts import load_host
 from peftport.hosts.host import Host
 from peftport.metrics import measure
 from peftport.modules import HostName, Module
+from peftport.modules.card import card
 from peftport.porting import port, ridge
 from peftport.porting.means import Means, side
 from peftport.tasks import load_task
@@ -66,6 +67,11 @@ def test_one_layer_alone_is_changed_and_it_can_be_chosen(tiny_host: Any, tiny_ta
     assert acting == {"decoder.0.ffn.down.lora_A", "decoder.0.ffn.down.lora_B"}
     assert found.module.record.port is not None
     assert found.module.record.port["layer"] == "decoder.0.ffn.down"
+    fitted = {each.target for each in found.account.entries if each.why.startswith("fitted")}
+    assert fitted == acting
+    rest = {each.why for each in found.account.entries if each.target not in acting}
+    assert rest == {"zero, for another layer is changed"}
+    assert "It changes `decoder.0.ffn.down` alone." in card(found.module, "peft", "", None)
 
 
 def test_two_ports_of_one_seed_are_the_same(tiny_host: Any, tiny_task: Path) -> None:

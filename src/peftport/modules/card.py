@@ -168,6 +168,8 @@ def _port(port: Mapping[str, Any], account: Mapping[str, Any] | None) -> Iterabl
         f"{_code(port.get('task', 'unknown'))}, by {_code(str(port['method']))}, seed {seed}"
         + (f", options {_code(json.dumps(options))}." if options else ".")
     )
+    if isinstance(layer := port.get("layer"), str):
+        yield f"It changes {_code(layer)} alone."
     texts = port.get("texts")
     if texts:
         count = inline(str(texts["count"]))
@@ -185,7 +187,11 @@ def _port(port: Mapping[str, Any], account: Mapping[str, Any] | None) -> Iterabl
         yield _list([*lost[:_LISTED], *more])
     trained = dict(port.get("trained", {}))
     if trained:
-        yield f"Then trained on {_code(trained.pop('task'))}: {_told(trained)}."
+        yield f"Then trained on {_code(str(trained.pop('task', 'unknown')))}: {_told(trained)}."
+    before = port.get("before")
+    if before:
+        yield "Before that it was ported:"
+        yield from _port(before, None)
 
 
 def _told(settings: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import load_file, save_file
 
 from peftport.errors import BadInput
@@ -80,6 +80,32 @@ class _TaskRecord(BaseModel):
     max_answer: Annotated[int, Field(ge=1, lt=2**31)] | None = None
 
 
+class _TextsRecord(BaseModel):
+    count: int
+    source: str
+
+
+class _PortRecord(BaseModel):
+    """What a record says of its port, as far as cards tell it."""
+
+    method: str
+    origin: HostName = Field(alias="from")
+    seed: int = 0
+    options: dict[str, Any] = {}
+    task: str = ""
+    counts: dict[str, int] = {}
+    texts: _TextsRecord | None = None
+    trained: dict[str, Any] = {}
+    before: _PortRecord | None = None
+
+
+def _readable(port: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What a record says of a port; ValueError where a card could not tell it."""
+    if port is not None:
+        _PortRecord.model_validate(port)
+    return port
+
+
 class Record(BaseModel):
     """What `module.json` says; unknown keys are errors.
 
@@ -88,7 +114,8 @@ class Record(BaseModel):
         module of another library does not say its task: it is then called "unknown", and has
         labels where a head tells their number.
     training: steps, learning rate and the like; empty for a module that never was trained.
-    port: method, seed and the donor's host, when the module was ported.
+    port: method, seed and the donor's host, when the module was ported; `before` is what it says of
+        the donor's own port, if that was ported, too.
     head: how a head pools; of no effect where there is none.
     embeddings: shapes of the embeddings that the module brings along, by name.
     converted: by place, the share of its change that was lost when a module of another kind was
@@ -108,7 +135,7 @@ class Record(BaseModel):
     task: dict[str, Any]
     seed: int
     training: dict[str, Any] = {}
-    port: dict[str, Any] | None = None
+    port: Annotated[dict[str, Any] | None, AfterValidator(_readable)] = None
     head: Pooling = "mean"
     dtype: Dtype = "float32"
     model: ModelClass | None = None
@@ -123,10 +150,19 @@ class Record(BaseModel):
             key: host.model_copy(update={"name": lasting(host.name)})
             for key, host in (("host", self.host), ("origin", self.origin))
         }
-        port = self.port
-        if port is not None and "from" in port:
-            port = port | {"from": port["from"] | {"name": lasting(port["from"]["name"])}}
-        return self.model_copy(update={**hosts, "port": port})
+        return self.model_copy(update={**hosts, "port": _lasting_port(self.port)})
+
+
+def _lasting_port(port: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A port, and those before it, with whole paths."""
+    if port is None:
+        return None
+    changed: dict[str, Any] = {}
+    if "from" in port:
+        changed["from"] = port["from"] | {"name": lasting(port["from"]["name"])}
+    if "before" in port:
+        changed["before"] = _lasting_port(port["before"])
+    return port | changed
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,7 @@ def port(
         "counts": result.account.counts(),
         **_texts(made, request, means),
         **result.details,
+        **({"before": donor.record.port} if donor.record.port else {}),
     }
     record = request.donor.model_copy(
         update={

@@ -13,7 +13,7 @@ distillation (arXiv 1503.02531).
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,8 +47,9 @@ PLACE = "ffn.down"
 
 
 _MUCH = 0.8
-"""Share of the donor's variance beyond which a port is likely to keep little; where ports between
-language models were as good as native modules 0.5 to 0.7 were missed."""
+"""Share of the donor's variance beyond which a port should be tested before it is used. Ports
+between language models that missed 0.5 to 0.7 were as good as native modules; of those that missed
+0.8 some were, and some kept nothing."""
 _log = logging.getLogger(__name__)
 
 
@@ -135,8 +136,18 @@ class Ridge(PortMethod):
         name, readout, config = _made(request), class_readout(host, task), _config(request)
         fitting = _Fitting(name, host, rows, few, readout, config, aim, options, means.progress)
         tensors, details = fitting.module()
-        record = {"technique": name, "config": config.model_dump(mode="json")}
-        return Made(tensors, self.account(request), record | {"head": "mean"}, details)
+        record = {"technique": name, "config": config.model_dump(mode="json"), "head": "mean"}
+        return Made(tensors, _as_made(self.account(request), tensors), record, details)
+
+
+def _as_made(account: Account, tensors: Parameters) -> Account:
+    """The account with what is known once a layer was chosen: the others' tensors are zero."""
+    why = "zero, for another layer is changed"
+    entries = (
+        each if each.target and tensors[each.target].any() else replace(each, why=why)
+        for each in account.entries
+    )
+    return replace(account, entries=tuple(entries))
 
 
 def _made(request: Request) -> str:
@@ -188,8 +199,9 @@ class _Fitting:
         here, first = seen[point], readings[point]
         if first.missed > _MUCH:
             _log.warning(
-                "notice: ridge misses %.2f of what the module says of texts that were left out: "
-                "the port may keep little of it. More texts of the task's domain can help",
+                "notice: ridge misses %.2f of what the module says of texts that were left out. "
+                "That alone has not told good ports from bad ones: test it beside the bare host. "
+                "More texts of the task's domain can help",
                 first.missed,
             )
         write = self._writing(point)  # (width, contrasts)
