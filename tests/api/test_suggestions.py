@@ -95,6 +95,17 @@ def test_what_cannot_and_copies_between_unrelated_hosts_are_passed_over():
     found = [each.method for each in to_try(verdicts)]
     assert found == ["copy", "procrustes", "distill", "theirs"]
     assert "copy" not in [each.method for each in to_try(verdicts, related=False)]
+    written = [each.method for each in to_try(verdicts, kind="completion")]
+    assert written == ["copy", "distill", "procrustes", "theirs"]
+
+
+def test_of_a_module_that_writes_distillation_is_suggested_whoever_says_that_it_does(
+    call, module, tiny_host
+):
+    asked = ("check", module("llama"), "--host", tiny_host("gpt2"), "--kind", "completion")
+    code, text, error = call(*asked)
+    assert code == 0, error
+    assert text.endswith("Try first: distill.\n")
 
 
 def test_the_guide_and_the_reference_suggest_them_in_the_same_order():

@@ -82,7 +82,7 @@ def test_a_method_that_cannot_is_told_beside_those_that_can(call, soft, tiny_tas
     assert "copy cannot: nothing of the module can be carried over" in text
     assert "gaussian of soft   0." in text, "what does not fit is no control"
     assert "a port takes " in text
-    assert "0 of 0 steps; testing 2 soft, 2 gaussian of soft, " in error
+    assert "\ntesting 2 soft, 2 gaussian of soft, " in error
     assert "looked at, without labels: 20 texts of lab:books" in text
     code, _, error = call(*asked, *more, "--methods", "copy")
     assert code == 2
@@ -161,6 +161,18 @@ def test_what_cannot_be_asked_is_said(more, message, call, donors, tiny_host, ti
     code, _, error = call("assess", *donors, "--host", tiny_host("t5"), "--task", tiny_task, *more)
     assert code == 2
     assert message in error
+
+
+def test_rows_to_train_on_are_asked_for_before_anything_is_ported(
+    call, donors, soft, tiny_task, tmp_path
+):
+    (tmp_path / "tested").mkdir()
+    shutil.copy(next(Path(tiny_task).glob("test*")), tmp_path / "tested")
+    more = ("--task", tmp_path / "tested", "--methods", "soft", "--texts", tiny_task)
+    code, _, error = call("assess", *donors, "--host", "lab:small-tuned", *more)
+    assert code == 2
+    assert "has no train split" in error
+    assert "port by" not in error
 
 
 def test_modules_of_different_kinds_are_not_assessed_together(call, donors, tiny_host, tiny_task):

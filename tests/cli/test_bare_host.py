@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +49,15 @@ def test_it_is_called_so_and_a_template_that_nobody_says_is_told(asked):
     assert "terrible, great" in error
     _, _, error = asked("llama", *WORDS)
     assert "template" not in error
+
+
+def test_what_cannot_be_corrected_is_told(call, tiny_host, tiny_task, tmp_path):
+    shutil.copy(next(Path(tiny_task).glob("test*")), tmp_path)
+    asked = ("test", "--host", tiny_host("llama"), "--task", tmp_path, *WORDS)
+    code, text, error = call(*asked)
+    assert code == 0, error
+    assert "corrected accuracy" not in text
+    assert "notice: nothing is corrected: that takes 16 training texts or more" in error
 
 
 def test_an_encoder_tells_no_classes_apart_by_itself(asked):

@@ -19,7 +19,6 @@ from peftport.api.suggestions import methods_for, related
 from peftport.errors import BadInput
 from peftport.hosts.fingerprint import of_weights
 from peftport.hosts.genealogy import UNSTATED, Relation, folder_at_hand, relation_of, settled
-from peftport.kind import USUAL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -268,7 +267,7 @@ def _kind(module: Module) -> dict[str, Any]:
         "configuration": record.config,
         "host": of_weights(record.host.fingerprint) or record.host.name,
         "task": record.task["name"],
-        "kind of task": record.task.get("kind", USUAL),
+        "kind of task": record.kind,
         "labels": record.task["labels"],
     }
 

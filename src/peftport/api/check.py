@@ -118,6 +118,7 @@ def check(
     relation: Stated | None = None,
     label_words: str | tuple[str, ...] | None = None,
     template: str | None = None,
+    kind: str | None = None,
     device: str | None = None,
 ) -> Checked:
     """Say which methods could port a module to a host, and what they would do.
@@ -139,6 +140,8 @@ def check(
         label_column: of the task.
         relation: how the hosts stand to each other, if their records do not say it.
         label_words, template: with which the module was trained, if its files do not say it.
+        kind: what it was trained for, if its files do not say it: "classification", "choice",
+            "completion" or "language".
         device: for the forecast.
 
     Raises:
@@ -167,7 +170,7 @@ def check(
     # A file that cannot be read is bad input, and no answer.
     handle = replace(handle, partial=True)
     record, shapes = handle.outline
-    said = told(label_words, template, text_column, label_column)
+    said = told(label_words, template, text_column, label_column, kind=kind)
     data = task_for(record, task, said) if task else None
     record = informed(record, said, data)
     origin, geometry = geometry_from_record(record.geometry), receiver.geometry
@@ -197,7 +200,7 @@ def check(
         differences=_differences(origin.record(), geometry.record()),
         estimated_for={"texts": load.texts, "tokens": load.tokens},
         methods=tuple(_entry(verdict) for verdict in verdicts),
-        try_first=tuple(each.method for each in to_try(verdicts, kin)),
+        try_first=tuple(each.method for each in to_try(verdicts, kin, record.kind)),
         kin=kin,
         one=method is not None,
         forecast=made_of,

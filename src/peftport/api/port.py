@@ -112,7 +112,7 @@ class Ported(Result):
         }
 
     def __str__(self) -> str:
-        from peftport.kind import USUAL, kind_named
+        from peftport.kind import kind_named
         from peftport.metrics import figures_text
 
         record, path = self.module.record, self.module.path
@@ -130,7 +130,7 @@ class Ported(Result):
         if told.get("texts"):
             lines.append(f"looked at {told['texts']['count']} texts of {told['texts']['source']}")
         if self.trained is not None and self.validation is not None:
-            metrics = kind_named(record.task.get("kind", USUAL)).metrics
+            metrics = kind_named(record.kind).metrics
             lines.append(
                 f"then {self.trained['steps']} steps on {self.trained['task']}; validation: "
                 f"{figures_text(self.validation, metrics)}"
@@ -302,7 +302,7 @@ def _require_a_method(
     verdicts = judge_all(donor.record, handle.outline[1], receiver.geometry, blind)
     found = {verdict.method: verdict for verdict in verdicts}
     problem = found["copy"].problem
-    can = to_try(verdicts)
+    can = to_try(verdicts, kind=donor.record.kind)
     if problem is None:
         others = [each for each in can if each.method != "copy"]
         if others and not related(donor.record, receiver):

@@ -173,7 +173,7 @@ def notice_unsaid(record: Record, module: str) -> None:
         *(["label words"] if not task.get("label_words") else []),
         *([f"template (taken: {TEMPLATES[kind]!r})"] if not task.get("templates") else []),
     ]
-    if missing and kind != "encoder" and task.get("kind", USUAL) == USUAL:
+    if missing and kind != "encoder" and record.kind == USUAL:
         _log.warning(
             "notice: %s does not say its %s; figures can hang on both. Say with --label-words and "
             "--template what it was trained with, or in a task YAML.",
@@ -200,7 +200,7 @@ def words_problem(record: Record, host: Geometry, name: str) -> str | None:
     methods need none."""
     if host.kind == "encoder" or not record.task.get("label_words"):
         return None
-    if record.task.get("kind", USUAL) != USUAL:
+    if record.kind != USUAL:
         return None
     from peftport.hosts import find_host
     from peftport.hosts.host import load_tokenizer

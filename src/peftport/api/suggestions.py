@@ -73,7 +73,7 @@ def methods_for(
     verdicts = judge_all(record, shapes, geometry, unread(record.host.name, name))
     return [
         each.method
-        for each in to_try(verdicts, related(record, receiver, look=look))
+        for each in to_try(verdicts, related(record, receiver, look=look), record.kind)
         if _has(each.requires, here, task)
         and words_problem_of(port_method(each.method), record, geometry, name) is None
     ]

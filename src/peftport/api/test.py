@@ -171,6 +171,7 @@ def _bare(host: HostHandle, task: str, said: Told, limit_test: int | None) -> Te
 
 
 def _evaluation(host: HostHandle, data: Task, module: Module | None) -> Evaluation:
+    from peftport.correction import FEWEST
     from peftport.tasks import encode, encode_unlabelled
     from peftport.techniques import technique
     from peftport.techniques.embeddings import replaced, without_embeddings
@@ -178,10 +179,18 @@ def _evaluation(host: HostHandle, data: Task, module: Module | None) -> Evaluati
 
     there = host.loaded
     tensors = {} if module is None else module.tensors
+    unlabelled = encode_unlabelled(there.tokenizer, data, there.geometry.kind)
+    if unlabelled is None and data.asks.corrects(data):
+        _log.warning(
+            "notice: nothing is corrected: that takes %d training texts or more, without their "
+            "labels, and task %s has fewer",
+            FEWEST,
+            data.name,
+        )
     texts = (
         encode(there.tokenizer, data, "test", there.geometry.kind),
         readout_of(there, data, tensors),
-        encode_unlabelled(there.tokenizer, data, there.geometry.kind),
+        unlabelled,
     )
     if module is None:
         return evaluate_one(there, None, None, {}, *texts)

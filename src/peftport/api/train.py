@@ -77,11 +77,11 @@ class TrainedModule(Result):
         }
 
     def __str__(self) -> str:
-        from peftport.kind import USUAL, kind_named
+        from peftport.kind import kind_named
         from peftport.metrics import figures_text
 
         record = self.module.record
-        metrics = kind_named(record.task.get("kind", USUAL)).metrics
+        metrics = kind_named(record.kind).metrics
         where = "" if self.module.path is None else f": {self.module.path}"
         return (
             f"{record.technique} on {self.host} for {self.task}, {record.training['steps']} "

@@ -10,6 +10,7 @@ import typer
 from peftport.cli.arguments import (
     Device,
     FromHost,
+    Kind,
     LabelColumn,
     LabelWords,
     Layers,
@@ -64,6 +65,7 @@ def check(
     ] = None,
     label_words: LabelWords = None,
     template: Template = None,
+    kind: Kind = None,
     device: Device = None,
     from_host: FromHost = None,
     no_pickle: NoPickle = False,
@@ -89,6 +91,7 @@ def check(
         relation=relation,
         label_words=label_words,
         template=template,
+        kind=kind,
         device=device,
     )
     show(found, as_json)

@@ -14,7 +14,6 @@ from peftport.cli.arguments import (
     NoPickle,
     Precision,
     TextColumn,
-    Texts,
 )
 from peftport.cli.output import AsJson, show
 
@@ -22,7 +21,15 @@ from peftport.cli.output import AsJson, show
 def verify(
     module: ModuleFolder,
     host: HostName,
-    texts: Texts = None,
+    texts: Annotated[
+        str | None,
+        typer.Option(
+            "--texts",
+            metavar="FILE_OR_FOLDER",
+            help="Texts to try it on: .txt, Parquet, CSV or JSONL, or a task. Eight plain "
+            "sentences of peftport's if not given.",
+        ),
+    ] = None,
     text_count: Annotated[
         int, typer.Option("--text-count", min=1, help="How many texts are drawn, at most.")
     ] = 32,

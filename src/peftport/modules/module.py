@@ -144,6 +144,11 @@ class Record(BaseModel):
     left_out: dict[str, tuple[int, ...]] = {}
     converted: dict[str, float] = {}
 
+    @property
+    def kind(self) -> str:
+        """The kind of the module's task, by its name."""
+        return str(self.task.get("kind", USUAL))
+
     def lasting(self) -> Record:
         """The same with folders of hosts by their whole paths, which hold from everywhere."""
         hosts = {

@@ -36,7 +36,7 @@ def donor_scores(
 
 def no_answers(request: Request) -> str | None:
     """Why a donor has no answers to learn from: it neither tells classes apart nor writes."""
-    if request.donor.task.get("kind", USUAL) != USUAL:
+    if request.donor.kind != USUAL:
         return None
     return no_classes(request)
 
@@ -53,7 +53,7 @@ def _no_words(request: Request) -> str | None:
 
 def no_classes(request: Request) -> str | None:
     """Why a donor has no class scores: it tells no classes apart."""
-    kind = request.donor.task.get("kind", USUAL)
+    kind = request.donor.kind
     if kind != USUAL:
         return f"the module is for a task of kind {kind} and has no scores of classes"
     if request.classes > 1:

@@ -8,6 +8,7 @@ from typing import Any
 
 from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
+from peftport.kind import USUAL
 from peftport.modules import Record
 from peftport.options import parsed
 from peftport.porting.account import Account
@@ -135,22 +136,27 @@ def judge_all(
     ]
 
 
-def to_try(verdicts: Iterable[Verdict], related: bool | None = None) -> list[Verdict]:
+def to_try(
+    verdicts: Iterable[Verdict], related: bool | None = None, kind: str = USUAL
+) -> list[Verdict]:
     """The methods that can port, in the order in which they are to be tried.
 
     Args:
+        kind: of the module's task. Of what is written maps carry too little: distillation goes
+            before them.
         related: whether the hosts share their pretraining, as far as it is known; a copy between
             hosts that do not keeps nothing.
     """
     can = [each for each in verdicts if each.problem is None]
     if related is False:
         can = [each for each in can if each.method != "copy"]
-    place = {name: number for number, name in enumerate(_TO_TRY)}
+    order = _TO_TRY if kind == USUAL else ("copy", "distill", *_TO_TRY)
+    place = {name: number for number, name in reversed([*enumerate(order)])}
     return sorted(can, key=lambda each: place.get(each.method, len(place)))
 
 
 def others(request: Request) -> str:
     """A sentence for a message: the methods that could do what one was refused."""
     verdicts = judge_all(request.donor, request.shapes, request.receiver)
-    names = [verdict.method for verdict in to_try(verdicts)]
+    names = [verdict.method for verdict in to_try(verdicts, kind=request.donor.kind)]
     return f"Methods that can: {', '.join(names)}." if names else "No other method can."

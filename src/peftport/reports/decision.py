@@ -39,6 +39,7 @@ Action = Literal[
 LEVEL = 0.05
 HALF_KEPT = 0.5
 THRESHOLD = "what it gains is a threshold, which the bare host can have without a module"
+IN_FULL = "training in full"
 _POWER = 2.8
 """Standard errors that an effect must be away from 0 to be found in four of five trials."""
 _MOST = 100_000
@@ -54,6 +55,7 @@ class Evidence:
         recovery: its `gain` is what native modules gain.
         ported: the figures, to set methods against each other.
         kind: of the task.
+        native: what gains as much as a module can, in words.
     """
 
     method: str
@@ -63,6 +65,7 @@ class Evidence:
     only_threshold: bool
     ported: Series | None
     kind: Kind = field(default_factory=lambda: kind_named(USUAL))
+    native: str = IN_FULL
 
     @property
     def worth(self) -> float:
@@ -147,12 +150,13 @@ class Decision:
         return f"test on {rows} first (about {self.more:,} more texts are wanted)"
 
 
-def decide(analysis: Analysis, left: int = 0) -> Decision:
+def decide(analysis: Analysis, left: int = 0, native: str = IN_FULL) -> Decision:
     """The decision on an assessment: one technique, pair and setting, ports by one method or
     more.
 
     Args:
         left: labelled rows of the test split that nobody tested on.
+        native: what native modules are, in words.
     """
     results = analysis.results
     if not results.cells:
@@ -164,7 +168,7 @@ def decide(analysis: Analysis, left: int = 0) -> Decision:
             {k: v for k, v in analysis.series(cell, budget, metric).items() if v is not None}
             for metric in (results.metric, results.kind.plain, results.kind.ranking)
         )
-        evidence.append(weigh(cell.method, beside, plain, ranking, results.kind))
+        evidence.append(weigh(cell.method, beside, plain, ranking, results.kind, native))
     tested = next(iter(results.gold.values()), ())
     found = replace(rule(evidence, len(tested)), kind=results.kind.name)
     if found.action == "label more" and left:
@@ -178,12 +182,13 @@ def weigh(
     plain: Mapping[str, Series],
     ranking: Mapping[str, Series],
     kind: Kind | None = None,
+    native: str = IN_FULL,
 ) -> Evidence:
     """The evidence on one method, from figures by condition: "host", "ported", "native", "scratch"
     and samplings by any other name.
 
     Args:
-        kind: of the task; classification if not given.
+        kind: of the task; classification if not given. native: what native modules are, in words.
     """
     kind = kind or kind_named(USUAL)
     ported, host = corrected.get("ported"), corrected.get("host")
@@ -197,7 +202,7 @@ def weigh(
         for found in (plain, ranking)
     )
     threshold = kind.of_classes and vanishes(as_answered, leads.get("host"))
-    return Evidence(method, leads, lift, kept, threshold, ported, kind)
+    return Evidence(method, leads, lift, kept, threshold, ported, kind, native)
 
 
 def rule(evidence: Sequence[Evidence], tested: int) -> Decision:
@@ -222,7 +227,7 @@ def rule(evidence: Sequence[Evidence], tested: int) -> Decision:
     if gain.high < best.worth:
         return Decision(
             "bare host",
-            f"training in full gains {with_span(gain, sign=True)} over it, too little for any "
+            f"{best.native} gains {with_span(gain, sign=True)} over it, too little for any "
             "module to be worth it",
         )
     if gain.above_zero and all(_keeps_little(e, gain) for e in known):
@@ -236,7 +241,7 @@ def _port(each: Evidence) -> Decision:
     lead = with_span(each.leads["host"], sign=True)
     kept = "" if each.recovery is None else f"it keeps {recovery_text(each.recovery)} of what "
     host = f"{each.over} the bare host{' with the correction' if each.kind.of_classes else ''}"
-    reason = f"{kept}training in full gains, and is {lead} {host}"
+    reason = f"{kept}{each.native} gains, and is {lead} {host}"
     if each.recovery is not None and each.recovery.ratio is None:
         reason = f"it is {lead} {host}"
     ratio = None if each.recovery is None else each.recovery.ratio
@@ -251,7 +256,7 @@ def _keeps_little(each: Evidence, gain: Estimate) -> bool:
 
 
 def _why_anew(best: Evidence, gain: Estimate) -> str:
-    gains = f"training in full gains {with_span(gain, sign=True)} over the {best.bare}"
+    gains = f"{best.native} gains {with_span(gain, sign=True)} over the {best.bare}"
     lead = f"{figure(best.leads['host'], sign=True)} {best.over} it"
     lead += " corrected" if best.kind.of_classes else ""
     if best.only_threshold:
@@ -265,7 +270,7 @@ def _more(best: Evidence, gain: Estimate | None, methods: int, tested: int) -> D
     why = f"the best port ({best.method}) is {with_span(lead, sign=True)} {best.over} the "
     why += f"{best.bare}, and not surely better than {listed(best.fails_at(methods)) or 'chance'}"
     if gain is not None and not gain.above_zero:
-        why += "; nor is it sure that training in full gains anything"
+        why += f"; nor is it sure that {best.native} gains anything"
     if isfinite(lead.error) and _room(lead, best.worth) <= 0:
         return Decision("more seeds", why)
     return Decision("label more", why, more=texts_needed(lead, tested, best.worth))

@@ -102,6 +102,7 @@ class Assessment:
                 f"task {self.task.name} has {classes} classes and the module was "
                 f"trained for {self.module.classes}."
             )
+        self.task.split("train")  # native modules learn from it: said before anything is ported
 
     def run(self) -> Findings:
         """Port, train and test everything.

@@ -102,7 +102,8 @@ class Trial:
                 learning_rates=[rates[lane.name] for lane in group],
                 seeds=[lane.seed for lane in group],
             ):
-                self.progress(f"{reading.budget} of {max(budgets)} steps; testing {whom}")
+                trained = f"{reading.budget} of {max(budgets)} steps; " if max(budgets) else ""
+                self.progress(f"{trained}testing {whom}")
                 tested = evaluate(
                     self.host,
                     made,
