@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import peftport as pp
 from modules.formats.modules import made, silenced
 from peftport.modules import formats
 from tiny_runs import host_in
@@ -58,6 +59,24 @@ def test_what_cannot_be_corrected_is_told(call, tiny_host, tiny_task, tmp_path):
     assert code == 0, error
     assert "corrected accuracy" not in text
     assert "notice: nothing is corrected: that takes 16 training texts or more" in error
+
+
+@pytest.mark.parametrize("kind", ["classification", "choice", "completion"])
+def test_it_is_told_how_far_a_test_is(kind, tiny_host, tiny_task):
+    told: list[tuple[float, str]] = []
+    pp.test(
+        None,
+        str(tiny_host("llama")),
+        str(tiny_task),
+        limit_test=16,
+        kind=kind,
+        label_words="terrible,great",
+        portion=lambda share, what: told.append((share, what)),
+    )
+    shares = [share for share, _ in told]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert told[-1][1].endswith(" texts read")
 
 
 def test_an_encoder_tells_no_classes_apart_by_itself(asked):

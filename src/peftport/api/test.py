@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from peftport.metrics import Evaluation
     from peftport.modules import Module
     from peftport.tasks import Task
+    from peftport.training.evaluate import Portion
 
 _log = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ def test(
     device: str | None = None,
     precision: Precision = "fp32",
     to_card: bool = False,
+    portion: Callable[[float, str], None] = lambda _share, _what: None,
 ) -> Tested:
     """Test a module on a host, or the bare host, on the test split of a task.
 
@@ -109,6 +111,7 @@ def test(
             an answer. scorer: "module:function" of what was written and the reference.
         device, precision: of a host that is given by name.
         to_card: add the figures to the README in the module's folder.
+        portion: called now and then with the share of the texts that is read and what comes next.
 
     Raises:
         BadInput: the module is made for a host of another geometry (the message has the port that
@@ -138,7 +141,7 @@ def test(
     if module is None:
         if to_card:
             raise BadInput("--to-card: the bare host has no card; name a module.")
-        return _bare(host, task, said, limit_test)
+        return _bare(host, task, said, limit_test, portion)
     handle = as_handle(module)
     if to_card:
         if handle.path is None:
@@ -149,14 +152,16 @@ def test(
         raise _made_for_another(handle, host, task, said)
     loaded, data = with_task(handle, task, said, limit_test)
     same = _noticed_host(handle, host)
-    figures = _evaluation(host, data, loaded).figures
+    figures = _evaluation(host, data, loaded, portion).figures
     if to_card and handle.path is not None:
         row = {"condition": "module", "host": host.name, "task": data.name, **figures}
         add_figures(handle.path, row)
     return Tested(handle.called, loaded.technique, host.name, same, data.name, figures, data.kind)
 
 
-def _bare(host: HostHandle, task: str, said: Told, limit_test: int | None) -> Tested:
+def _bare(
+    host: HostHandle, task: str, said: Told, limit_test: int | None, portion: Portion
+) -> Tested:
     """The host without a module."""
     data = plain_task(task, said, limit_test=limit_test)
     if host.geometry.kind == "encoder" and data.asks.of_classes:
@@ -166,11 +171,13 @@ def _bare(host: HostHandle, task: str, said: Told, limit_test: int | None) -> Te
             "module."
         )
     notice_usual_template(data, host.geometry.kind)
-    figures = _evaluation(host, data, None).figures
+    figures = _evaluation(host, data, None, portion).figures
     return Tested(None, None, host.name, None, data.name, figures, data.kind)
 
 
-def _evaluation(host: HostHandle, data: Task, module: Module | None) -> Evaluation:
+def _evaluation(
+    host: HostHandle, data: Task, module: Module | None, portion: Portion
+) -> Evaluation:
     from peftport.correction import FEWEST
     from peftport.tasks import encode, encode_unlabelled
     from peftport.techniques import technique
@@ -193,10 +200,11 @@ def _evaluation(host: HostHandle, data: Task, module: Module | None) -> Evaluati
         unlabelled,
     )
     if module is None:
-        return evaluate_one(there, None, None, {}, *texts)
+        return evaluate_one(there, None, None, {}, *texts, portion)
     made = technique(module.technique)
     with replaced(there, module.config, tensors):
-        return evaluate_one(there, made, module.config, without_embeddings(tensors), *texts)
+        kept = without_embeddings(tensors)
+        return evaluate_one(there, made, module.config, kept, *texts, portion)
 
 
 def _noticed_host(handle: ModuleHandle, host: HostHandle) -> bool | None:

@@ -26,6 +26,7 @@ from peftport.cli.arguments import (
     TextColumn,
 )
 from peftport.cli.output import AsJson, show
+from peftport.cli.progress import Shares
 
 
 def test(
@@ -109,23 +110,25 @@ def test(
         return
     if lm_eval is not None:
         raise pp.BadInput("--task and --lm-eval: name one of them.")
-    found = pp.test(
-        loaded,
-        host,
-        task,
-        limit_test=limit_test,
-        label_words=label_words,
-        template=template,
-        text_column=text_column,
-        label_column=label_column,
-        kind=kind,
-        system=system,
-        max_answer=max_answer,
-        scorer=scorer,
-        device=device,
-        precision=precision,
-        to_card=to_card,
-    )
+    with Shares() as shown:
+        found = pp.test(
+            loaded,
+            host,
+            task,
+            limit_test=limit_test,
+            label_words=label_words,
+            template=template,
+            text_column=text_column,
+            label_column=label_column,
+            kind=kind,
+            system=system,
+            max_answer=max_answer,
+            scorer=scorer,
+            device=device,
+            precision=precision,
+            to_card=to_card,
+            portion=shown.show,
+        )
     show(found, as_json)
 
 

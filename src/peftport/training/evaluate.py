@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from peftport.tasks import Encoded
 
 _MOST_TOKENS = 65_536
+Portion = Callable[[float, str], None]
 
 
 @torch.no_grad()
@@ -29,6 +31,7 @@ def scores(
     parameters: Parameters,
     encoded: Encoded,
     readout: Readout,
+    read: Callable[[int], None] = lambda _rows: None,
 ) -> torch.Tensor:
     """What is kept of every row under every lane's module: (lanes, rows, columns), on the CPU; of
     classes their logits.
@@ -36,6 +39,7 @@ def scores(
     Args:
         technique: None tests the bare host; `parameters` then holds the heads of an encoder, or
             nothing.
+        read: called after each batch with how many rows it had.
     """
     lanes = lanes_of(parameters) if parameters else 1
     parameters = {name: tensor.to(host.device) for name, tensor in parameters.items()}
@@ -45,6 +49,7 @@ def scores(
         for rows, batch in encoded.evaluation_batches(tokens, lanes):
             found = readout.answers(host, batch, parameters)  # (lanes * batch, columns)
             result[:, rows] = found.view(lanes, -1, readout.columns).float().cpu()
+            read(len(rows))
     return result
 
 
@@ -100,16 +105,19 @@ def evaluate(
     encoded: Encoded,
     readout: Readout,
     unlabelled: Encoded | None = None,
+    portion: Portion = lambda _share, _what: None,
 ) -> list[Evaluation | None]:
     """Test every lane's module; None for a lane whose scores are not finite. Args as `scores`.
 
     Args:
         unlabelled: texts that the label-free correction is to rest on; without them there are no
             corrected figures.
+        portion: called now and then with the share of the texts that is read and what comes next.
     """
     this = (host, technique, config, parameters)
-    every = scores(*this, encoded, readout)
-    apart = None if unlabelled is None else scores(*this, unlabelled, readout)
+    read = _counted(len(encoded) + (0 if unlabelled is None else len(unlabelled)), portion)
+    every = scores(*this, encoded, readout, read)
+    apart = None if unlabelled is None else scores(*this, unlabelled, readout, read)
     written = _written(*this, encoded, readout)
     found: list[Evaluation | None] = []
     for lane, tested in enumerate(every):
@@ -123,6 +131,18 @@ def evaluate(
     return found
 
 
+def _counted(texts: int, portion: Portion) -> Callable[[int], None]:
+    """A function that is told how many texts more were read."""
+    done = 0
+
+    def read(rows: int) -> None:
+        nonlocal done
+        done += rows
+        portion(done / texts, f"{done:,} of {texts:,} texts read")
+
+    return read
+
+
 def evaluate_one(
     host: Host,
     technique: Technique | None,
@@ -131,10 +151,12 @@ def evaluate_one(
     encoded: Encoded,
     readout: Readout,
     unlabelled: Encoded | None = None,
+    portion: Portion = lambda _share, _what: None,
 ) -> Evaluation:
     """Test one module, given without lane axis; RunFailed when its scores are not finite."""
     alone = {name: tensor[None] for name, tensor in parameters.items()}
-    (evaluation,) = evaluate(host, technique, config, alone, encoded, readout, unlabelled)
+    this = (host, technique, config, alone)
+    (evaluation,) = evaluate(*this, encoded, readout, unlabelled, portion)
     if evaluation is None:
         what = "its" if technique is None else "under the module its"
         raise RunFailed(f"host {host.name}: {what} scores are not finite.")
