@@ -48,7 +48,8 @@ Row = dict[str, Any]
 def main() -> None:
     asked = arguments(__doc__ or "", hosts=NAMES, tasks=DOMAINS)
     tasks, seeds = (asked.tasks[:1], 1) if asked.quick else (asked.tasks, SEEDS)
-    jobs = [(family, task, seeds) for task in tasks for family in families(asked.hosts)]
+    named = list(load_spec("quick").techniques.items())[: 2 if asked.quick else None]
+    jobs = [(family, task, named, seeds) for task in tasks for family in families(asked.hosts)]
     cores = len(os.sched_getaffinity(0))
     with ProcessPoolExecutor(cores, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         parts = list(pool.map(measured, *zip(*jobs, strict=True)))
@@ -70,13 +71,15 @@ def families(hosts: list[str]) -> list[list[str]]:
     return found
 
 
-def measured(family: list[str], task: str, seeds: int) -> dict[str, list[Row]]:
+def measured(
+    family: list[str], task: str, techniques: list[tuple[str, Any]], seeds: int
+) -> dict[str, list[Row]]:
     """What is measured of a host, and of its continuation, on one task."""
     places = [Place.at(name, task) for name in family]
     found: dict[str, list[Row]] = {"bare": [], "trained": [], "copied": []}
     for place in places:
         found["bare"].append(place.bare())
-    for name, options in load_spec("quick").techniques.items():
+    for name, options in techniques:
         courses = [Course(place, name, options, seeds) for place in places]
         found["trained"] += [course.figures() for course in courses]
         if len(family) > 1:
