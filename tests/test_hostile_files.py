@@ -71,6 +71,12 @@ def many_columns(path: Path) -> None:
     path.write_text(json.dumps(row) if path.suffix == ".jsonl" else ",".join(row) + "\n")
 
 
+def sparse_rows(path: Path) -> None:
+    """A small file that claims a billion cells."""
+    row = '{"text": "good", "label": 1, "c%d": 0}\n'
+    path.write_text("".join(row % (n % 9_000) for n in range(60_000)))
+
+
 def endless_view(path: Path) -> None:
     """A store in which a table is a view whose rows never end."""
     rows = "WITH RECURSIVE r(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM r) SELECT x, x FROM r"
@@ -129,6 +135,8 @@ CASES = {
     "one line": (ROWS + "rows.csv", "rows.csv", one_line, "line 2 of"),
     "many columns": (ROWS + "rows.csv", "rows.csv", many_columns, "has 200,002 columns"),
     "as many keys": (ROWS + "rows.jsonl", "rows.jsonl", many_columns, "has 200,002 columns"),
+    "keys that few rows have": (ROWS + "rows.jsonl", "rows.jsonl", sparse_rows, "9,002 columns"),
+    "one line of JSON": (ROWS + "rows.json", "rows.json", one_line, "line 2 of"),
     "large seeds": (STUDY + f" --set seeds=[{2**63}]", None, None, "seeds"),
     "layers": (
         OWN,

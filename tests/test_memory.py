@@ -64,12 +64,12 @@ def resident():
         return int(file.read().split()[1]) * 4096
 
 keep_freed_memory()
-load_once("lab:small")
+load_once("lab:small", "fp32")
 before = resident()
 buffers = torch.ones(2**26)  # 256 MiB, as training takes and frees them
 del buffers
 kept = resident() - before
-load_once("lab:small-twin")
+load_once("lab:small-twin", "fp32")
 print(kept, resident() - before)
 """
 

@@ -26,6 +26,9 @@ _FEW = 1_000_000
 """Rows that a file may have, however small it is."""
 _LONGEST, _COLUMNS = 1 << 25, 10_000
 """Bytes of a line, and columns, of more than any table: they would take many times that memory."""
+_USUAL, _CELLS = 64, 1 << 25
+"""Columns that a table of any length may have, and cells of those beyond them, which a small file
+can claim by leaving most of them out."""
 _IN_LINES = (".csv", ".tsv", ".jsonl", ".ndjson")
 
 
@@ -63,11 +66,11 @@ def _require_lines(file: BufferedReader, path: Path) -> None:
             )
 
 
-def _require_columns(count: int, path: Path) -> None:
-    if count > _COLUMNS:
+def _require_columns(count: int, path: Path, rows: int = 0) -> None:
+    if count > _COLUMNS or (count - _USUAL) * rows > _CELLS:
         raise BadInput(
-            f"data file {path} has {count:,} columns; at most {_COLUMNS:,} are read. Is each row "
-            "on a line of its own?"
+            f"data file {path} has {count:,} columns; at most {_COLUMNS:,} are read, and of many "
+            "rows fewer. Is each row on a line of its own? Leave out the columns that are not used."
         )
 
 
@@ -131,7 +134,7 @@ def _read_parquet(path: Path) -> Any:
         # What is written once and repeated takes no room in the file, and all of it in memory.
         if found.metadata.num_rows > max(_FEW, os.fstat(file.fileno()).st_size):
             raise ValueError(f"it claims {found.metadata.num_rows:,} rows, more than it has bytes")
-        _require_columns(found.metadata.num_columns, path)
+        _require_columns(found.metadata.num_columns, path, found.metadata.num_rows)
         table = found.read()
         table.validate(full=True)
         return table
@@ -180,6 +183,8 @@ def _read_json(path: Path) -> Any:
     """Read a JSON list of objects; a file that begins otherwise is read as JSONL."""
     text = decoded(path)
     if not text.lstrip().startswith("["):
+        with opened(path) as file:
+            _require_lines(file, path)
         return _read_json_lines(path)
     records = parse_json(text, str(path), halves=True)
     return _from_records([(f"row {i}", record) for i, record in enumerate(records, 1)], path)
@@ -195,7 +200,7 @@ def _from_records(records: list[tuple[str, Any]], path: Path) -> Any:
                 f'{where} of {path} is not an object like {{"text": ..., "label": ...}}.'
             )
     columns = list(dict.fromkeys(key for _, record in records for key in record))
-    _require_columns(len(columns), path)
+    _require_columns(len(columns), path, len(records))
     arrays = {}
     for column in columns:
         values = [record.get(column) for _, record in records]

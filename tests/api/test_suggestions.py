@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,20 @@ def test_of_a_module_that_writes_distillation_is_suggested_whoever_says_that_it_
     code, text, error = call(*asked)
     assert code == 0, error
     assert text.endswith("Try first: distill.\n")
+
+
+def test_a_command_that_is_suggested_says_the_kind_that_was_said(
+    call, module, tiny_host, tiny_task, tmp_path
+):
+    said = ("--task", tiny_task, "--kind", "completion", *WORDS, "--max-answer", 2)
+    code, _, error = call("test", module("llama"), "--host", tiny_host("gpt2"), *said)
+    assert code == 2
+    command = shlex.split(re.search(r"`peftport (port .*?)`", error)[1])
+    assert command[command.index("--kind") + 1] == "completion"
+    command[command.index("--out") + 1] = str(tmp_path / "out")
+    more = ("--text-count", 16, "--set", "steps=1", "--no-verify")
+    code, _, error = call(*command, *more)
+    assert code == 0, error
 
 
 def test_the_guide_and_the_reference_suggest_them_in_the_same_order():

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from modules.formats.modules import made
+from peftport.errors import BadInput
 from peftport.files import write_json
 from peftport.hosts import load_host
 from peftport.hosts.fingerprint import fingerprint
 from peftport.modules import formats
+from peftport.techniques import technique
 from port_methods import extreme, soft
 from tiny_hosts import write_host
 from tiny_runs import host_in
@@ -161,6 +163,26 @@ def test_what_cannot_be_asked_is_said(more, message, call, donors, tiny_host, ti
     code, _, error = call("assess", *donors, "--host", tiny_host("t5"), "--task", tiny_task, *more)
     assert code == 2
     assert message in error
+
+
+def test_native_modules_have_the_usual_steps_where_the_files_do_not_say_the_module_s(
+    call, donors, tiny_continuation, tiny_task, monkeypatch
+):
+    seen = {}
+
+    def noted(assessment):
+        seen.update(native=assessment.native_steps, rates=assessment.rates)
+        raise BadInput("seen")
+
+    monkeypatch.setattr("peftport.studies.assess.Assessment.run", noted)
+    for donor in donors:
+        record = Path(donor) / "module.json"
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"training": {}}))
+    task = ("--task", tiny_task, "--label-words", "terrible,great")
+    asked = ("assess", *donors, "--host", tiny_continuation("t5"), *task, "--methods", "copy")
+    _, _, error = call(*asked, "--budgets", "0")
+    assert "do not say for how many steps it was trained: native modules have 200" in error
+    assert seen == {"native": 200, "rates": [technique("lora").learning_rate]}
 
 
 def test_rows_to_train_on_are_asked_for_before_anything_is_ported(

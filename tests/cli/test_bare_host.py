@@ -76,7 +76,16 @@ def test_it_is_told_how_far_a_test_is(kind, tiny_host, tiny_task):
     shares = [share for share, _ in told]
     assert shares == sorted(shares)
     assert shares[-1] == 1
-    assert told[-1][1].endswith(" texts read")
+    assert told[-1][1].endswith(" rows tested")
+    if kind == "completion":  # rows are read, and an answer is written to each
+        assert told[-1][1] == "32 of 32 rows tested"
+
+
+def test_a_folder_of_lm_eval_s_tasks_is_for_its_tasks(call, tiny_host, tiny_task, tmp_path):
+    more = ("--task", tiny_task, "--lm-eval-path", tmp_path)
+    code, _, error = call("test", "--host", tiny_host("llama"), *more, *WORDS)
+    assert code == 2
+    assert "--lm-eval-path: " in error
 
 
 def test_an_encoder_tells_no_classes_apart_by_itself(asked):

@@ -139,3 +139,25 @@ def test_embeddings_that_no_host_of_the_module_has_are_refused_by_name(
     save_file(tensors | {name: torch.ones(shape)}, theirs / PEFT)
     with pytest.raises(BadInput, match=f"'embedding.input.weight' has shape .*{why}"):
         moved(load_module(theirs), tiny_continuation("llama"))
+
+
+def test_a_method_that_asks_the_donor_says_that_it_does_so_without_its_embeddings(
+    tiny_host, tiny_task, tmp_path, call
+):
+    from_stock(tiny_host("llama"), tmp_path / "theirs", **BOTH)
+    asked = ("--host", tiny_host("gpt2"), "--task", tiny_task, "--label-words", "terrible,great")
+    more = ("--method", "ridge", "--text-count", 20, "--no-verify", "--out", tmp_path / "out")
+    code, _, error = call("port", tmp_path / "theirs", *asked, *more)
+    assert code == 0, error
+    assert "the donor is asked without its trained embeddings" in error
+
+
+def test_modules_with_embeddings_are_not_assessed_as_if_they_had_none(
+    tiny_host, tiny_continuation, tiny_task, tmp_path, call
+):
+    from_stock(tiny_host("llama"), tmp_path / "theirs", **BOTH)
+    asked = ("--host", tiny_continuation("llama"), "--task", tiny_task, "--methods", "copy")
+    more = ("--label-words", "terrible,great", "--native-steps", 1, "--budgets", "0")
+    code, _, error = call("assess", tmp_path / "theirs", *asked, *more)
+    assert code == 2
+    assert "the module brings trained embeddings" in error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from peftport.errors import BadInput
+from peftport.errors import BadInput, RunFailed
 from peftport.kind import kind_named
 from peftport.studies.plan import Plan
 from peftport.studies.spec import parse_spec
@@ -20,6 +20,7 @@ def row(rate: float, condition: str, accuracy: float | None, budget: int = 10) -
         "accuracy": None if accuracy is None else 1 - accuracy,
         "corrected_accuracy": accuracy,
         "rate": rate,
+        "status": "failed" if accuracy is None else "done",
     }
 
 
@@ -94,6 +95,13 @@ def test_zero_shot_runs_do_not_count_and_failed_ones_count_as_nothing():
     assert [each.accuracy for each in found] == [{"ported": 0.6}, {"ported": 0.45}]
 
 
+def test_no_rate_is_chosen_where_every_run_failed():
+    rows = [row(rate, "ported", None) for rate in (0.01, 0.1)]
+    other = row(0.1, "ported", 0.9) | {"technique": "prefix"}
+    with pytest.raises(RunFailed, match="no module of lora was trained with any of the rates"):
+        tried(rows_of(*rows, other))
+
+
 def test_the_smallest_of_equal_rates_is_chosen():
     assert chosen_rates(tried(rows_of(row(0.1, "ported", 0.9), row(0.01, "ported", 0.9)))) == {
         "lora": 0.01
@@ -114,7 +122,7 @@ def test_of_a_loss_the_lowest_is_chosen_and_a_run_that_failed_counts_as_the_wors
     kind = kind_named("language")
 
     def rows(loss):
-        base = {"technique": "lora", "condition": "native", "budget": 5}
+        base = {"technique": "lora", "condition": "native", "budget": 5, "status": "done"}
         return [base | {"bits_per_byte": each, "token_loss": each} for each in loss]
 
     found = tried({0.1: rows([1.0, 1.2]), 0.2: rows([0.8, 0.9]), 0.3: rows([0.1, None])}, kind)

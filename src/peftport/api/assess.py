@@ -15,7 +15,7 @@ from peftport.api.means import TEXTS, Asked, TextSource, means_for
 from peftport.api.modules import ModuleHandle, as_handle
 from peftport.api.reading import told
 from peftport.api.result import Result
-from peftport.api.suggestions import methods_for, related
+from peftport.api.suggestions import STEPS, methods_for, related
 from peftport.errors import BadInput
 from peftport.hosts.fingerprint import of_weights
 from peftport.hosts.genealogy import UNSTATED, Relation, folder_at_hand, relation_of, settled
@@ -115,7 +115,8 @@ def assess(
         text_column, label_column: of the texts and of the task.
         budgets: training steps on the receiving host at which everything is tested.
         seeds: how many, 3 if not given; of several modules one each.
-        native_steps: steps of a native module; the module's own if not given.
+        native_steps: steps of a native module; the module's own if not given, or 200 where its
+            files do not say them.
         learning_rates: one for all conditions, or several, of which each condition takes the best
             on the validation split; the module's own if not given.
         relation: "same", "continuation" or "independent", if the hosts' records do not say it.
@@ -144,12 +145,14 @@ def assess(
     from peftport.reports.results import Results
     from peftport.studies import ports
     from peftport.studies.assess import Assessment
+    from peftport.techniques import technique
     from peftport.training import TrainingSettings
 
     ways = _ways(methods)
     handles = _handles(modules)
     numbers = _seeds(handles, seeds)
     trained = handles[0].record.training
+    usual_rate = technique(handles[0].record.technique).learning_rate
     ports.warm()
     if not isinstance(host, HostHandle):
         host = HostHandle(str(host), device, precision, kept=False)
@@ -173,8 +176,8 @@ def assess(
         relation=_relation(donors[0].record, there, relation),
         budgets=list(budgets),
         seeds=numbers,
-        native_steps=native_steps or max(trained.get("steps", 0), *budgets, 1),
-        rates=list(learning_rates or [trained.get("learning_rate", 3e-3)]),
+        native_steps=native_steps or _native_steps(trained, budgets),
+        rates=list(learning_rates or [trained.get("learning_rate", usual_rate)]),
         settings=TrainingSettings(
             batch_size=trained.get("batch_size", 16), precision=host.precision
         ),
@@ -190,6 +193,18 @@ def assess(
     results = Results(pd.DataFrame(found.rows), {}, found.gold, facts, found.scored)
     record = assessment_record(results, assessment, found, len(donors), fail_under)
     return Assessed(record, tuple(found.rows))
+
+
+def _native_steps(trained: Mapping[str, Any], budgets: Sequence[int]) -> int:
+    """As many steps as the module itself was trained, or as `train` takes where its files do not
+    say it; no fewer than everything else gets."""
+    if "steps" not in trained:
+        _log.warning(
+            "notice: the module's files do not say for how many steps it was trained: native "
+            "modules have %d. Say with --native-steps how many you would train",
+            STEPS,
+        )
+    return max(int(trained.get("steps", STEPS)), *budgets, 1)
 
 
 def _means(

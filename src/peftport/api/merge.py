@@ -85,6 +85,7 @@ def merge(
     >>> merged.types, pp.load_host("merged").geometry.width
     (('F16',), 64)
     """
+    from peftport.hosts.fingerprint import same_host
     from peftport.modules.merge import SHARD
     from peftport.modules.merge import merge as write
     from peftport.techniques.head import BIAS
@@ -92,7 +93,7 @@ def merge(
     handle, there = as_handle(module), as_host(host)
     loaded = handle.module
     mark = loaded.record.host.fingerprint
-    if mark and mark != there.fingerprint:
+    if mark and not same_host(mark, there.fingerprint):
         _log.warning(
             "notice: %s was made for %s, whose weights are not those of %s: this merges a plain "
             "copy.",

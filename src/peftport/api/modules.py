@@ -204,10 +204,12 @@ def load_module(
 def as_handle(module: ModuleLike) -> ModuleHandle:
     """A handle of what a function was given: a folder, a handle, a module, or a result that holds
     one (`Ported`, `TrainedModule`)."""
+    from peftport.modules.found import find_module
+
     if isinstance(module, ModuleHandle):
         return module
     if isinstance(module, str | Path):
-        return ModuleHandle(Path(module))
+        return ModuleHandle(find_module(module))
     inner = getattr(module, "module", None)
     if isinstance(inner, ModuleHandle):
         return inner

@@ -349,7 +349,7 @@ def _train(
         steps=steps,
         seed=seed,
         learning_rate=learning_rate,
-        settings=TrainingSettings(batch_size=batch_size),
+        settings=TrainingSettings(precision=receiver.precision, batch_size=batch_size),
         progress=progress,
     )
 

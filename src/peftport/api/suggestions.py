@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from peftport.techniques.base import Shapes
 
 STEPS = 200
+_NOT_OF_CHECK = ("--system", "--max-answer")
 
-Options = Mapping[str, str | bool | None]
+Options = Mapping[str, str | int | bool | None]
 
 
 def port_command(
@@ -90,6 +91,7 @@ def a_way_on(handle: ModuleHandle, host: str, first: Verdict, told: Options) -> 
     if "texts" not in first.requires or told.get("--task") or told.get("--texts"):
         return port_command(handle.called, host, None, first.method, told)
     given = {"--host": host, "--method": first.method, **told}
+    given = {name: value for name, value in given.items() if name not in _NOT_OF_CHECK}
     return shlex.join(["peftport", "check", handle.called, *_written(given)])
 
 
@@ -101,6 +103,9 @@ def said_options(handle: ModuleHandle, said: Told) -> Options:
         "--template": said.template,
         "--text-column": said.text_column,
         "--label-column": said.label_column,
+        "--kind": said.kind,
+        "--system": said.system,
+        "--max-answer": said.max_answer,
         "--no-pickle": not handle.pickles,
     }
 

@@ -111,7 +111,7 @@ def test(
             an answer. scorer: "module:function" of what was written and the reference.
         device, precision: of a host that is given by name.
         to_card: add the figures to the README in the module's folder.
-        portion: called now and then with the share of the texts that is read and what comes next.
+        portion: called now and then with the share of the rows that is done, and in words.
 
     Raises:
         BadInput: the module is made for a host of another geometry (the message has the port that

@@ -77,6 +77,7 @@ def test(
             "--no-pickle": no_pickle or None,
             "--to-card": to_card or None,
             "--lm-eval": lm_eval,
+            "--lm-eval-path": lm_eval_path,
         }
         _refuse(of_modules, "not without MODULE")
     if task is None:
@@ -110,6 +111,7 @@ def test(
         return
     if lm_eval is not None:
         raise pp.BadInput("--task and --lm-eval: name one of them.")
+    _refuse({"--lm-eval-path": lm_eval_path}, "only with --lm-eval")
     with Shares() as shown:
         found = pp.test(
             loaded,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -52,7 +52,11 @@ def ends_of(tokenizer: Any, answers: Sequence[Sequence[int]]) -> tuple[int, ...]
 
 @torch.no_grad()
 def write(
-    host: Host, prompts: Sequence[Sequence[int]], lanes: int, how: Writing
+    host: Host,
+    prompts: Sequence[Sequence[int]],
+    lanes: int,
+    how: Writing,
+    done: Callable[[int], None] = lambda _prompts: None,
 ) -> list[list[list[int]]]:
     """Answers to prompts as tokens, [lane][prompt], without what ends them.
 
@@ -62,7 +66,8 @@ def write(
     number of lanes.
 
     Args:
-        prompts: tokens, at least one each. lanes: of the modules that are attached.
+        prompts: tokens, at least one each. lanes: of the modules that are attached. done: called
+            now and then with how many prompts more are answered.
 
     Raises:
         BadInput: a prompt fills the host's last position.
@@ -76,6 +81,7 @@ def write(
         said = _generated(host, ids.repeat(lanes, 1), mask.repeat(lanes, 1), how)
         for place, answer in enumerate(said):
             found[place // len(rows)][rows[place % len(rows)]] = answer
+        done(len(rows))
     return found
 
 

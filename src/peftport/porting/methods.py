@@ -8,7 +8,7 @@ from typing import Any
 
 from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
-from peftport.kind import USUAL
+from peftport.kind import USUAL, kind_named
 from peftport.modules import Record
 from peftport.options import parsed
 from peftport.porting.account import Account
@@ -143,14 +143,14 @@ def to_try(
 
     Args:
         kind: of the module's task. Of what is written maps carry too little: distillation goes
-            before them.
+            before them where nothing is told apart.
         related: whether the hosts share their pretraining, as far as it is known; a copy between
             hosts that do not keeps nothing.
     """
     can = [each for each in verdicts if each.problem is None]
     if related is False:
         can = [each for each in can if each.method != "copy"]
-    order = _TO_TRY if kind == USUAL else ("copy", "distill", *_TO_TRY)
+    order = _TO_TRY if kind_named(kind).of_classes else ("copy", "distill", *_TO_TRY)
     place = {name: number for number, name in reversed([*enumerate(order)])}
     return sorted(can, key=lambda each: place.get(each.method, len(place)))
 

@@ -18,7 +18,7 @@ from peftport.porting.embeddings import carry
 from peftport.porting.methods import judge, others, port_method
 from peftport.porting.rewriting import require_one, rewriting_of
 from peftport.techniques import technique
-from peftport.techniques.embeddings import brought
+from peftport.techniques.embeddings import brought, is_embedding
 
 if TYPE_CHECKING:
     from peftport.porting.means import Means
@@ -72,6 +72,11 @@ def port(
     request = made.request(donor.record, shapes, receiver, options)
     _require_applies(made, request, allow_partial)
     _require_means(made, request, means)
+    if made.asks_donor and any(is_embedding(name) for name in shapes):
+        _log.warning(
+            "notice: the donor is asked without its trained embeddings, and may answer otherwise "
+            "than with them: `peftport test` says by how much"
+        )
     generator = torch.Generator().manual_seed(seed)
     whole = request.rewriting.parted(donor.tensors, request.origin)
     body = {name: whole[name] for name in request.shapes}

@@ -25,6 +25,7 @@ from peftport.studies.trial import Found, Lane, Trial
 from peftport.studies.ways import OF
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters
+from peftport.techniques.embeddings import is_embedding
 from peftport.techniques.head import WEIGHT
 from peftport.training import TrainingSettings
 from peftport.training.module import initial_module
@@ -101,6 +102,11 @@ class Assessment:
             raise BadInput(
                 f"task {self.task.name} has {classes} classes and the module was "
                 f"trained for {self.module.classes}."
+            )
+        if any(is_embedding(name) for each in self.modules for name in each.tensors):
+            raise BadInput(
+                "the module brings trained embeddings, under which no others can be tested at the "
+                "same time: port it, and compare `peftport test` of the port and of the bare host."
             )
         self.task.split("train")  # native modules learn from it: said before anything is ported
 

@@ -69,7 +69,7 @@ def choose(spec: Spec, facts: Facts) -> int:
 
     host = max(facts.hosts.values(), key=lambda host: _size(host["geometry"]))
     label, task = next(iter(facts.tasks.items()))
-    rows = load_task(task["location"], limit_train=1024, limit_test=64)
+    rows = load_task(task["location"], limit_train=1024, limit_test=64, **dict(spec.asked))
     bench = Bench(Plan(spec), host["location"], {label: rows})
     name, options = next(iter(facts.techniques.items()))
     if torch.cuda.is_available():

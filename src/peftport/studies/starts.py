@@ -73,11 +73,11 @@ def _means(work: Work, start: LaneStart, donor: Module) -> Means:
 
 def _side(name: str, location: str) -> Side:
     """A host of a port, which a worker loads once."""
-    return replace(side(location), name=name, load=lambda: load_once(location))
+    return replace(side(location), name=name, load=lambda: load_once(location, "fp32"))
 
 
 @lru_cache(maxsize=3)
-def load_once(location: str, precision: Precision = "fp32") -> Host:
+def load_once(location: str, precision: Precision) -> Host:
     """The host at `location`, on the GPU where there is one.
 
     The last three are kept: ports that look at weights take both hosts in full precision. What

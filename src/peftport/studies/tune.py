@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
-from peftport.errors import BadInput
+from peftport.errors import BadInput, RunFailed
 from peftport.kind import USUAL, Kind, kind_named
 from peftport.metrics import Metric
 from peftport.studies.plan import Plan
@@ -93,14 +93,26 @@ def tried(
 
     Args:
         kind: of the study's tasks; classification if not given.
+
+    Raises:
+        RunFailed: a technique failed with every rate, so that none can be chosen.
     """
     kind = kind or kind_named(USUAL)
     found: dict[tuple[str, float], dict[str, list[float]]] = {}
+    done = set()
     for rate, rows in rows_of.items():
         for row in rows:
             if row["budget"]:
+                if row["status"] == "done":
+                    done.add(row["technique"])
                 conditions = found.setdefault((row["technique"], rate), {})
                 conditions.setdefault(row["condition"], []).append(kind.score(row))
+    failed = sorted({technique for technique, _ in found} - done)
+    if failed:
+        raise RunFailed(
+            f"no module of {', '.join(failed)} was trained with any of the rates, so that none can "
+            "be chosen; `peftport study status` says why of each rate's folder."
+        )
     return [
         Tried(technique, rate, {c: sum(v) / len(v) for c, v in conditions.items()}, kind)
         for (technique, rate), conditions in sorted(found.items())

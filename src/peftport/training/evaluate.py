@@ -61,12 +61,13 @@ def _written(
     parameters: Parameters,
     encoded: Encoded,
     readout: Readout,
+    done: Callable[[int], None],
 ) -> list[list[str]] | None:
     """What is written to every row under every lane's module, [lane][row]; args as `scores`."""
     lanes = lanes_of(parameters) if parameters else 1
     parameters = {name: tensor.to(host.device) for name, tensor in parameters.items()}
     with _attached(host, technique, config, parameters):
-        return readout.written(host, encoded, lanes)
+        return readout.written(host, encoded, lanes, done)
 
 
 def _attached(
@@ -112,13 +113,14 @@ def evaluate(
     Args:
         unlabelled: texts that the label-free correction is to rest on; without them there are no
             corrected figures.
-        portion: called now and then with the share of the texts that is read and what comes next.
+        portion: called now and then with the share that is done and what was done.
     """
     this = (host, technique, config, parameters)
-    read = _counted(len(encoded) + (0 if unlabelled is None else len(unlabelled)), portion)
+    apart_rows = 0 if unlabelled is None else len(unlabelled)
+    read = _counted(len(encoded) * (1 + readout.writes) + apart_rows, portion)
     every = scores(*this, encoded, readout, read)
     apart = None if unlabelled is None else scores(*this, unlabelled, readout, read)
-    written = _written(*this, encoded, readout)
+    written = _written(*this, encoded, readout, read)
     found: list[Evaluation | None] = []
     for lane, tested in enumerate(every):
         parts = [tested] if apart is None else [tested, apart[lane]]
@@ -131,14 +133,14 @@ def evaluate(
     return found
 
 
-def _counted(texts: int, portion: Portion) -> Callable[[int], None]:
-    """A function that is told how many texts more were read."""
+def _counted(total: int, portion: Portion) -> Callable[[int], None]:
+    """A function that is told how many rows more were read, or written to."""
     done = 0
 
     def read(rows: int) -> None:
         nonlocal done
         done += rows
-        portion(done / texts, f"{done:,} of {texts:,} texts read")
+        portion(done / total, f"{done:,} of {total:,} rows tested")
 
     return read
 

@@ -6,7 +6,7 @@ Classes are read by label words, or by the head of an encoder (`ClassReadout`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -32,11 +32,13 @@ class Readout(ABC):
         columns: numbers that are kept of each row.
         replayable: whether a step follows from the batch's shape alone, so that it can be recorded
             (`training.graphs`).
+        writes: whether an answer is written to each row.
     """
 
     classes: int
     columns: int
     replayable: ClassVar[bool] = False
+    writes: ClassVar[bool] = False
 
     @abstractmethod
     def losses(self, host: Host, batch: Any, parameters: Parameters, lanes: int) -> Tensor:
@@ -70,9 +72,15 @@ class Readout(ABC):
         """Tokens of a test batch at most; None where the host alone decides it."""
         return None
 
-    def written(self, host: Host, encoded: Encoded, lanes: int) -> list[list[str]] | None:
+    def written(
+        self, host: Host, encoded: Encoded, lanes: int, done: Callable[[int], None]
+    ) -> list[list[str]] | None:
         """What the host writes to each row under each lane's module, which is attached: [lane]
-        [row]; None where nothing is written."""
+        [row]; None where nothing is written.
+
+        Args:
+            done: called now and then with how many rows more have an answer.
+        """
         return None
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 class CompletionReadout(SequenceLosses):
     """References' losses, and what is written in their place."""
 
+    writes: ClassVar[bool] = True
     task: Task
 
-    def written(self, host: Host, encoded: Any, lanes: int) -> list[list[str]]:
+    def written(
+        self, host: Host, encoded: Any, lanes: int, done: Callable[[int], None]
+    ) -> list[list[str]]:
         """The most probable answer to each row, token by token."""
         how = writing_of(host.tokenizer, self.task, encoded)
         prompts = encoded.prompts(np.arange(len(encoded)))
-        said = write(host, prompts, lanes, how)
+        said = write(host, prompts, lanes, how, done)
         return [host.tokenizer.batch_decode(lane, skip_special_tokens=True) for lane in said]
 
     def evaluation(
