@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from peftport.reports.answers import Finding, answer_questions
+from peftport.reports.answers import Finding, _short, answer_questions
 from peftport.reports.comparisons import analyse
 from synthetic_studies import Synthetic, founding
 
@@ -56,6 +57,24 @@ def test_only_one_control_beaten_is_only_in_part() -> None:
     assert findings(Synthetic(accuracy=accuracy), 0)["independent"].short == (
         "Only in part, zero-shot"
     )
+
+
+def test_a_further_control_that_ports_do_not_beat_counts() -> None:
+    def accuracy(row: Mapping[str, Any]) -> float:
+        strong = row["condition"] == "ported" or row["control"] == "spectrum"
+        return 0.8 if strong else {"native": 0.86}.get(row["condition"], 0.5)
+
+    found = findings(Synthetic(accuracy=accuracy, controls=("gaussian", "spectrum")), 0)
+    assert found["continuation"].short == "Only in part, zero-shot"
+
+
+def test_a_lead_that_does_not_outlast_the_adjustment_is_no_yes() -> None:
+    results = Synthetic().results()
+    pool = analyse(results).pool("continuation", "copy", 0)
+    assert pool is not None
+    weak = {name: replace(lead, adjusted=0.3) for name, lead in pool.leads.items()}
+    assert _short(pool).startswith("Yes, by ")
+    assert _short(replace(pool, leads=weak)).startswith("No: zero-shot there is nothing")
 
 
 def test_the_technique_matters_where_it_does() -> None:

@@ -97,23 +97,30 @@ def _outperform(analysis: Analysis, relation: str, method: str) -> Finding:
 
 
 def _short(pool: Pool) -> str:
-    """Yes, no or in part, from the leads over sampled and scratch before any other."""
-    against = [pool.leads[name] for name in ("sampled", "scratch") if name in pool.leads]
+    """Yes, no or in part, from the leads over every control and the bare host."""
+    against = [lead for name, lead in pool.leads.items() if name != "host"]
     host = pool.leads.get("host")
     when = "zero-shot" if pool.budget == 0 else after(pool.budget)
     if not against:
         return "Not known: there is nothing to compare with"
     if pool.only_threshold:
         return f"No: {THRESHOLD}"
-    if all(lead.above_zero for lead in against) and host is not None and not host.above_zero:
+    ahead = [lead.above_zero and _sure(lead) for lead in against]
+    if all(ahead) and host is not None and not (host.above_zero and _sure(host)):
         return f"Only in part: {when} they are not surely ahead of the bare host"
-    if all(lead.above_zero for lead in against):
+    if all(ahead):
         return f"Yes, by {figure(min(against, key=lambda lead: lead.value))} or more {when}"
-    if any(lead.above_zero for lead in against):
+    if any(ahead):
         return f"Only in part, {when}"
-    if any(lead.below_zero for lead in against):
+    if any(lead.below_zero and _sure(lead) for lead in against):
         return f"No: they do worse {when}"
     return f"No: {when} there is nothing that these runs can tell from chance"
+
+
+def _sure(lead: Estimate) -> bool:
+    """Whether a lead is none of chance, after the adjustment for all that were asked; leads that
+    have no p-value, of one seed, go by their interval."""
+    return not lead.adjusted >= SURE
 
 
 def _where_things_stand(pool: Pool, results: Results) -> str:
