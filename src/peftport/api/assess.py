@@ -13,7 +13,7 @@ from peftport.api.binding import made_for, with_task
 from peftport.api.hosts import HostHandle, device_named
 from peftport.api.means import TEXTS, Asked, TextSource, means_for
 from peftport.api.modules import ModuleHandle, as_handle
-from peftport.api.reading import told
+from peftport.api.reading import require_at_least, told
 from peftport.api.result import Result
 from peftport.api.suggestions import STEPS, methods_for, related
 from peftport.errors import BadInput
@@ -148,6 +148,8 @@ def assess(
     from peftport.techniques import technique
     from peftport.training import TrainingSettings
 
+    require_at_least(0, **{"budgets": min(budgets, default=0)})
+    require_at_least(1, seeds=seeds, native_steps=native_steps, limit_test=limit_test)
     ways = _ways(methods)
     handles = _handles(modules)
     numbers = _seeds(handles, seeds)

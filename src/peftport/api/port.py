@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 from peftport.api.hosts import HostHandle, as_host, device_named
 from peftport.api.means import TEXTS, Asked, TextSource, load_of, means_for, require_memory
 from peftport.api.modules import ModuleHandle, as_handle
-from peftport.api.reading import informed, notice_unsaid, task_for, told, words_problem_of
+from peftport.api.reading import (
+    informed,
+    notice_unsaid,
+    require_at_least,
+    task_for,
+    told,
+    words_problem_of,
+)
 from peftport.api.result import Result
 from peftport.api.suggestions import Options, a_way_on, related, said_options
 from peftport.api.train import Progress, silent
@@ -228,6 +235,8 @@ def port(
     from peftport.porting import port as rewrite
     from peftport.porting.port import needs_of
 
+    require_at_least(0, steps=steps)
+    require_at_least(1, batch_size=batch_size, limit_train=limit_train)
     path = None if out is None else Path(out)
     if path is not None:
         require_new(path)

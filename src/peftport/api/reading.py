@@ -58,6 +58,13 @@ class Told:
         }
 
 
+def require_at_least(least: int, **counts: int | None) -> None:
+    """Raise BadInput for a count that is given and too small; it is named as its option is."""
+    for name, count in counts.items():
+        if count is not None and count < least:
+            raise BadInput(f"--{name.replace('_', '-')} {count}: expected {least} or more.")
+
+
 def told(
     words: str | Sequence[str] | None,
     template: str | None,

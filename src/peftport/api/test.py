@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 from peftport.api.binding import made_for, with_task
 from peftport.api.hosts import HostHandle
 from peftport.api.modules import ModuleHandle, as_handle
-from peftport.api.reading import Told, informed, notice_usual_template, plain_task, task_for, told
+from peftport.api.reading import (
+    Told,
+    informed,
+    notice_usual_template,
+    plain_task,
+    require_at_least,
+    task_for,
+    told,
+)
 from peftport.api.result import Result
 from peftport.api.suggestions import STEPS, methods_for, port_command, said_options
 from peftport.errors import BadInput
@@ -129,6 +137,7 @@ def test(
     from peftport.modules.card import CARD, add_figures
     from peftport.places import require_writable
 
+    require_at_least(1, limit_test=limit_test)
     if not isinstance(host, HostHandle):
         host = HostHandle(str(host), device, precision, kept=False)
     said = told(
