@@ -47,10 +47,22 @@ def study(tiny_host, tiny_continuation, tiny_task) -> Spec:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(nursery, study, tmp_path_factory) -> list:
+def whole(nursery, study, tmp_path_factory) -> Path:
+    """The study, run to its end by one worker."""
     folder = tmp_path_factory.mktemp("undisturbed") / "study"
     assert nursery.run(study, folder) == 0
-    return figures(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(whole) -> list:
+    return figures(whole)
+
+
+@pytest.fixture
+def finished(whole, tmp_path) -> Path:
+    """A copy of the study that was run to its end."""
+    return shutil.copytree(whole, tmp_path / "finished")
 
 
 def test_a_study_runs_to_its_end_and_says_how_far_it_is(nursery, study, undisturbed, tmp_path):
@@ -166,16 +178,14 @@ def test_a_second_driver_is_refused_while_the_first_goes_on(nursery, study, undi
     assert figures(tmp_path / "s") == undisturbed
 
 
-def test_a_second_driver_is_refused_while_the_first_changes_the_store(nursery, study, tmp_path):
-    folder = tmp_path / "s"
-    assert nursery.run(study, folder) == 0
+def test_a_second_driver_is_refused_while_the_first_changes_the_store(nursery, study, finished):
     with (
-        driver_lock(folder),
-        closing(sqlite3.connect(folder / "study.sqlite", isolation_level=None)) as db,
+        driver_lock(finished),
+        closing(sqlite3.connect(finished / "study.sqlite", isolation_level=None)) as db,
     ):
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("BEGIN EXCLUSIVE")  # as while a store is begun: nobody can read it
-        second = nursery.start(study, folder)
+        second = nursery.start(study, finished)
         assert second.wait() == 2
         assert f"is being run by process {os.getpid()} on " in second.said()
 
@@ -221,22 +231,19 @@ def test_a_loss_that_is_no_number_fails_its_run_alone(nursery, study, undisturbe
     assert done == {0}
 
 
-def test_another_study_is_not_mixed_into_a_folder(nursery, study, tmp_path):
-    assert nursery.run(study, tmp_path / "s") == 0
-    other = nursery.start(study.model_copy(update={"seeds": (0, 5)}), tmp_path / "s")
+def test_another_study_is_not_mixed_into_a_folder(nursery, study, finished):
+    other = nursery.start(study.model_copy(update={"seeds": (0, 5)}), finished)
     assert other.wait() == 2
     assert "holds study 'tiny' with another 'seeds': [0, 1] there, [0, 5] here" in other.said()
 
 
-def test_a_host_that_changed_is_refused(nursery, study, tmp_path, tiny_host):
+def test_a_host_that_changed_is_refused(nursery, study, finished, tmp_path, tiny_host):
     moved = tmp_path / "b"
     shutil.copytree(study.hosts["b"], moved)
     elsewhere = study.model_copy(update={"hosts": {**study.hosts, "b": str(moved)}})
-    folder = tmp_path / "s"
-    assert nursery.run(study, folder) == 0
-    assert nursery.run(elsewhere, folder) == 0  # the same weights in another place
+    assert nursery.run(elsewhere, finished) == 0  # the same weights in another place
     shutil.copytree(tiny_host("t5"), moved, dirs_exist_ok=True)
-    renamed = nursery.start(elsewhere, folder)
+    renamed = nursery.start(elsewhere, finished)
     assert renamed.wait() == 2
     assert "both hosts have the same weights" in renamed.said() or "host b has changed" in (
         renamed.said()
@@ -265,27 +272,23 @@ def other_tokenizer(host: Path) -> None:
     file.write_text(json.dumps(told))
 
 
-def test_a_host_whose_tokenizer_changed_is_refused(nursery, study, tmp_path):
+def test_a_host_whose_tokenizer_changed_is_refused(nursery, study, finished, tmp_path):
     moved = tmp_path / "b"
     shutil.copytree(study.hosts["b"], moved)
     elsewhere = study.model_copy(update={"hosts": {**study.hosts, "b": str(moved)}})
-    folder = tmp_path / "s"
-    assert nursery.run(study, folder) == 0
     other_tokenizer(moved)
-    driver = nursery.start(elsewhere, folder)
+    driver = nursery.start(elsewhere, finished)
     assert driver.wait() == 2
     assert "the tokenizer of host b has changed since study" in driver.said()
 
 
 def test_a_study_that_does_not_say_which_tokenizer_it_was_begun_with_goes_on(
-    nursery, study, tmp_path
+    nursery, study, finished
 ):
-    folder = tmp_path / "s"
-    assert nursery.run(study, folder) == 0
-    with open_store(folder) as store:
+    with open_store(finished) as store:
         facts = store.facts
         for host in facts["hosts"].values():
             del host["tokenizer"]
         store._db.execute("UPDATE meta SET value = ? WHERE key = 'facts'", (json.dumps(facts),))
         _seal(store._db)
-    assert nursery.run(study, folder) == 0
+    assert nursery.run(study, finished) == 0
