@@ -7,7 +7,7 @@ A package says in its `pyproject.toml`
     shift = "its_module:Shift"
 
 and "shift" is a technique wherever the package is installed. Groups are `peftport.techniques`,
-`peftport.methods`, `peftport.metrics` and `peftport.executors`.
+`peftport.methods`, `peftport.kinds`, `peftport.metrics` and `peftport.executors`.
 """
 
 from __future__ import annotations

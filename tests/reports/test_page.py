@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from page_outline import Outline, words
-from peftport.reports.page import RUN_COLUMNS, render, write_report
+from peftport.kind import USUAL, kind_named
+from peftport.reports.page import render, run_columns, write_report
 from peftport.reports.results import Results
 from synthetic_studies import Synthetic, founding
 
@@ -73,8 +74,9 @@ def test_all_runs_are_in_the_page_once() -> None:
     found = re.search(r'id="runs-data">(.*?)</script>', page)
     assert found is not None
     runs = json.loads(found.group(1))
-    assert tuple(runs["columns"]) == RUN_COLUMNS
-    assert {len(runs["data"][name]) for name in RUN_COLUMNS} == {len(results.rows)}
+    columns = run_columns(kind_named(USUAL))
+    assert tuple(runs["columns"]) == columns
+    assert {len(runs["data"][name]) for name in columns} == {len(results.rows)}
     assert [runs["words"][i] for i in runs["data"]["status"]] == list(results.rows["status"])
     accuracies = [x for x in runs["data"]["accuracy"] if x is not None]
     assert accuracies == [round(x, 4) for x in results.done["accuracy"]]

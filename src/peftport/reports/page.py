@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from peftport import __version__
 from peftport.files import write_atomic
-from peftport.kind import USUAL, Kind, kind_named
+from peftport.kind import Kind
 from peftport.progress import duration
 from peftport.reports import sections, svg
 from peftport.reports.answers import answer_questions
@@ -50,7 +50,6 @@ def run_columns(kind: Kind) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-RUN_COLUMNS = run_columns(kind_named(USUAL))
 FILTERS = ("status", "condition", "technique", "origin", "receiver", "task", "budget", "seed")
 _SHORT_ID = 12
 

@@ -58,7 +58,7 @@ def _pack_seconds(pack: Pack, plan: Plan, facts: Facts, measured: Measurement) -
     }
     rows = arm.steps * len(pack.lanes) * plan.spec.training.batch_size
     task = facts.tasks[arm.task]
-    tested = len(tests) * (task["data"]["test"]["rows"] + _corrected_on(task))
+    tested = len(tests) * (task["data"][plan.spec.split]["rows"] + _corrected_on(task))
     return rows * train_tokens * pace.train + tested * test_tokens * pace.test
 
 
@@ -78,7 +78,7 @@ def disk(plan: Plan, facts: Facts) -> int:
 def _arm_bytes(arm: Arm, plan: Plan, facts: Facts, identity: Identity) -> int:
     lane = next(plan.trajectories([arm]))
     task = facts.tasks[arm.task]
-    answers = task["data"]["test"]["rows"] * facts.kind.example_bytes(task)
+    answers = task["data"][plan.spec.split]["rows"] * facts.kind.example_bytes(task)
     rows = sum(len(identity.run(run)[1]) + answers + _ROW for run in runs_of(lane))
     if not arm.gives_donor:
         return rows
