@@ -62,6 +62,18 @@ def test_a_process_that_the_kernel_killed_is_named_as_such(lora, extreme, tiny_h
         assert said in str(error.value)
 
 
+def test_what_a_port_has_to_say_is_said_here(lora, soft, tiny_host, caplog):
+    record = lora.record.model_copy(update={"dtype": "float16"})
+    texts = tuple(f"text {i}" for i in range(16))
+    job = PortJob(
+        Module(record, lora.tensors), str(tiny_host("t5")), soft, {"scale": 1e9}, 0, texts, "lines"
+    )
+    with caplog.at_level("WARNING", "peftport"):
+        port_apart(job)
+    (said,) = [each for each in caplog.records if "values beyond those of float16" in each.message]
+    assert (said.name, said.levelname) == ("peftport.studies.ports", "WARNING")
+
+
 def test_it_tells_here_how_far_it_is(lora, tiny_continuation):
     told: list[tuple[float, str]] = []
     texts = tuple(f"a dull film and story number {i}" for i in range(20))

@@ -34,6 +34,9 @@ for _name in ("transformers.generation.utils", "transformers.models.auto.tokeniz
     importlib.import_module(_name)
 
 
+_log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True)
 class PortJob:
     """One port, as a process of its own needs it.
@@ -69,6 +72,25 @@ class _Share:
     what: str
 
 
+@dataclass(frozen=True)
+class _Notice:
+    """On the way to an answer: what the port has to say."""
+
+    level: int
+    text: str
+
+
+class _Telling(logging.Handler):
+    """Passes on what is said to the process that waits."""
+
+    def __init__(self, pipe: Connection) -> None:
+        super().__init__()
+        self._pipe = pipe
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._pipe.send(_Notice(record.levelno, record.getMessage()))
+
+
 def warm() -> None:
     """Begin to import what the processes need, while something else is done."""
     if _context().get_start_method() == "forkserver":
@@ -98,8 +120,11 @@ def port_apart(job: PortJob, progress: Progress = lambda _share, _what: None) ->
 
     process, ours = started(begin)
     try:
-        while isinstance(answer := ours.recv(), _Share):
-            progress(answer.done, answer.what)
+        while isinstance(answer := ours.recv(), _Share | _Notice):
+            if isinstance(answer, _Notice):
+                _log.log(answer.level, "%s", answer.text)
+            else:
+                progress(answer.done, answer.what)
     except EOFError:
         process.join()
         raise RunFailed(f"port by {job.method}: {_ended(process.exitcode)}") from None
@@ -145,7 +170,9 @@ def _work(pipe: Connection, packed: tuple[Any, ...], place: str, threads: int) -
     """The life of a process: one port, and its answer or its error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever waits for it decides
     die_with_parent()
-    logging.getLogger("peftport").setLevel(logging.ERROR)  # it has given its notices
+    logger = logging.getLogger("peftport")
+    logger.setLevel(logging.ERROR)  # whoever waits has noticed what is to be said of the hosts
+    logger.handlers[:], logger.propagate = [_Telling(pipe)], False
     torch.set_num_threads(threads)
     record, tensors, *rest = packed
     job = PortJob(Module(Record.model_validate_json(record), load(tensors)), *rest)
@@ -165,6 +192,7 @@ def _measured(job: PortJob, progress: Progress) -> tuple[str, bytes, float, floa
         origin = origin_side(job.donor.record.host, job.device)
         means = Means(origin, receiver, job.texts, job.source, progress)
     name = HostName(name=job.receiver, fingerprint=fingerprint(receiver.folder))
+    logging.getLogger("peftport").setLevel(logging.WARNING)  # of the port nobody else knows
     before, begun = _peak(), time.perf_counter()
     ported = port(
         job.donor,
