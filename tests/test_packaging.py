@@ -6,6 +6,7 @@ import ast
 import os
 import re
 import sys
+import sysconfig
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -119,10 +120,12 @@ def test_all_that_dev_and_docs_bring_is_pinned_and_nothing_else():
 
 
 def installed() -> dict[str, Version]:
-    """Canonical names and public versions of all distributions in this environment."""
+    """Canonical names and public versions of all distributions in this environment; those that a
+    library brings along in a folder of its own, which Ray puts before all others, do not count."""
+    places = [sysconfig.get_path(kind) for kind in ("purelib", "platlib")]
     return {
         canonicalize_name(found.name): Version(Version(found.version).public)
-        for found in metadata.distributions()
+        for found in metadata.distributions(path=places)
     }
 
 
