@@ -121,7 +121,7 @@ def test_all_that_dev_and_docs_bring_is_pinned_and_nothing_else():
 
 def installed() -> dict[str, Version]:
     """Canonical names and public versions of all distributions in this environment; those that a
-    library brings along and puts on the path when it is imported, as setuptools does, do not count."""
+    library puts on the path when it is imported, as setuptools does with its own, do not count."""
     places = [sysconfig.get_path(kind) for kind in ("purelib", "platlib")]
     return {
         canonicalize_name(found.name): Version(Version(found.version).public)
