@@ -148,7 +148,7 @@ def assess(
     from peftport.techniques import technique
     from peftport.training import TrainingSettings
 
-    require_at_least(0, **{"budgets": min(budgets, default=0)})
+    require_at_least(0, budgets=min(budgets, default=0))
     require_at_least(1, seeds=seeds, native_steps=native_steps, limit_test=limit_test)
     ways = _ways(methods)
     handles = _handles(modules)

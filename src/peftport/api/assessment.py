@@ -37,13 +37,13 @@ def assessment_record(
     from peftport.reports.comparisons import analyse
     from peftport.reports.decision import decide
     from peftport.reports.verdict import verdict
-    from peftport.reports.wording import counted
+    from peftport.reports.wording import count
 
     analysis = analyse(results)
     order = {each.written: place for place, each in enumerate(assessment.ways)}
     cells = {cell.method: cell for cell in sorted(results.cells, key=lambda c: order[c.method])}
     some = next(iter(cells.values()))
-    native = f"a native module of {counted(assessment.native_steps, 'step')}"
+    native = f"a native module of {count(assessment.native_steps, 'step')}"
     decision = decide(analysis, assessment.task.left_out("test"), native)
     budgets = [_budget(analysis, cells, budget) for budget in results.budgets]
     return {
@@ -176,12 +176,12 @@ def _estimate(found: Any) -> dict[str, float | None] | None:
 def assessment_text(record: Mapping[str, Any]) -> str:
     """The tables: figures, recovery, what stands beside them, and what the ports took."""
     from peftport.reports.summaries import keys
-    from peftport.reports.wording import counted
+    from peftport.reports.wording import count
 
     kind = kind_named(record["kind"])
     primary, plain, ranking = keys(kind)
     methods = list(record["methods"])
-    runs = counted(record["seeds"], "seed")
+    runs = count(record["seeds"], "seed")
     if record["modules"] > 1:
         runs = f"{record['modules']} modules, a seed each"
     rows = ["host", *record["controls"], "scratch", *methods, "native"]
@@ -192,7 +192,7 @@ def assessment_text(record: Mapping[str, Any]) -> str:
         "intervals",
         "",
         *_table(record, _title(kind, record["metric"]), rows, primary),
-        f"native: {counted(record['native_steps'], 'step')}; host: no module",
+        f"native: {count(record['native_steps'], 'step')}; host: no module",
         *_on_what(kind, record),
         "",
         *_table(record, "recovery", methods, "recovery", of_ports=True),

@@ -248,7 +248,7 @@ class Host:
         """How many tokens a decoder can write after `tokens` and the prefix before them.
 
         Raises:
-            BadInput: none: they pass the host's positions already.
+            BadInput: they pass the host's positions already.
         """
         limit = self._last_position()
         if limit is None:

@@ -151,8 +151,7 @@ def to_try(
     if related is False:
         can = [each for each in can if each.method != "copy"]
     order = _TO_TRY if kind_named(kind).of_classes else ("copy", "distill", *_TO_TRY)
-    place = {name: number for number, name in reversed([*enumerate(order)])}
-    return sorted(can, key=lambda each: place.get(each.method, len(place)))
+    return sorted(can, key=lambda each: [*order, each.method].index(each.method))
 
 
 def others(request: Request) -> str:

@@ -41,11 +41,6 @@ BASES = {
 }
 
 
-def counted(number: int, noun: str) -> str:
-    """ "1 seed", "1,000 steps"."""
-    return f"{number:,} {noun}" + "s" * (number != 1)
-
-
 def name_of(condition: str) -> str:
     """A condition in words; a further control goes by its own name."""
     return NAMES.get(condition, f"sampled ({condition})")
