@@ -50,6 +50,8 @@ class Tested(Result):
             that is not known, and of the bare host.
         figures: name of the metric -> value, None where it is not defined, and `n_test`.
             Accuracies and AUROC are shares, `log_loss` is in nats.
+        intervals: name of the metric -> the ends of its 95 % interval over the test examples;
+            of figures that are defined.
         kind: of the task.
     """
 
@@ -59,29 +61,45 @@ class Tested(Result):
     made_for_this_host: bool | None
     task: str
     figures: Mapping[str, Any]
+    intervals: Mapping[str, tuple[float, float]]
     kind: str = "classification"
 
     def frame(self) -> pd.DataFrame:
-        """One row: module, host, task and the figures."""
+        """One row: module, host, task and the figures, with the ends of their intervals as
+        `accuracy_low`, `accuracy_high` and so on."""
         import pandas as pd
 
-        return pd.DataFrame([self.to_dict()])
+        row = self.to_dict()
+        for name, ends in row.pop("intervals").items():
+            row[f"{name}_low"], row[f"{name}_high"] = ends
+        return pd.DataFrame([row])
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, the figures at the top level."""
         names = ("module", "technique", "host", "made_for_this_host", "task")
-        return {**{name: getattr(self, name) for name in names}, **self.figures}
+        intervals = {name: list(ends) for name, ends in self.intervals.items()}
+        return {
+            **{name: getattr(self, name) for name in names},
+            **self.figures,
+            "intervals": intervals,
+        }
 
     def __str__(self) -> str:
         from peftport.kind import kind_named
-        from peftport.metrics import figures_text
 
-        told = figures_text(self.figures, kind_named(self.kind).metrics)
         what = f"{self.technique} {self.module} on" if self.module else "bare host"
-        return f"{what} {self.host}, {self.task}: {told}"
-
-    def _repr_html_(self) -> str:
-        return str(self.frame().to_html(index=False))
+        metrics = kind_named(self.kind).metrics
+        titles = {name: metrics[name].directed for name in metrics if name in self.intervals}
+        width = max(map(len, titles.values()), default=0)
+        lines = [
+            f"{what} {self.host}, {self.task}: {self.figures['n_test']} texts, 95 % intervals over "
+            "them"
+        ]
+        for name, title in titles.items():
+            low, high = self.intervals[name]
+            figure = f"{self.figures[name]:.3f} ({low:.3f} to {high:.3f})"
+            lines.append(f"{title:<{width}}  {figure}")
+        return "\n".join(lines)
 
 
 def test(
@@ -132,7 +150,12 @@ def test(
     >>> found.made_for_this_host, 0 <= found.figures["auroc"] <= 1
     (True, True)
     >>> print(pp.test(None, "lab:small", "lab:films", limit_test=32))  # doctest: +ELLIPSIS
-    bare host lab:small, lab:films: accuracy as answered ..., corrected accuracy ... on 32 texts
+    bare host lab:small, lab:films: 32 texts, 95 % intervals over them
+    accuracy as answered        0... (0... to 0...)
+    corrected accuracy          0... (0... to 0...)
+    macro-F1                    0... (0... to 0...)
+    AUROC                       0... (0... to 0...)
+    log-loss (lower is better)  ...
     """
     from peftport.modules.card import CARD, add_figures
     from peftport.places import require_writable
@@ -161,11 +184,11 @@ def test(
         raise _made_for_another(handle, host, task, said)
     loaded, data = with_task(handle, task, said, limit_test)
     same = _noticed_host(handle, host)
-    figures = _evaluation(host, data, loaded, portion).figures
+    found = _evaluation(host, data, loaded, portion)
     if to_card and handle.path is not None:
-        row = {"condition": "module", "host": host.name, "task": data.name, **figures}
+        row = {"condition": "module", "host": host.name, "task": data.name, **found.figures}
         add_figures(handle.path, row)
-    return Tested(handle.called, loaded.technique, host.name, same, data.name, figures, data.kind)
+    return _tested((handle.called, loaded.technique), host, same, data, found)
 
 
 def _bare(
@@ -180,8 +203,23 @@ def _bare(
             "module."
         )
     notice_usual_template(data, host.geometry.kind)
-    figures = _evaluation(host, data, None, portion).figures
-    return Tested(None, None, host.name, None, data.name, figures, data.kind)
+    return _tested((None, None), host, None, data, _evaluation(host, data, None, portion))
+
+
+def _tested(
+    module: tuple[str | None, str | None],
+    host: HostHandle,
+    same: bool | None,
+    data: Task,
+    found: Evaluation,
+) -> Tested:
+    """What was found, of a module (its folder and technique) or of the bare host (None, None)."""
+    intervals = {
+        name: ends
+        for name, metric in data.asks.metrics.items()
+        if (ends := metric.interval(found.scored)) is not None
+    }
+    return Tested(*module, host.name, same, data.name, found.figures, intervals, data.kind)
 
 
 def _evaluation(
