@@ -219,3 +219,17 @@ def test_the_figure_lies_in_its_interval_and_shares_stay_shares(case):
         assert low - 1e-12 <= figure <= high + 1e-12
         if metric.share:
             assert 0 <= low <= high <= 1
+
+
+@quick
+@given(any_test(), st.integers(0, 5))
+def test_a_difference_is_that_of_the_figures(case, shift):
+    scores, labels = case
+    one, other = Scored(scores, labels), Scored(np.roll(scores, shift, axis=0), labels)
+    for name in ("accuracy", "macro_f1", "auroc", "log_loss"):
+        metric = METRICS[name]
+        value, low, high = metric.difference(one, other)
+        assert value == pytest.approx(metric.figure(one) - metric.figure(other))
+        assert low <= value <= high
+        assert metric.difference(one, one) == (0, 0, 0)
+    assert METRICS["corrected_accuracy"].difference(one, other) is None

@@ -134,13 +134,21 @@ class Metric:
         parts = self.parts(scored)
         if parts is None:
             return None
-        count, value = len(parts), float(parts.mean())
         if self.share and bool(np.isin(parts, (0.0, 1.0)).all()):
-            middle, half = _wilson(value, count)
+            middle, half = _wilson(float(parts.mean()), len(parts))
         else:
-            middle, half = value, _Z * float(parts.std()) / count**0.5
+            middle, half = float(parts.mean()), _half(parts)
         low, high = middle - half, middle + half
         return (max(low, 0.0), min(high, 1.0)) if self.share else (low, high)
+
+    def difference(self, scored: Any, other: Any) -> tuple[float, float, float] | None:
+        """By how much the figure is above that of another test of the same examples, with the ends
+        of the 95 % interval over them; None where one of the two has no figure."""
+        parts, beside = self.parts(scored), self.parts(other)
+        if parts is None or beside is None:
+            return None
+        value, half = float((parts - beside).mean()), _half(parts - beside)
+        return value, value - half, value + half
 
 
 @dataclass(frozen=True)
@@ -291,6 +299,11 @@ def figures_text(figures: Mapping[str, Any], metrics: Mapping[str, Metric] | Non
         if figures.get(name) is not None
     ]
     return f"{', '.join(told)} on {figures['n_test']} texts"
+
+
+def _half(parts: NDArray[np.floating]) -> float:
+    """Half the width of the normal 95 % interval of a mean of so many parts."""
+    return _Z * float(parts.std()) / len(parts) ** 0.5
 
 
 def _wilson(share: float, count: int) -> tuple[float, float]:
