@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from peftport.api.reading import (
 from peftport.api.result import Result
 from peftport.api.suggestions import STEPS, methods_for, port_command, said_options
 from peftport.errors import BadInput
+from peftport.progress import Portion
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from peftport.metrics import Evaluation
     from peftport.modules import Module
     from peftport.tasks import Task
-    from peftport.training.evaluate import Portion
 
 _log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def test(
     device: str | None = None,
     precision: Precision = "fp32",
     to_card: bool = False,
-    portion: Callable[[float, str], None] = lambda _share, _what: None,
+    portion: Portion = lambda _share, _what: None,
 ) -> Tested:
     """Test a module on a host, or the bare host, on the test split of a task.
 

@@ -132,7 +132,7 @@ def rule(evidence: Sequence[Evidence], tested: int) -> Decision:
         tested: labelled texts that the evidence rests on.
     """
     many = len(evidence)
-    stand = [(each, each.standing(many)) for each in evidence]
+    stand = [(each, each.outcome(many)) for each in evidence]
     opened = [each for each, where in stand if where == "open"]
     if opened:
         good = [e for e in opened if not any(surely_better(other, e, many) for other in opened)]

@@ -28,7 +28,7 @@ HALF_KEPT = 0.5
 IN_FULL = "training in full"
 THRESHOLD = "what it gains is a threshold, which the bare host can have without a module"
 
-Standing = Literal["open", "needless", "threshold", "little", "unsure", "unknown"]
+Outcome = Literal["open", "needless", "threshold", "little", "unsure", "unknown"]
 """Where a method's ports stand: open; training in full surely gains too little for any module to be
 worth it; they surely gain a threshold alone, or keep surely less than half; that is not sure; there
 are no runs of them, or no bare host beside them."""
@@ -86,7 +86,7 @@ class Evidence:
         """The bare host in words."""
         return "corrected bare host" if self.corrected else "bare host"
 
-    def standing(self, methods: int) -> Standing:
+    def outcome(self, methods: int) -> Outcome:
         """Where these ports stand, of so many methods that were tried."""
         gain = self.gain
         if self._opens(methods):

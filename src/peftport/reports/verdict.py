@@ -1,5 +1,5 @@
 """One line in words on one method's ports: what was found, and never what to do, which is for the
-decision to say. Both read the same standing of the same evidence, so that they cannot disagree."""
+decision to say. Both read the same outcome of the same evidence, so that they cannot disagree."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def verdict(found: Evidence, methods: int) -> str:
     Args:
         methods: how many were tried.
     """
-    standing = found.standing(methods)
-    if standing == "unknown":
+    outcome = found.outcome(methods)
+    if outcome == "unknown":
         return _unknown(found)
-    if standing == "open":
+    if outcome == "open":
         return (
             f"{_what(found)} {_kept(found)}, and is surely ahead of every control{_lacking(found)}."
         )
-    if standing == "needless":
+    if outcome == "needless":
         gain = with_span(found.gain, sign=True)
         return (
             f"There is nothing to keep: {found.native} gains {gain} over the {found.bare}. "
@@ -33,10 +33,10 @@ def verdict(found: Evidence, methods: int) -> str:
 def _closed(found: Evidence, methods: int) -> str:
     """What gains a threshold or keeps little, and what is not known to."""
     what, lead, gain = _what(found), found.leads["host"], found.gain
-    standing = found.standing(methods)
-    if standing == "threshold":
+    outcome = found.outcome(methods)
+    if outcome == "threshold":
         text = f"{what}: {THRESHOLD}; it {_leads(found)}"
-    elif standing == "little":
+    elif outcome == "little":
         says = "does harm" if lead.below_zero else "surely keeps less than half"
         text = f"{what} {says}: it {_leads(found)}, where {found.native} "
         text += f"gains {with_span(gain, sign=True)}"
