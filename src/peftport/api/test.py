@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from peftport.api.reading import (
 from peftport.api.suggestions import STEPS, methods_for, port_command, said_options
 from peftport.api.tested import Tested
 from peftport.errors import BadInput
+from peftport.progress import Portion
 
 if TYPE_CHECKING:
     from peftport.api.modules import ModuleLike
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from peftport.metrics import Evaluation
     from peftport.modules import Module
     from peftport.tasks import Task
-    from peftport.training.evaluate import Portion
 
 BARE = "bare"
 """The host without a module, where a module is named."""
@@ -57,7 +56,7 @@ def test(
     device: str | None = None,
     precision: Precision = "fp32",
     to_card: bool = False,
-    portion: Callable[[float, str], None] = lambda _share, _what: None,
+    portion: Portion = lambda _share, _what: None,
 ) -> Tested:
     """Test a module on a host, or the bare host, on the test split of a task.
 
