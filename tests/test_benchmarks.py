@@ -13,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from nursery import Nursery
+
 pytestmark = pytest.mark.long
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
+IMPORTED = ("peftport.studies.execute", "peftport.porting.map_based", "scipy.optimize")
 QUICK = {
     "start": [],
     "lanes": ["--hosts", "lab"],
@@ -28,10 +31,17 @@ QUICK = {
 }
 
 
+@pytest.fixture(scope="module")
+def python():
+    """A Python that has imported already what most of them need."""
+    with Nursery(sys.executable, *IMPORTED) as nursery:
+        yield nursery.python
+
+
 @pytest.mark.parametrize("name", QUICK)
-def test_a_benchmark_in_its_quick_form_writes_its_figures(name, tmp_path):
+def test_a_benchmark_in_its_quick_form_writes_its_figures(name, python, tmp_path):
     done = subprocess.run(
-        [sys.executable, FOLDER / f"{name}.py", "--quick", "--out", tmp_path, *QUICK[name]],
+        [python, FOLDER / f"{name}.py", "--quick", "--out", tmp_path, *QUICK[name]],
         capture_output=True,
         text=True,
         env=os.environ | {"HF_HUB_OFFLINE": "1"},
@@ -45,7 +55,9 @@ def test_a_benchmark_in_its_quick_form_writes_its_figures(name, tmp_path):
     assert found.keys() - {"machine"}
 
 
-def test_what_rounding_a_host_costs_is_measured_on_a_gguf_file(tiny_host, tiny_task, tmp_path):
+def test_what_rounding_a_host_costs_is_measured_on_a_gguf_file(
+    python, tiny_host, tiny_task, tmp_path
+):
     gguf = pytest.importorskip("gguf", reason="the package gguf is not installed")
     import peftport as pp
     from hosts.test_gguf import write_gguf
@@ -56,7 +68,7 @@ def test_what_rounding_a_host_costs_is_measured_on_a_gguf_file(tiny_host, tiny_t
         out = tmp_path / f"all-{seed}"
         pp.train(str(host), str(tiny_task), "lora", out=out, steps=1, seed=seed)
     work = tmp_path / "work"
-    command = [sys.executable, FOLDER / "roundings.py", file, "--reference", host]
+    command = [python, FOLDER / "roundings.py", file, "--reference", host]
     command += ["--task", tiny_task, "--types", "Q4_0", "--work", work, "--out", tmp_path]
     command += ["--donors", tmp_path / "all-0", tmp_path / "all-1", "--native", "1"]
     done = subprocess.run(command, capture_output=True, text=True)

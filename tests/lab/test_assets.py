@@ -97,7 +97,8 @@ def test_a_bare_host_does_not_know_the_task(name, task):
     host, rows = load_host(f"lab:{name}"), load_task(f"lab:{task}")
     kind, readout = host.geometry.kind, readout_of(host, rows)
     split = encode(host.tokenizer, rows, "validation", kind)
-    texts = encode_unlabelled(host.tokenizer, rows, kind)
+    # Of three classes nothing corrected is bounded.
+    texts = encode_unlabelled(host.tokenizer, rows, kind) if rows.classes == 2 else None
     (found,) = evaluate(host, None, None, {}, split, readout, texts)
     assert 0.4 <= found.figures["auroc"] <= 0.6
     if rows.classes == 2:

@@ -29,8 +29,12 @@ from peftport.porting.means import Means, Progress, origin_side, side
 from peftport.studies.executors.local import die_with_parent
 from peftport.studies.processes import started
 
-# What hosts need and import when they are first used: it is not to count as a port's.
-for _name in ("transformers.generation.utils", "transformers.models.auto.tokenization_auto"):
+# What hosts and methods import when they are first used: it is neither to count as a port's nor to
+# be imported by every process anew.
+for _name in (
+    *("transformers.generation.utils", "transformers.models.auto.tokenization_auto"),
+    *("transformers.modeling_layers", "peftport.porting.map_based", "peftport.training.trajectory"),
+):
     importlib.import_module(_name)
 
 
