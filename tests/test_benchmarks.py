@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from nursery import Nursery
+from ready_python import ReadyPython
 
 pytestmark = pytest.mark.long
 
@@ -34,8 +34,8 @@ QUICK = {
 @pytest.fixture(scope="module")
 def python():
     """A Python that has imported already what most of them need."""
-    with Nursery(sys.executable, *IMPORTED) as nursery:
-        yield nursery.python
+    with ReadyPython(sys.executable, *IMPORTED) as ready:
+        yield ready.path
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -16,6 +16,8 @@ from peftport.lab.tasks import TASKS
 from peftport.tasks import encode, encode_unlabelled, load_task
 from peftport.training import evaluate, readout_of
 
+pytestmark = pytest.mark.long
+
 
 def test_together_they_are_smaller_than_six_megabytes():
     files = [file for name in NAMES for file in folder(name).iterdir()]

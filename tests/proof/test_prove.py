@@ -15,10 +15,10 @@ import torch
 import peftport as pp
 from families import FAMILIES, KINDS
 from modules.formats.modules import CONFIG, PEFT, change, made, read_apart, respell
-from nursery import Nursery
 from peftport.errors import BadInput
 from peftport.modules import formats
 from peftport.proof import with_adapters
+from ready_python import ReadyPython
 from tiny_runs import CASES, host_in
 
 IMPORTED = ("adapters.wrappers", "adapters.models.auto", "transformers.models.auto.modeling_auto")
@@ -212,8 +212,8 @@ def require_adapters() -> Path:
 @pytest.fixture(scope="module")
 def adapters_at_hand() -> Iterator[Path]:
     """A Python that has imported adapters already."""
-    with Nursery(require_adapters(), *IMPORTED) as nursery:
-        yield nursery.python
+    with ReadyPython(require_adapters(), *IMPORTED) as ready:
+        yield ready.path
 
 
 def passes_in_adapters(family: str, case: str, head: str | None, tiny_host, tmp_path) -> None:

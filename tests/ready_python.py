@@ -1,9 +1,9 @@
 """A Python that has imported already what takes it seconds, for tests that start it often.
 
-A nursery is a process of that Python which imports the modules once, and forks whenever the program
-at `Nursery.python` is called: what runs is a process of its own, called as one calls Python.
+It is a process which imports the modules once, and forks whenever the program at `ReadyPython.path`
+is called: what runs then is a process of its own, called as one calls Python.
 
-    python nursery.py SOCKET MODULE...    is what a nursery runs
+    python ready_python.py SOCKET MODULE...    is the process that forks
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import select
 import socket
 import subprocess
 import sys
@@ -21,9 +22,9 @@ from pathlib import Path
 _CALL = """#!{python}
 import json, os, socket, sys
 asked = dict(arguments=sys.argv[1:], folder=os.getcwd(), environment=dict(os.environ))
-with socket.socket(socket.AF_UNIX) as nursery:
-    nursery.connect({socket!r})
-    with nursery.makefile("rw") as file:
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({socket!r})
+    with server.makefile("rw") as file:
         file.write(json.dumps(asked) + "\\n")
         file.flush()
         told = json.loads(file.readline())
@@ -33,45 +34,47 @@ sys.exit(told["code"])
 """
 
 
-class Nursery:
-    """A nursery, to be entered as a context. `python` is what to call.
+class ReadyPython:
+    """A context, within which `path` is a program to be called as Python.
 
     Args:
         real: the Python that it is.
-        modules: what it imports.
+        modules: what it has imported.
     """
 
     def __init__(self, real: str | Path, *modules: str) -> None:
         self._command = [real, __file__]
         self._modules = modules
 
-    def __enter__(self) -> Nursery:
+    def __enter__(self) -> ReadyPython:
         # Sockets have paths of at most 107 letters, which pytest's folders can be too long for.
         self._folder = tempfile.TemporaryDirectory()
-        place, self.python = (Path(self._folder.name) / name for name in ("socket", "python"))
+        place, self.path = (Path(self._folder.name) / name for name in ("socket", "python"))
         command = [*self._command, place, *self._modules]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self._process = subprocess.Popen(command, text=True, **pipes)
         assert self._process.stdout.readline() == "ready\n"
-        self.python.write_text(_CALL.format(python=sys.executable, socket=str(place)))
-        self.python.chmod(0o755)
+        self.path.write_text(_CALL.format(python=sys.executable, socket=str(place)))
+        self.path.chmod(0o755)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()
+        self._process.stdin.close()
         self._process.wait(30)
         self._process.stdout.close()
         self._folder.cleanup()
 
 
 def main(place: str, *modules: str) -> None:
-    """Import the modules, and fork for everyone who calls, one after another."""
+    """Import the modules, and fork for everyone who calls, one after another, until the end of
+    standard input."""
     for name in modules:
         import_module(name)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(place)
         server.listen()
         print("ready", flush=True)
-        while True:
+        while sys.stdin not in select.select([server, sys.stdin], [], [])[0]:
             caller, _ = server.accept()
             with caller, caller.makefile("rw") as file:
                 file.write(json.dumps(_run(**json.loads(file.readline()))) + "\n")
@@ -82,6 +85,7 @@ def _run(arguments: list[str], folder: str, environment: dict[str, str]) -> dict
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as error:
         pid = os.fork()
         if not pid:
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(out.fileno(), 1)
             os.dup2(error.fileno(), 2)
             os.chdir(folder)
