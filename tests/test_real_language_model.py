@@ -73,7 +73,7 @@ def donor(origin: Path, few_rows: Path, tmp_path_factory: pytest.TempPathFactory
         "lora",
         out=folder,
         steps=8,
-        batch_size=8,
+        batch_size=4,
         learning_rate=3e-3,
         options={"rank": 4, "targets": ["q", "v"]},
         label_words="terrible,great",
@@ -131,7 +131,7 @@ def test_modules_of_every_kind_are_trained_ported_and_tested(
     code, _, errors = call("train", "--host", origin, *task, *train, "--out", donor)
     assert code == 0, errors
     where = ("--host", receiver, "--from-host", origin, "--method", method, "--no-verify")
-    learn = ("--text-count", 16, "--set", "steps=4", "--set", "batch_size=4")
+    learn = ("--text-count", 16, "--set", "steps=2", "--set", "batch_size=4")
     how = () if method == "copy" else (*task, *learn)
     code, _, errors = call("port", donor, *where, *how, "--out", out)
     assert code == 0, errors
@@ -153,6 +153,7 @@ def test_a_study_of_a_kind_that_writes_ends_and_is_reported(origin, receiver, fe
         techniques={"lora": {"rank": 4}},
         pairs=[{"origin": "a", "receiver": "b", "relation": "continuation"}],
         budgets=[0],
+        seeds=1,
         donor_steps=2,
         native_steps=2,
         limit_train=8,
