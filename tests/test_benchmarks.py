@@ -84,7 +84,7 @@ def test_what_rounding_a_host_costs_is_measured_on_a_gguf_file(
     assert kinds["token_embd.weight"] == "Q8_0"
 
 
-def test_the_forecast_is_calibrated_and_tested_on_a_study(tmp_path):
+def test_the_forecast_is_calibrated_and_tested_on_a_study(python, call, tmp_path, monkeypatch):
     """The committed study, cut to one technique, pair and task, and few steps."""
     spec = yaml.safe_load((FOLDER.parent / "results/forecast/calibration.yaml").read_text())
     hosts = {"small": "lab:small", "tuned": "lab:small-tuned"}
@@ -97,10 +97,12 @@ def test_the_forecast_is_calibrated_and_tested_on_a_study(tmp_path):
     written = tmp_path / "src" / "peftport" / "forecast" / "calibration.json"
     for folder in (written.parent, tmp_path / "results" / "forecast"):
         folder.mkdir(parents=True)
-    study = [sys.executable, "-m", "peftport", "study", "run", "cut.yaml", "--out", "study"]
-    asked = [sys.executable, FOLDER / "forecast.py"]
-    for command in (study, [*asked, "calibrate", "study"], [*asked, "test", "study"]):
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    code, _, error = call("study", "run", "cut.yaml", "--out", "study")
+    assert code == 0, error
+    for verb in ("calibrate", "test"):
+        command = [python, FOLDER / "forecast.py", verb, "study"]
+        done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     cells = json.loads(written.read_text())["cells"]
     assert [(cell["origin"], cell["receiver"]) for cell in cells] == [

@@ -161,7 +161,7 @@ def _context() -> Any:
     known = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")
     if "forkserver" in known:
-        context.set_forkserver_preload([__name__])
+        context.set_forkserver_preload(["peftport.studies.executors.preload", __name__])
     return context
 
 
