@@ -42,8 +42,6 @@ def study(tiny_host, tiny_continuation, tiny_task) -> Spec:
         budgets=[0, 4, 8],
         donor_steps=12,
         native_steps=12,
-        limit_train=48,
-        limit_test=24,
         lanes=2,
     )
 
