@@ -30,8 +30,12 @@ from peftport.studies.executors.local import die_with_parent
 from peftport.studies.processes import started
 from peftport.training.clock import now
 
-# What hosts need and import when they are first used: it is not to count as a port's.
-for _name in ("transformers.generation.utils", "transformers.models.auto.tokenization_auto"):
+# What hosts and methods import when they are first used: it is neither to count as a port's nor to
+# be imported by every process anew.
+for _name in (
+    *("transformers.generation.utils", "transformers.models.auto.tokenization_auto"),
+    *("transformers.modeling_layers", "peftport.porting.map_based", "peftport.training.trajectory"),
+):
     importlib.import_module(_name)
 
 
@@ -157,7 +161,7 @@ def _context() -> Any:
     known = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")
     if "forkserver" in known:
-        context.set_forkserver_preload([__name__])
+        context.set_forkserver_preload(["peftport.studies.executors.preload", __name__])
     return context
 
 
