@@ -43,7 +43,7 @@ def _written(writer: Any, asked: dict[str, Any]) -> dict[str, str]:
     return {"text": found}
 
 
-def main() -> None:
+def _answer() -> None:
     """Answer until the process that asks is done, however it ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no answer
@@ -57,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    _answer()

@@ -22,7 +22,7 @@ _WRITTEN = re.compile(r"[^ \t\n\r]")
 
 
 @dataclass(frozen=True)
-class Record:
+class JsonRow:
     """An object of a file: where it stands, for messages, and the length of its text."""
 
     where: str
@@ -49,16 +49,16 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
                 raise BadInput(f"{path} is not UTF-8 text: line {number}: {error}.") from error
 
 
-def of_lines(path: Path) -> Iterator[Record]:
+def of_lines(path: Path) -> Iterator[JsonRow]:
     """The objects of a JSONL file; BadInput names the line of what is none."""
     for number, line in lines(path):
         if line.strip():
             where = f"line {number} of {path}"
             value = parse_json(line, where, halves=True)
-            yield Record(where, _object(value, where), len(line))
+            yield JsonRow(where, _object(value, where), len(line))
 
 
-def of_list(path: Path) -> Iterator[Record]:
+def of_list(path: Path) -> Iterator[JsonRow]:
     """The objects of a JSON list; a file that begins otherwise is read as JSONL.
 
     Raises:
@@ -74,7 +74,7 @@ def of_list(path: Path) -> Iterator[Record]:
             raise BadInput(f"{path} is not valid JSON: something follows its list.")
 
 
-def _items(text: _Text, path: Path) -> Iterator[Record]:
+def _items(text: _Text, path: Path) -> Iterator[JsonRow]:
     """The objects of a list, of which `text` stands at the beginning, and then at its end."""
     text.place += 1
     empty, number, mark = text.next_mark() == "]", 0, ","
@@ -82,7 +82,7 @@ def _items(text: _Text, path: Path) -> Iterator[Record]:
         number += 1
         where = f"row {number} of {path}"
         value, length = text.next_value(where)
-        yield Record(where, _object(value, where), length)
+        yield JsonRow(where, _object(value, where), length)
         mark = text.next_mark()
         if mark not in (",", "]"):
             raise BadInput(f"{path} is not valid JSON: no ',' and no ']' follows its row {number}.")

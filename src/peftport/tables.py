@@ -17,7 +17,7 @@ from typing import Any
 
 from peftport.errors import BadInput
 from peftport.files import by_library, exists, opened
-from peftport.records import LONGEST, Record, lines, of_lines, of_list
+from peftport.records import LONGEST, JsonRow, lines, of_lines, of_list
 from peftport.room import ROW, as_objects, as_table, require_room, take
 
 ENDINGS = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".json")
@@ -171,7 +171,7 @@ def _read_delimited(path: Path) -> Any:
         return pa.Table.from_batches(batches, reader.schema)
 
 
-def _read_records(path: Path, records: Callable[[Path], Iterator[Record]]) -> Any:
+def _read_records(path: Path, records: Callable[[Path], Iterator[JsonRow]]) -> Any:
     """An Arrow table of objects; a column in which types are mixed is kept as text."""
     import pyarrow as pa
 
@@ -196,7 +196,7 @@ class _Columns:
         self._rows, self._size = 0, 0
         self._chunks: dict[str, list[Any]] = {}
 
-    def fill(self, records: Iterator[Record]) -> None:
+    def fill(self, records: Iterator[JsonRow]) -> None:
         """Add all records."""
         batch, length = list[dict[str, Any]](), 0
         for record in records:
