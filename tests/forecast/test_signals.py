@@ -17,8 +17,9 @@ from peftport.forecast.signals import (
 )
 from peftport.porting import port_method
 from peftport.porting.means import Means, side
+from porting.embedded import ROWS, loaded, trained
 from tiny_hosts import write_host
-from tiny_runs import host_in
+from tiny_runs import few_rows_of, host_in
 from tiny_words import LABEL_WORDS, opinions
 
 
@@ -100,6 +101,17 @@ def test_on_texts_a_host_is_like_itself_and_less_like_one_that_moved(family, tin
     assert same.answers in (0, 1)  # 0 where the drawn module gives one answer to all
     assert less.answers is not None
     assert less.answers <= same.answers
+
+
+def test_a_module_is_tried_with_the_embeddings_that_it_brings(tiny_host, tiny_task, tmp_path):
+    """All of its effect is in them; without, the host gives one answer to all."""
+    task = few_rows_of(tiny_task)
+    trained(tiny_host("llama"), task, tmp_path / "theirs", **ROWS)
+    donor, host = loaded(tmp_path / "theirs", task), side(str(tiny_host("llama")))
+    shapes = {name: tuple(tensor.shape) for name, tensor in donor.tensors.items()}
+    request = port_method("copy").request(donor.record, shapes, host.geometry)
+    texts = tuple(task.split("train").texts)
+    assert compare_on_texts(request, donor.tensors, Means(host, host, texts)).answers == 1
 
 
 def test_without_label_words_nothing_is_said_of_answers(tiny_host):

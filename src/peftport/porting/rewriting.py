@@ -71,10 +71,11 @@ class Mapped:
 
 @dataclass(frozen=True)
 class Receiving:
-    """The receiving host, and the texts as its pass."""
+    """The receiving host, the texts as its pass, and the embeddings that the module has there."""
 
     host: Host
     rows: TokenRows = field(repr=False)
+    embeddings: Parameters = field(default_factory=dict, repr=False)
 
 
 class ByMaps(Rewriting, ABC):
@@ -97,7 +98,8 @@ class ByMaps(Rewriting, ABC):
         return technique(request.donor.technique).shapes(request.config, request.receiver)
 
     def seen(self, request: Request, donor: Parameters, host: Host, rows: TokenRows) -> Any:
-        """What is seen of the donor on its own host, before both hosts are run."""
+        """What is seen of the donor on its own host, with the embeddings that it brings along,
+        before both hosts are run."""
         return None
 
     @abstractmethod
