@@ -11,7 +11,6 @@ from modules.formats.modules import made
 from peftport.forecast.signals import (
     compare_on_texts,
     compare_weights,
-    kappa,
     layers_of,
     subspace_overlap,
 )
@@ -79,13 +78,14 @@ def test_overlap_is_that_of_leading_directions():
     assert subspace_overlap(matrix, turned, rank=2) == pytest.approx(0, abs=1e-4)
 
 
-def test_kappa_is_agreement_above_chance():
-    answers = torch.tensor([0, 1, 1, 0, 1, 0, 0, 1])
-    assert kappa(answers, answers) == 1
-    assert kappa(answers, 1 - answers) == -1
-    assert kappa(answers, torch.zeros_like(answers)) == 0
-    assert kappa(torch.ones_like(answers), torch.ones_like(answers)) == 0
-    assert kappa(torch.tensor([0, 0, 1, 2]), torch.tensor([0, 1, 1, 2])) == pytest.approx(7 / 11)
+def test_answers_that_are_all_of_one_class_agree_no_more_than_by_chance(tiny_host, monkeypatch):
+    """Which is known, as it is not where the module does not know its label words."""
+    here = side(str(tiny_host("t5")))
+    request, donor = a_copy(host_in(tiny_host("t5")), label_words=LABEL_WORDS)
+    means = Means(here, here, tuple(dict.fromkeys(opinions(64, 0)[0])))
+    one = torch.ones(8, dtype=torch.long)
+    monkeypatch.setattr("peftport.forecast.signals.named_classes", lambda *_: one)
+    assert compare_on_texts(request, donor, means).answers == 0
 
 
 @pytest.mark.parametrize("family", ["t5", "bert", "llama"])

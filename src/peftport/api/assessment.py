@@ -36,7 +36,6 @@ def assessment_record(
     """
     from peftport.reports.comparisons import analyse
     from peftport.reports.decision import decide
-    from peftport.reports.verdict import verdict
     from peftport.reports.wording import count
 
     analysis = analyse(results)
@@ -45,6 +44,8 @@ def assessment_record(
     some = next(iter(cells.values()))
     native = f"a native module of {count(assessment.native_steps, 'step')}"
     decision = decide(analysis, assessment.task.left_out("test"), native)
+    told = asdict(decision) | {"text": decision.text}
+    verdicts = told.pop("verdicts")
     budgets = [_budget(analysis, cells, budget) for budget in results.budgets]
     return {
         "technique": some.technique,
@@ -67,8 +68,8 @@ def assessment_record(
         "budgets": budgets,
         "head_alone_accuracy": assessment.head_alone(),
         "failures": results.failed["error"].tolist(),
-        "verdicts": {name: verdict(analysis, name) for name in cells},
-        "decision": asdict(decision) | {"text": decision.text},
+        "verdicts": {name: verdicts[name] for name in cells},
+        "decision": told,
         "gate": _gate(budgets[0], fail_under),
     }
 

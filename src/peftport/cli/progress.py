@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from peftport.cli.output import say
-from peftport.progress import Line, duration
+from peftport.progress import Line, Losses, duration
 
 
 class _Shown:
@@ -78,7 +77,7 @@ class Shares(_Shown):
         self._line.show(f"{share:4.0%}  {what}{left}")
 
 
-def losses_to_stderr(steps: int) -> Callable[[int, float], None]:
+def losses_to_stderr(steps: int) -> Losses:
     """What is called now and then in a training of so many steps: a line on standard error."""
     return lambda step, loss: say(_step_text(step, steps, f"{loss:.4f}"))
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from peftport.correction import agreement
 from peftport.hosts.geometry import Geometry
 from peftport.porting.activations import observe
 from peftport.porting.embeddings import carry
@@ -125,9 +126,14 @@ def compare_on_texts(request: Request, donor: Parameters, means: Means) -> TextS
         host = side.load()
         streams.append(layer_ends(host, rows))
         answers.append(named_classes(host, request, module, rows[0]))
-    here, there = answers
-    alike = None if here is None or there is None else kappa(here, there)
-    return TextSignals(mean_cka(*streams), alike)
+    return TextSignals(mean_cka(*streams), _alike(*answers))
+
+
+def _alike(here: Tensor | None, there: Tensor | None) -> float | None:
+    """Cohen's kappa of two series of answers (texts,); 0 where all of them are one class."""
+    if here is None or there is None:
+        return None
+    return agreement(here.numpy(), there.numpy()) or 0.0
 
 
 def read_both(request: Request, means: Means) -> tuple[list[TokenRows], list[TokenRows]]:
@@ -156,13 +162,3 @@ def named_classes(
         return None
     made, readout = technique(request.donor.technique), class_readout(host, task)
     return class_scores(host, made, request.config, donor, rows, readout).argmax(1)
-
-
-def kappa(first: Tensor, second: Tensor) -> float:
-    """Cohen's kappa of two series of answers (texts,): their agreement above what chance gives;
-    0 where one of them is always the same."""
-    classes = int(max(first.max(), second.max())) + 1
-    shares = [torch.bincount(each, minlength=classes) / len(each) for each in (first, second)]
-    chance = float((shares[0] * shares[1]).sum())
-    found = float((first == second).float().mean())
-    return (found - chance) / (1 - chance) if chance < 1 else 0.0

@@ -20,6 +20,7 @@ from peftport.errors import BadInput, RunFailed
 from peftport.modules import HostName, Module
 from peftport.porting import SAMPLINGS, judge, port
 from peftport.porting.methods import Way, others
+from peftport.progress import Portion
 from peftport.studies.donors import answers_of, corrected_answers
 from peftport.studies.ports import PortJob, Taken, port_apart
 from peftport.studies.schema import figures_of
@@ -94,7 +95,7 @@ class Assessment:
     source: str = ""
     origin: Callable[[], Host] | None = None
     progress: Callable[[str], None] = lambda text: None
-    portion: Callable[[float, str], None] = lambda _share, _what: None
+    portion: Portion = lambda _share, _what: None
 
     def __post_init__(self) -> None:
         self.module = self.modules[0]
