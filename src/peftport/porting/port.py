@@ -78,8 +78,8 @@ def port(
     body = {name: whole[name] for name in request.shapes}
     asked = _as_asked(means, request, donor, carried)
     result = made.port(request, body, generator, asked)
-    result = request.rewriting.joined(result, request, receiver)
     result = _with_besides(made, request, result, carried, allow_partial)
+    result = request.rewriting.joined(result, request, receiver)
     result = replace(result, account=request.with_conversion(result.account))
     if rank is not None or energy is not None:
         result = _smaller(request, result, rank, energy)
