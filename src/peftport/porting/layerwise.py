@@ -78,7 +78,7 @@ def map_module(
     tokenizers = [host.tokenizer for host in hosts]
     passes = _read(tokenizers, request, means, task, how.places, generator, answers, speaks)
     there, here = (
-        _Run(host, rows, _readout(host, task, head), side.embeddings)
+        _Run(host, rows, _readout(host, task, head), side.besides)
         for host, rows, side in zip(hosts, passes, sides, strict=True)
     )
     if there.readout is None and there.host.geometry.kind != "encoder" and task.kind == USUAL:
@@ -128,7 +128,7 @@ def _own_answers(
     means.progress(0.0, "the module's own answers")
     seed = int(torch.randint(2**31, (1,), generator=generator))
     body = technique(request.donor.technique)
-    whole = donor | means.origin.embeddings
+    whole = donor | means.origin.besides
     teacher = Teacher(means.origin.load(), body, request.config, whole)
     return task.asks.own_answers(teacher, task, means.texts, Asking(seed=seed))
 
@@ -167,13 +167,13 @@ def _notice(how: How) -> None:
 
 @dataclass(frozen=True)
 class _Run:
-    """A host, the texts as its passes, how classes are read off it, and the embeddings that the
-    module has there."""
+    """A host, the texts as its passes, how classes are read off it, and what the module has there
+    besides (`means.Side`)."""
 
     host: Host
     passes: list[TokenRows]
     readout: ClassReadout | None
-    embeddings: Parameters
+    besides: Parameters
 
     def walk(self, gradients: bool) -> Walk:
         """The host's run, from its last layer to its first."""
@@ -188,7 +188,7 @@ class _Run:
         """Class scores of the texts under a module: (texts, classes)."""
         assert self.readout is not None
         body = technique(made.technique)
-        whole = made.tensors | self.embeddings
+        whole = made.tensors | self.besides
         return class_scores(self.host, body, made.config, whole, self.passes[0], self.readout)
 
 
@@ -211,13 +211,13 @@ class _Port:
         if self.how.prior and self.there.readout is not None:
             own = Mapped(request.donor.technique, request.config, donor, {})
             scores = self.there.scores(own)
-        whole = donor | self.there.embeddings
+        whole = donor | self.there.besides
         seen = self._rewriting.seen(request, whole, self.there.host, self.there.passes[0])
         gradients = self.how.fit.uses_gradients
         self.progress(_ANSWERED, "both hosts on the texts")
         walks = self.there.walk(gradients), self.here.walk(gradients)
         head = self._head(*walks)
-        receiving = Receiving(self.here.host, self.here.passes[0], self.here.embeddings)
+        receiving = Receiving(self.here.host, self.here.passes[0], self.here.besides)
         layers = self._layers(*walks, head)
         made = self._rewriting.rewritten(request, donor, layers, receiving, seen)
         in_order = sorted(made.tensors.items(), key=_in_order(self._receiver))

@@ -18,7 +18,9 @@ from peftport.porting.embeddings import Carried, carry
 from peftport.porting.methods import judge, others, port_method
 from peftport.porting.rewriting import require_one, rewriting_of
 from peftport.techniques import technique
-from peftport.techniques.embeddings import brought, embeddings_among
+from peftport.techniques.base import Parameters
+from peftport.techniques.embeddings import brought
+from peftport.techniques.head import WEIGHT
 
 if TYPE_CHECKING:
     from peftport.porting.means import Means
@@ -76,7 +78,7 @@ def port(
     generator = torch.Generator().manual_seed(seed)
     whole = request.rewriting.parted(donor.tensors, request.origin)
     body = {name: whole[name] for name in request.shapes}
-    asked = _as_asked(means, request, donor, carried)
+    asked = _as_asked(means, request, whole, carried)
     result = made.port(request, body, generator, asked)
     result = _with_besides(made, request, result, carried, allow_partial)
     result = request.rewriting.joined(result, request, receiver)
@@ -137,14 +139,15 @@ def _carried(
 
 
 def _as_asked(
-    means: Means | None, request: Request, donor: Module, carried: Carried | None
+    means: Means | None, request: Request, donor: Parameters, carried: Carried | None
 ) -> Means | None:
-    """Both hosts with their fused layers as the request has them, and with what embeddings the
-    module has there."""
+    """Both hosts with their fused layers as the request has them, and with what the module has
+    there besides; a head that does not go over is none of it, for classes are read without."""
     if means is None:
         return None
-    origin = replace(means.origin, embeddings=embeddings_among(donor.tensors))
-    receiver = replace(means.receiver, embeddings=carried.tensors if carried else {})
+    theirs = {n: t for n, t in donor.items() if n not in request.shapes and n != WEIGHT}
+    origin = replace(means.origin, besides=theirs)
+    receiver = replace(means.receiver, besides=carried.tensors if carried else {})
     if request.origin.split or request.receiver.split:
         origin, receiver = origin.seen_as(request.origin), receiver.seen_as(request.receiver)
     return replace(means, origin=origin, receiver=receiver)

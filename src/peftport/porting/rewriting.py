@@ -71,11 +71,12 @@ class Mapped:
 
 @dataclass(frozen=True)
 class Receiving:
-    """The receiving host, the texts as its pass, and the embeddings that the module has there."""
+    """The receiving host, the texts as its pass, and what the module has there besides
+    (`means.Side`)."""
 
     host: Host
     rows: TokenRows = field(repr=False)
-    embeddings: Parameters = field(default_factory=dict, repr=False)
+    besides: Parameters = field(default_factory=dict, repr=False)
 
 
 class ByMaps(Rewriting, ABC):
@@ -98,8 +99,7 @@ class ByMaps(Rewriting, ABC):
         return technique(request.donor.technique).shapes(request.config, request.receiver)
 
     def seen(self, request: Request, donor: Parameters, host: Host, rows: TokenRows) -> Any:
-        """What is seen of the donor on its own host, with the embeddings that it brings along,
-        before both hosts are run."""
+        """What is seen of the whole donor on its own host, before both hosts are run."""
         return None
 
     @abstractmethod

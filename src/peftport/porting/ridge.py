@@ -130,7 +130,7 @@ class Ridge(PortMethod):
         task, options = task_of(request.donor.task), request.options
         texts = tuple(sorted(means.texts, key=len))  # so that little of them is padding
         means.progress(0.0, "the donor's scores")
-        whole = donor | means.origin.embeddings
+        whole = donor | means.origin.besides
         found = donor_scores(means.origin.stream(), request, whole, task, texts)
         aim = found @ contrasts_of(request.classes).mT  # (texts, contrasts)
         host = means.receiver.stream()

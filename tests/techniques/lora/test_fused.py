@@ -14,17 +14,20 @@ from modules.formats.modules import made
 from modules.formats.test_saved_by_others import from_stock
 from peftport.errors import BadInput
 from peftport.hosts.geometry import split_at
-from peftport.modules import HostName, formats, load_module
+from peftport.modules import HostName, Module, formats, load_module
 from peftport.porting import port
 from peftport.porting.estimate import Load
 from peftport.porting.means import Means, side
 from peftport.porting.methods import METHODS, port_method
+from peftport.porting.prior import prior_offsets
 from peftport.techniques import technique
 from peftport.techniques.base import stack_lanes
 from peftport.techniques.embeddings import attached
+from peftport.techniques.head import BIAS
 from peftport.techniques.lora.fused import join_parts, parted
+from porting.embedded import scores_of
 from techniques.references import batch, our_answer
-from tiny_runs import host_in
+from tiny_runs import few_rows_of, host_in
 
 TEXTS = tuple(f"text number {i} of some" for i in range(40))
 
@@ -114,6 +117,20 @@ def assert_stock_peft_answers_alike(module, host, folder):
     with torch.no_grad():
         theirs = model(**inputs).logits[torch.arange(len(last)), last]
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+def test_a_donor_is_asked_with_the_places_that_do_not_go_over(tiny_host, tiny_task):
+    """GPT-2 has no gate; classes are to be as frequent as the whole module has them."""
+    llama, gpt2 = host_in(tiny_host("llama")), host_in(tiny_host("gpt2"))
+    task = few_rows_of(tiny_task)
+    module = made(llama, "lora", targets=("ffn.gate", "ffn.down"), classes=0)
+    module = Module(module.record.model_copy(update={"task": task.record()}), module.tensors)
+    name = HostName(name=gpt2.name, fingerprint=gpt2.fingerprint)
+    means = Means(side(llama.name), side(gpt2.name), tuple(task.split("train").texts))
+    ported = port(module, gpt2.geometry, name, "procrustes", means=means, allow_partial=True).module
+    bias = ported.tensors.pop(BIAS)
+    theirs, ours = (scores_of(*each, task) for each in ((llama, module), (gpt2, ported)))
+    torch.testing.assert_close(bias, prior_offsets(theirs, ours), atol=1e-3, rtol=0)
 
 
 def test_factors_of_embeddings_have_the_rank_that_joining_takes(tiny_host, tmp_path):

@@ -69,7 +69,7 @@ class PrefixByMaps(ByMaps):
                         start[f"{name}.{what}"] = maps.forward(f"{name}.{what}", own)
                 targets[name] = Target(wanted, slopes and slopes[1])
         steps = request.options.prefix_steps
-        with replaced(host, config, receiving.embeddings):
+        with replaced(host, config, receiving.besides):
             made, missed = fit_prefixes(
                 host, receiving.rows, config, start, points, targets, steps, _RATE
             )
