@@ -96,6 +96,8 @@ class Metric:
         parts: what each example adds, (n,), of which the figure is the mean; None where there is
             no figure. It is given what a task's kind keeps of the examples: of classes `Scored`.
         share, digits, worth: as for a `Scale`.
+        per_token: whether it is by the host's tokens, so that figures of hosts whose tokenizers
+            differ say nothing beside each other.
     """
 
     title: str
@@ -104,6 +106,7 @@ class Metric:
     share: bool = False
     digits: int = 2
     worth: float = 0.05
+    per_token: bool = False
 
     @property
     def scale(self) -> Scale:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 from math import sqrt
 
+import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from modules.formats.modules import made
 from peftport.forecast.signals import (
     compare_on_texts,
     compare_weights,
     layers_of,
+    named_classes,
+    read_both,
     subspace_overlap,
 )
 from peftport.porting import port_method
 from peftport.porting.means import Means, side
+from peftport.techniques.embeddings import without_embeddings
 from porting.embedded import ROWS, loaded, trained
 from tiny_hosts import write_host
 from tiny_runs import few_rows_of, host_in
@@ -83,7 +89,7 @@ def test_answers_that_are_all_of_one_class_agree_no_more_than_by_chance(tiny_hos
     here = side(str(tiny_host("t5")))
     request, donor = a_copy(host_in(tiny_host("t5")), label_words=LABEL_WORDS)
     means = Means(here, here, tuple(dict.fromkeys(opinions(64, 0)[0])))
-    one = torch.ones(8, dtype=torch.long)
+    one = np.ones(8, dtype=np.int64)
     monkeypatch.setattr("peftport.forecast.signals.named_classes", lambda *_: one)
     assert compare_on_texts(request, donor, means).answers == 0
 
@@ -104,14 +110,38 @@ def test_on_texts_a_host_is_like_itself_and_less_like_one_that_moved(family, tin
 
 
 def test_a_module_is_tried_with_the_embeddings_that_it_brings(tiny_host, tiny_task, tmp_path):
-    """All of its effect is in them; without, the host gives one answer to all."""
-    task = few_rows_of(tiny_task)
-    trained(tiny_host("llama"), task, tmp_path / "theirs", **ROWS)
-    donor, host = loaded(tmp_path / "theirs", task), side(str(tiny_host("llama")))
+    """As on a host that has them by itself; all of its effect is in them."""
+    task, folder = few_rows_of(tiny_task), tiny_host("llama")
+    trained(folder, task, tmp_path / "theirs", **ROWS)
+    donor, origin = loaded(tmp_path / "theirs", task), side(str(folder))
     shapes = {name: tuple(tensor.shape) for name, tensor in donor.tensors.items()}
-    request = port_method("copy").request(donor.record, shapes, host.geometry)
-    texts = tuple(task.split("train").texts)
-    assert compare_on_texts(request, donor.tensors, Means(host, host, texts)).answers == 1
+    request = port_method("copy").request(donor.record, shapes, origin.geometry)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.get_input_embeddings().weight.data = donor.tensors["embedding.input.weight"].clone()
+    shutil.copytree(folder, tmp_path / "other")
+    model.save_pretrained(tmp_path / "other")
+    texts = tuple(dict.fromkeys(opinions(64, 0)[0]))
+    means = Means(origin, side(str(tmp_path / "other")), texts)
+    rows, body = read_both(request, means)[0][0], without_embeddings(donor.tensors)
+    found = named_classes(origin.load(), request, donor.tensors, rows)
+    wanted = named_classes(means.receiver.load(), request, body, rows)
+    without = named_classes(origin.load(), request, body, rows)
+    assert found.tolist() == wanted.tolist() != without.tolist()
+    assert compare_on_texts(request, donor.tensors, means).answers == 1
+
+
+def test_a_threshold_that_moved_changes_no_answer(tiny_host):
+    """What is forecast is a recovery after the correction, and so answers are compared after it."""
+    origin, host = side(str(tiny_host("bert"))), host_in(tiny_host("bert"))
+    request, donor = a_copy(host, label_words=LABEL_WORDS)
+    texts = tuple(dict.fromkeys(opinions(64, 0)[0]))
+    rows = read_both(request, Means(origin, origin, texts))[0][0]
+    moved = {**donor, "head.bias": donor["head.bias"] + torch.tensor([5.0, 0.0])}
+    here, there = (named_classes(host, request, each, rows) for each in (donor, moved))
+    assert here is not None
+    assert there is not None
+    assert here.tolist() == there.tolist()
+    assert 0.45 <= here.mean() <= 0.55, "each class is as frequent as the other"
 
 
 def test_without_label_words_nothing_is_said_of_answers(tiny_host):

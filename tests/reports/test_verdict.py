@@ -48,6 +48,14 @@ def test_a_port_that_keeps_most_is_ahead_of_every_control() -> None:
     assert re.fullmatch(pattern + ", and is surely ahead of every control.", found)
 
 
+def test_on_its_own_host_a_module_is_used_as_it_is() -> None:
+    found = decided({"ported": 0.88}, pairs=(("new", "new", "same"),))
+    assert found.text.startswith("use the module as it is: it keeps 0.9")
+    (line,) = found.verdicts.values()
+    assert line.startswith("The module as it is keeps 0.9")
+    assert "opy" not in found.text + line, "nothing is ported"
+
+
 def test_a_port_that_keeps_nothing_surely_keeps_less_than_half() -> None:
     found = assessed({})
     assert found.startswith("Copying surely keeps less than half: it is ")

@@ -188,8 +188,7 @@ def assessment_text(record: Mapping[str, Any]) -> str:
     rows = ["host", *record["controls"], "scratch", *methods, "native"]
     corrected = record["metric"] == "corrected_accuracy"
     lines = [
-        f"{record['technique']} from {record['origin']} to {record['receiver']} "
-        f"({record['relation']}), {record['task']}: {record['n_test']} test texts, {runs}, 95 % "
+        f"{_where(record)}, {record['task']}: {record['n_test']} test texts, {runs}, 95 % "
         "intervals",
         "",
         *_table(record, _title(kind, record["metric"]), rows, primary),
@@ -218,6 +217,15 @@ def assessment_text(record: Mapping[str, Any]) -> str:
     lines += [f"{name} cannot: {why}" for name, why in record["refused"].items()]
     lines += ["", *record["verdicts"].values(), "", f"Action: {record['decision']['text']}"]
     return "\n".join([*lines, *_gate_text(record["gate"])])
+
+
+def _where(record: Mapping[str, Any]) -> str:
+    if record["relation"] == "same":
+        return f"{record['technique']} on its own host {record['receiver']}"
+    return (
+        f"{record['technique']} from {record['origin']} to {record['receiver']} "
+        f"({record['relation']})"
+    )
 
 
 _NOT_CORRECTED = "accuracy as answered: the task has too few training texts for the correction"

@@ -133,10 +133,12 @@ def test(
     if other is None:
         return found
     beside, second = other.tested(_half(portion, 1))
+    alike = _one_tokenizer(subject.host, other.host)
     differences = {
         name: ends
         for name, metric in subject.data.asks.metrics.items()
-        if (ends := metric.difference(evaluation.scored, second.scored)) is not None
+        if (alike or not metric.per_token)
+        and (ends := metric.difference(evaluation.scored, second.scored)) is not None
     }
     return replace(found, against=beside, differences=differences)
 
@@ -227,6 +229,14 @@ def _other(
             "which to ask."
         )
     return other
+
+
+def _one_tokenizer(host: HostHandle, other: HostHandle) -> bool:
+    """Whether both hosts read a text as the same tokens."""
+    from peftport.hosts.vocabulary import tokenizer_mark
+
+    marks = {tokenizer_mark(each.loaded.tokenizer) for each in (host, other)}
+    return len(marks) == 1
 
 
 def _host_like(host: HostHandle, other: str | Path | HostHandle) -> HostHandle:

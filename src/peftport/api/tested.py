@@ -29,7 +29,8 @@ class Tested(Result):
         kind: of the task.
         against: the same of what was set beside it; None where nothing was.
         differences: name of the metric -> by how much the figure is above that of `against`, and
-            the ends of the 95 % interval over the test examples, which both share.
+            the ends of the 95 % interval over the test examples, which both share. Those by the
+            token are left out where the hosts' tokenizers differ.
     """
 
     module: str | None
@@ -99,9 +100,10 @@ class Tested(Result):
             yield " " * wide + "".join(f"  {head:<{_WIDE}}" for head in heads).rstrip()
         for name, title in titles.items():
             cells = [_cell(self.figures[name], *self.intervals[name])]
-            if self.against is not None and name in self.differences:
+            if self.against is not None and name in self.against.intervals:
                 cells.append(_cell(self.against.figures[name], *self.against.intervals[name]))
-                cells.append(_cell(*self.differences[name], sign="+"))
+                apart = self.differences.get(name)
+                cells.append(_cell(*apart, sign="+") if apart else "by other tokens")
             yield f"{title:<{wide}}" + "".join(f"  {cell:<{_WIDE}}" for cell in cells).rstrip()
 
 

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from peftport.correction import agreement
+from peftport.correction import agreement, most_likely
 from peftport.hosts.geometry import Geometry
+from peftport.metrics import offsets_of
 from peftport.porting.activations import observe
 from peftport.porting.embeddings import carry
 from peftport.porting.layers import linear_cka
@@ -37,6 +40,7 @@ TEXTS = 256
 RANK = 8
 """Singular directions of a weight that are compared."""
 _PLACES = 4096
+Answers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,9 @@ class TextSignals:
 
     cka: linear CKA of the residual streams at the end of each layer, the mean over layers
         (Kornblith et al. 2019, arXiv 1905.00414): 1 for one host.
-    answers: how far the copy answers on the receiving host as the module does on its own, as
-        Cohen's kappa: 1 always, 0 no more than by chance. None where the module does not know its
-        label words.
+    answers: how far the copy answers on the receiving host as the module does on its own, both
+        after the label-free correction, as Cohen's kappa: 1 always, 0 no more than by chance. None
+        where the module does not know its label words.
     """
 
     cka: float
@@ -126,14 +130,14 @@ def compare_on_texts(request: Request, donor: Parameters, means: Means) -> TextS
         host = side.load()
         streams.append(layer_ends(host, rows))
         answers.append(named_classes(host, request, module, rows[0]))
-    return TextSignals(mean_cka(*streams), _alike(*answers))
+    here, there = answers
+    alike = None if here is None or there is None else shared_answers(here, there)
+    return TextSignals(mean_cka(*streams), alike)
 
 
-def _alike(here: Tensor | None, there: Tensor | None) -> float | None:
+def shared_answers(here: Answers, there: Answers) -> float:
     """Cohen's kappa of two series of answers (texts,); 0 where all of them are one class."""
-    if here is None or there is None:
-        return None
-    return agreement(here.numpy(), there.numpy()) or 0.0
+    return agreement(here, there) or 0.0
 
 
 def read_both(request: Request, means: Means) -> tuple[list[TokenRows], list[TokenRows]]:
@@ -154,11 +158,12 @@ def mean_cka(here: Mapping[str, Tensor], there: Mapping[str, Tensor]) -> float:
 
 def named_classes(
     host: Host, request: Request, donor: Parameters, rows: TokenRows
-) -> Tensor | None:
-    """Classes that a host names with the module, (texts,); None where it is not known how classes
-    are read off."""
+) -> Answers | None:
+    """Classes that a host names with the module, after the label-free correction on these very
+    texts, (texts,); None where it is not known how classes are read off."""
     task = task_of(request.donor.task)
     if len(task.labels) < 2 or not (task.label_words or host.geometry.kind == "encoder"):
         return None
     made, readout = technique(request.donor.technique), class_readout(host, task)
-    return class_scores(host, made, request.config, donor, rows, readout).argmax(1)
+    scores = class_scores(host, made, request.config, donor, rows, readout).numpy()
+    return most_likely(scores, offsets_of(scores))

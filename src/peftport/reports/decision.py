@@ -55,6 +55,7 @@ class Decision:
         left: rows of the test split that a limit left out, for "test more".
         kind: of the task.
         corrected: whether it rests on corrected figures.
+        at_home: whether the module is made for this very host, so that nothing is to be ported.
         verdicts: port method -> where its ports stand, in one line.
     """
 
@@ -65,6 +66,7 @@ class Decision:
     kind: str = USUAL
     left: int = 0
     corrected: bool = True
+    at_home: bool = False
     verdicts: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -73,7 +75,7 @@ class Decision:
         anew = f", and begin with the port by {self.method}" if self.method else ""
         what = {
             "bare host": "use the bare host" + (" with the correction" if self.corrected else ""),
-            "copy": "copy the module",
+            "copy": "use the module as it is" if self.at_home else "copy the module",
             "port": f"port it by {self.method}",
             "distil": f"distil it ({self.method})",
             "train anew": f"train a module anew{anew}",
@@ -165,7 +167,7 @@ def _port(each: Evidence) -> Decision:
     ratio = None if each.recovery is None else each.recovery.ratio
     if ratio is not None and ratio.value < HALF_KEPT:
         reason += "; train it on where there are labels, for more than half is lost"
-    return Decision(action, reason, each.method)
+    return Decision(action, reason, each.method, at_home=each.at_home)
 
 
 def _anew(known: Sequence[Evidence], best: Evidence, gain: Estimate, methods: int) -> Decision:

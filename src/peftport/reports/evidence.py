@@ -50,6 +50,7 @@ class Evidence:
         start: by how much ported is ahead of a module from scratch after `steps` on the receiving
             host, the largest budget; None where nothing was trained there.
         failure: why no port is done, where one failed.
+        at_home: whether the module is made for this very host and is tested as it is.
     """
 
     method: str
@@ -65,6 +66,7 @@ class Evidence:
     start: Estimate | None = None
     steps: int = 0
     failure: str = ""
+    at_home: bool = False
 
     @property
     def gain(self) -> Estimate | None:
@@ -151,6 +153,7 @@ def _gathered(analysis: Analysis, cell: Cell, native: str) -> Evidence:
         start=None if trained is None or scratch is None else difference(trained, scratch),
         steps=last,
         failure=str(errors["error"].iloc[0]) if len(errors) else "",
+        at_home=cell.relation == "same" and cell.method == "copy",
     )
 
 
