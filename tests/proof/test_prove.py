@@ -15,6 +15,7 @@ import torch
 import peftport as pp
 from families import FAMILIES, KINDS
 from modules.formats.modules import CONFIG, PEFT, change, made, read_apart, respell
+from modules.formats.test_saved_by_others import from_stock
 from peftport.errors import BadInput
 from peftport.modules import formats
 from peftport.proof import with_adapters
@@ -141,6 +142,12 @@ def test_a_saved_embedding_is_found_and_servers_would_not_take_it(lora, tiny_hos
     vllm, sglang = found["servers"]
     assert (vllm["taken"], sglang["taken"]) == (False, False)
     assert "embed_tokens.weight': only factors" in vllm["problems"][0]
+
+
+def test_why_the_library_does_not_load_a_grown_vocabulary_is_told(tiny_host, tmp_path, call):
+    from_stock(tiny_host("llama"), tmp_path / "m", grown=5, modules_to_save=["embed_tokens"])
+    _, found = verified(tmp_path / "m", tiny_host, call)
+    assert any("size mismatch for base_model.model" in each for each in found["problems"])
 
 
 def test_a_folder_that_the_library_does_not_load_is_found(lora, tiny_host, call):

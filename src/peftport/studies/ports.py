@@ -25,6 +25,7 @@ from peftport.memory import resident_peak
 from peftport.modules import HostName, Module, Record
 from peftport.porting import METHODS, port, port_method
 from peftport.porting.means import Means, origin_side, side
+from peftport.porting.port import needs_of
 from peftport.progress import Portion
 from peftport.studies.executors.local import die_with_parent
 from peftport.studies.processes import started
@@ -192,8 +193,10 @@ def _work(pipe: Connection, packed: tuple[Any, ...], place: str, threads: int) -
 
 def _measured(job: PortJob, progress: Portion) -> tuple[str, bytes, float, float]:
     method, receiver = port_method(job.method), side(job.receiver, job.device)
+    shapes = {name: tuple(tensor.shape) for name, tensor in job.donor.tensors.items()}
+    request = method.request(job.donor.record, shapes, receiver.geometry, job.options)
     means = None
-    if method.requires(method.configure(job.options)):
+    if needs_of(method, request):
         origin = origin_side(job.donor.record.host, job.device)
         means = Means(origin, receiver, job.texts, job.source, progress)
     name = HostName(name=job.receiver, fingerprint=fingerprint(receiver.folder))

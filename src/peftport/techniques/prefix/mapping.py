@@ -13,6 +13,7 @@ from peftport.porting.activations import Spaces
 from peftport.porting.fitted import FittedMaps
 from peftport.porting.rewriting import ByMaps, Mapped, Receiving
 from peftport.techniques.base import Parameters
+from peftport.techniques.embeddings import replaced
 from peftport.techniques.prefix.core import PrefixConfig, prefixed_attentions
 from peftport.techniques.prefix.fit import Target, donor_changes, fit_prefixes
 
@@ -68,8 +69,9 @@ class PrefixByMaps(ByMaps):
                         start[f"{name}.{what}"] = maps.forward(f"{name}.{what}", own)
                 targets[name] = Target(wanted, slopes and slopes[1])
         steps = request.options.prefix_steps
-        made, missed = fit_prefixes(
-            host, receiving.rows, config, start, points, targets, steps, _RATE
-        )
+        with replaced(host, config, receiving.besides):
+            made, missed = fit_prefixes(
+                host, receiving.rows, config, start, points, targets, steps, _RATE
+            )
         details = {"missed": {name: round(share, 4) for name, share in missed.items()}}
         return Mapped("prefix", config, made, details)
