@@ -118,7 +118,8 @@ class _Confined:
     def _read(self, seconds: float) -> bytes:
         """The next line."""
         assert self._process is not None and self._process.stdout is not None
-        source, until, found = self._process.stdout.fileno(), time.monotonic() + seconds, []
+        source, until = self._process.stdout.fileno(), time.monotonic() + seconds
+        found = list[bytes]()
         while not found or not found[-1].endswith(b"\n"):
             if not connection.wait([source], max(0.0, until - time.monotonic())):
                 raise TooMuch(f"it took more than {seconds:g} seconds")

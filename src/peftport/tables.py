@@ -264,7 +264,7 @@ def _as_text(value: Any) -> str | None:
     return text.encode("utf-8", "replace").decode()
 
 
-_READERS = {
+_READERS: dict[str, Callable[[Path], Any]] = {
     ".parquet": _read_parquet,
     ".csv": _read_delimited,
     ".tsv": _read_delimited,

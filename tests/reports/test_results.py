@@ -42,6 +42,30 @@ def test_rows_from_a_file_with_gaps_are_tidied() -> None:
     assert tidy["accuracy"].dtype == float
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("accuracy", "much", "row 3 of the rows has 'much' as its accuracy; expected a number"),
+        ("accuracy", [1], r"row 3 of the rows has '\[1\]' as its accuracy"),
+        ("auroc", float("inf"), "row 3 of the rows has 'inf' as its auroc"),
+        ("seed", 0.5, "row 3 of the rows has '0.5' as its seed; expected a whole number"),
+        ("budget", float("inf"), "row 3 of the rows has 'inf' as its budget"),
+        ("n_test", 10**40, "as its n_test; expected a whole number"),
+    ],
+)
+def test_what_is_no_number_is_named(column, value, message) -> None:
+    rows = Synthetic().results().rows.astype(object).reset_index(drop=True)
+    rows.at[2, column] = value
+    with pytest.raises(BadInput, match=message):
+        Results(rows)
+
+
+def test_a_column_that_occurs_twice_is_refused() -> None:
+    rows = Synthetic().results().rows
+    with pytest.raises(BadInput, match="have the columns seed more than once"):
+        Results(pd.concat([rows, rows[["seed"]]], axis=1))
+
+
 def test_hosts_with_numbers_come_by_their_size() -> None:
     pairs = ["base → x16", "base → x2", "base → x1", "base-tuned → base", "9", "base"]
     assert sorted(pairs, key=natural) == [

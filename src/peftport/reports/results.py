@@ -26,7 +26,7 @@ COUNTS = ("budget", "seed", "n_test")
 """Columns of whole numbers."""
 NEW = ("corrected_accuracy", "agreement")
 """Figures that studies of older packages do not have."""
-_AT_ONCE = 2048
+_AT_ONCE, _EXACT = 2048, 2.0**53
 
 
 class Cell(NamedTuple):
@@ -354,14 +354,39 @@ def _tidy(rows: pd.DataFrame, kind: Kind) -> pd.DataFrame:
     missing = [name for name in columns if name not in rows.columns and name not in NEW]
     if missing:
         raise BadInput(f"the rows lack the columns {', '.join(missing)}.")
+    twice = [name for name in columns if list(rows.columns).count(name) > 1]
+    if twice:
+        raise BadInput(f"the rows have the columns {', '.join(twice)} more than once.")
     tidy = rows.reindex(columns=list(columns)).reset_index(drop=True)
     for name in word_columns(kind):
         tidy[name] = tidy[name].astype(object).where(tidy[name].notna(), "").astype(str)
     for name in number_columns(kind):
-        tidy[name] = pd.to_numeric(tidy[name]).astype(float)
+        tidy[name] = _numbers(tidy[name])
     for name in COUNTS:
-        tidy[name] = pd.to_numeric(tidy[name]).fillna(0).astype(int)
-    twice = tidy["run_id"][tidy["run_id"].duplicated()]
-    if len(twice):
-        raise BadInput(f"run {twice.iloc[0]} occurs twice in the rows.")
+        tidy[name] = _numbers(tidy[name], whole=True).fillna(0).astype(int)
+    again = tidy["run_id"][tidy["run_id"].duplicated()]
+    if len(again):
+        raise BadInput(f"run {again.iloc[0]} occurs twice in the rows.")
     return tidy
+
+
+def _numbers(column: pd.Series, whole: bool = False) -> pd.Series:
+    """A column as floats, with nothing where it has nothing; BadInput names what is no number."""
+    try:
+        found = pd.to_numeric(column, errors="coerce").astype(float)
+    except (TypeError, ValueError, OverflowError) as error:  # times, and what holds several values
+        raise BadInput(
+            f"the column {column.name} of the rows holds no numbers: {error}."
+        ) from error
+    said = column.notna() & ~column.astype(str).str.strip().str.lower().isin(("", "nan"))
+    wrong = (found.isna() & said) | np.isinf(found)
+    if whole:
+        wrong |= (found % 1 != 0) & found.notna() | (found.abs() > _EXACT)
+    if wrong.any():
+        row = int(wrong.to_numpy().argmax())
+        kind = "whole number" if whole else "number"
+        raise BadInput(
+            f"row {row + 1} of the rows has {str(column.iloc[row])[:80]!r} as its {column.name}; "
+            f"expected a {kind}."
+        )
+    return found
