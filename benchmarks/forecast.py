@@ -23,21 +23,21 @@ from typing import Any
 import pandas as pd
 from safetensors.torch import load
 from scipy.stats import spearmanr
-from torch import Tensor
 
 from peftport.files import write_json
-from peftport.forecast.calibration import Calibration, calibration
+from peftport.forecast.calibration import Calibration, MeasuredCopy, calibration
 from peftport.forecast.curve import FROM_TEXTS, FROM_WEIGHTS, Calibrated
 from peftport.forecast.signals import (
     TEXTS,
+    Answers,
     WeightSignals,
     compare_weights,
-    kappa,
     layer_ends,
     layers_of,
     mean_cka,
     named_classes,
     read_both,
+    shared_answers,
 )
 from peftport.hosts.fingerprint import fingerprint
 from peftport.modules import Module, Record
@@ -114,7 +114,7 @@ class Signals:
         found = asdict(self.weights(origin, receiver, layers))
         found["cka"] = mean_cka(self.ends(origin, task), self.ends(receiver, task))
         pairs = [[self.answers(d, host, task) for host in (origin, receiver)] for d in donors]
-        found["answers"] = sum(kappa(*pair) for pair in pairs) / len(pairs)
+        found["answers"] = sum(shared_answers(*pair) for pair in pairs) / len(pairs)
         return {name: round(value, 4) for name, value in found.items()}
 
     def _weights(self, origin: str, receiver: str, layers: tuple[str, ...]) -> WeightSignals:
@@ -128,7 +128,7 @@ class Signals:
         )
         return read_both(self._request(donor), Means(here, here, texts))[0]
 
-    def _answers(self, donor: int, host: str, task: str) -> Tensor:
+    def _answers(self, donor: int, host: str, task: str) -> Answers:
         rows, tensors = self.rows(host, task)[0], self.modules[donor].tensors
         found = named_classes(self.host(host), self._request(donor), tensors, rows)
         assert found is not None
@@ -164,8 +164,10 @@ class Signals:
 def calibrate(study: Path) -> None:
     """Write `calibration.json` from the calibration's study."""
     signals = Signals(study)
-    cells = [{**cell, **signals.of(cell)} for cell in measured(study)]
-    pairs = {(cell["origin"], cell["receiver"]) for cell in cells}
+    cells = tuple(
+        MeasuredCopy.model_validate({**cell, **signals.of(cell)}) for cell in measured(study)
+    )
+    pairs = {(cell.origin, cell.receiver) for cell in cells}
     hosts = {host for pair in pairs for host in pair}
     about = ABOUT.format(pairs=len(pairs), hosts=len(hosts), seeds=DONORS)
     made = Calibration(about=about, source=str(FOLDER / "calibration.csv"), cells=cells)

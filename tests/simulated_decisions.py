@@ -15,7 +15,8 @@ import numpy as np
 from peftport.correction import offsets
 from peftport.kinds.classification import CLASSIFICATION
 from peftport.metrics import METRICS, Scored
-from peftport.reports.decision import Decision, rule, weigh
+from peftport.reports.decision import Decision, rule
+from peftport.reports.evidence import weigh
 from peftport.reports.statistics import Series, resample_examples
 
 DRAWS = 400

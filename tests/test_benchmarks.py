@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 pytestmark = pytest.mark.long
 
@@ -69,3 +70,34 @@ def test_what_rounding_a_host_costs_is_measured_on_a_gguf_file(tiny_host, tiny_t
     kinds = {t.name: t.tensor_type.name for t in gguf.GGUFReader(str(work / "Q4_0.gguf")).tensors}
     assert kinds["blk.0.attn_q.weight"] == "Q4_0"
     assert kinds["token_embd.weight"] == "Q8_0"
+
+
+def test_the_forecast_is_calibrated_and_tested_on_a_study(tmp_path):
+    """The committed study, cut to one technique, pair and task, and few steps."""
+    spec = yaml.safe_load((FOLDER.parent / "results/forecast/calibration.yaml").read_text())
+    hosts = {"small": "lab:small", "tuned": "lab:small-tuned"}
+    there = {"origin": "small", "receiver": "tuned", "relation": "continuation"}
+    back = {**there, "origin": "tuned", "receiver": "small"}
+    spec |= {"name": "cut", "hosts": hosts, "pairs": [there, back], "techniques": {"lora": {}}}
+    spec |= {"parameters": {}, "settings": spec["settings"][:1], "limit_test": 100}
+    spec |= {"donor_steps": 60, "native_steps": 60, "seeds": 1}
+    (tmp_path / "cut.yaml").write_text(yaml.safe_dump(spec))
+    written = tmp_path / "src" / "peftport" / "forecast" / "calibration.json"
+    for folder in (written.parent, tmp_path / "results" / "forecast"):
+        folder.mkdir(parents=True)
+    study = [sys.executable, "-m", "peftport", "study", "run", "cut.yaml", "--out", "study"]
+    asked = [sys.executable, FOLDER / "forecast.py"]
+    for command in (study, [*asked, "calibrate", "study"], [*asked, "test", "study"]):
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    cells = json.loads(written.read_text())["cells"]
+    assert [(cell["origin"], cell["receiver"]) for cell in cells] == [
+        ("small", "tuned"),
+        ("tuned", "small"),
+    ]
+    for cell in cells:
+        assert cell["recovery"] > 0.5
+        assert 0 < cell["distance"] < 0.5
+        assert 0.5 < cell["answers"] <= 1
+    rows = (tmp_path / "results" / "forecast" / "test-cut.csv").read_text().splitlines()
+    assert len(rows) == 3

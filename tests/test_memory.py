@@ -98,3 +98,25 @@ def test_the_peak_of_a_program_is_its_own_and_not_that_of_the_one_that_started_i
         [sys.executable, "-c", STARTED], capture_output=True, text=True, check=True
     )
     assert 2**20 < int(done.stdout) < 2**28
+
+
+FORGOTTEN = """
+from peftport.memory import forget_peak, keep_freed_memory, resident_peak
+keep_freed_memory()
+held = forget_peak()
+bytearray(b"1") * 2**28
+large = resident_peak() - held
+held = forget_peak()
+bytearray(b"1") * 2**24
+print(int(large), int(resident_peak() - held))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="told by /proc")
+def test_a_small_peak_is_seen_after_a_large_one():
+    done = subprocess.run(
+        [sys.executable, "-c", FORGOTTEN], capture_output=True, text=True, check=True
+    )
+    large, small = map(int, done.stdout.split())
+    assert large > 2**27
+    assert 2**23 < small < 2**26

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import mannwhitneyu
+from scipy.stats import binomtest, mannwhitneyu
 
 from peftport.metrics import METRICS, Scored, measure
 
@@ -176,3 +176,60 @@ def test_a_metric_is_one_function_and_one_line(monkeypatch):
     new = Metric("Brier score", "lower", lambda scored: np.full(len(scored.labels), 0.25))
     monkeypatch.setitem(METRICS, "brier", new)
     assert measure(rows((1, 0), (0, 1)), np.array([0, 1])).figures["brier"] == 0.25
+
+
+@pytest.mark.parametrize(("right", "of"), [(0, 5), (5, 5), (43, 50), (500, 1000)])
+def test_an_accuracy_s_interval_is_wilson_s(right, of):
+    scores = rows(*[(1, 0)] * right, *[(0, 1)] * (of - right))
+    scored = Scored(scores, np.zeros(of, dtype=np.int64))
+    low, high = METRICS["accuracy"].interval(scored)
+    expected = binomtest(right, of).proportion_ci(method="wilson")
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-6)
+
+
+@pytest.mark.parametrize(("name", "truth"), [("auroc", 0.760250), ("log_loss", 0.581726)])
+def test_intervals_hold_the_truth_in_95_of_100_tests(name, truth):
+    """Margins of two normal classes, one standard deviation apart; AUROC is Phi(1 / sqrt 2), and
+    the log-loss of the margin itself is integrated over both."""
+    generator = np.random.default_rng(0)
+    held, tests = 0, 1000
+    for _ in range(tests):
+        labels = generator.integers(0, 2, 150)
+        margin = generator.normal(labels - 0.5)
+        scored = Scored(np.stack([0 * margin, margin], axis=1), labels)
+        low, high = METRICS[name].interval(scored)
+        held += low <= truth <= high
+    assert 0.93 <= held / tests <= 0.97
+
+
+def test_a_figure_that_is_not_defined_has_no_interval():
+    scored = Scored(rows((1, 0), (0, 1)), np.array([1, 1]))
+    assert METRICS["auroc"].interval(scored) is None
+    assert METRICS["corrected_accuracy"].interval(scored) is None
+
+
+@quick
+@given(any_test())
+def test_the_figure_lies_in_its_interval_and_shares_stay_shares(case):
+    scored = Scored(*case)
+    for name in ("accuracy", "macro_f1", "auroc", "log_loss"):
+        metric = METRICS[name]
+        low, high = metric.interval(scored)
+        figure = metric.figure(scored)
+        assert low - 1e-12 <= figure <= high + 1e-12
+        if metric.share:
+            assert 0 <= low <= high <= 1
+
+
+@quick
+@given(any_test(), st.integers(0, 5))
+def test_a_difference_is_that_of_the_figures(case, shift):
+    scores, labels = case
+    one, other = Scored(scores, labels), Scored(np.roll(scores, shift, axis=0), labels)
+    for name in ("accuracy", "macro_f1", "auroc", "log_loss"):
+        metric = METRICS[name]
+        value, low, high = metric.difference(one, other)
+        assert value == pytest.approx(metric.figure(one) - metric.figure(other))
+        assert low <= value <= high
+        assert metric.difference(one, one) == (0, 0, 0)
+    assert METRICS["corrected_accuracy"].difference(one, other) is None

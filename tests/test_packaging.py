@@ -249,3 +249,28 @@ def test_one_name_is_one_thing():
         if name in peftport.__all__:  # what users call, and the room's own that it stands on
             others = [f for f in others if not f.startswith("api/")]
         assert len(others) < 2, f"{name} is defined in {' and '.join(files)}"
+
+
+def function_types(file: Path) -> list[tuple[str, str]]:
+    """Types of functions that a file spells out, each with the name that it gives them there, if
+    any."""
+    tree = ast.parse(file.read_text())
+    named = {id(n.value): ast.unparse(n.targets[0]) for n in tree.body if isinstance(n, ast.Assign)}
+    return [
+        (ast.unparse(node), named.get(id(node), ""))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Callable"
+    ]
+
+
+def test_the_type_of_a_function_has_one_name():
+    every = [found for file in FILES for found in function_types(file) if found[1]]
+    assert len(every) == len({kind for kind, _ in every}) == len({name for _, name in every})
+
+
+def test_who_is_told_of_progress_is_nowhere_spelled_out_again():
+    here = SOURCE / "progress.py"
+    told = {kind for kind, _ in function_types(here)}
+    assert len(told) == 2
+    for file in FILES:
+        assert file == here or not told & {kind for kind, _ in function_types(file)}, file

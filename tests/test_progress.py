@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from peftport.cli.progress import Shares
+from peftport.cli.progress import Shares, StepProgress, losses_to_stderr
 from peftport.progress import Line, duration
 
 
@@ -67,3 +67,19 @@ def test_each_of_several_pieces_of_work_is_named_and_its_share_shown_below(monke
     lines = written.replace("\r\x1b[K", "\n").split("\n")
     assert [line for line in lines if line.startswith("port ")] == ["port 1 of 2", "port 2 of 2"]
     assert sum("50%  layer 1 of 2" in line for line in lines) == 2
+
+
+@pytest.mark.parametrize("told", [losses_to_stderr, lambda steps: StepProgress(steps).show])
+def test_a_training_says_how_long_it_will_still_take(told, monkeypatch):
+    """By the steps that were seen: one in five seconds leaves 30 seconds for six."""
+    now = [100.0]
+    monkeypatch.setattr(sys, "stderr", file := io.StringIO())
+    monkeypatch.setattr("peftport.cli.progress.time.monotonic", lambda: now[0])
+    show = told(8)
+    for step in range(1, 9):
+        now[0] += 5
+        show(step, 0.5)
+    lines = file.getvalue().splitlines()
+    assert lines[0] == "step      1 of 8  loss 0.5000"
+    assert lines[1] == "step      2 of 8  loss 0.5000, about 30 s left"
+    assert lines[-1] == "step      8 of 8  loss 0.5000"

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from peftport.api.modules import ModuleHandle, load_module
     from peftport.api.port import Ported, port
     from peftport.api.study import Study
-    from peftport.api.test import Tested, test
+    from peftport.api.test import test
+    from peftport.api.tested import Tested
     from peftport.api.train import TrainedModule, train
     from peftport.api.verify import Verified, verify
     from peftport.errors import BadInput, PeftportError, RunFailed
@@ -98,7 +99,8 @@ _PLACES = {
     "peftport.api.modules": ("ModuleHandle", "load_module"),
     "peftport.api.port": ("Ported", "port"),
     "peftport.api.study": ("Study",),
-    "peftport.api.test": ("Tested", "test"),
+    "peftport.api.test": ("test",),
+    "peftport.api.tested": ("Tested",),
     "peftport.api.train": ("TrainedModule", "train"),
     "peftport.api.verify": ("Verified", "verify"),
     "peftport.errors": ("BadInput", "PeftportError", "RunFailed"),

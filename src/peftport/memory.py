@@ -8,12 +8,13 @@ import gc
 import re
 import resource
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 _LARGEST = 2**31 - 1
 _COLLECT_AFTER = (20_000, 20, 50)
-_STATUS = Path("/proc/self/status")
+_STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _PEAK = re.compile(r"^VmHWM:\s*(\d+) kB$", re.MULTILINE)
 
 
@@ -52,6 +53,18 @@ def resident_peak() -> float:
         return 1024.0 * int(found[1])
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
     return float(unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def forget_peak() -> float:
+    """Give back what is freed, and begin the peak anew: bytes that this process holds now.
+
+    Linux can do so. Elsewhere the peak stays the highest so far, behind which whatever takes less
+    than something before it cannot be seen.
+    """
+    give_freed_memory_back()
+    with suppress(OSError):
+        _FORGET.write_text("5")  # proc(5): resets the peak of the resident memory
+    return resident_peak()
 
 
 def collect_rarely() -> None:

@@ -21,6 +21,8 @@ from peftport import correction
 from peftport.plugins import added
 
 Parts = NDArray[np.floating] | None
+_Z = 1.959964
+"""Between the normal distribution's mean and the end of its 95 % interval, in standard errors."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ class Metric:
         parts: what each example adds, (n,), of which the figure is the mean; None where there is
             no figure. It is given what a task's kind keeps of the examples: of classes `Scored`.
         share, digits, worth: as for a `Scale`.
+        per_token: whether it is by the host's tokens, so that figures of hosts whose tokenizers
+            differ say nothing beside each other.
     """
 
     title: str
@@ -102,6 +106,7 @@ class Metric:
     share: bool = False
     digits: int = 2
     worth: float = 0.05
+    per_token: bool = False
 
     @property
     def scale(self) -> Scale:
@@ -122,6 +127,31 @@ class Metric:
         """The figure; None where there is none."""
         parts = self.parts(scored)
         return None if parts is None else float(parts.mean())
+
+    def interval(self, scored: Any) -> tuple[float, float] | None:
+        """The 95 % interval of the figure over the test examples; None where there is no figure.
+
+        Of a share of the examples it is Wilson's (1927), which does not shrink to nothing where
+        all or none of a few are right; else the normal one, cut to what the figure can be.
+        """
+        parts = self.parts(scored)
+        if parts is None:
+            return None
+        if self.share and bool(np.isin(parts, (0.0, 1.0)).all()):
+            middle, half = _wilson(float(parts.mean()), len(parts))
+        else:
+            middle, half = float(parts.mean()), _half(parts)
+        low, high = middle - half, middle + half
+        return (max(low, 0.0), min(high, 1.0)) if self.share else (low, high)
+
+    def difference(self, scored: Any, other: Any) -> tuple[float, float, float] | None:
+        """By how much the figure is above that of another test of the same examples, with the ends
+        of the 95 % interval over them; None where one of the two has no figure."""
+        parts, beside = self.parts(scored), self.parts(other)
+        if parts is None or beside is None:
+            return None
+        value, half = float((parts - beside).mean()), _half(parts - beside)
+        return value, value - half, value + half
 
 
 @dataclass(frozen=True)
@@ -272,6 +302,18 @@ def figures_text(figures: Mapping[str, Any], metrics: Mapping[str, Metric] | Non
         if figures.get(name) is not None
     ]
     return f"{', '.join(told)} on {figures['n_test']} texts"
+
+
+def _half(parts: NDArray[np.floating]) -> float:
+    """Half the width of the normal 95 % interval of a mean of so many parts."""
+    return _Z * float(parts.std()) / len(parts) ** 0.5
+
+
+def _wilson(share: float, count: int) -> tuple[float, float]:
+    """The middle and half the width of Wilson's interval of a share of so many examples."""
+    weight = _Z**2 / count
+    half = _Z * (share * (1 - share) / count + weight / (4 * count)) ** 0.5
+    return (share + weight / 2) / (1 + weight), half / (1 + weight)
 
 
 def _area(is_one: NDArray[np.bool_], margin: NDArray[np.float32]) -> NDArray[np.float64]:

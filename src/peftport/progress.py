@@ -1,11 +1,17 @@
-"""How far some work is: one line on a terminal, or lines now and then in a file."""
+"""How far some work is: who is told; one line on a terminal, or lines now and then in a file."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TextIO
 
 from peftport.plain import printable
+
+Portion = Callable[[float, str], None]
+"""Is told, now and then, which share of some work is done and what comes next, or was done."""
+Losses = Callable[[int, float], None]
+"""Is told, now and then, a step of a training and the mean loss."""
 
 
 class Line:

@@ -53,6 +53,18 @@ CASES: dict[str, tuple[str, Any]] = {
         f"test --host {LAB} --task lab:films --limit-test 40",
         lambda out: pp.test(None, LAB, "lab:films", limit_test=40),
     ),
+    "test, against another module on its own host": (
+        f"test films --host {LAB} --task lab:films --limit-test 40 --against films-peft "
+        "--against-host lab:small",
+        lambda out: pp.test(
+            "films",
+            LAB,
+            "lab:films",
+            limit_test=40,
+            against="films-peft",
+            against_host="lab:small",
+        ),
+    ),
     "check": (f"check films --host {LAB}", lambda out: pp.check("films", LAB)),
     "check, one method, with a forecast": (
         f"check films --host {LAB} --method copy --forecast --texts texts.txt",

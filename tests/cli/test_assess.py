@@ -227,6 +227,7 @@ def test_it_ends_with_an_action_and_shows_what_stands_beside_it(call, donors, ti
     assert code == 0, error
     for said in ("corrected ", "as answered ", "AUROC ", "corrected: classes answered equally"):
         assert said in text
+    assert text.startswith("lora on its own host "), "nothing is ported there"
     assert "agreement with the donor on unlabelled texts (kappa): copy 1.00" in text
     assert text.rstrip().splitlines()[-1].startswith("Action: ")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -38,14 +39,15 @@ def test_it_has_the_figures_of_a_module_that_does_nothing(family, asked, tiny_ho
     under = json.loads(text)
     assert [bare.pop(key) for key in ("module", "technique", "made_for_this_host")] == [None] * 3
     assert bare == {key: under[key] for key in bare}
-    assert 0 <= bare["corrected_accuracy"] <= 1
+    low, high = bare["intervals"]["corrected_accuracy"]
+    assert 0 <= low <= bare["corrected_accuracy"] <= high <= 1
 
 
 def test_it_is_called_so_and_a_template_that_nobody_says_is_told(asked):
     code, text, error = asked("llama")
     assert code == 0, error
     assert text.startswith("bare host ")
-    assert "corrected accuracy" in text
+    assert re.search(r"\ncorrected accuracy +0\.\d{3} \(0\.\d{3} to \d\.\d{3}\)\n", text), text
     assert "notice: texts are put into the template '{text} it was'" in error
     assert "terrible, great" in error
     _, _, error = asked("llama", *WORDS)

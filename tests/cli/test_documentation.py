@@ -30,7 +30,7 @@ def test_every_method_is_told():
     assert told == {name for name in METHODS if not port_method(name).control}
 
 
-NUMBER = re.compile(r"\d[\d,]*(\.\d+)?(e-?\d+)?( (s|min)\b)?")
+NUMBER = re.compile(r"(?<![\w-])[+-]?\d[\d,]*(\.\d+)?(e-?\d+)?( (s|min)\b)?")
 
 
 def printed(page: str) -> list[tuple[str, str]]:

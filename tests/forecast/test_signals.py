@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import sqrt
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,8 +12,9 @@ from modules.formats.modules import made
 from peftport.forecast.signals import (
     compare_on_texts,
     compare_weights,
-    kappa,
     layers_of,
+    named_classes,
+    read_both,
     subspace_overlap,
 )
 from peftport.porting import port_method
@@ -78,13 +80,14 @@ def test_overlap_is_that_of_leading_directions():
     assert subspace_overlap(matrix, turned, rank=2) == pytest.approx(0, abs=1e-4)
 
 
-def test_kappa_is_agreement_above_chance():
-    answers = torch.tensor([0, 1, 1, 0, 1, 0, 0, 1])
-    assert kappa(answers, answers) == 1
-    assert kappa(answers, 1 - answers) == -1
-    assert kappa(answers, torch.zeros_like(answers)) == 0
-    assert kappa(torch.ones_like(answers), torch.ones_like(answers)) == 0
-    assert kappa(torch.tensor([0, 0, 1, 2]), torch.tensor([0, 1, 1, 2])) == pytest.approx(7 / 11)
+def test_answers_that_are_all_of_one_class_agree_no_more_than_by_chance(tiny_host, monkeypatch):
+    """Which is known, as it is not where the module does not know its label words."""
+    here = side(str(tiny_host("t5")))
+    request, donor = a_copy(host_in(tiny_host("t5")), label_words=LABEL_WORDS)
+    means = Means(here, here, tuple(dict.fromkeys(opinions(64, 0)[0])))
+    one = np.ones(8, dtype=np.int64)
+    monkeypatch.setattr("peftport.forecast.signals.named_classes", lambda *_: one)
+    assert compare_on_texts(request, donor, means).answers == 0
 
 
 @pytest.mark.parametrize("family", ["t5", "bert", "llama"])
@@ -100,6 +103,20 @@ def test_on_texts_a_host_is_like_itself_and_less_like_one_that_moved(family, tin
     assert same.answers in (0, 1)  # 0 where the drawn module gives one answer to all
     assert less.answers is not None
     assert less.answers <= same.answers
+
+
+def test_a_threshold_that_moved_changes_no_answer(tiny_host):
+    """What is forecast is a recovery after the correction, and so answers are compared after it."""
+    origin, host = side(str(tiny_host("bert"))), host_in(tiny_host("bert"))
+    request, donor = a_copy(host, label_words=LABEL_WORDS)
+    texts = tuple(dict.fromkeys(opinions(64, 0)[0]))
+    rows = read_both(request, Means(origin, origin, texts))[0][0]
+    moved = {**donor, "head.bias": donor["head.bias"] + torch.tensor([5.0, 0.0])}
+    here, there = (named_classes(host, request, each, rows) for each in (donor, moved))
+    assert here is not None
+    assert there is not None
+    assert here.tolist() == there.tolist()
+    assert 0.45 <= here.mean() <= 0.55, "each class is as frequent as the other"
 
 
 def test_without_label_words_nothing_is_said_of_answers(tiny_host):

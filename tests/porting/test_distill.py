@@ -68,3 +68,34 @@ def test_a_module_without_classes_cannot_teach(tiny_host: Any, tiny_task: Path) 
     blank = donor.record.model_copy(update={"task": {"name": "unknown", "labels": []}})
     with pytest.raises(BadInput, match="does not say which classes"):
         taught(Module(blank, donor.tensors), host, host, task)
+
+
+def test_a_place_that_the_receiving_host_lacks_is_named(
+    tiny_host: Any, tiny_task: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the new module stands where modules usually stand there, with all else as it was."""
+    host, other = host_in(tiny_host("llama")), host_in(tiny_host("gpt2"))
+    task = few_rows_of(tiny_task)
+    options = {"targets": ["ffn.gate"], "rank": 3}
+    donor = train_module(host, task, "lora", options, steps=1, seed=0).module
+    found = taught(donor, host, other, task, steps=1)
+    why = "no linear layer called 'ffn.gate' on a gpt2 host"
+    assert f"usual places of {other.name} and not at the donor's: lora: {why}" in caplog.text
+    assert why in found.module.record.port["usual_places"]
+    assert found.module.config.rank == 3
+    shapes = technique("lora").shapes(technique("lora").configure({"rank": 3}), other.geometry)
+    assert shapes.keys() <= found.module.tensors.keys()
+    caplog.clear()
+    same = taught(donor, host, host, task, steps=1)
+    assert "usual" not in caplog.text
+    assert "usual_places" not in same.module.record.port
+
+
+def test_what_fits_at_no_place_is_refused(tiny_host: Any, tiny_task: Path) -> None:
+    host, other = host_in(tiny_host("t5")), host_in(tiny_host("bert"))
+    task = few_rows_of(tiny_task)
+    donor = train_module(host, task, "compacter", {"n": 2, "reduction": 8}, steps=1, seed=0).module
+    config = {**donor.record.config, "n": 5}
+    odd = Module(donor.record.model_copy(update={"config": config}), donor.tensors)
+    with pytest.raises(BadInput, match="n = 5 does not divide"):
+        taught(odd, host, other, task)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from peftport.reports import analyse
-from peftport.reports.decision import THRESHOLD, decide, rule, texts_needed, weigh
+from peftport.reports.decision import decide, rule, texts_needed
+from peftport.reports.evidence import THRESHOLD, weigh
 from peftport.reports.statistics import Estimate, Series
-from peftport.reports.verdict import verdict
 from simulated_decisions import NULLS, Truth, opened, shares
 from synthetic_studies import Synthetic
 
@@ -56,7 +56,7 @@ def test_a_threshold_is_called_one_and_not_ported():
     found = decide(analyse(results))
     assert found.action == "train anew"
     assert THRESHOLD in found.reason
-    assert THRESHOLD in verdict(results).replace("What it", "what it")
+    assert THRESHOLD in found.verdicts["copy"]
 
 
 def test_a_port_that_keeps_what_it_should_is_advised_with_what_it_keeps():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from modules.formats.modules import made
@@ -57,10 +59,61 @@ def test_native_modules_take_the_rate_that_is_best_where_they_end(assessment, mo
     outcome = assessment.run()
     assert outcome.rates["scratch"] == outcome.rates["copy"] == 0.1
     assert outcome.rates["native"] == 0.001
-    assert ("native", (6,), 0.001) in trained
+    assert ("scratch", (6,), 0.001) in trained
     assert ("scratch", (0, 2), 0.1) in trained
     rows = [row for row in outcome.rows if row["condition"] == "native"]
     assert [(row["budget"], row["status"]) for row in rows] == [(6, "done")] * 2
+
+
+@pytest.fixture
+def taught(assessment, monkeypatch) -> Assessment:
+    """Whose port took three steps of training itself, of which 0.1 is the best rate; and 0.001 of
+    native modules."""
+
+    def port_apart(job, _progress):
+        record = job.donor.record.model_copy(update={"port": {"steps": 3}})
+        return Taken(replace(job.donor, record=record), 0.1, 0.0)
+
+    def tried(lanes, steps, rate):
+        best = {3: 0.1, 6: 0.001}[steps]
+        return {lane.name: float(rate == best) for lane in lanes}
+
+    monkeypatch.setattr(assess, "port_apart", port_apart)
+    monkeypatch.setattr(assessment, "_tried", tried)
+    assessment.budgets = [0]
+    return assessment
+
+
+def test_what_stands_beside_a_method_that_trains_has_the_rate_that_is_best_there(
+    taught, monkeypatch
+):
+    """Also where nothing else is trained."""
+    trained, real = [], taught.trial.train
+
+    def train(lanes, budgets, rates, split=None):
+        trained.extend((lane.condition, tuple(budgets), rates[lane.name]) for lane in lanes)
+        return real(lanes, budgets, rates, split)
+
+    monkeypatch.setattr(taught.trial, "train", train)
+    outcome = taught.run()
+    assert outcome.rates["scratch, 3 steps"] == 0.1
+    assert outcome.rates["native"] == outcome.rates["scratch"] == 0.001
+    assert ("scratch", (3,), 0.1) in trained
+    assert ("scratch", (0, 6), 0.001) in trained
+    rows = [(r["condition"], r["budget"]) for r in outcome.rows]
+    assert [row for row in rows if row[0] in ("scratch", "native")].count(("scratch", 3)) == 2
+    assert {row for row in rows if row[0] == "native"} == {("native", 6)}
+
+
+def test_a_fresh_module_of_a_budget_s_steps_is_trained_once(taught, monkeypatch):
+    monkeypatch.setattr(
+        taught, "_tried", lambda lanes, *_: dict.fromkeys({x.name for x in lanes}, 1)
+    )
+    taught.budgets = [0, 3]
+    outcome = taught.run()
+    rows = [(row["condition"], row["budget"]) for row in outcome.rows]
+    assert rows.count(("scratch", 3)) == 2
+    assert "scratch, 3 steps" not in outcome.rates
 
 
 def test_rates_are_tried_on_validation_alone_and_judged_by_corrected_figures(assessment):
@@ -144,4 +197,5 @@ def test_the_rate_is_the_one_with_the_lower_loss_or_the_higher_accuracy(
     monkeypatch.setattr(assessment.trial, "train", train)
     monkeypatch.setattr(assessment, "task", assessment.task.model_copy(update={"kind": kind}))
     scratch = assessment._scratch()
-    assert assessment._choose(scratch, scratch) == {"scratch": best, "native": best}
+    apart = {"native": 6}
+    assert assessment._choose(scratch, scratch, apart) == {"scratch": best, "native": best}

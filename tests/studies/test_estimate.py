@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from peftport.studies.estimate import disk, estimate_study, port_seconds, seconds
-from peftport.studies.measure import Measurement, Pace, geometry_key, measure_costs
+from peftport.studies.measure import Bench, Measurement, Pace, geometry_key, measure_costs
 from peftport.studies.plan import Plan
 from peftport.studies.resolve import Facts, resolve
 from peftport.studies.spec import Spec
+from peftport.tasks import load_task
 from study_specs import tiny_spec
 
 PAIR = {"origin": "a", "receiver": "b", "relation": "continuation"}
@@ -94,3 +97,22 @@ def test_a_measurement_covers_every_technique_on_every_geometry_once(made, tiny_
     record = estimate_study(Plan(spec), facts, found)
     assert 0 < record["seconds"] < 3600
     assert record["device"] in ("cpu", "cuda")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone forgets a process's peak")
+def test_each_technique_s_memory_is_its_own_whatever_was_measured_before(made, monkeypatch):
+    spec, facts = made()
+    tasks = {n: load_task(t["location"], limit_test=8) for n, t in facts.tasks.items()}
+    bench = Bench(Plan(spec), facts.hosts["b"]["location"], tasks)
+    takes = {"lora": 2**28, "adapter": 2**24}
+
+    def train(name, options, lanes):
+        bytearray(b"1") * takes[name]
+        return 0.1, {}
+
+    monkeypatch.setattr(bench, "train", train)
+    monkeypatch.setattr(bench, "_test", lambda *_: 0.1)
+    (_, large, _), (_, small, _) = (
+        bench.pace(name, facts.techniques[name], 4) for name in ("lora", "adapter")
+    )
+    assert large - small > 2**27

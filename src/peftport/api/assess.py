@@ -19,6 +19,7 @@ from peftport.api.suggestions import STEPS, methods_for, related
 from peftport.errors import BadInput
 from peftport.hosts.fingerprint import of_weights
 from peftport.hosts.genealogy import UNSTATED, Relation, folder_at_hand, relation_of, settled
+from peftport.progress import Portion
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +101,7 @@ def assess(
     device: str | None = None,
     precision: Precision = "fp32",
     progress: Callable[[str], None] = lambda text: None,
-    portion: Callable[[float, str], None] = lambda _share, _what: None,
+    portion: Portion = lambda _share, _what: None,
 ) -> Assessed:
     """Show what survives of a module on a host, beside its controls, and say what to do.
 

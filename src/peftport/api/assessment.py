@@ -36,7 +36,6 @@ def assessment_record(
     """
     from peftport.reports.comparisons import analyse
     from peftport.reports.decision import decide
-    from peftport.reports.verdict import verdict
     from peftport.reports.wording import count
 
     analysis = analyse(results)
@@ -45,6 +44,8 @@ def assessment_record(
     some = next(iter(cells.values()))
     native = f"a native module of {count(assessment.native_steps, 'step')}"
     decision = decide(analysis, assessment.task.left_out("test"), native)
+    told = asdict(decision) | {"text": decision.text}
+    verdicts = told.pop("verdicts")
     budgets = [_budget(analysis, cells, budget) for budget in results.budgets]
     return {
         "technique": some.technique,
@@ -67,8 +68,8 @@ def assessment_record(
         "budgets": budgets,
         "head_alone_accuracy": assessment.head_alone(),
         "failures": results.failed["error"].tolist(),
-        "verdicts": {name: verdict(analysis, name) for name in cells},
-        "decision": asdict(decision) | {"text": decision.text},
+        "verdicts": {name: verdicts[name] for name in cells},
+        "decision": told,
         "gate": _gate(budgets[0], fail_under),
     }
 
@@ -187,8 +188,7 @@ def assessment_text(record: Mapping[str, Any]) -> str:
     rows = ["host", *record["controls"], "scratch", *methods, "native"]
     corrected = record["metric"] == "corrected_accuracy"
     lines = [
-        f"{record['technique']} from {record['origin']} to {record['receiver']} "
-        f"({record['relation']}), {record['task']}: {record['n_test']} test texts, {runs}, 95 % "
+        f"{_where(record)}, {record['task']}: {record['n_test']} test texts, {runs}, 95 % "
         "intervals",
         "",
         *_table(record, _title(kind, record["metric"]), rows, primary),
@@ -217,6 +217,15 @@ def assessment_text(record: Mapping[str, Any]) -> str:
     lines += [f"{name} cannot: {why}" for name, why in record["refused"].items()]
     lines += ["", *record["verdicts"].values(), "", f"Action: {record['decision']['text']}"]
     return "\n".join([*lines, *_gate_text(record["gate"])])
+
+
+def _where(record: Mapping[str, Any]) -> str:
+    if record["relation"] == "same":
+        return f"{record['technique']} on its own host {record['receiver']}"
+    return (
+        f"{record['technique']} from {record['origin']} to {record['receiver']} "
+        f"({record['relation']})"
+    )
 
 
 _NOT_CORRECTED = "accuracy as answered: the task has too few training texts for the correction"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from peftport.api.result import Result
 from peftport.errors import BadInput
+from peftport.progress import Losses
 
 if TYPE_CHECKING:
     from peftport.hosts import Geometry
@@ -315,7 +316,7 @@ def pretrain_host(
     sizes: Mapping[str, int] | None = None,
     cased: bool = False,
     device: str | None = None,
-    progress: Callable[[int, float], None] = lambda step, loss: None,
+    progress: Losses = lambda step, loss: None,
 ) -> PretrainedHost:
     """Make a host from text: a new one of a family, or the continuation of another.
 

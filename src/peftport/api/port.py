@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +21,9 @@ from peftport.api.reading import (
 )
 from peftport.api.result import Result
 from peftport.api.suggestions import Options, a_way_on, related, said_options
-from peftport.api.train import Progress, silent
+from peftport.api.train import silent
 from peftport.errors import BadInput
+from peftport.progress import Losses, Portion
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -184,8 +184,8 @@ def port(
     out: str | Path | None = None,
     format: str | None = None,
     verify: bool = True,
-    progress: Progress = silent,
-    portion: Callable[[float, str], None] = lambda _share, _what: None,
+    progress: Losses = silent,
+    portion: Portion = lambda _share, _what: None,
 ) -> Ported:
     """Rewrite a module for another host.
 
@@ -236,6 +236,7 @@ def port(
     from peftport.porting import port as rewrite
     from peftport.porting.finished import work_beside
     from peftport.porting.port import needs_of
+    from peftport.training.clock import now
 
     require_at_least(0, steps=steps)
     require_at_least(1, batch_size=batch_size, limit_train=limit_train)
@@ -269,7 +270,7 @@ def port(
     if steps or "texts" in needs:
         notice_unsaid(donor.record, handle.called)
     asked, on = Asked(texts, text_count, text_column), device_named(device or receiver.device)
-    begun = time.perf_counter()
+    begun = now(on)
     means = means_for(needs, donor.record, receiver, on, asked, seed, data)
     if needs and not ignore_memory and judge(made, request).account is not None:
         load = load_of(means, donor.record, text_count)
@@ -288,7 +289,7 @@ def port(
             energy=energy,
             means=means and replace(means, progress=portion, work=work),
         )
-        took = time.perf_counter() - begun
+        took = now(on) - begun
         result = Ported(ModuleHandle(None, made=ported.module), written, ported.account, took)
         if steps and data is not None:
             trained = _train(
@@ -347,7 +348,7 @@ def _train(
     seed: int,
     learning_rate: float | None,
     batch_size: int,
-    progress: Progress,
+    progress: Losses,
 ) -> Trained:
     from peftport.training import TrainingSettings
     from peftport.training.module import train_further

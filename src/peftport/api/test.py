@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from peftport.api.binding import made_for, with_task
 from peftport.api.hosts import HostHandle
@@ -20,68 +19,22 @@ from peftport.api.reading import (
     task_for,
     told,
 )
-from peftport.api.result import Result
 from peftport.api.suggestions import STEPS, methods_for, port_command, said_options
+from peftport.api.tested import Tested
 from peftport.errors import BadInput
+from peftport.progress import Portion
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from peftport.api.modules import ModuleLike
     from peftport.hosts import Geometry
     from peftport.hosts.precision import Precision
     from peftport.metrics import Evaluation
     from peftport.modules import Module
     from peftport.tasks import Task
-    from peftport.training.evaluate import Portion
 
+BARE = "bare"
+"""The host without a module, where a module is named."""
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Tested(Result):
-    """A module's figures on the test split of a task, or those of the bare host.
-
-    Attributes:
-        module: its folder; None of the bare host.
-        technique: that made it; None of the bare host.
-        host, task: names.
-        made_for_this_host: whether the module is made for the host's very weights; None where
-            that is not known, and of the bare host.
-        figures: name of the metric -> value, None where it is not defined, and `n_test`.
-            Accuracies and AUROC are shares, `log_loss` is in nats.
-        kind: of the task.
-    """
-
-    module: str | None
-    technique: str | None
-    host: str
-    made_for_this_host: bool | None
-    task: str
-    figures: Mapping[str, Any]
-    kind: str = "classification"
-
-    def frame(self) -> pd.DataFrame:
-        """One row: module, host, task and the figures."""
-        import pandas as pd
-
-        return pd.DataFrame([self.to_dict()])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything, the figures at the top level."""
-        names = ("module", "technique", "host", "made_for_this_host", "task")
-        return {**{name: getattr(self, name) for name in names}, **self.figures}
-
-    def __str__(self) -> str:
-        from peftport.kind import kind_named
-        from peftport.metrics import figures_text
-
-        told = figures_text(self.figures, kind_named(self.kind).metrics)
-        what = f"{self.technique} {self.module} on" if self.module else "bare host"
-        return f"{what} {self.host}, {self.task}: {told}"
-
-    def _repr_html_(self) -> str:
-        return str(self.frame().to_html(index=False))
 
 
 def test(
@@ -89,6 +42,8 @@ def test(
     host: str | Path | HostHandle,
     task: str,
     *,
+    against: ModuleLike | None = None,
+    against_host: str | Path | HostHandle | None = None,
     limit_test: int | None = None,
     label_words: str | tuple[str, ...] | None = None,
     template: str | None = None,
@@ -101,7 +56,7 @@ def test(
     device: str | None = None,
     precision: Precision = "fp32",
     to_card: bool = False,
-    portion: Callable[[float, str], None] = lambda _share, _what: None,
+    portion: Portion = lambda _share, _what: None,
 ) -> Tested:
     """Test a module on a host, or the bare host, on the test split of a task.
 
@@ -111,6 +66,10 @@ def test(
             module that it is compared with.
         host: a name, or what `load_host` gave, which then says device and precision.
         task: a hub data set's name, a folder of files, a task YAML, or `lab:NAME`.
+        against: what to set beside it, tested on the same rows: "bare", the host without a module,
+            which reads the rows as the module does; or another module.
+        against_host: where that is tested. If not given, the bare host is `host`, and a module is
+            on `host` if it is made for it, else on its own.
         limit_test: test on at most so many texts.
         label_words, template, text_column, label_column: for modules and data that do not say
             them. A word has no space before it: on decoders one is put there.
@@ -124,18 +83,25 @@ def test(
     Raises:
         BadInput: the module is made for a host of another geometry (the message has the port that
             would do), lacks a head, or has other classes than the task; a bare host is an encoder,
-            which tells no classes apart without a head.
+            which tells no classes apart without a head; `against` is of another kind of task.
         RunFailed: the module gives scores that are not finite.
 
     >>> import peftport as pp
     >>> found = pp.test("modules/films", "lab:small", "lab:films", limit_test=32)
     >>> found.made_for_this_host, 0 <= found.figures["auroc"] <= 1
     (True, True)
+    >>> beside = pp.test("modules/films", "lab:small", "lab:films", against="bare", limit_test=32)
+    >>> beside.against.module is None, sorted(beside.differences)[:2]
+    (True, ['accuracy', 'auroc'])
     >>> print(pp.test(None, "lab:small", "lab:films", limit_test=32))  # doctest: +ELLIPSIS
-    bare host lab:small, lab:films: accuracy as answered ..., corrected accuracy ... on 32 texts
+    bare host lab:small, lab:films: 32 texts, 95 % intervals over them
+    accuracy as answered        0... (0... to 0...)
+    corrected accuracy          0... (0... to 0...)
+    macro-F1                    0... (0... to 0...)
+    AUROC                       0... (0... to 0...)
+    log-loss (lower is better)  ...
     """
-    from peftport.modules.card import CARD, add_figures
-    from peftport.places import require_writable
+    from peftport.modules.card import add_figures
 
     require_at_least(1, limit_test=limit_test)
     if not isinstance(host, HostHandle):
@@ -147,41 +113,142 @@ def test(
         max_answer=max_answer,
         scorer=scorer,
     )
+    if module is None and (to_card or against is not None):
+        what = "--to-card: the bare host has no card" if to_card else "--against: nothing"
+        raise BadInput(f"{what}; name a module.")
+    if against is None and against_host is not None:
+        raise BadInput("--against-host: say with --against what is to be tested there.")
     if module is None:
-        if to_card:
-            raise BadInput("--to-card: the bare host has no card; name a module.")
-        return _bare(host, task, said, limit_test, portion)
-    handle = as_handle(module)
-    if to_card:
-        if handle.path is None:
-            raise BadInput("the module has no folder with a card: save it first.")
-        require_writable(handle.path / CARD)
-    loaded = handle.module
-    if loaded.geometry != host.geometry:
+        data = plain_task(task, said, limit_test=limit_test)
+        notice_usual_template(data, host.geometry.kind)
+        return _bare(host, data).tested(portion)[0]
+    handle, asked = as_handle(module), (task, said, limit_test)
+    card = _with_card(handle) if to_card else None
+    subject = _module(handle, host, *asked)
+    other = None if against is None else _other(against, against_host, subject, asked)
+    found, evaluation = subject.tested(portion if other is None else _half(portion, 0))
+    if card is not None:
+        row = {"condition": "module", "host": host.name, "task": subject.data.name}
+        add_figures(card, {**row, **found.figures})
+    if other is None:
+        return found
+    beside, second = other.tested(_half(portion, 1))
+    alike = _one_tokenizer(subject.host, other.host)
+    differences = {
+        name: ends
+        for name, metric in subject.data.asks.metrics.items()
+        if (alike or not metric.per_token)
+        and (ends := metric.difference(evaluation.scored, second.scored)) is not None
+    }
+    return replace(found, against=beside, differences=differences)
+
+
+def _with_card(handle: ModuleHandle) -> Path:
+    """The folder of a module whose card can be written to."""
+    from peftport.modules.card import CARD
+    from peftport.places import require_writable
+
+    if handle.path is None:
+        raise BadInput("the module has no folder with a card: save it first.")
+    require_writable(handle.path / CARD)
+    return handle.path
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is to be tested: a module with what its files leave unsaid, or a bare host."""
+
+    host: HostHandle
+    data: Task
+    handle: ModuleHandle | None = None
+    module: Module | None = None
+
+    def tested(self, portion: Portion) -> tuple[Tested, Evaluation]:
+        """Its figures, and what they are of."""
+        called, technique, same = None, None, None
+        if self.handle is not None and self.module is not None:
+            called, technique = self.handle.called, self.module.technique
+            same = _noticed_host(self.handle, self.host)
+        found = _evaluation(self.host, self.data, self.module, portion)
+        intervals = {
+            name: ends
+            for name, metric in self.data.asks.metrics.items()
+            if (ends := metric.interval(found.scored)) is not None
+        }
+        return Tested(
+            module=called,
+            technique=technique,
+            host=self.host.name,
+            made_for_this_host=same,
+            task=self.data.name,
+            figures=found.figures,
+            intervals=intervals,
+            kind=self.data.kind,
+        ), found
+
+
+def _module(
+    handle: ModuleHandle, host: HostHandle, task: str, said: Told, limit_test: int | None
+) -> _Subject:
+    """A module on a host of its geometry."""
+    if handle.module.geometry != host.geometry:
         raise _made_for_another(handle, host, task, said)
     loaded, data = with_task(handle, task, said, limit_test)
-    same = _noticed_host(handle, host)
-    figures = _evaluation(host, data, loaded, portion).figures
-    if to_card and handle.path is not None:
-        row = {"condition": "module", "host": host.name, "task": data.name, **figures}
-        add_figures(handle.path, row)
-    return Tested(handle.called, loaded.technique, host.name, same, data.name, figures, data.kind)
+    return _Subject(host, data, handle, loaded)
 
 
-def _bare(
-    host: HostHandle, task: str, said: Told, limit_test: int | None, portion: Portion
-) -> Tested:
+def _bare(host: HostHandle, data: Task) -> _Subject:
     """The host without a module."""
-    data = plain_task(task, said, limit_test=limit_test)
     if host.geometry.kind == "encoder" and data.asks.of_classes:
         raise BadInput(
             f"host {host.name} is an encoder and tells no classes apart without a head, which a "
             "module brings. `peftport assess` sets the bare host, under fresh heads, beside a "
             "module."
         )
-    notice_usual_template(data, host.geometry.kind)
-    figures = _evaluation(host, data, None, portion).figures
-    return Tested(None, None, host.name, None, data.name, figures, data.kind)
+    return _Subject(host, data)
+
+
+def _other(
+    against: ModuleLike,
+    where: str | Path | HostHandle | None,
+    subject: _Subject,
+    asked: tuple[str, Told, int | None],
+) -> _Subject:
+    """What is set beside a module."""
+    there = subject.host if where is None else _host_like(subject.host, where)
+    if against == BARE:
+        return _bare(there, subject.data)
+    handle = as_handle(against)
+    if where is None and not made_for(handle.record, there.loaded):
+        there = _host_like(subject.host, handle.record.host.name)
+    other = _module(handle, there, *asked)
+    if other.data.kind != subject.data.kind:
+        raise BadInput(
+            f"--against {handle.called}: it is for the kind {other.data.kind}, and the other "
+            f"module for {subject.data.kind}: their figures cannot be compared. Say with --kind "
+            "which to ask."
+        )
+    return other
+
+
+def _one_tokenizer(host: HostHandle, other: HostHandle) -> bool:
+    """Whether both hosts read a text as the same tokens."""
+    from peftport.hosts.vocabulary import tokenizer_mark
+
+    marks = {tokenizer_mark(each.loaded.tokenizer) for each in (host, other)}
+    return len(marks) == 1
+
+
+def _host_like(host: HostHandle, other: str | Path | HostHandle) -> HostHandle:
+    """Another host, on the same device and in the same precision."""
+    if isinstance(other, HostHandle):
+        return other
+    return HostHandle(str(other), host.device, host.precision, kept=False)
+
+
+def _half(portion: Portion, which: int) -> Portion:
+    """Told of the first or the second of two tests, where `portion` is told of both."""
+    return lambda share, what: portion((which + share) / 2, what)
 
 
 def _evaluation(

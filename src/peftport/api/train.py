@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +11,13 @@ from peftport.api.hosts import HostHandle
 from peftport.api.modules import ModuleHandle
 from peftport.api.reading import plain_task, require_at_least, told
 from peftport.api.result import Result
+from peftport.progress import Losses
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from peftport.hosts.precision import Precision
     from peftport.training.module import Trained
-
-Progress = Callable[[int, float], None]
 
 
 def silent(step: int, loss: float) -> None:
@@ -112,7 +111,7 @@ def train(
     limit_train: int | None = None,
     device: str | None = None,
     precision: Precision = "fp32",
-    progress: Progress = silent,
+    progress: Losses = silent,
 ) -> TrainedModule:
     """Train a module on a host for a task.
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from peftport.cli.output import say
-from peftport.progress import Line, duration
+from peftport.progress import Line, Losses, duration
 
 
 class _Shown:
@@ -30,8 +29,31 @@ class _Shown:
         self._line.clear()
 
 
+class _Pace:
+    """Says how far a training is, and how long the rest of it will take.
+
+    Args:
+        total: how many steps there will be.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._first: tuple[int, float] | None = None
+
+    def text(self, step: int, loss: str) -> str:
+        """Called with a step that is done. The time that is left follows from the steps since the
+        first one that was told: what goes before it is mostly loading."""
+        now = time.monotonic()
+        first, begun = self._first = self._first or (step, now)
+        told = f"step {step:>6} of {self.total}  loss {loss}"
+        if not first < step < self.total:
+            return told
+        left = (now - begun) * (self.total - step) / (step - first)
+        return f"{told}, about {duration(left)} left"
+
+
 class StepProgress(_Shown):
-    """Shows steps and their losses while the block runs.
+    """Shows steps, their losses and the time that is left while the block runs.
 
     Args:
         total: how many steps there will be; a file gets about twenty lines.
@@ -39,17 +61,17 @@ class StepProgress(_Shown):
 
     def __init__(self, total: int) -> None:
         super().__init__(Line(sys.stderr, every=float("inf")))
-        self._total = total
+        self._pace = _Pace(total)
         self._every = max(1, total // 20)
         self._sum, self._count, self._loss = 0.0, 0, ""
 
     def show(self, step: int, loss: float) -> None:
         """Called after each step, with its number from 1 and its loss."""
         self._sum, self._count = self._sum + loss, self._count + 1
-        due = step % self._every == 0 or step == self._total
+        due = step % self._every == 0 or step == self._pace.total
         if due or step == 1:
             self._loss = f"{self._sum / self._count:.4f}"
-        self._line.show(_step_text(step, self._total, self._loss), due)
+        self._line.show(self._pace.text(step, self._loss), due)
         if due:
             self._sum, self._count = 0.0, 0
 
@@ -78,10 +100,7 @@ class Shares(_Shown):
         self._line.show(f"{share:4.0%}  {what}{left}")
 
 
-def losses_to_stderr(steps: int) -> Callable[[int, float], None]:
+def losses_to_stderr(steps: int) -> Losses:
     """What is called now and then in a training of so many steps: a line on standard error."""
-    return lambda step, loss: say(_step_text(step, steps, f"{loss:.4f}"))
-
-
-def _step_text(step: int, total: int, loss: str) -> str:
-    return f"step {step:>6} of {total}  loss {loss}"
+    pace = _Pace(steps)
+    return lambda step, loss: say(pace.text(step, f"{loss:.4f}"))

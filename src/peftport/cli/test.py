@@ -36,6 +36,22 @@ def test(
         typer.Argument(metavar="MODULE", help="A module's folder; without one the bare host."),
     ] = None,
     task: OptionalTask = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="bare|MODULE",
+            help="Set this beside MODULE, on the same rows: the host without a module, or another "
+            "module.",
+        ),
+    ] = None,
+    against_host: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST",
+            help="Where that is tested; if not given a module is on HOST if it is made for it, "
+            "else on its own host.",
+        ),
+    ] = None,
     limit_test: LimitTest = None,
     label_words: LabelWords = None,
     template: Template = None,
@@ -75,6 +91,8 @@ def test(
         of_modules = {
             "--from-host": from_host,
             "--no-pickle": no_pickle or None,
+            "--against": against,
+            "--against-host": against_host,
             "--to-card": to_card or None,
             "--lm-eval": lm_eval,
             "--lm-eval-path": lm_eval_path,
@@ -94,6 +112,8 @@ def test(
                 "--max-answer": max_answer,
                 "--scorer": scorer,
                 "--to-card": to_card or None,
+                "--against": against,
+                "--against-host": against_host,
             },
             "not with --lm-eval, whose tasks say it themselves",
         )
@@ -112,11 +132,16 @@ def test(
     if lm_eval is not None:
         raise pp.BadInput("--task and --lm-eval: name one of them.")
     _refuse({"--lm-eval-path": lm_eval_path}, "only with --lm-eval")
+    beside = (
+        against if against in (None, "bare") else pp.load_module(against, pickles=not no_pickle)
+    )
     with Shares() as shown:
         found = pp.test(
             loaded,
             host,
             task,
+            against=beside,
+            against_host=against_host,
             limit_test=limit_test,
             label_words=label_words,
             template=template,

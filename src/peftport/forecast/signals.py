@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from peftport.correction import agreement, most_likely
 from peftport.hosts.geometry import Geometry
+from peftport.metrics import offsets_of
 from peftport.porting.activations import observe
 from peftport.porting.layers import linear_cka
 from peftport.porting.layerwise import read_passes
@@ -34,6 +38,7 @@ TEXTS = 256
 RANK = 8
 """Singular directions of a weight that are compared."""
 _PLACES = 4096
+Answers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,9 @@ class TextSignals:
 
     cka: linear CKA of the residual streams at the end of each layer, the mean over layers
         (Kornblith et al. 2019, arXiv 1905.00414): 1 for one host.
-    answers: how far the copy answers on the receiving host as the module does on its own, as
-        Cohen's kappa: 1 always, 0 no more than by chance. None where the module does not know its
-        label words.
+    answers: how far the copy answers on the receiving host as the module does on its own, both
+        after the label-free correction, as Cohen's kappa: 1 always, 0 no more than by chance. None
+        where the module does not know its label words.
     """
 
     cka: float
@@ -121,8 +126,13 @@ def compare_on_texts(request: Request, donor: Parameters, means: Means) -> TextS
         streams.append(layer_ends(host, passes))
         answers.append(named_classes(host, request, donor, passes[0]))
     here, there = answers
-    alike = None if here is None or there is None else kappa(here, there)
+    alike = None if here is None or there is None else shared_answers(here, there)
     return TextSignals(mean_cka(*streams), alike)
+
+
+def shared_answers(here: Answers, there: Answers) -> float:
+    """Cohen's kappa of two series of answers (texts,); 0 where all of them are one class."""
+    return agreement(here, there) or 0.0
 
 
 def read_both(request: Request, means: Means) -> tuple[list[TokenRows], list[TokenRows]]:
@@ -143,21 +153,12 @@ def mean_cka(here: Mapping[str, Tensor], there: Mapping[str, Tensor]) -> float:
 
 def named_classes(
     host: Host, request: Request, donor: Parameters, rows: TokenRows
-) -> Tensor | None:
-    """Classes that a host names with the module, (texts,); None where it is not known how classes
-    are read off."""
+) -> Answers | None:
+    """Classes that a host names with the module, after the label-free correction on these very
+    texts, (texts,); None where it is not known how classes are read off."""
     task = task_of(request.donor.task)
     if len(task.labels) < 2 or not (task.label_words or host.geometry.kind == "encoder"):
         return None
     made, readout = technique(request.donor.technique), class_readout(host, task)
-    return class_scores(host, made, request.config, donor, rows, readout).argmax(1)
-
-
-def kappa(first: Tensor, second: Tensor) -> float:
-    """Cohen's kappa of two series of answers (texts,): their agreement above what chance gives;
-    0 where one of them is always the same."""
-    classes = int(max(first.max(), second.max())) + 1
-    shares = [torch.bincount(each, minlength=classes) / len(each) for each in (first, second)]
-    chance = float((shares[0] * shares[1]).sum())
-    found = float((first == second).float().mean())
-    return (found - chance) / (1 - chance) if chance < 1 else 0.0
+    scores = class_scores(host, made, request.config, donor, rows, readout).numpy()
+    return most_likely(scores, offsets_of(scores))

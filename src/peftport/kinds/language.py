@@ -33,10 +33,16 @@ _METRICS = {
         "bits per byte", "lower", lambda scored: scored.bits_per_byte, digits=3, worth=0.01
     ),
     "token_loss": Metric(
-        "loss per token", "lower", lambda scored: scored.token_loss, digits=3, worth=0.02
+        *("loss per token", "lower", lambda scored: scored.token_loss),
+        digits=3,
+        worth=0.02,
+        per_token=True,
     ),
     "perplexity": Metric(
-        "perplexity", "lower", lambda scored: scored.perplexity, digits=1, worth=0.1
+        *("perplexity", "lower", lambda scored: scored.perplexity),
+        digits=1,
+        worth=0.1,
+        per_token=True,
     ),
 }
 

@@ -9,6 +9,7 @@ itself). Nothing of the donor's tensors is used, so the hosts may be as unlike a
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from peftport.porting.means import Means, Side
 
 
+_log = logging.getLogger(__name__)
 _PLACES = ("targets", "attentions")
 """Options of techniques that name places of a host."""
 
@@ -107,7 +109,7 @@ class Distill(PortMethod):
 
     def account(self, request: Request) -> Account:
         """Every tensor is new."""
-        made, config = _student(request)
+        made, config, _ = _student(request)
         shapes = made.shapes(config, request.receiver)
         shapes |= head_shapes(request.receiver, request.classes)
         why = "learnt from the donor's answers"
@@ -155,13 +157,17 @@ class Distill(PortMethod):
         shared = options.distributions and _one_vocabulary(host, means.receiver)
         how = Asking(options.samples, options.temperature, options.keep, seed, shared)
         lessons = task.asks.lessons(teacher, task, texts, how)
-        made, config = _student(request)
+        made, config, moved = _student(request)
+        if moved:
+            usual = f"the new module stands at the usual places of {means.receiver.name}"
+            _log.warning("notice: %s and not at the donor's: %s", usual, moved)
         host = means.receiver.load()
         means.progress(0.5, "a new module learns them")
         tensors, found = _taught(host, made, config, task, lessons, options, seed)
         config, tensors = made.fold(config, host.geometry, tensors)
         record = {"technique": made.name, "config": config.model_dump(mode="json"), "head": "mean"}
         details = {"steps": options.steps, "seed_of_start": seed, **found}
+        details |= {"usual_places": moved} if moved else {}
         return Made(tensors, self.account(request), record, {**details, **lessons.told})
 
 
@@ -173,19 +179,25 @@ def _one_vocabulary(host: Host, other: Side) -> bool:
     return bool(host.tokenizer.get_vocab() == theirs.get_vocab())
 
 
-def _student(request: Request) -> tuple[Technique, Any]:
-    """The new module's technique and configuration."""
+def _student(request: Request) -> tuple[Technique, Any, str]:
+    """The new module's technique and configuration; and why it stands at the receiving host's usual
+    places, where the donor's are none of that host.
+
+    Raises:
+        BadInput: the configuration does not fit the receiving host at its usual places either.
+    """
     wanted = request.options.technique
     if wanted is not None and wanted != request.donor.technique:
-        return technique(wanted), technique(wanted).configure({})
+        return technique(wanted), technique(wanted).configure({}), ""
     made = technique(request.donor.technique)
     try:
         made.shapes(request.config, request.receiver)
-    except BadInput:
-        # The donor's places are none of this host: the family's usual ones are.
+    except BadInput as error:
         usual = {key: value for key, value in request.donor.config.items() if key not in _PLACES}
-        return made, made.configure(usual)
-    return made, request.config
+        config = made.configure(usual)
+        made.shapes(config, request.receiver)
+        return made, config, str(error)
+    return made, request.config, ""
 
 
 def _taught(

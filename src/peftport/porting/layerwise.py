@@ -29,6 +29,7 @@ from peftport.porting.prior import class_scores, prior_offsets
 from peftport.porting.reading import TokenRows, read_pair, task_of
 from peftport.porting.rewriting import ByMaps, Mapped, Receiving, by_maps
 from peftport.porting.walk import Walk
+from peftport.progress import Portion
 from peftport.tasks import Task
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters
@@ -38,7 +39,7 @@ from peftport.training.teacher import Teacher
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
-    from peftport.porting.means import Means, Progress, Side
+    from peftport.porting.means import Means, Side
 
 _log = logging.getLogger(__name__)
 _ANSWERED, _SEEN, _MAPPED = 0.06, 0.18, 0.95
@@ -209,7 +210,7 @@ class _Port:
     there: _Run
     here: _Run
     finished: Finished
-    progress: Progress
+    progress: Portion
 
     def mapped(self) -> Mapped:
         """The donor for the receiving host."""

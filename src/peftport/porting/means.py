@@ -19,11 +19,11 @@ from peftport.hosts.quantised import require_plain, unreadable
 from peftport.hosts.source import find_host, geometry_in
 from peftport.hosts.weights import Weights
 from peftport.modules import HostName
+from peftport.progress import Portion
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
 
-Progress = Callable[[float, str], None]
 _log = logging.getLogger(__name__)
 
 
@@ -81,7 +81,7 @@ class Means:
     receiver: Side
     texts: tuple[str, ...] = field(default=(), repr=False)
     source: str = ""
-    progress: Progress = field(default=lambda _share, _what: None, repr=False)
+    progress: Portion = field(default=lambda _share, _what: None, repr=False)
     work: Path | None = None
 
 

@@ -32,6 +32,7 @@ from peftport.porting.reading import TokenRows, task_of
 from peftport.porting.regression import fit_reading
 from peftport.porting.rewriting import by_factors, of_low_rank
 from peftport.porting.walk import label_gradients
+from peftport.progress import Portion
 from peftport.tasks import encode_texts
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters
@@ -39,7 +40,7 @@ from peftport.training.readout import ClassReadout, class_logits, class_readout
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
-    from peftport.porting.means import Means, Progress
+    from peftport.porting.means import Means
     from peftport.tasks import Task
 
 PLACE = "ffn.down"
@@ -188,7 +189,7 @@ class _Fitting:
     config: Any
     aim: Tensor
     options: RidgeOptions
-    progress: Progress
+    progress: Portion
 
     def module(self) -> tuple[Parameters, dict[str, Any]]:
         """The tensors, and what was found on the way."""

@@ -7,7 +7,6 @@ training, tied to its embeddings, and is saved without it, as the encoder that i
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +37,7 @@ from peftport.pretraining.objectives import (
 from peftport.pretraining.rows import token_rows
 from peftport.pretraining.scratch import Sizes, family_entry, new_model, new_tokenizer
 from peftport.pretraining.trainer import train_model
+from peftport.progress import Losses
 from peftport.texts import read_texts
 
 FROM_SCRATCH, CONTINUED = 1e-3, 1e-4
@@ -110,7 +110,7 @@ def pretrain(
     cased: bool = False,
     text_column: str | None = None,
     device: str = "cpu",
-    progress: Callable[[int, float], None] = lambda step, loss: None,
+    progress: Losses = lambda step, loss: None,
 ) -> Pretrained:
     """Pretrain a host and save it in the new folder `out`.
 

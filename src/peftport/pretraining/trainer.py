@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 
 from peftport.errors import BadInput, RunFailed
 from peftport.pretraining.objectives import Ids, Objective
+from peftport.progress import Losses
 
 WARMUP = 0.05
 FLOOR = 0.1
@@ -27,7 +28,7 @@ def train_model(
     learning_rate: float,
     seed: int,
     tokens_per_batch: int = 4096,
-    progress: Callable[[int, float], None] = lambda step, loss: None,
+    progress: Losses = lambda step, loss: None,
 ) -> list[float]:
     """Train a model in place, without dropout, and return the loss of every step in nats.
 

@@ -1,6 +1,6 @@
 """Reports: what the runs of a study or an assessment say, with statistics, tables and a page.
 
-The verdict on a single module is in `peftport.reports.verdict`.
+What to do with a module, and where its ports stand, is in `peftport.reports.decision`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from peftport.reports.compared import Point, Pool
 from peftport.reports.comparisons import Analysis, analyse
-from peftport.reports.decision import THRESHOLD
+from peftport.reports.evidence import THRESHOLD
 from peftport.reports.measures import Recovery
 from peftport.reports.results import Results
 from peftport.reports.statistics import Estimate

@@ -13,7 +13,7 @@ from peftport.reports import svg
 from peftport.reports.compared import Flips, Point
 from peftport.reports.comparisons import Analysis
 from peftport.reports.continuation import RATIOS, SHOWN, Fading, fadings, place_text
-from peftport.reports.decision import THRESHOLD
+from peftport.reports.evidence import THRESHOLD
 from peftport.reports.results import Cell
 from peftport.reports.statistics import Estimate
 from peftport.reports.tables import columns

@@ -1,94 +1,97 @@
-"""One line in words on whether to port a module to a host."""
+"""One line in words on one method's ports: what was found, and never what to do, which is for the
+decision to say. Both read the same outcome of the same evidence, so that they cannot disagree."""
 
 from __future__ import annotations
 
-from peftport.reports.compared import Point
-from peftport.reports.comparisons import Analysis, analyse
-from peftport.reports.decision import HALF_KEPT, THRESHOLD
-from peftport.reports.results import Results
+from peftport.reports.evidence import THRESHOLD, Evidence
 from peftport.reports.statistics import Estimate
-from peftport.reports.wording import (
-    after,
-    count,
-    figure,
-    listed,
-    name_of,
-    sentence,
-    span,
-    with_span,
-)
-
-WELL_KEPT = 0.8
-"""A recovery from which on a module is ported as it is, when its interval reaches no lower
-than `HALF_KEPT`, which is also how far the interval of a recovery that may be 0 may reach before
-nothing can be said."""
-LITTLE_KEPT = 0.2
-"""A recovery whose interval ends below this is not worth a port."""
+from peftport.reports.wording import after, count, figure, listed, name_of, span, with_span
 
 
-def verdict(results: Results | Analysis, method: str | None = None) -> str:
-    """Say in one line what an assessment found at its smallest budget, and what to do.
+def verdict(found: Evidence, methods: int) -> str:
+    """Say in one line where a method's ports stand.
 
     Args:
-        results: of one module, one host and one task; of several cells, the first is judged.
-        method: the port method; the first one by default.
+        methods: how many were tried.
     """
-    analysis = analyse(results)
-    cells = [cell for cell in analysis.results.cells if method in (None, cell.method)]
-    if not cells:
-        return "Not known: no ported module was run."
-    points = [analysis.point(cells[0], budget) for budget in analysis.results.budgets]
-    done = [point for point in points if point.means["ported"] is not None]
-    if not done:
-        failed = analysis.results.failed
-        errors = failed.loc[failed["condition"] == "ported", "error"]
-        why = f" ({errors.iloc[0]})" if len(errors) else ""
+    outcome = found.outcome(methods)
+    if outcome == "unknown":
+        return _unknown(found)
+    if outcome == "open":
+        return (
+            f"{_what(found)} {_kept(found)}, and is surely ahead of every control{_lacking(found)}."
+        )
+    if outcome == "needless":
+        gain = with_span(found.gain, sign=True)
+        return (
+            f"There is nothing to keep: {found.native} gains {gain} over the {found.bare}. "
+            f"{_what(found)} {_leads(found)}."
+        )
+    return _closed(found, methods)
+
+
+def _closed(found: Evidence, methods: int) -> str:
+    """What gains a threshold or keeps little, and what is not known to."""
+    what, lead, gain = _what(found), found.leads["host"], found.gain
+    outcome = found.outcome(methods)
+    if outcome == "threshold":
+        text = f"{what}: {THRESHOLD}; it {_leads(found)}"
+    elif outcome == "little":
+        says = "does harm" if lead.below_zero else "surely keeps less than half"
+        text = f"{what} {says}: it {_leads(found)}, where {found.native} "
+        text += f"gains {with_span(gain, sign=True)}"
+    else:
+        beaten = listed(found.fails_at(methods))
+        text = f"Not known: {_lower(what)} {_kept(found)}"
+        text += f", and is not surely better than {beaten}" if beaten else ""
+        text += _lacking(found)
+        if gain is not None and not gain.above_zero:
+            text += f"; nor is it sure that {found.native} gains anything"
+    if found.better_start(methods):
+        text += f"; trained on, it is {start(found)}"
+    return f"{text}."
+
+
+def start(found: Evidence) -> str:
+    """What training on from the port is worth."""
+    lead = with_span(found.start, sign=True)
+    return f"{lead} ahead of a module from scratch {after(found.steps)}"
+
+
+def _unknown(found: Evidence) -> str:
+    if found.ported is None:
+        why = f" ({found.failure})" if found.failure else ""
         return f"Not known: no ported run is done{why}."
-    what = "Copying" if cells[0].method == "copy" else f"Porting by {cells[0].method}"
-    return _judge(what, done[0], done[-1], analysis.results)
+    return f"Not known: {_lower(_what(found))} cannot be judged without the bare host beside it."
 
 
-def _judge(what: str, first: Point, last: Point, results: Results) -> str:
-    when = "" if first.budget == 0 else f" {after(first.budget)}"
-    kept = first.recovery
-    if kept is None:
-        return f"Not known: {what.lower()} cannot be judged without the bare host beside it."
-    if kept.ratio is None and first.only_threshold:
-        return f"{what} keeps nothing of the module{when}: {THRESHOLD}."
-    if kept.ratio is None:
-        return (
-            f"No verdict: {kept.reason}. {what} gives {figure(kept.points, sign=True)} "
-            f"{results.over} the bare host{when}{_evidence(kept.points, sign=True)}."
-        )
-    evidence = _evidence(kept.ratio)
-    instead = _better_start(last) or "train anew"
-    if first.only_threshold:
-        return (
-            f"{what} keeps nothing of the module{when}: recovery {figure(kept.ratio)}{evidence}. "
-            f"{sentence(THRESHOLD)}: {instead}, or use the bare host with the correction."
-        )
-    share = f"recovery {figure(kept.ratio)}"
-    if kept.ratio.below_zero:
-        return f"{what} does harm here{when}: {share}{evidence}; {instead}."
-    if not kept.ratio.above_zero and kept.ratio.high > HALF_KEPT:
-        return (
-            f"Not known: these runs cannot tell whether {what.lower()} keeps anything{when}: "
-            f"{share}{evidence}. More seeds or more test examples would."
-        )
-    if not kept.ratio.above_zero or kept.ratio.high < LITTLE_KEPT:
-        much = "little" if kept.ratio.above_zero else "nothing"
-        return f"{what} brings {much} here{when}: {share}{evidence}; {instead}."
-    found = f"{what} keeps {figure(kept.ratio)} of what a native module gains{when}{evidence}"
-    beaten = _not_surely_better(first)
-    if beaten:
-        # What then to do is the decision's to say: perhaps only too little was tested.
-        further = _better_start(last)
-        unsure = f"{found}, but is not surely better than {listed(beaten)}"
-        return f"{unsure}: {further}." if further else f"{unsure}."
-    found += _not_compared(first)
-    if kept.ratio.value >= WELL_KEPT and kept.ratio.low >= HALF_KEPT:
-        return f"{found}: port it."
-    return f"{found}: port it and train it on."
+def _what(found: Evidence) -> str:
+    if found.at_home:
+        return "The module as it is"
+    return "Copying" if found.method == "copy" else f"Porting by {found.method}"
+
+
+def _lower(text: str) -> str:
+    """The text within a sentence; names in it stay as they are."""
+    return text[:1].lower() + text[1:]
+
+
+def _kept(found: Evidence) -> str:
+    """What is kept of the native gain, or the lead in its place."""
+    ratio = None if found.recovery is None else found.recovery.ratio
+    if ratio is None:
+        return _leads(found)
+    return f"keeps {figure(ratio)} of what {found.native} gains{_when(found)}{_evidence(ratio)}"
+
+
+def _leads(found: Evidence) -> str:
+    lead = found.leads["host"]
+    evidence = _evidence(lead, sign=True)
+    return f"is {figure(lead, sign=True)} {found.over} the {found.bare}{_when(found)}{evidence}"
+
+
+def _when(found: Evidence) -> str:
+    return "" if found.budget == 0 else f" {after(found.budget)}"
 
 
 def _evidence(found: Estimate, sign: bool = False) -> str:
@@ -97,26 +100,9 @@ def _evidence(found: Estimate, sign: bool = False) -> str:
     return f" ({', '.join(parts)})"
 
 
-def _not_surely_better(point: Point) -> list[str]:
-    return [
-        name_of(name)
-        for name, lead in point.leads.items()
-        if name != "host" and lead is not None and not lead.above_zero
-    ]
-
-
-def _not_compared(point: Point) -> str:
+def _lacking(found: Evidence) -> str:
     """What is missing beside the ported module."""
-    missing = [name_of(name) for name in ("sampled", "scratch") if point.leads.get(name) is None]
+    sampled = found.leads.keys() - {"host", "scratch"}
+    missing = [name_of("sampled")] if not sampled else []
+    missing += [name_of("scratch")] if "scratch" not in found.leads else []
     return f", with no module {listed(missing)} to compare it with" if missing else ""
-
-
-def _better_start(point: Point) -> str:
-    """What the ported module is good for after all, at the largest budget."""
-    lead = point.leads.get("scratch")
-    if point.budget == 0 or lead is None or not lead.above_zero:
-        return ""
-    return (
-        f"train on from it, for {after(point.budget)} it is {with_span(lead)} ahead "
-        "of a module from scratch"
-    )

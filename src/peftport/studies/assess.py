@@ -7,7 +7,7 @@ the ports and samplings of all seeds are another, side by side as lanes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
@@ -18,6 +18,7 @@ from peftport.errors import BadInput, RunFailed
 from peftport.modules import HostName, Module
 from peftport.porting import SAMPLINGS, judge, port
 from peftport.porting.methods import Way, others
+from peftport.progress import Portion
 from peftport.studies.donors import answers_of, corrected_answers
 from peftport.studies.ports import PortJob, Taken, port_apart
 from peftport.studies.schema import figures_of
@@ -71,7 +72,8 @@ class Assessment:
     seeds: of the order of the data, of what methods and controls draw, and of native modules.
     native_steps: how long a native module trains.
     rates: candidate learning rates; with more than one, each condition takes the one that is best
-        on the validation split at the last budget, native modules at `native_steps`.
+        on the validation split where its training ends: at the last budget, native modules at
+        `native_steps`, and fresh ones beside a method that trains itself after as many steps.
     ways: the port methods. texts, source: without labels, for methods that look at them.
     origin: loads the modules' own host, for their agreement with what is made of them; None where
         it is not at hand.
@@ -92,7 +94,7 @@ class Assessment:
     source: str = ""
     origin: Callable[[], Host] | None = None
     progress: Callable[[str], None] = lambda text: None
-    portion: Callable[[float, str], None] = lambda _share, _what: None
+    portion: Portion = lambda _share, _what: None
 
     def __post_init__(self) -> None:
         self.module = self.modules[0]
@@ -125,11 +127,12 @@ class Assessment:
             for place, result in enumerate(ports)
         ]
         sampled, scratch = list(self._sampled(taken)), self._scratch()
-        rates = self._choose(ported + sampled + scratch, scratch)
+        apart = self._apart(cost.steps for cost in costs.values())
+        rates = self._choose(ported + sampled + scratch, scratch, apart)
         found = [
             *self.trial.bare(self.seeds, self.module.record.head),
             *self.trial.train(ported + sampled, self.budgets, rates),
-            *self._native(scratch, rates, [cost.steps for cost in costs.values()]),
+            *self._fresh_ones(scratch, rates, apart),
         ]
         return self._collect(found, rates, costs, refused)
 
@@ -208,10 +211,19 @@ class Assessment:
         name, config = self.module.technique, self.module.config
         return [Lane("scratch", "", seed, name, config, self._fresh(seed)) for seed in self.seeds]
 
-    def _choose(self, lanes: list[Lane], scratch: list[Lane]) -> dict[str, float]:
+    def _apart(self, steps: Iterable[int]) -> dict[str, int]:
+        """Trainings of fresh modules that end elsewhere than at the last budget, by what their
+        learning rate is chosen for: the native ones, and those of as many steps as a method takes
+        itself, unless a budget is as many."""
+        more = sorted(set(steps) - {0, *self.budgets})
+        return {"native": self.native_steps} | {f"scratch, {each} steps": each for each in more}
+
+    def _choose(
+        self, lanes: list[Lane], scratch: list[Lane], apart: Mapping[str, int]
+    ) -> dict[str, float]:
         """The learning rate of each condition: the best by the mean of the kind's primary metric on
-        the validation split, at the last budget, or of native modules where those end."""
-        rates = dict.fromkeys([*(lane.name for lane in lanes), "native"], self.rates[0])
+        the validation split, where its training ends. What is not trained has the first."""
+        rates = dict.fromkeys([*(lane.name for lane in lanes), *apart], self.rates[0])
         if len(self.rates) == 1:
             return rates
         scores: dict[str, dict[float, float]] = {}
@@ -219,8 +231,9 @@ class Assessment:
             if max(self.budgets):
                 for name, score in self._tried(lanes, max(self.budgets), rate).items():
                     scores.setdefault(name, {})[rate] = score
-            (score,) = self._tried(scratch, self.native_steps, rate).values()
-            scores.setdefault("native", {})[rate] = score
+            for name, steps in apart.items():
+                (score,) = self._tried(scratch, steps, rate).values()
+                scores.setdefault(name, {})[rate] = score
         return rates | {name: max(found, key=found.__getitem__) for name, found in scores.items()}
 
     def _tried(self, lanes: list[Lane], steps: int, rate: float) -> dict[str, float]:
@@ -237,22 +250,21 @@ class Assessment:
             figures.setdefault(tested.lane.name, []).append(score)
         return {name: fmean(found) for name, found in figures.items()}
 
-    def _native(
-        self, lanes: list[Lane], rates: dict[str, float], more: Sequence[int]
+    def _fresh_ones(
+        self, lanes: list[Lane], rates: dict[str, float], apart: Mapping[str, int]
     ) -> Iterator[Found]:
-        """Scratch modules at the budgets and after as many steps as methods took themselves, and
-        native ones at `native_steps`: of one trajectory where both have one learning rate."""
-        scratch = {*self.budgets, *(steps for steps in more if steps)}
-        shared = rates["native"] == rates["scratch"]
-        budgets = sorted({*scratch, self.native_steps} if shared else scratch)
-        for tested in self.trial.train(lanes, budgets, rates):
-            if tested.budget in scratch:
-                yield tested
-            if shared and tested.budget == self.native_steps:
-                yield replace(tested, lane=Lane("native", "", tested.lane.seed))
-        if not shared:
-            apart = [replace(lane, condition="native") for lane in lanes]
-            yield from self.trial.train(apart, [self.native_steps], rates)
+        """Scratch modules at the budgets, and those that are trained apart: of one trajectory where
+        they have one learning rate."""
+        ends = [(rates["scratch"], budget, "scratch") for budget in self.budgets]
+        for name, steps in apart.items():
+            ends.append((rates[name], steps, "native" if name == "native" else "scratch"))
+        for rate in dict.fromkeys(rate for rate, _, _ in ends):
+            wanted = [(steps, condition) for other, steps, condition in ends if other == rate]
+            budgets = sorted({steps for steps, _ in wanted})
+            for tested in self.trial.train(lanes, budgets, {"scratch": rate}):
+                for steps, condition in wanted:
+                    if steps == tested.budget:
+                        yield replace(tested, lane=replace(tested.lane, condition=condition))
 
     def head_alone(self) -> float | None:
         """Accuracy of the host with the module's head and nothing else; None where it has none, or

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 
 from peftport.hosts.host import Host, load_host
-from peftport.memory import resident_peak
+from peftport.memory import forget_peak, resident_peak
 from peftport.studies.plan import Plan
 from peftport.studies.resolve import Facts
 from peftport.tasks import Encoded, Task, encode, load_task
@@ -19,6 +18,7 @@ from peftport.techniques import technique
 from peftport.techniques.base import Parameters, stack_lanes
 from peftport.techniques.head import initial_head
 from peftport.training import TrainingSettings, evaluate, readout_of, trajectory
+from peftport.training.clock import now
 from peftport.training.module import initial_module
 
 SLOW = 2.0
@@ -71,7 +71,7 @@ def measure_costs(
     Args:
         say: told what is measured next.
     """
-    begun = time.perf_counter()
+    begun = now(_device())
     lanes = _widest_packs(plan)
     paces: dict[tuple[str, str], Pace] = {}
     tokens: dict[tuple[str, str], tuple[float, float]] = {}
@@ -88,6 +88,7 @@ def measure_costs(
             say(f"measuring {name} on {location} ...")
             paces[key, name], more, gpu = bench.pace(name, options, lanes[name])
             memory, gpu_memory = max(memory, more), max(gpu_memory, gpu)
+        del bench  # a worker, too, has one host at a time
     return Measurement(
         paces,
         tokens,
@@ -95,7 +96,7 @@ def measure_costs(
         gpu_memory,
         torch.get_num_threads(),
         _device(),
-        time.perf_counter() - begun,
+        now(_device()) - begun,
     )
 
 
@@ -131,7 +132,6 @@ class Bench:
         self.texts = {label: len(task.split("test")) for label, task in tasks.items()}
         self.task = next(iter(tasks))
         self.readout = readout_of(self.host, tasks[self.task])
-        self.memory = resident_peak()
 
     def tokens(self) -> dict[str, tuple[float, float]]:
         """Task -> mean tokens of a row in training and of a text in testing, as batches have it."""
@@ -144,8 +144,9 @@ class Bench:
         return found
 
     def pace(self, name: str, options: Mapping[str, Any], lanes: int) -> tuple[Pace, float, float]:
-        """A technique's pace with so many lanes, and the memory and GPU memory that they take."""
-        _forget_peak()
+        """A technique's pace with so many lanes, and the memory and GPU memory that they take, with
+        the host."""
+        held, held_there = forget_peak(), _forget_gpu_peak()
         trained, _ = self.train(name, options, 1)
         most = max(1, min(lanes, int(SLOW / max(trained, 1e-9))))
         trained, parameters = self.train(name, options, most)
@@ -154,8 +155,8 @@ class Bench:
         train_tokens, test_tokens = self.tokens()[self.task]
         rows = most * self.settings.batch_size
         pace = Pace(trained / (rows * train_tokens), tested / (most * test_tokens))
-        more = max(0.0, resident_peak() - self.memory)
-        return pace, self.memory + more * lanes / most, _gpu_peak() * lanes / most
+        more, more_there = resident_peak() - held, _gpu_peak() - held_there
+        return pace, held + more * lanes / most, held_there + more_there * lanes / most
 
     def bare(self) -> float:
         """Seconds of a test of the bare host for one token."""
@@ -190,9 +191,9 @@ class Bench:
     def _test(self, made: Any, config: Any, parameters: Parameters) -> float:
         """Seconds of a text under all lanes."""
         rows = self.rows[self.task]["test"]
-        begun = time.perf_counter()
+        begun = now(self.host.device)
         evaluate(self.host, made, config, parameters, rows, self.readout)
-        return (time.perf_counter() - begun) / self.texts[self.task]
+        return (now(self.host.device) - begun) / self.texts[self.task]
 
 
 _SPLITS = ("train", "test")
@@ -207,9 +208,11 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _forget_peak() -> None:
+def _forget_gpu_peak() -> float:
+    """Begin the peak anew: bytes of the GPU that are held now."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+    return _gpu_peak()
 
 
 def _gpu_peak() -> float:

@@ -11,7 +11,6 @@ import importlib
 import logging
 import multiprocessing
 import signal
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -25,9 +24,11 @@ from peftport.hosts.fingerprint import fingerprint
 from peftport.memory import resident_peak
 from peftport.modules import HostName, Module, Record
 from peftport.porting import METHODS, port, port_method
-from peftport.porting.means import Means, Progress, origin_side, side
+from peftport.porting.means import Means, origin_side, side
+from peftport.progress import Portion
 from peftport.studies.executors.local import die_with_parent
 from peftport.studies.processes import started
+from peftport.training.clock import now
 
 # What hosts need and import when they are first used: it is not to count as a port's.
 for _name in ("transformers.generation.utils", "transformers.models.auto.tokenization_auto"):
@@ -99,7 +100,7 @@ def warm() -> None:
         forkserver.ensure_running()
 
 
-def port_apart(job: PortJob, progress: Progress = lambda _share, _what: None) -> Taken:
+def port_apart(job: PortJob, progress: Portion = lambda _share, _what: None) -> Taken:
     """Port in a process of its own.
 
     Args:
@@ -185,7 +186,7 @@ def _work(pipe: Connection, packed: tuple[Any, ...], place: str, threads: int) -
         pipe.send(RunFailed(f"port by {job.method}: {type(error).__name__}: {error}"))
 
 
-def _measured(job: PortJob, progress: Progress) -> tuple[str, bytes, float, float]:
+def _measured(job: PortJob, progress: Portion) -> tuple[str, bytes, float, float]:
     method, receiver = port_method(job.method), side(job.receiver, job.device)
     means = None
     if method.requires(method.configure(job.options)):
@@ -193,7 +194,7 @@ def _measured(job: PortJob, progress: Progress) -> tuple[str, bytes, float, floa
         means = Means(origin, receiver, job.texts, job.source, progress)
     name = HostName(name=job.receiver, fingerprint=fingerprint(receiver.folder))
     logging.getLogger("peftport").setLevel(logging.WARNING)  # of the port nobody else knows
-    before, begun = _peak(), time.perf_counter()
+    before, begun = _peak(), now(job.device)
     ported = port(
         job.donor,
         receiver.geometry,
@@ -203,7 +204,7 @@ def _measured(job: PortJob, progress: Progress) -> tuple[str, bytes, float, floa
         seed=job.seed,
         means=means,
     )
-    seconds, memory = time.perf_counter() - begun, _peak() - before
+    seconds, memory = now(job.device) - begun, _peak() - before
     module = ported.module
     tensors = {n: tensor.cpu().contiguous() for n, tensor in module.tensors.items()}
     return module.record.model_dump_json(), save(tensors), seconds, memory

@@ -10,6 +10,7 @@ import torch
 
 from peftport.errors import RunFailed
 from peftport.metrics import Evaluation
+from peftport.progress import Portion
 from peftport.tasks.batches import TEST_TOKENS
 from peftport.techniques.base import Parameters, Technique, lanes_of
 from peftport.training.readout import Readout
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from peftport.tasks import Encoded
 
 _MOST_TOKENS = 65_536
-Portion = Callable[[float, str], None]
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from peftport.hosts.geometry import Geometry
 from peftport.hosts.vocabulary import tokenizer_mark
 from peftport.metrics import Evaluation
 from peftport.modules import HostName, Module, Record, versions
+from peftport.progress import Losses
 from peftport.tasks.unlabelled import encode_unlabelled
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Technique, stack_lanes, take_lane
@@ -92,7 +93,7 @@ def train_module(
     seed: int,
     learning_rate: float | None = None,
     settings: TrainingSettings | None = None,
-    progress: Callable[[int, float], None] = lambda step, loss: None,
+    progress: Losses = lambda step, loss: None,
 ) -> Trained:
     """Train a module from scratch and test it on the validation split.
 
@@ -124,7 +125,7 @@ def train_further(
     seed: int,
     learning_rate: float | None = None,
     settings: TrainingSettings | None = None,
-    progress: Callable[[int, float], None] = lambda step, loss: None,
+    progress: Losses = lambda step, loss: None,
 ) -> Trained:
     """Train a ported module on the host that it was ported to: the warm start.
 
@@ -170,7 +171,7 @@ class _Course:
     seed: int
     rate: float
     settings: TrainingSettings
-    progress: Callable[[int, float], None]
+    progress: Losses
 
     def record(self) -> dict[str, Any]:
         """What a module's record says of its training."""

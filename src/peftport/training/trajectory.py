@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from peftport.errors import BadInput
 from peftport.techniques.base import Parameters, Technique, lanes_of
+from peftport.training.clock import now
 from peftport.training.graphs import replayed
 from peftport.training.optimizer import LaneAdamW
 from peftport.training.readout import Readout
@@ -100,13 +100,13 @@ def trajectory(
     take_step = replayed(step, host.device) if readout.replayable else step
     died = torch.full((lanes,), -1, device=host.device)  # step of each lane's death
     total = torch.zeros(lanes, device=host.device)
-    seconds, begin, before = 0.0, time.perf_counter(), 0
+    seconds, begin, before = 0.0, now(host.device), 0
     batches = iter(encoded.training_batches(settings.batch_size, wanted[-1], seeds))
     for budget in wanted:
         for number in range(before, budget):
             total += take_step(next(batches))
             died = torch.where((died < 0) & ~optimizer.alive, number, died)
-        seconds += time.perf_counter() - begin
+        seconds += now(host.device) - begin
         spent = max(1, budget - before)
         yield Reading(
             budget=budget,
@@ -116,7 +116,7 @@ def trajectory(
             seconds=seconds,
         )
         total.zero_()
-        begin, before = time.perf_counter(), budget
+        begin, before = now(host.device), budget
 
 
 def _require_precision(host: Host, settings: TrainingSettings) -> None:

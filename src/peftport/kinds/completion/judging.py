@@ -72,9 +72,14 @@ class Judged(Likelihood):
 
 
 METRICS: Mapping[str, Metric] = {
-    "token_loss": Metric("loss per token", "lower", lambda judged: judged.token_loss, digits=3),
+    "token_loss": Metric(
+        *("loss per token", "lower", lambda judged: judged.token_loss), digits=3, per_token=True
+    ),
     "perplexity": Metric(
-        "perplexity", "lower", lambda judged: judged.perplexity, digits=1, worth=0.1
+        *("perplexity", "lower", lambda judged: judged.perplexity),
+        digits=1,
+        worth=0.1,
+        per_token=True,
     ),
     "exact_match": Metric(
         "exact match", "higher", lambda judged: judged.judgement("exact"), share=True
