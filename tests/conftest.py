@@ -26,8 +26,11 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tiny_words import opinions
+from peftport.memory import collect_rarely
+from tiny_words import write_opinions
 
+# Next to nothing of what torch and every test file import is ever garbage.
+collect_rarely()
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("peftport", deadline=None)
 hypothesis.settings.load_profile("peftport")
@@ -67,14 +70,8 @@ def tiny_continuation(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
 @pytest.fixture(scope="session")
 def tiny_task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of train, validation and test Parquet files with the columns text and label."""
-    import pandas as pd
-
-    folder = tmp_path_factory.mktemp("tasks") / "opinions"
-    folder.mkdir()
-    for seed, (split, rows) in enumerate({"train": 96, "validation": 32, "test": 48}.items()):
-        texts, labels = opinions(rows, seed)
-        pd.DataFrame({"text": texts, "label": labels}).to_parquet(folder / f"{split}.parquet")
-    return folder
+    rows = {"train": 96, "validation": 32, "test": 48}
+    return write_opinions(tmp_path_factory.mktemp("tasks") / "opinions", rows)
 
 
 @pytest.fixture

@@ -53,6 +53,7 @@ def write_good(place: Path, tiny_host: Callable[[str], Path], tiny_task: Path) -
     study["training"]["learning_rates"] = {"lora": 0.01}
     (place / "study.yaml").write_text(yaml.safe_dump(study))
     _write_store(place / "store")
+    _write_export(place / "store", place / "export")
     (place / "gguf").mkdir()
     write_gguf(tiny_host("qwen2"), place / "gguf" / "tiny.gguf")
     (hosts["llama"] / "peftport_host.json").write_text('{"from": null, "steps": 5}')
@@ -100,6 +101,11 @@ def _write_task(folder: Path, tiny_task: Path) -> None:
     rows.to_csv(folder / "rows.csv", index=False)
     rows.to_json(folder / "rows.jsonl", orient="records", lines=True)
     rows.to_json(folder / "rows.json", orient="records")
+    (folder / "rows.txt").write_text("\n\n".join(rows["text"]))
+    several = folder.with_name("texts")
+    several.mkdir()
+    for name in ("rows.txt", "rows.jsonl"):
+        shutil.copy(folder / name, several)
     (folder / "chats.jsonl").write_text("\n".join(map(json.dumps, chats(40))))
     pd.DataFrame(choices(40)).assign(
         choices=[json.dumps(row["choices"]) for row in choices(40)]
@@ -127,3 +133,13 @@ def _write_store(folder: Path) -> None:
     ):
         store._db.backup(db)
     (folder / "driver.lock").write_text('{"pid": 1, "host": "x", "since": "y"}')
+
+
+def _write_export(store: Path, folder: Path) -> None:
+    """A study's rows in every format that they are exported in."""
+    from peftport.reports.exports import FORMATS, write_export
+    from peftport.reports.stored import read_rows
+
+    folder.mkdir()
+    for form in FORMATS:
+        (folder / f"rows.{form}").write_bytes(write_export(read_rows(store), form))

@@ -7,8 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -71,22 +69,38 @@ def _title(process: psutil.Process) -> str:
         return ""
 
 
-@contextmanager
-def two_nodes(folder: Path) -> Iterator[tuple[str, Node, Node]]:
-    """A cluster's address, its head and its second node; both are gone afterwards."""
-    port = free_port()
-    address = f"127.0.0.1:{port}"
-    options = [f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}"]
-    head = Node(folder / "head.log", "--head", *options)
-    other = None
-    try:
-        _wait_for(port)
-        other = Node(folder / "other.log", f"--address={address}", "--node-ip-address=127.0.0.2")
-        yield address, head, other
-    finally:
-        for node in (other, head):
-            if node is not None:
-                node.kill()
+class Cluster:
+    """A head and a second node, which may be killed.
+
+    Attributes:
+        address: of the head.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        port, self._folder = free_port(), folder
+        self.address = f"127.0.0.1:{port}"
+        options = [f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}"]
+        self._head = Node(folder / "head.log", "--head", *options)
+        try:
+            _wait_for(port)
+            self.other = self._second()
+        except BaseException:
+            self._head.kill()
+            raise
+
+    def mend(self) -> None:
+        """Start a second node again where it was killed."""
+        if not self.other.processes():
+            self.other = self._second()
+
+    def end(self) -> None:
+        """Kill both nodes."""
+        for node in (self.other, self._head):
+            node.kill()
+
+    def _second(self) -> Node:
+        where = ("--node-ip-address=127.0.0.2", f"--address={self.address}")
+        return Node(self._folder / "other.log", *where)
 
 
 def free_port() -> int:

@@ -7,6 +7,8 @@ error that says why. No traceback, no waiting for ever, no memory beyond 1 GB.
 from __future__ import annotations
 
 import copy
+import csv
+import datetime
 import io
 import json
 import os
@@ -19,9 +21,12 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 import yaml
 from hypothesis import strategies as st
@@ -307,6 +312,63 @@ def _edited_gguf(draw: Any, good: Path) -> bytes:
     return bytes(data)
 
 
+_COLUMNS: tuple[Callable[[int], Any], ...] = (
+    lambda rows: pa.nulls(rows),
+    lambda rows: pa.array([None, "x", " ", "<b>"] * rows)[:rows],
+    lambda rows: pa.array([2**62] * rows),
+    lambda rows: pa.array([float("nan"), float("inf"), -1e308] * rows)[:rows],
+    lambda rows: pa.array([True, None] * rows)[:rows],
+    lambda rows: pa.array(["a", "b"] * rows)[:rows].dictionary_encode(),
+    lambda rows: pa.array([1, 2] * rows)[:rows].dictionary_encode(),
+    lambda rows: pa.array([[], ["x", None], None] * rows)[:rows],
+    lambda rows: pa.array([[{"role": "user", "content": "x"}], []] * rows)[:rows],
+    lambda rows: pa.array([{"a": [1]}, None] * rows)[:rows],
+    lambda rows: pa.array([b"\xff", b""] * rows)[:rows],
+    lambda rows: pa.array(["x"] * rows, pa.large_string()),
+    lambda rows: pa.array(["x"] * rows, pa.string_view()),
+    lambda rows: pa.array([Decimal("1.50")] * rows),
+    lambda rows: pa.array([datetime.date(1, 1, 1), None] * rows)[:rows],
+    lambda rows: pa.array([datetime.datetime(9999, 1, 1)] * rows, pa.timestamp("s", "UTC")),
+    lambda rows: pa.array([2**62] * rows, pa.duration("s")),
+)
+
+
+@st.composite
+def _edited_parquet(draw: Any, good: Path) -> bytes:
+    """A Parquet file in which columns have other types, other names or are not there."""
+    table = pq.read_table(good)
+    columns = list(zip(table.column_names, table.columns, strict=True))
+    for _ in range(draw(st.integers(1, 3))):
+        place = draw(st.integers(0, len(columns) - 1)) if columns else 0
+        how = draw(st.sampled_from(("replace", "replace", "replace", "remove", "rename", "repeat")))
+        name, column = columns.pop(place) if columns else ("text", pa.nulls(table.num_rows))
+        if how == "replace":
+            column = draw(st.sampled_from(_COLUMNS))(table.num_rows)
+        elif how == "rename":
+            name = draw(st.sampled_from(("", "x" * 300, "label", "text", "\x1b[31m", "__index__")))
+        if how != "remove":
+            columns[place:place] = [(name, column)] * (2 if how == "repeat" else 1)
+    table = pa.Table.from_arrays([column for _, column in columns], [name for name, _ in columns])
+    made = io.BytesIO()
+    whole = table.slice(0, draw(st.sampled_from((0, 1, table.num_rows, table.num_rows))))
+    pq.write_table(whole, made, compression=draw(st.sampled_from(("none", "zstd"))))
+    return made.getvalue()
+
+
+@st.composite
+def _edited_cells(draw: Any, good: Path) -> bytes:
+    """A CSV file in which cells are odd."""
+    with good.open(newline="") as file:
+        rows = list(csv.reader(file))
+    cells = draw(edited(rows))
+    made = io.StringIO()
+    writer = csv.writer(made)
+    for row in cells if isinstance(cells, list) else [cells]:
+        # What stands for an odd value elsewhere is a text here.
+        writer.writerow([str(cell) for cell in row] if isinstance(row, list) else [str(row)])
+    return made.getvalue().encode("utf-8", "surrogatepass")
+
+
 _EDITED: dict[str, Callable[[Path], Any]] = {
     ".json": _edited_json,
     ".jsonl": _edited_lines,
@@ -316,4 +378,6 @@ _EDITED: dict[str, Callable[[Path], Any]] = {
     ".md": _edited_card,
     ".bin": _edited_pickle,
     ".gguf": _edited_gguf,
+    ".parquet": _edited_parquet,
+    ".csv": _edited_cells,
 }

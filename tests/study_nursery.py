@@ -120,7 +120,7 @@ def _drive(order: dict[str, Any]) -> int:
         outcome = run_study(
             parse_spec(order["spec"], "test"),
             Path(order["folder"]),
-            LocalExecutor(order.get("workers", 1), threads=1, start="fork"),
+            LocalExecutor(order.get("workers", 1), threads=1, start=order.get("start", "fork")),
             retry_failed=order.get("retry", False),
             progress=Lines(sys.stderr, every=0.0),
         )

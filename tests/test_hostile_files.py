@@ -11,6 +11,8 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from good_files import write_good
@@ -77,6 +79,47 @@ def sparse_rows(path: Path) -> None:
     path.write_text("".join(row % (n % 9_000) for n in range(60_000)))
 
 
+def one_list(path: Path) -> None:
+    """Four million rows in one line of JSON."""
+    row = '{"text": "%d", "label": 1}'
+    path.write_text("[" + ",".join(row % n for n in range(4_000_000)) + "]")
+
+
+def one_row(path: Path) -> None:
+    path.write_text('[{"label": 1, "text": "' + "good " * 60_000_000 + '"}]')
+
+
+def of_one_line(path: Path) -> None:
+    path.write_text("good " * 60_000_000)
+
+
+def of_one_text(path: Path) -> None:
+    path.write_text("good film\n" * 30_000_000)
+
+
+def short_texts(path: Path) -> None:
+    path.write_text("\n\n".join(map(str, range(4_000_000))))
+
+
+def repeated_text(path: Path) -> None:
+    """A Parquet file of 2 kB, whose texts are a gigabyte."""
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 1000, pa.int32()), ["x" * 1_000_000])
+    table = pa.table({"text": texts.cast(pa.string()), "label": [0, 1] * 500})
+    pq.write_table(table, path, compression="zstd")
+
+
+def scattered(path: Path) -> None:
+    """Columns, few enough, that most rows leave out."""
+    path.write_text("\n".join(json.dumps({f"c{n % 64}": 1}) for n in range(600_000)))
+
+
+def short_turns(path: Path) -> None:
+    """Chats of millions of turns."""
+    turn, answer = '{"role": "user", "content": "a"}', '{"role": "assistant", "content": "b"}'
+    row = '{"messages": [' + f"{turn}, " * 1000 + answer + "]}"
+    path.write_text("\n".join([row] * 1000))
+
+
 def endless_view(path: Path) -> None:
     """A store in which a table is a view whose rows never end."""
     rows = "WITH RECURSIVE r(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM r) SELECT x, x FROM r"
@@ -109,6 +152,9 @@ LORA = "check {}/modules/lora --host {}/hosts/llama"
 COPY = "port {}/modules/own --host {}/hosts/llama --method copy --out {}/out"
 TASK = "test {}/modules/own --host {}/hosts/llama --task {}/task/task.yaml --limit-test 8"
 ROWS = "test {}/modules/own --host {}/hosts/llama --task {}/"
+DATA = OWN + " --task {}/task/rows."
+TEXTS = OWN + " --forecast --texts {}/task/rows."
+MUCH = "takes more than 167,772,160 bytes of memory"
 LONGER = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 16}
 RECORD, TENSORS = "modules/own/module.json", "modules/own/module.safetensors"
 CONFIG, HOST = "modules/lora/adapter_config.json", "hosts/llama/config.json"
@@ -136,7 +182,15 @@ CASES = {
     "many columns": (ROWS + "rows.csv", "rows.csv", many_columns, "has 200,002 columns"),
     "as many keys": (ROWS + "rows.jsonl", "rows.jsonl", many_columns, "has 200,002 columns"),
     "keys that few rows have": (ROWS + "rows.jsonl", "rows.jsonl", sparse_rows, "9,002 columns"),
-    "one line of JSON": (ROWS + "rows.json", "rows.json", one_line, "line 2 of"),
+    "one line of no JSON": (ROWS + "rows.json", "rows.json", one_line, "line 1 of"),
+    "a list in one line": (DATA + "json", "task/rows.json", one_list, MUCH),
+    "a list of one row": (DATA + "json", "task/rows.json", one_row, "row 1 of"),
+    "a text of one line": (TEXTS + "txt", "task/rows.txt", of_one_line, "line 1 of"),
+    "a text of many lines": (TEXTS + "txt", "task/rows.txt", of_one_text, "by blank lines"),
+    "texts of a word": (TEXTS + "txt", "task/rows.txt", short_texts, MUCH),
+    "a text a thousand times": (DATA + "parquet", "task/rows.parquet", repeated_text, MUCH),
+    "columns that few rows have": (DATA + "jsonl", "task/rows.jsonl", scattered, MUCH),
+    "chats of many turns": (DATA + "jsonl", "task/rows.jsonl", short_turns, MUCH),
     "large seeds": (STUDY + f" --set seeds=[{2**63}]", None, None, "seeds"),
     "layers": (
         OWN,

@@ -23,6 +23,7 @@ from peftport.kind import kind_named
 from peftport.studies.run import run_study
 from real_data import require_smollm2
 from study_specs import tiny_spec
+from tiny_words import write_opinions
 
 pytestmark = pytest.mark.long
 
@@ -55,17 +56,24 @@ def receiver(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def donor(origin: Path, tiny_task: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def few_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny task with fewer rows, for a host that takes its time with each."""
+    rows = {"train": 32, "validation": 8, "test": 24}
+    return write_opinions(tmp_path_factory.mktemp("tasks") / "opinions", rows)
+
+
+@pytest.fixture(scope="module")
+def donor(origin: Path, few_rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import peftport as pp
 
     folder = tmp_path_factory.mktemp("real") / "donor"
     pp.train(
         str(origin),
-        str(tiny_task),
+        str(few_rows),
         "lora",
         out=folder,
         steps=8,
-        batch_size=8,
+        batch_size=4,
         learning_rate=3e-3,
         options={"rank": 4, "targets": ["q", "v"]},
         label_words="terrible,great",
@@ -82,10 +90,10 @@ def test_a_gguf_host_and_one_near_it_are_of_one_genealogy(origin, receiver):
     [("copy", ()), ("procrustes", ("--set", "places=256", "--text-count", 16))],
 )
 def test_a_real_module_is_ported_and_acts_in_stock_peft(
-    method, options, origin, receiver, donor, tiny_task, tmp_path, call
+    method, options, origin, receiver, donor, few_rows, tmp_path, call
 ):
     out = tmp_path / "ported"
-    texts = ("--texts", tiny_task) if method != "copy" else ()
+    texts = ("--texts", few_rows) if method != "copy" else ()
     where = ("--host", receiver, "--from-host", origin, "--method", method)
     said = ("--no-verify", "--format", "peft", "--out", out)
     code, _, errors = call("port", donor, *where, *texts, *options, *said)
@@ -96,7 +104,7 @@ def test_a_real_module_is_ported_and_acts_in_stock_peft(
     assert found["passed"] and found["acts"] and found["equal"]
     assert found["loaded_by"].startswith("peft ")
     assert found["nats"] > 0.01
-    where = ("--host", receiver, "--task", tiny_task, "--label-words", "terrible,great")
+    where = ("--host", receiver, "--task", few_rows, "--label-words", "terrible,great")
     code, told, errors = call("test", out, *where, "--json")
     assert code == 0, errors
     assert json.loads(told)["auroc"] > 0.9
@@ -113,17 +121,17 @@ WRITTEN = {
 
 @pytest.mark.parametrize("kind", WRITTEN)
 def test_modules_of_every_kind_are_trained_ported_and_tested(
-    kind, origin, receiver, tiny_task, tmp_path, call
+    kind, origin, receiver, few_rows, tmp_path, call
 ):
     method, words = WRITTEN[kind]
-    task = ("--task", tiny_task, "--kind", kind, *words)
+    task = ("--task", few_rows, "--kind", kind, *words)
     few = ("--set", "rank=4", "--set", "targets=[q,v]", "--learning-rate", "3e-3")
     train = ("--technique", "lora", *few, "--steps", 4, "--batch-size", 4, "--limit-train", 16)
     donor, out = tmp_path / "donor", tmp_path / "ported"
     code, _, errors = call("train", "--host", origin, *task, *train, "--out", donor)
     assert code == 0, errors
     where = ("--host", receiver, "--from-host", origin, "--method", method, "--no-verify")
-    learn = ("--text-count", 16, "--set", "steps=4", "--set", "batch_size=4")
+    learn = ("--text-count", 16, "--set", "steps=2", "--set", "batch_size=4")
     how = () if method == "copy" else (*task, *learn)
     code, _, errors = call("port", donor, *where, *how, "--out", out)
     assert code == 0, errors
@@ -136,15 +144,16 @@ def test_modules_of_every_kind_are_trained_ported_and_tested(
     assert found[asked.primary] is not None
 
 
-def test_a_study_of_a_kind_that_writes_ends_and_is_reported(origin, receiver, tiny_task, tmp_path):
+def test_a_study_of_a_kind_that_writes_ends_and_is_reported(origin, receiver, few_rows, tmp_path):
     spec = tiny_spec(
         {"a": origin, "b": receiver},
-        tiny_task,
+        few_rows,
         kind="completion",
         max_answer=4,
         techniques={"lora": {"rank": 4}},
         pairs=[{"origin": "a", "receiver": "b", "relation": "continuation"}],
         budgets=[0],
+        seeds=1,
         donor_steps=2,
         native_steps=2,
         limit_train=8,

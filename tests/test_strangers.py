@@ -41,11 +41,14 @@ class Reader:
     share: int = 1
 
     def __str__(self) -> str:
-        return f"{self.command.split(' --')[0].replace('{}/', '')} < {self.file}"
+        verb = self.command.split(" --")[0] + " --texts" * ("--texts" in self.command)
+        return f"{verb.replace('{}/', '')} < {self.file}"
 
 
 CHECK = "check {}/modules/%s --host {}/hosts/%s"
 TEST = "test {}/modules/own --host {}/hosts/%s --task {}/task/task.yaml --limit-test 8"
+TEXTS = CHECK % ("own", "llama") + " --forecast --texts {}"
+TEXT_FORMS = ("txt", "json", "jsonl", "csv", "parquet")
 READERS = (
     Reader("modules/own/module.json", CHECK % ("own", "llama"), 3),
     Reader("modules/own/module.safetensors", CHECK % ("own", "llama"), 2),
@@ -91,6 +94,12 @@ READERS = (
     Reader("store/study.sqlite", "study status {}/store", 2),
     Reader("store/study.sqlite", "study export {}/store", 2),
     Reader("store/study.sqlite", "study report {}/store --out {}/report"),
+    *(Reader(f"task/rows.{form}", TEXTS + f"/task/rows.{form}") for form in TEXT_FORMS),
+    *(Reader(f"texts/rows.{form}", TEXTS + "/texts") for form in ("txt", "jsonl")),
+    *(
+        Reader(f"export/rows.{form}", f"study report {{}}/export/rows.{form} --out {{}}/report")
+        for form in ("csv", "parquet", "json")
+    ),
     Reader("store/driver.lock", "study status {}/store"),
 )
 

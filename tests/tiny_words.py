@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
+from pathlib import Path
 
 GOOD = ("good", "lovely", "fine", "bright", "warm", "clever")
 BAD = ("bad", "awful", "dull", "weak", "cold", "silly")
@@ -24,6 +26,17 @@ def opinions(rows: int, seed: int) -> tuple[list[str], list[int]]:
     labels = [row % 2 for row in range(rows)]
     rng.shuffle(labels)
     return [_opinion(label, rng) for label in labels], labels
+
+
+def write_opinions(folder: Path, rows: Mapping[str, int]) -> Path:
+    """Write a task of splits with so many rows as Parquet files with the columns text and label."""
+    import pandas as pd
+
+    folder.mkdir()
+    for seed, (split, wanted) in enumerate(rows.items()):
+        texts, labels = opinions(wanted, seed)
+        pd.DataFrame({"text": texts, "label": labels}).to_parquet(folder / f"{split}.parquet")
+    return folder
 
 
 def _opinion(label: int, rng: random.Random) -> str:

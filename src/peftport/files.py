@@ -186,6 +186,21 @@ def parse_json(text: str | bytes, where: str, halves: bool = False) -> Any:
     return value
 
 
+def parse_first(text: str, start: int, where: str) -> tuple[Any, int]:
+    """Read the JSON value that begins at a place of a text, and say where it ends.
+
+    Raises:
+        BadInput: as `parse_json`; half a character passes.
+    """
+    try:
+        value, end = _FIRST.raw_decode(text, start)
+        _require_plain(value, halves=True)
+    except (ValueError, RecursionError) as error:
+        why = error.msg if isinstance(error, json.JSONDecodeError) else _reason(error)
+        raise BadInput(f"{where} is not valid JSON: {why}.") from error
+    return value, end
+
+
 def read_yaml(path: Path) -> Any:
     """Read a YAML file; BadInput names the file and the place of the error."""
     try:
@@ -280,6 +295,9 @@ def _integer(text: str) -> int:
     if len(text) > _DIGITS:
         raise ValueError(f"it has an integer of {len(text):,} digits")
     return int(text)
+
+
+_FIRST = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer)
 
 
 def _require_plain(value: Any, halves: bool) -> None:

@@ -1,73 +1,133 @@
-"""Programs of strangers, such as a chat template, with an end to their time and memory."""
+"""Programs of strangers, such as a chat template, with an end to their time and memory.
+
+They run in a process of their own. A limit of memory is a whole process's, and in this one it would
+be met by other threads, too; nor could a program be stopped here within one step of C.
+"""
 
 from __future__ import annotations
 
-import ctypes
+import atexit
+import json
+import os
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Sequence
+from multiprocessing import connection
 from pathlib import Path
+from typing import Any
 
-_STATUS = Path("/proc/self/statm")
+from peftport.errors import RunFailed
+
+SECONDS, MEMORY = 10.0, 1 << 30
+"""What a program may take for one chat."""
+_START = 120.0
+_PROGRAM = Path(__file__).with_name("confined.py")
+_PART = 1 << 16
+_ENDED = "the process in which it ran has ended"
 
 
 class TooMuch(Exception):
-    """A program took more than it was given."""
+    """A program took more than it was given, or refused its task; says why."""
 
 
-@contextmanager
-def limited(seconds: float, memory: int) -> Iterator[None]:
-    """Stop what runs in the block after so many seconds, or bytes beyond what the process has.
+def write_chat(
+    template: str,
+    turns: Sequence[Any],
+    options: dict[str, Any],
+    seconds: float = SECONDS,
+    memory: int = MEMORY,
+) -> str:
+    """A chat as a template writes it.
 
-    Memory is limited where the system tells how much there is (Linux). What runs in one step of C
-    cannot be stopped before that step is done.
+    The process that does it is started by the first call, in about a second, and kept for others
+    with the same memory. Threads take turns.
+
+    Args:
+        template: as a tokenizer has it. options: of `apply_chat_template`, and the values that the
+            template knows, such as special tokens.
+        memory: bytes beyond what the process has when it is started.
 
     Raises:
-        TooMuch: it took too long. MemoryError: it took too much memory.
+        TooMuch: the template refuses the chat, or takes too long or too much memory.
+        RunFailed: no process can be started.
     """
-    with _within(seconds), _below(memory):
-        yield
+    asked = {"template": template, "turns": list(turns), "options": options}
+    return _CONFINED.answer(json.dumps(asked), seconds, memory)
 
 
-@contextmanager
-def _within(seconds: float) -> Iterator[None]:
-    caller, lock = ctypes.c_ulong(threading.get_ident()), threading.Lock()
-    over = list[bool]()
+class _Confined:
+    """The process, while there is one."""
 
-    def stop() -> None:
-        with lock:  # so that nothing is thrown at what comes after the block
-            if not over:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(caller, ctypes.py_object(TooMuch))
+    def __init__(self) -> None:
+        self.forget()
 
-    timer = threading.Timer(seconds, stop)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    except TooMuch:
-        raise TooMuch(f"it took more than {seconds:g} seconds") from None
-    finally:
-        with lock:
-            over.append(True)
-        timer.cancel()
+    def forget(self) -> None:
+        """Leave the process to whoever has it: a process that was forked has none yet."""
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._memory = 0
+
+    def answer(self, line: str, seconds: float, memory: int) -> str:
+        """What the process says to a line."""
+        with self._lock:
+            if self._process is None or self._memory != memory or self._process.poll() is not None:
+                self.end()
+                self._start(memory)
+            try:
+                self._write(line)
+                said: dict[str, str] = json.loads(self._read(seconds))
+            except BaseException:  # also Ctrl-C: what it would still say is no answer to the next
+                self.end()
+                raise
+        if "error" in said:
+            raise TooMuch(said["error"])
+        return said["text"]
+
+    def end(self) -> None:
+        """End the process, if there is one."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def _start(self, memory: int) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(_PROGRAM), str(memory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        self._memory = memory
+        try:
+            self._read(_START)
+        except TooMuch as error:
+            self.end()
+            raise RunFailed(f"no process for chat templates can be started: {error}.") from error
+
+    def _write(self, line: str) -> None:
+        assert self._process is not None and self._process.stdin is not None
+        try:
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError as error:
+            raise TooMuch(_ENDED) from error
+
+    def _read(self, seconds: float) -> bytes:
+        """The next line."""
+        assert self._process is not None and self._process.stdout is not None
+        source, until, found = self._process.stdout.fileno(), time.monotonic() + seconds, []
+        while not found or not found[-1].endswith(b"\n"):
+            if not connection.wait([source], max(0.0, until - time.monotonic())):
+                raise TooMuch(f"it took more than {seconds:g} seconds")
+            found.append(os.read(source, _PART))
+            if not found[-1]:
+                raise TooMuch(_ENDED)
+        return b"".join(found)
 
 
-@contextmanager
-def _below(memory: int) -> Iterator[None]:
-    if not _STATUS.exists():
-        yield
-        return
-    import resource
-
-    pages = int(_STATUS.read_text().split()[0])
-    before, most = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = pages * resource.getpagesize() + memory
-    if most != resource.RLIM_INFINITY:
-        wanted = min(wanted, most)
-    if before != resource.RLIM_INFINITY:
-        wanted = min(wanted, before)
-    resource.setrlimit(resource.RLIMIT_AS, (wanted, most))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (before, most))
+_CONFINED = _Confined()
+os.register_at_fork(after_in_child=_CONFINED.forget)
+atexit.register(_CONFINED.end)

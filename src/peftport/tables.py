@@ -10,26 +10,27 @@ import csv as text_csv
 import io
 import json
 import os
-from collections.abc import Sequence
-from io import BufferedReader
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from peftport.errors import BadInput
-from peftport.files import by_library, exists, opened, parse_json, read_text
+from peftport.files import by_library, exists, opened
+from peftport.records import LONGEST, JsonRow, lines, of_lines, of_list
+from peftport.room import ROW, as_objects, as_table, require_room, take
 
 ENDINGS = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 TEXT_COLUMNS = ("text", "sentence")
 LARGEST, _START = 1 << 30, 1 << 12
 """Bytes of a data file that is read, and of its start by which it is told whether it is text."""
-_FEW = 1_000_000
-"""Rows that a file may have, however small it is."""
-_LONGEST, _COLUMNS = 1 << 25, 10_000
-"""Bytes of a line, and columns, of more than any table: they would take many times that memory."""
+_COLUMNS = 10_000
+"""Columns, of more than any table."""
 _USUAL, _CELLS = 64, 1 << 25
 """Columns that a table of any length may have, and cells of those beyond them, which a small file
 can claim by leaving most of them out."""
-_IN_LINES = (".csv", ".tsv", ".jsonl", ".ndjson")
+_BATCH = 1 << 22
+"""Bytes of text that are objects in memory before they are part of a table."""
 
 
 def require_file(path: Path, endings: Sequence[str] = ENDINGS) -> Path:
@@ -50,20 +51,7 @@ def require_file(path: Path, endings: Sequence[str] = ENDINGS) -> Path:
                 f"data file {path} has more than {LARGEST:,} bytes, which are not read in one "
                 "piece: give a part of it."
             )
-        if path.suffix.lower() in _IN_LINES and os.fstat(file.fileno()).st_size > _LONGEST:
-            _require_lines(file, path)
     return path
-
-
-def _require_lines(file: BufferedReader, path: Path) -> None:
-    """Raise BadInput where a line of a text file is longer than a row can be."""
-    file.seek(0)
-    for number, line in enumerate(iter(lambda: file.readline(_LONGEST + 1), b""), 1):
-        if len(line) > _LONGEST:
-            raise BadInput(
-                f"line {number} of {path} has more than {_LONGEST:,} bytes, which no row has: is "
-                "each row on a line of its own?"
-            )
 
 
 def _require_columns(count: int, path: Path, rows: int = 0) -> None:
@@ -115,14 +103,17 @@ def texts_in(table: Any, name: str, origin: str) -> list[str | None]:
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if kind not in (pa.string(), pa.large_string(), pa.string_view(), pa.null()):
         raise BadInput(f"column {name!r} of {origin} holds {kind}, not text.")
-    with by_library(f"column {name!r} of {origin} cannot be read"):
-        texts: list[str | None] = column.to_pylist()
+    texts: list[str | None] = values_in(table, name, origin)
     return texts
 
 
-def decoded(path: Path) -> str:
-    """A data file's text, however large; BadInput when it is not UTF-8."""
-    return read_text(path, limit=None)
+def values_in(table: Any, name: str, origin: str) -> list[Any]:
+    """The values of a column; BadInput when they cannot be read, or take too much memory."""
+    with by_library(f"column {name!r} of {origin} cannot be read"):
+        column = table.column(name)
+        take(as_objects(column), origin)
+        values: list[Any] = column.to_pylist()
+    return values
 
 
 def _read_parquet(path: Path) -> Any:
@@ -131,13 +122,20 @@ def _read_parquet(path: Path) -> Any:
     advice = "Copy it again from where it came from."
     with opened(path) as file, by_library(f"{path} is not a whole Parquet file", advice):
         found = pq.ParquetFile(file)
-        # What is written once and repeated takes no room in the file, and all of it in memory.
-        if found.metadata.num_rows > max(_FEW, os.fstat(file.fileno()).st_size):
-            raise ValueError(f"it claims {found.metadata.num_rows:,} rows, more than it has bytes")
-        _require_columns(found.metadata.num_columns, path, found.metadata.num_rows)
-        table = found.read()
+        told, schema = found.metadata, found.schema_arrow
+        _require_columns(told.num_columns, path, told.num_rows)
+        groups = [told.row_group(n) for n in range(told.num_row_groups)]
+        parts = [group.column(n) for group in groups for n in range(told.num_columns)]
+        require_room(ROW * told.num_rows + 8 * sum(part.num_values for part in parts), str(path))
+        # A text that is written once and repeated takes no room in the file, and all of it written
+        # out: texts are read as what they are, and places in that, and counted before.
+        leaves = [found.schema.column(n) for n in range(told.num_columns)]
+        texts = [leaf.path for leaf in leaves if leaf.logical_type.type == "STRING"]
+        file.seek(0)
+        table = pq.ParquetFile(file, read_dictionary=texts).read()
+        require_room(ROW * table.num_rows + sum(map(as_table, table.columns)), str(path))
         table.validate(full=True)
-        return table
+        return table.cast(schema)
 
 
 def _read_delimited(path: Path) -> Any:
@@ -145,6 +143,8 @@ def _read_delimited(path: Path) -> Any:
     import pyarrow as pa
     from pyarrow import csv
 
+    for _ in lines(path):
+        pass  # none is too long
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     with (
@@ -155,61 +155,106 @@ def _read_delimited(path: Path) -> Any:
         names = next(text_csv.reader(text, delimiter=delimiter), [])
         _require_columns(len(names), path)
         text.detach().seek(0)
-        # One block holds the whole file: pyarrow refuses a quoted field that spans two blocks.
-        block = max(1 << 20, os.fstat(file.fileno()).st_size + 1)
-        read = csv.ReadOptions(use_threads=False, block_size=block)
+        read = csv.ReadOptions(use_threads=False, block_size=LONGEST)
         convert = csv.ConvertOptions(
             column_types={name: pa.string() for name in names},
             null_values=[""],
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
         )
-        return csv.read_csv(file, read_options=read, parse_options=parse, convert_options=convert)
+        reader = csv.open_csv(file, read_options=read, parse_options=parse, convert_options=convert)
+        batches, size = [], 0
+        for batch in reader:
+            batches.append(batch)
+            size += ROW * batch.num_rows + batch.nbytes
+            require_room(size, str(path))
+        return pa.Table.from_batches(batches, reader.schema)
 
 
-def _read_json_lines(path: Path) -> Any:
-    lines = decoded(path).split("\n")
-    return _from_records(
-        [
-            (f"line {number}", parse_json(line, f"line {number} of {path}", halves=True))
-            for number, line in enumerate(lines, start=1)
-            if line.strip()
-        ],
-        path,
-    )
-
-
-def _read_json(path: Path) -> Any:
-    """Read a JSON list of objects; a file that begins otherwise is read as JSONL."""
-    text = decoded(path)
-    if not text.lstrip().startswith("["):
-        with opened(path) as file:
-            _require_lines(file, path)
-        return _read_json_lines(path)
-    records = parse_json(text, str(path), halves=True)
-    return _from_records([(f"row {i}", record) for i, record in enumerate(records, 1)], path)
-
-
-def _from_records(records: list[tuple[str, Any]], path: Path) -> Any:
+def _read_records(path: Path, records: Callable[[Path], Iterator[JsonRow]]) -> Any:
     """An Arrow table of objects; a column in which types are mixed is kept as text."""
     import pyarrow as pa
 
-    for where, record in records:
-        if not isinstance(record, dict):
-            raise BadInput(
-                f'{where} of {path} is not an object like {{"text": ..., "label": ...}}.'
-            )
-    columns = list(dict.fromkeys(key for _, record in records for key in record))
-    _require_columns(len(columns), path, len(records))
-    arrays = {}
-    for column in columns:
-        values = [record.get(column) for _, record in records]
-        try:
-            arrays[column] = pa.array(values)
-        except (pa.ArrowException, ValueError, OverflowError):  # also half a character
-            arrays[column] = pa.array([_as_text(value) for value in values])
+    made = _Columns(path, frozenset())
+    made.fill(records(path))
+    if mixed := made.mixed():  # batch by batch they were not
+        made = _Columns(path, mixed)
+        made.fill(records(path))
     with by_library(f"{path} is no table"):
-        return pa.table({_as_text(name): array for name, array in arrays.items()})
+        return pa.table({_as_text(name): array for name, array in made.whole()})
+
+
+class _Columns:
+    """Columns of objects that are made of a batch of them at a time.
+
+    Args:
+        as_text: the columns that are text whatever a batch holds.
+    """
+
+    def __init__(self, path: Path, as_text: frozenset[str]) -> None:
+        self._path, self._as_text = path, as_text
+        self._rows, self._size = 0, 0
+        self._chunks: dict[str, list[Any]] = {}
+
+    def fill(self, records: Iterator[JsonRow]) -> None:
+        """Add all records."""
+        batch, length = list[dict[str, Any]](), 0
+        for record in records:
+            batch.append(record.value)
+            length += record.length
+            if length > _BATCH:
+                self._add(batch)
+                batch, length = [], 0
+        if batch:
+            self._add(batch)
+
+    def _add(self, batch: list[dict[str, Any]]) -> None:
+        import pyarrow as pa
+
+        for name in dict.fromkeys(key for each in batch for key in each):
+            self._chunks.setdefault(name, [pa.nulls(self._rows)])
+        self._rows += len(batch)
+        _require_columns(len(self._chunks), self._path, self._rows)
+        self._size += ROW * len(batch)
+        require_room(self._size, str(self._path))
+        for name, chunks in self._chunks.items():
+            chunks.append(self._array([each.get(name) for each in batch], name in self._as_text))
+            self._size += chunks[-1].nbytes
+            require_room(self._size, str(self._path))
+
+    @staticmethod
+    def _array(values: list[Any], as_text: bool) -> Any:
+        import pyarrow as pa
+
+        if not as_text:
+            try:
+                return pa.array(values)
+            except (pa.ArrowException, ValueError, OverflowError):  # also half a character
+                pass
+        return pa.array([_as_text(value) for value in values])
+
+    def mixed(self) -> frozenset[str]:
+        """The columns whose batches have types that are not of one kind."""
+        return frozenset(name for name in self._chunks if self._type(name) is None)
+
+    def whole(self) -> Iterator[tuple[str, Any]]:
+        """The columns, each of one type."""
+        import pyarrow as pa
+
+        for name, chunks in self._chunks.items():
+            kind = self._type(name)
+            yield name, pa.chunked_array([chunk.cast(kind) for chunk in chunks], kind)
+
+    def _type(self, name: str) -> Any:
+        """The type that all batches of a column can be; None where there is none."""
+        import pyarrow as pa
+
+        kinds = dict.fromkeys(chunk.type for chunk in self._chunks[name])
+        schemas = [pa.schema([pa.field("", kind)]) for kind in kinds]
+        try:
+            return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+        except pa.ArrowException:
+            return None
 
 
 def _as_text(value: Any) -> str | None:
@@ -223,7 +268,7 @@ _READERS = {
     ".parquet": _read_parquet,
     ".csv": _read_delimited,
     ".tsv": _read_delimited,
-    ".jsonl": _read_json_lines,
-    ".ndjson": _read_json_lines,
-    ".json": _read_json,
+    ".jsonl": partial(_read_records, records=of_lines),
+    ".ndjson": partial(_read_records, records=of_lines),
+    ".json": partial(_read_records, records=of_list),
 }

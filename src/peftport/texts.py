@@ -6,11 +6,14 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from sys import getsizeof
 from typing import Any
 
 from peftport import tables
 from peftport.errors import BadInput
 from peftport.files import is_folder, opened
+from peftport.records import LONGEST, lines
+from peftport.room import VALUE, take
 
 ENDINGS = (".txt", *tables.ENDINGS)
 
@@ -60,7 +63,7 @@ def _texts(path: Path, column: str | None) -> list[str]:
 
 def _raw(path: Path, column: str | None) -> Iterator[str | None]:
     if tables.require_file(path, ENDINGS).suffix.lower() == ".txt":
-        yield from _paragraphs(tables.decoded(path))
+        yield from _paragraphs(path)
         return
     table = tables.read_table(path)
     hint = "Name the right one with --text-column."
@@ -69,11 +72,28 @@ def _raw(path: Path, column: str | None) -> Iterator[str | None]:
     yield from tables.texts_in(table, name, str(path))
 
 
-def _paragraphs(text: str) -> Iterator[str]:
-    lines: list[str] = []
-    for line in [*text.splitlines(), ""]:
-        if line.strip():
-            lines.append(line)
-        elif lines:
-            yield "\n".join(lines)
-            lines = []
+def _paragraphs(path: Path) -> Iterator[str]:
+    """The texts of a `.txt` file: lines with no blank one between."""
+    text: list[str] = []
+    length, first = 0, 1
+    for number, whole in lines(path):
+        for line in whole.splitlines():
+            if line.strip():
+                text.append(line)
+                length += len(line)
+            elif text:
+                yield _joined(text, path)
+                text, length, first = [], 0, number + 1
+        if length > LONGEST:
+            raise BadInput(
+                f"the text from line {first} of {path} on has more than {LONGEST:,} characters: "
+                "separate texts by blank lines."
+            )
+    if text:
+        yield _joined(text, path)
+
+
+def _joined(text: list[str], path: Path) -> str:
+    found = "\n".join(text)
+    take(getsizeof(found) + VALUE, str(path))
+    return found

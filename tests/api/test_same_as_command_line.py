@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -152,13 +153,21 @@ def tiny_study(place: Path) -> None:
     )
 
 
+@pytest.fixture(scope="module")
+def study_that_ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ran")
+    tiny_study(folder)
+    pp.Study(str(folder / "tiny.yaml"), out=folder / "study").run()
+    return folder / "study"
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_a_verb_and_its_function_find_the_same(case, place, call):
+def test_a_verb_and_its_function_find_the_same(case, place, call, request):
     written, function = CASES[case]
     if case.startswith("study"):
         tiny_study(place)
     if case in OF_A_STUDY:
-        pp.Study("tiny.yaml", out="study").run()
+        shutil.copytree(request.getfixturevalue("study_that_ran"), "study")
     names = {"OUT": "made", "SPEC": "tiny.yaml", "STUDY": "study"}
     asked = [names.get(word, word) for word in written.split()]
     code, text, error = call(*asked, "--json")

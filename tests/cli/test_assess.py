@@ -21,7 +21,10 @@ from tiny_runs import host_in
 
 __all__ = ["extreme", "soft"]
 
-FEW = ("--budgets", "0,2", "--native-steps", 4, "--label-words", "terrible,great")
+pytestmark = pytest.mark.long
+
+WORDS = ("--label-words", "terrible,great")
+FEW = ("--budgets", "0,2", "--native-steps", 4, *WORDS)
 
 
 @pytest.fixture
@@ -130,7 +133,8 @@ def test_hosts_are_related_as_their_records_or_weights_say_either_way_around(
 ):
     formats.save(made(load_host(str(kin[origin])), "lora"), tmp_path / "m")
     asked = ("assess", tmp_path / "m", "--host", kin[receiver], "--task", tiny_task, *FEW)
-    code, text, error = call(*asked, "--budgets", "0", "--seeds", 2, "--json", *more)
+    few = ("--budgets", "0", "--seeds", 2, "--methods", "copy", "--limit-test", 8)
+    code, text, error = call(*asked, *few, "--json", *more)
     assert code == 0, error
     assert json.loads(text)["relation"] == relation
 
@@ -235,7 +239,8 @@ def test_it_ends_with_an_action_and_shows_what_stands_beside_it(call, donors, ti
 def test_a_gate_closes_with_its_own_exit_code_and_still_says_everything(
     call, donors, tiny_host, tiny_task
 ):
-    asked = ("assess", *donors, "--host", tiny_host("t5"), "--task", tiny_task, *FEW)
+    few = ("--budgets", "0", "--native-steps", 1, "--limit-test", 16, *WORDS)
+    asked = ("assess", *donors, "--host", tiny_host("t5"), "--task", tiny_task, *few)
     code, text, _ = call(*asked, "--fail-under", 50)
     assert code == 3
     assert text.rstrip().splitlines()[-1].startswith("Gate NOT passed: ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -62,14 +63,21 @@ SMALLER = {
 }
 
 
-@pytest.fixture
-def place(tmp_path, monkeypatch) -> Path:
-    """The current folder, with two of the modules of docs/porting.md, trained for two steps."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory) -> Path:
+    """Two of the modules of docs/porting.md, trained for two steps."""
+    folder = tmp_path_factory.mktemp("trained") / "modules"
     for seed in (1, 2):
-        out = tmp_path / "modules" / f"books-{seed}"
+        out = folder / f"books-{seed}"
         pp.train("lab:small", "lab:books", "lora", out=out, steps=2, seed=seed, limit_train=64)
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def place(modules, tmp_path, monkeypatch) -> Path:
+    """The current folder, with these modules."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(modules, tmp_path / "modules"))
 
 
 @pytest.mark.parametrize(("page", "least"), [("index.md", 6), ("porting.md", 6)])

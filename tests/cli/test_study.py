@@ -36,7 +36,7 @@ def start(*arguments: object, **options) -> subprocess.CompletedProcess:
 
 @pytest.fixture
 def said(call):
-    """A function that calls a command in this process, for verbs that start no workers."""
+    """A function that calls a command in this process; its workers are processes all the same."""
 
     def run(*arguments: object) -> subprocess.CompletedProcess:
         return subprocess.CompletedProcess(arguments, *call("study", *arguments))
@@ -162,14 +162,16 @@ def test_an_export_has_the_columns_of_the_contract_in_every_format(said, done, t
     assert len(json.loads(said("export", done[0], "--json").stdout)["rows"]) == 16
 
 
-def test_running_again_has_nothing_to_do(done):
-    ended = start("run", done[0], "--json")
+def test_running_again_has_nothing_to_do(said, done):
+    ended = said("run", done[0], "--json")
     found = json.loads(ended.stdout)
     assert ended.returncode == 0
     assert (found["done"], found["recorded_now"], found["missing"]) == (16, 0, 0)
 
 
-def test_ctrl_c_ends_a_run_in_time_with_130_and_running_again_goes_on(done, spec_file, tmp_path):
+def test_ctrl_c_ends_a_run_in_time_with_130_and_running_again_goes_on(
+    said, done, spec_file, tmp_path
+):
     folder = tmp_path / "s"
     process = subprocess.Popen(
         [*COMMAND, "run", str(spec_file), "--out", str(folder)],
@@ -188,7 +190,7 @@ def test_ctrl_c_ends_a_run_in_time_with_130_and_running_again_goes_on(done, spec
     assert process.returncode == 130, err
     assert f"go on with: peftport study run {folder}" in out
     assert "Traceback" not in err
-    ended = start("run", folder, "--json")
+    ended = said("run", folder, "--json")
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)["missing"] == 0
     assert figures(folder) == figures(done[0])
@@ -196,7 +198,7 @@ def test_ctrl_c_ends_a_run_in_time_with_130_and_running_again_goes_on(done, spec
 
 def test_failed_runs_end_with_1_and_say_where_to_look(said, spec_file, tmp_path):
     folder = tmp_path / "s"
-    ended = start("run", spec_file, "--out", folder, "--set", "training.weight_decay=1.0e+30")
+    ended = said("run", spec_file, "--out", folder, "--set", "training.weight_decay=1.0e+30")
     assert ended.returncode == 1
     assert f"Why: peftport study status {folder}" in ended.stdout
     assert "was not finite" in said("status", folder).stdout
@@ -209,12 +211,12 @@ def test_failed_runs_end_with_1_and_say_where_to_look(said, spec_file, tmp_path)
 
 def test_rates_are_chosen_on_validation_and_what_was_tried_is_kept(said, spec_file, tmp_path):
     arguments = ["tune", spec_file, "--seeds", 1, "--out", tmp_path / "rates"]
-    found = json.loads(start(*arguments, "--rates", "0.01", "--json").stdout)
+    found = json.loads(said(*arguments, "--rates", "0.01", "--json").stdout)
     assert found["learning_rates"] == {"lora": 0.01}
-    ended = start(*arguments, "--rates", "0.01,1e-9")
+    ended = said(*arguments, "--rates", "0.01,1e-9")
     assert ended.returncode == 0, ended.stderr
     assert "learning rate 0.01, tested on validation" in ended.stderr
-    both = json.loads(start(*arguments, "--rates", "0.01,1e-9", "--json").stdout)
+    both = json.loads(said(*arguments, "--rates", "0.01,1e-9", "--json").stdout)
     means = {each["learning_rate"]: each["mean"] for each in both["tried"]}
     best = max(sorted(means), key=means.__getitem__)
     assert both["learning_rates"] == {"lora": best}

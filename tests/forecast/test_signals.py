@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from math import sqrt
 
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from modules.formats.modules import made
 from peftport.forecast.signals import (
@@ -19,8 +21,10 @@ from peftport.forecast.signals import (
 )
 from peftport.porting import port_method
 from peftport.porting.means import Means, side
+from peftport.techniques.embeddings import without_embeddings
+from porting.embedded import ROWS, loaded, trained
 from tiny_hosts import write_host
-from tiny_runs import host_in
+from tiny_runs import few_rows_of, host_in
 from tiny_words import LABEL_WORDS, opinions
 
 
@@ -103,6 +107,27 @@ def test_on_texts_a_host_is_like_itself_and_less_like_one_that_moved(family, tin
     assert same.answers in (0, 1)  # 0 where the drawn module gives one answer to all
     assert less.answers is not None
     assert less.answers <= same.answers
+
+
+def test_a_module_is_tried_with_the_embeddings_that_it_brings(tiny_host, tiny_task, tmp_path):
+    """As on a host that has them by itself; all of its effect is in them."""
+    task, folder = few_rows_of(tiny_task), tiny_host("llama")
+    trained(folder, task, tmp_path / "theirs", **ROWS)
+    donor, origin = loaded(tmp_path / "theirs", task), side(str(folder))
+    shapes = {name: tuple(tensor.shape) for name, tensor in donor.tensors.items()}
+    request = port_method("copy").request(donor.record, shapes, origin.geometry)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.get_input_embeddings().weight.data = donor.tensors["embedding.input.weight"].clone()
+    shutil.copytree(folder, tmp_path / "other")
+    model.save_pretrained(tmp_path / "other")
+    texts = tuple(dict.fromkeys(opinions(64, 0)[0]))
+    means = Means(origin, side(str(tmp_path / "other")), texts)
+    rows, body = read_both(request, means)[0][0], without_embeddings(donor.tensors)
+    found = named_classes(origin.load(), request, donor.tensors, rows)
+    wanted = named_classes(means.receiver.load(), request, body, rows)
+    without = named_classes(origin.load(), request, body, rows)
+    assert found.tolist() == wanted.tolist() != without.tolist()
+    assert compare_on_texts(request, donor.tensors, means).answers == 1
 
 
 def test_a_threshold_that_moved_changes_no_answer(tiny_host):

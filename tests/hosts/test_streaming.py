@@ -9,7 +9,8 @@ from torch.nn import functional
 from peftport.hosts import host as host_module
 from peftport.hosts import load_host, streaming
 from peftport.hosts.streaming import holding, layer_paths, stream_host
-from techniques.references import batch
+from peftport.techniques.embeddings import replaced
+from techniques.references import batch, drawn, our_answer
 
 DECODERS = ("llama", "gpt2", "gemma3_text", "qwen3")
 
@@ -38,6 +39,29 @@ def test_it_gives_the_same_logits_and_lets_go_of_its_weights(family, tiny_host):
         )
         assert torch.equal(found, wanted)
         assert empty(streamed) == before
+
+
+@pytest.mark.parametrize("sides", [("input",), ("output",), ("input", "output")])
+@pytest.mark.parametrize("family", DECODERS)
+def test_a_module_s_own_embeddings_act_as_on_the_whole_host(family, sides, tiny_host):
+    """Those of a host that is tied, too, and more rows than the host has."""
+    name = str(tiny_host(family))
+    whole, streamed = load_host(name), stream_host(name)
+    rows, width = whole.model.get_input_embeddings().weight.shape
+    brought = drawn({f"embedding.{side}.weight": (rows + 2, width) for side in sides})
+    inputs = batch(whole.tokenizer)
+    inputs["input_ids"][0, 0] = rows + 1 if "input" in sides else 0
+    found, wanted = (our_answer_under(host, brought, inputs) for host in (streamed, whole))
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    inputs["input_ids"][0, 0] = 0
+    bare = our_answer(whole, inputs)
+    assert torch.allclose(our_answer(streamed, inputs), bare, atol=1e-6)
+    assert not torch.allclose(wanted[:, : bare.shape[1]], bare, atol=0.1)
+
+
+def our_answer_under(host, embeddings, inputs):
+    with replaced(host, None, embeddings):
+        return our_answer(host, inputs)
 
 
 @pytest.mark.parametrize("words", [7, 1 << 14])

@@ -12,6 +12,8 @@ from peftport.hosts import load_host
 from peftport.hosts.host import load_tokenizer
 from peftport.hosts.streaming import stream_host
 from peftport.hosts.vocabulary import tokenizer_mark
+from peftport.techniques.embeddings import replaced
+from techniques.references import drawn
 from tiny_runs import host_in
 
 
@@ -52,6 +54,18 @@ def test_an_added_token_without_an_embedding_is_refused_where_a_text_has_it(
     host.next_token_logits(good["input_ids"], good["attention_mask"])
     with pytest.raises(BadInput, match=r"\('<new>'\), and a text has one of them"):
         host.next_token_logits(bad["input_ids"], bad["attention_mask"])
+
+
+@pytest.mark.parametrize("opened", OPENED)
+def test_an_added_token_is_read_where_a_module_brings_its_embedding(opened, tiny_host, tmp_path):
+    rows, width = load_host(str(tiny_host("llama"))).model.get_input_embeddings().weight.shape
+    folder = with_token(tiny_host("llama"), tmp_path / "host", rows, added=True)
+    host = opened(str(folder))
+    read = host.tokenizer("a <new> film", return_tensors="pt")
+    brought = drawn({"embedding.input.weight": (rows + 1, width)})
+    with replaced(host, None, brought):
+        found = host.next_token_logits(read["input_ids"], read["attention_mask"])
+    assert found.isfinite().all()
 
 
 def test_padding_is_another_token_where_it_has_no_embedding(tiny_host, tmp_path):

@@ -16,6 +16,8 @@ from peftport.lab.tasks import TASKS
 from peftport.tasks import encode, encode_unlabelled, load_task
 from peftport.training import evaluate, readout_of
 
+pytestmark = pytest.mark.long
+
 
 def test_together_they_are_smaller_than_six_megabytes():
     files = [file for name in NAMES for file in folder(name).iterdir()]
@@ -97,7 +99,8 @@ def test_a_bare_host_does_not_know_the_task(name, task):
     host, rows = load_host(f"lab:{name}"), load_task(f"lab:{task}")
     kind, readout = host.geometry.kind, readout_of(host, rows)
     split = encode(host.tokenizer, rows, "validation", kind)
-    texts = encode_unlabelled(host.tokenizer, rows, kind)
+    # Of three classes nothing corrected is bounded.
+    texts = encode_unlabelled(host.tokenizer, rows, kind) if rows.classes == 2 else None
     (found,) = evaluate(host, None, None, {}, split, readout, texts)
     assert 0.4 <= found.figures["auroc"] <= 0.6
     if rows.classes == 2:

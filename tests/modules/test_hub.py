@@ -107,7 +107,7 @@ def peftport(environment: dict[str, str], *arguments: object) -> subprocess.Comp
 @pytest.fixture
 def asked(tiny_host, tiny_continuation, tmp_path) -> list[object]:
     formats.save(made(host_in(tiny_host("llama")), "lora"), tmp_path / "m", "peft")
-    out = ("--out", tmp_path / "out")
+    out = ("--out", tmp_path / "out", "--no-verify")
     return ["port", tmp_path / "m", "--host", tiny_continuation("llama"), *out]
 
 
@@ -131,7 +131,7 @@ def test_a_refusal_is_told_and_the_folder_stays(hub, asked, tmp_path):
     assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
 
 
-def test_a_name_that_is_none_is_bad_input(hub, asked):
-    done = peftport(hub, *asked, "--push-to-hub", "me/bot/twice")
-    assert done.returncode == 2
-    assert "error: --push-to-hub 'me/bot/twice'" in done.stderr
+def test_a_name_that_is_none_is_bad_input(call, asked):
+    code, _, error = call(*asked, "--push-to-hub", "me/bot/twice")
+    assert code == 2
+    assert "error: --push-to-hub 'me/bot/twice'" in error

@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from modules.formats.modules import made
+from modules.formats.modules import PEFT, made
+from modules.formats.test_saved_by_others import from_stock
 from peftport.errors import BadInput
 from peftport.hosts import load_host
 from peftport.modules import formats, load_module
@@ -53,6 +54,14 @@ def test_a_module_that_changes_nothing_is_told(technique, gate, folder, caplog):
         load_module(place)
     assert f"notice: {place}: every " in caplog.text
     assert "is zero: the module changes nothing" in caplog.text
+
+
+def test_trained_embeddings_are_an_effect(tiny_host, tmp_path, caplog):
+    from_stock(tiny_host("llama"), tmp_path / "theirs", modules_to_save=["embed_tokens"])
+    change(tmp_path / "theirs" / PEFT, lambda n, t: t * 0 if "lora_B" in n else t)
+    with caplog.at_level(logging.WARNING):
+        load_module(tmp_path / "theirs")
+    assert "changes nothing but for its embeddings" in caplog.text
 
 
 def test_so_is_one_of_another_library(folder, caplog):

@@ -11,14 +11,21 @@ from transformers import AutoModelForCausalLM
 from modules.formats.test_saved_by_others import PEFT, from_stock
 from peftport.errors import BadInput
 from peftport.modules import HostName, formats, load_module
-from peftport.porting import port
+from peftport.porting import port, port_method
+from peftport.porting.answers import donor_scores
 from peftport.porting.embeddings import embedding
 from peftport.porting.means import Means, side
+from peftport.porting.prior import prior_offsets
 from peftport.techniques import technique
 from peftport.techniques.base import stack_lanes
-from peftport.techniques.embeddings import replaced, without_embeddings
+from peftport.techniques.embeddings import attached
+from porting.embedded import FACTORS as FACTORS_OF_INPUT
+from porting.embedded import ROWS, last_answers, loaded, scores_of, trained
+from porting.hosts_and_texts import twin
 from techniques.references import batch, our_answer
-from tiny_runs import host_in
+from tiny_runs import few_rows_of, host_in
+
+__all__ = ["twin"]
 
 BOTH = {"modules_to_save": ["embed_tokens", "lm_head"]}
 FACTORS = {"target_modules": ["q_proj", "embed_tokens", "lm_head"]}
@@ -33,9 +40,8 @@ def moved(module, receiver, **options):
 
 
 def answer(module, host, inputs):
-    lane = stack_lanes([without_embeddings(module.tensors)])
-    attached = technique("lora").attach(host, module.config, lane)
-    with torch.no_grad(), replaced(host, module.config, module.tensors), attached:
+    lane = stack_lanes([module.tensors])
+    with torch.no_grad(), attached(host, technique("lora"), module.config, lane):
         return our_answer(host, inputs)
 
 
@@ -141,23 +147,81 @@ def test_embeddings_that_no_host_of_the_module_has_are_refused_by_name(
         moved(load_module(theirs), tiny_continuation("llama"))
 
 
-def test_a_method_that_asks_the_donor_says_that_it_does_so_without_its_embeddings(
-    tiny_host, tiny_task, tmp_path, call
+@pytest.fixture
+def taught(tiny_host, tiny_task, tmp_path):
+    """A function that trains embeddings of stock peft on a few texts: the model, and the module
+    that is read from its folder."""
+
+    def of(options):
+        task = few_rows_of(tiny_task)
+        model = trained(tiny_host("llama"), task, tmp_path / "theirs", **options)
+        return model, loaded(tmp_path / "theirs", task), task
+
+    return of
+
+
+EMBEDDINGS = pytest.mark.parametrize("options", [ROWS, FACTORS_OF_INPUT], ids=["rows", "factors"])
+
+
+@EMBEDDINGS
+def test_what_a_donor_answers_is_what_stock_peft_does_with_its_embeddings(options, taught):
+    model, donor, task = taught(options)
+    host = host_in(donor.record.host.name)
+    means = Means(*[side(host.name)] * 2, tuple(task.split("train").texts))
+    request = port_method("ridge").request(donor.record, {}, host.geometry)
+    theirs = last_answers(model, host, task)
+    ours = donor_scores(host, request, donor.tensors, task, means.texts)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    bare = last_answers(host.model, host, task)
+    assert set(bare.argmax(1).tolist()) != set(theirs.argmax(1).tolist())
+
+
+@EMBEDDINGS
+@pytest.mark.parametrize("receiver", ["gpt2", "t5"])
+@pytest.mark.parametrize("method", ["distill", "ridge"])
+def test_what_is_in_the_embeddings_alone_is_taught(method, receiver, options, taught, tiny_host):
+    _, donor, task = taught(options)
+    assert not any(t.any() for n, t in donor.tensors.items() if n.endswith("q.lora_B"))
+    host, other = host_in(donor.record.host.name), host_in(tiny_host(receiver))
+    settings = {"distill": {"steps": 60, "learning_rate": 0.02}, "ridge": {}}[method]
+    means = Means(side(host.name), side(other.name), tuple(task.split("train").texts))
+    name = HostName(name=other.name, fingerprint=other.fingerprint)
+    made = port(donor, other.geometry, name, method, options=settings, means=means, seed=1)
+    assert not made.module.record.embeddings
+    wanted, bare, found = (
+        scores_of(*each, task).argmax(1)
+        for each in ((host, donor), (other, None), (other, made.module))
+    )
+    assert (bare == wanted).float().mean() < 0.8
+    assert (found == wanted).float().mean() > 0.9
+
+
+@EMBEDDINGS
+@pytest.mark.parametrize("how", ["kin", "wider"])
+def test_a_map_corrects_by_what_both_hosts_answer_with_the_embeddings(
+    how, options, taught, tiny_continuation, twin
 ):
-    from_stock(tiny_host("llama"), tmp_path / "theirs", **BOTH)
-    asked = ("--host", tiny_host("gpt2"), "--task", tiny_task, "--label-words", "terrible,great")
-    more = ("--method", "ridge", "--text-count", 20, "--no-verify", "--out", tmp_path / "out")
-    code, _, error = call("port", tmp_path / "theirs", *asked, *more)
-    assert code == 0, error
-    assert "the donor is asked without its trained embeddings" in error
+    """A wider host has none of them, and what they say of the classes is then made up for."""
+    _, donor, task = taught(options)
+    folder = tiny_continuation("llama") if how == "kin" else twin("wider", "llama")
+    host, other = host_in(donor.record.host.name), host_in(folder)
+    means = Means(side(host.name), side(other.name), tuple(task.split("train").texts))
+    name = HostName(name=other.name, fingerprint=other.fingerprint)
+    made = port(donor, other.geometry, name, "procrustes", means=means, allow_partial=True).module
+    assert bool(made.record.embeddings) == (how == "kin")
+    bias = made.tensors.pop("head.bias")
+    theirs, ours = (scores_of(*each, task) for each in ((host, donor), (other, made)))
+    torch.testing.assert_close(bias, prior_offsets(theirs, ours), atol=1e-3, rtol=0)
+    assert (bias.abs().max() > 0.5) == (how == "wider")
 
 
-def test_modules_with_embeddings_are_not_assessed_as_if_they_had_none(
+def test_modules_with_embeddings_are_assessed_with_them(
     tiny_host, tiny_continuation, tiny_task, tmp_path, call
 ):
     from_stock(tiny_host("llama"), tmp_path / "theirs", **BOTH)
     asked = ("--host", tiny_continuation("llama"), "--task", tiny_task, "--methods", "copy")
     more = ("--label-words", "terrible,great", "--native-steps", 1, "--budgets", "0")
-    code, _, error = call("assess", tmp_path / "theirs", *asked, *more)
-    assert code == 2
+    code, text, error = call("assess", tmp_path / "theirs", *asked, *more, "--seeds", 1)
+    assert code == 0, error
     assert "the module brings trained embeddings" in error
+    assert "copy" in text

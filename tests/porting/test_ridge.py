@@ -74,6 +74,22 @@ def test_one_layer_alone_is_changed_and_it_can_be_chosen(tiny_host: Any, tiny_ta
     assert "It changes `decoder.0.ffn.down` alone." in card(found.module, "peft", "", None)
 
 
+def test_a_donor_is_asked_whole_where_the_receiving_host_has_not_all_of_its_places(
+    tiny_host: Any, tiny_task: Path, monkeypatch: Any
+) -> None:
+    """GPT-2 has no gate: no tensor of the module goes there, and its answers do."""
+    host, other = host_in(tiny_host("llama")), host_in(tiny_host("gpt2"))
+    task = few_rows_of(tiny_task)
+    donor = train_module(host, task, "lora", {"targets": ["ffn.gate", "ffn.down"]}, steps=5, seed=0)
+    asked, real = [], ridge.donor_scores
+    monkeypatch.setattr(ridge, "donor_scores", lambda *a: asked.append(real(*a)) or asked[-1])
+    ported(donor.module, host, other, task)
+    lanes, made = stack_lanes([donor.module.tensors]), technique("lora")
+    split, readout = encoded(host, task, "train"), readout_of(host, task)
+    whole = scores(host, made, donor.module.config, lanes, split, readout)[0]
+    torch.testing.assert_close(asked[0].sort(0).values, whole.sort(0).values, atol=1e-5, rtol=0)
+
+
 def test_two_ports_of_one_seed_are_the_same(tiny_host: Any, tiny_task: Path) -> None:
     host, other = host_in(tiny_host("llama")), host_in(tiny_host("gpt2"))
     task = few_rows_of(tiny_task)

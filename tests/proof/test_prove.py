@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ import torch
 import peftport as pp
 from families import FAMILIES, KINDS
 from modules.formats.modules import CONFIG, PEFT, change, made, read_apart, respell
+from modules.formats.test_saved_by_others import from_stock
 from peftport.errors import BadInput
 from peftport.modules import formats
 from peftport.proof import with_adapters
+from ready_python import ReadyPython
 from tiny_runs import CASES, host_in
 
+IMPORTED = ("adapters.wrappers", "adapters.models.auto", "transformers.models.auto.modeling_auto")
 OF_PEFT = ("lora", "rslora", "prefix")
 GOOD = [
     (family, case, head)
@@ -140,6 +144,12 @@ def test_a_saved_embedding_is_found_and_servers_would_not_take_it(lora, tiny_hos
     assert "embed_tokens.weight': only factors" in vllm["problems"][0]
 
 
+def test_why_the_library_does_not_load_a_grown_vocabulary_is_told(tiny_host, tmp_path, call):
+    from_stock(tiny_host("llama"), tmp_path / "m", grown=5, modules_to_save=["embed_tokens"])
+    _, found = verified(tmp_path / "m", tiny_host, call)
+    assert any("size mismatch for base_model.model" in each for each in found["problems"])
+
+
 def test_a_folder_that_the_library_does_not_load_is_found(lora, tiny_host, call):
     tensors = read_apart(lora / PEFT)
     first = next(iter(tensors))
@@ -187,9 +197,33 @@ def test_without_adapters_it_says_so(tiny_host, tmp_path, monkeypatch):
         ("llama", "compacter", None),
     ],
 )
-def test_a_good_folder_of_adapters_passes(family, case, head, tiny_host, tmp_path):
-    if with_adapters.python() is None:
+def test_a_good_folder_of_adapters_passes(
+    family, case, head, tiny_host, tmp_path, adapters_at_hand, monkeypatch
+):
+    monkeypatch.setenv(with_adapters.VARIABLE, str(adapters_at_hand))
+    passes_in_adapters(family, case, head, tiny_host, tmp_path)
+
+
+def test_a_good_folder_of_adapters_passes_in_a_process_of_its_own(tiny_host, tmp_path):
+    require_adapters()
+    passes_in_adapters("bert", "houlsby", "mean", tiny_host, tmp_path)
+
+
+def require_adapters() -> Path:
+    found = with_adapters.python()
+    if found is None:
         pytest.skip("adapters is not at hand: `make adapters`")
+    return found
+
+
+@pytest.fixture(scope="module")
+def adapters_at_hand() -> Iterator[Path]:
+    """A Python that has imported adapters already."""
+    with ReadyPython(require_adapters(), *IMPORTED) as ready:
+        yield ready.path
+
+
+def passes_in_adapters(family: str, case: str, head: str | None, tiny_host, tmp_path) -> None:
     written(tiny_host, tmp_path / "m", family, case, head, format="adapterhub")
     found = pp.verify(tmp_path / "m", tiny_host(family))
     assert found.problems == ()

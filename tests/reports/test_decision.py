@@ -12,7 +12,7 @@ from peftport.reports import analyse
 from peftport.reports.decision import decide, rule, texts_needed
 from peftport.reports.evidence import THRESHOLD, weigh
 from peftport.reports.statistics import Estimate, Series
-from simulated_decisions import NULLS, Truth, opened, shares
+from simulated_decisions import NULLS, OPEN, Assessments, Truth, opened
 from synthetic_studies import Synthetic
 
 pytestmark = pytest.mark.long
@@ -21,16 +21,24 @@ PAIR = (("a", "b", "independent"),)
 
 
 @pytest.mark.parametrize("tested", [50, 100, 300, 1000])
-def test_where_no_port_keeps_anything_at_most_5_in_100_are_advised(tested):
-    assert opened(shares(NULLS, tested, 2000)) <= 0.05
+@pytest.mark.parametrize("null", NULLS)
+def test_where_no_port_keeps_anything_at_most_5_in_100_are_advised(null, tested):
+    assert opened(NULLS[null], tested, 2000) <= 0.05
+
+
+@pytest.mark.parametrize("null", NULLS)
+def test_what_the_simulation_passes_over_is_not_advised(null):
+    drawn = Assessments(NULLS[null], 100, 60, np.random.default_rng(1))
+    passed_over = np.setdiff1d(np.arange(60), drawn.may_open())
+    assert len(passed_over) >= 30
+    assert not {drawn.decision(case).action for case in passed_over} & {*OPEN}
 
 
 @pytest.mark.parametrize(
     ("kept", "tested", "least"), [(1.0, 100, 0.8), (1.0, 300, 0.95), (0.5, 1000, 0.6)]
 )
 def test_what_is_kept_is_found(kept, tested, least):
-    truth = Truth(ported=0.3 + kept)
-    assert opened(shares([truth], tested, 100)) >= least
+    assert opened(Truth(ported=0.3 + kept), tested, 100) >= least
 
 
 def study(**levels: float) -> Synthetic:

@@ -52,7 +52,7 @@ def test_on_its_own_host_a_module_is_used_as_it_is() -> None:
     found = decided({"ported": 0.88}, pairs=(("new", "new", "same"),))
     assert found.text.startswith("use the module as it is: it keeps 0.9")
     (line,) = found.verdicts.values()
-    assert line.startswith("The module as it is keeps 0.9")
+    assert line.startswith("The module itself keeps 0.9")
     assert "opy" not in found.text + line, "nothing is ported"
 
 
@@ -70,6 +70,17 @@ def test_a_port_that_keeps_nothing_may_still_be_the_better_start() -> None:
     assert (found.action, found.method) == ("train anew", "copy")
     assert found.text.startswith("train a module anew, and begin with the port by copy: ")
     assert re.search(ahead + "after 100 steps", found.text)
+
+
+def test_a_module_on_its_own_host_is_called_so_whatever_is_to_be_done() -> None:
+    at_home = {"pairs": (("old", "old", "same"),)}
+    later = {"ported later": 0.85, "scratch later": 0.7, "sampled later": 0.7}
+    found = decided(later, **at_home)
+    assert found.text.startswith("train a module anew, and begin with the module itself: ")
+    unsure = decided({"ported": 0.7, "sampled": 0.7}, **at_home)
+    assert ": the module itself is +0.2" in unsure.text
+    for each in (found, unsure):
+        assert "port" not in each.text + each.verdicts["copy"]
 
 
 def test_no_start_is_named_where_none_is_surely_better() -> None:

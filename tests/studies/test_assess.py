@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
 from modules.formats.modules import made
 from peftport.correction import agreement
 from peftport.kind import kind_named
 from peftport.metrics import Evaluation
+from peftport.modules import Module
+from peftport.porting import port
 from peftport.porting.methods import way
 from peftport.studies import assess
 from peftport.studies.assess import Assessment
@@ -17,7 +20,9 @@ from peftport.studies.donors import answers_of
 from peftport.studies.ports import Taken
 from peftport.studies.trial import Found
 from peftport.tasks import load_task
-from peftport.training import TrainingSettings
+from peftport.techniques import technique
+from peftport.techniques.embeddings import without_embeddings
+from peftport.training import TrainingSettings, evaluate_one
 from tiny_runs import host_in, task_in
 
 
@@ -135,6 +140,37 @@ def test_a_port_agrees_with_its_donor_as_kappa_says(assessment):
     assert all(row["agreement"] is None for row in others)
     first, second = answers_of(assessment.host, assessment.modules, assessment.task)
     assert agreement(first, second) < 1
+
+
+def test_each_port_is_tested_with_its_own_embeddings_and_no_control_with_any(
+    assessment, monkeypatch
+):
+    host = assessment.host
+    rows = host.model.get_input_embeddings().weight.detach()
+    for seed, module in enumerate(assessment.modules):
+        noise = torch.randn(rows.shape, generator=torch.Generator().manual_seed(seed))
+        module.tensors["embedding.input.weight"] = rows + 2 * rows.std() * noise
+    plain = [Module(m.record, without_embeddings(m.tensors)) for m in assessment.modules]
+    drawn = [port(m, host.geometry, m.record.host, "gaussian", seed=s) for s, m in enumerate(plain)]
+    found = assessment.run().rows
+
+    def log_losses(**wanted):
+        these = [row for row in found if wanted.items() <= row.items() and not row["budget"]]
+        return [row["log_loss"] for row in these]
+
+    def alone(module):
+        data = assessment.trial.encoded("test"), assessment.trial.readout
+        made = technique("lora")
+        return evaluate_one(host, made, module.config, module.tensors, *data).figures["log_loss"]
+
+    ported = log_losses(condition="ported")
+    assert ported == pytest.approx([alone(each) for each in assessment.modules], abs=1e-5)
+    assert ported != pytest.approx([alone(each) for each in plain], abs=1e-2)
+    sampled = log_losses(condition="sampled", control="gaussian")
+    assert sampled == pytest.approx([alone(each.module) for each in drawn], abs=1e-5)
+    assert {row["budget"] for row in found if row["condition"] == "ported"} == {0, 2}
+    assert not [row["error"] for row in found if row["error"]]
+    assert host.model.get_input_embeddings().weight.equal(rows)
 
 
 def test_every_condition_is_corrected_on_the_same_texts(assessment):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import resource_tracker
 
 import pytest
 
@@ -236,6 +237,62 @@ def test_a_fork_server_that_is_killed_is_replaced_like_a_worker(executor):
     found += events(executor, until=4 - len(ended(found)))
     assert {event.number for event in ended(found)} == {1, 2, 3, 4}
     assert all(isinstance(event, Finished | Lost) for event in ended(found))
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_no_worker_goes_on_whose_fork_server_was_killed(executor, told):
+    """What it would say is asked of another: it worked on beside it."""
+    executor.submit(work(0, order="sleep", seconds=60))
+    while not (found := list(executor.poll(0.2))):
+        pass
+    pid = found[0].lanes[0].figures["pid"]
+    os.kill(fork_server(), signal.SIGKILL)
+    if told:
+        (lost,) = events(executor)
+        assert lost == Lost(
+            0, "the worker process was lost with the fork server that had started it"
+        )
+    else:
+        executor.stop()
+    limit = time.monotonic() + 5
+    while _alive(pid):
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
+def test_a_resource_tracker_that_is_killed_is_replaced(executor):
+    executor.submit(work(0))
+    found = events(executor)
+    os.kill(resource_tracker._resource_tracker._pid, signal.SIGKILL)
+    (pid,) = executor.pids()
+    os.kill(pid, signal.SIGKILL)
+    time.sleep(0.2)
+    list(executor.poll(0.1))
+    with pytest.warns(UserWarning, match="resource_tracker: process died unexpectedly"):
+        executor.submit(work(1))
+    found = events(executor)
+    assert ended(found) == [Finished(1)]
+
+
+def test_a_worker_that_is_stopped_for_a_while_goes_on(executor):
+    executor.submit(work(0, order="sleep", seconds=0.5))
+    while not (found := list(executor.poll(0.2))):
+        pass
+    pid = found[0].lanes[0].figures["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    assert list(executor.poll(1.0)) == []
+    os.kill(pid, signal.SIGCONT)
+    assert ended(events(executor)) == [Finished(0)]
+
+
+def test_a_worker_that_is_stopped_is_ended_all_the_same(executor):
+    executor.submit(work(0, order="sleep", seconds=60))
+    while not (found := list(executor.poll(0.2))):
+        pass
+    pid = found[0].lanes[0].figures["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    executor.stop()
+    assert not _alive(pid)
 
 
 def test_a_fork_server_that_ends_while_it_is_asked_is_asked_again(executor, monkeypatch):

@@ -10,20 +10,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import yaml
 
+from inline_executor import Inline
 from peftport.errors import BadInput
 from peftport.studies.executors import EXECUTORS, ExecutorOptions
-from peftport.studies.executors.local import LocalExecutor
 from peftport.studies.executors.ray import RayExecutor
 from peftport.studies.run import run_study
 from peftport.studies.spec import Spec
 from peftport.studies.work import Broken, Finished, PackReading
-from ray_nodes import free_port, two_nodes
+from ray_nodes import Cluster, free_port
 from study_entries import work
 from study_specs import figures, tiny_spec
 
@@ -41,9 +41,11 @@ def study(tiny_host, tiny_continuation, tiny_task) -> Spec:
         {"a": tiny_host("t5"), "b": tiny_continuation("t5")},
         tiny_task,
         pairs=[{"origin": "a", "receiver": "b", "relation": "continuation"}],
-        budgets=[0, 4, 40],
-        donor_steps=60,
-        native_steps=60,
+        budgets=[0, 4, 20],
+        donor_steps=30,
+        native_steps=30,
+        limit_train=48,
+        limit_test=16,
         seeds=4,
         lanes=2,
     )
@@ -58,31 +60,21 @@ def recorded(folder: Path) -> int:
         return 0
 
 
-@contextmanager
-def new_cluster():
-    """Address, head and second node of a cluster."""
+@pytest.fixture(scope="module")
+def nodes():
     # Ray's sockets have paths of at most 107 letters, which pytest's folders are too long for.
     folder = Path(tempfile.mkdtemp(prefix="ray"))
-    with two_nodes(folder) as found:
-        yield found
+    made = Cluster(folder)
+    yield made
+    made.end()
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    with new_cluster() as found:
-        yield found
-
-
 @pytest.fixture
-def cluster_of_its_own():
-    """A cluster of which a node may be killed, given when both nodes have joined it."""
-    with new_cluster() as found:
-        executor = RayExecutor(found[0])
-        executor.warm()
-        wait_for_both(executor)
-        executor.stop()
-        yield found
+def cluster(nodes):
+    """A cluster of two nodes, the second of which may be killed."""
+    nodes.mend()
+    return nodes
 
 
 def wait_for_both(executor: RayExecutor) -> None:
@@ -95,7 +87,7 @@ def wait_for_both(executor: RayExecutor) -> None:
 
 @pytest.fixture
 def executor(cluster):
-    made = RayExecutor(cluster[0], entry="study_entries:obey")
+    made = RayExecutor(cluster.address, entry="study_entries:obey")
     made.warm()
     yield made
     made.stop()
@@ -148,33 +140,6 @@ def test_an_error_of_the_pack_is_told_and_not_tried_again(executor):
     assert events(executor)[-1] == Broken(0, "the host is gone", "")
 
 
-def test_a_node_killed_in_the_middle_changes_nothing(study, tmp_path, cluster_of_its_own):
-    address, _, other = cluster_of_its_own
-    spec = tmp_path / "study.yaml"
-    spec.write_text(yaml.safe_dump(study.model_dump(mode="json", exclude_none=True)))
-    command = [sys.executable, "-c", "from peftport.cli import main; main()", "study", "run"]
-    driver = subprocess.Popen(
-        [*command, spec, "--out", tmp_path / "ray", "--executor", "ray", "--address", address],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        # A node's worker can take so long to start that the other one has done most by then.
-        while not (recorded(tmp_path / "ray") >= 10 and other.busy()):
-            assert driver.poll() is None, driver.communicate()[0]
-            time.sleep(0.005)
-        other.kill()
-        assert recorded(tmp_path / "ray") < 84
-        run_study(study, tmp_path / "local", LocalExecutor(1, threads=1))
-        said, _ = driver.communicate(timeout=100)
-    finally:
-        driver.kill()
-    assert driver.returncode == 0, said
-    assert "84 of 84 runs done, 0 failed." in said
-    assert figures(tmp_path / "ray") == figures(tmp_path / "local")
-
-
 def refused(address: str, within: float = 5, **options: object) -> str:
     begun = time.monotonic()
     with pytest.raises(BadInput) as caught:
@@ -214,9 +179,9 @@ def test_an_address_is_needed(monkeypatch):
 
 def test_a_pack_for_which_no_node_has_room_is_refused(cluster):
     try:
-        message = refused(cluster[0], within=20, threads=64)
+        message = refused(cluster.address, within=20, threads=64)
     finally:
-        RayExecutor(cluster[0]).stop()
+        RayExecutor(cluster.address).stop()
     assert "no node of the cluster at" in message
     assert "has 64 CPUs" in message
 
@@ -225,3 +190,34 @@ def test_without_ray_it_is_said_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(BadInput, match=r"pip install 'peftport\[ray\]'"):
         RayExecutor("10.0.0.1:6379")
+
+
+def test_a_node_killed_in_the_middle_changes_nothing(study, tmp_path, cluster):
+    executor = RayExecutor(cluster.address)
+    executor.warm()
+    wait_for_both(executor)
+    executor.stop()
+    spec = tmp_path / "study.yaml"
+    spec.write_text(yaml.safe_dump(study.model_dump(mode="json", exclude_none=True)))
+    command = [sys.executable, "-c", "from peftport.cli import main; main()", "study", "run"]
+    there = ("--executor", "ray", "--address", cluster.address)
+    driver = subprocess.Popen(
+        [*command, spec, "--out", tmp_path / "ray", *there],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        # A node's worker can take so long to start that the other one has done most by then.
+        while not (recorded(tmp_path / "ray") >= 10 and cluster.other.busy()):
+            assert driver.poll() is None, driver.communicate()[0]
+            time.sleep(0.005)
+        cluster.other.kill()
+        assert recorded(tmp_path / "ray") < 84
+        run_study(study, tmp_path / "local", Inline())
+        said, _ = driver.communicate(timeout=100)
+    finally:
+        driver.kill()
+    assert driver.returncode == 0, said
+    assert "84 of 84 runs done, 0 failed." in said
+    assert figures(tmp_path / "ray") == figures(tmp_path / "local")

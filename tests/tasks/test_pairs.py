@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from families import KINDS
 from peftport.errors import BadInput
+from peftport.limits import write_chat
 from peftport.tasks import encode, load_task
 from peftport.tasks.pairs import IGNORED, Written, chat, encode_pairs, turns_of
 from tiny_tokenizers import build_tokenizer
@@ -258,7 +260,7 @@ ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{%
     ids=["endless", "large"],
 )
 def test_a_chat_template_that_takes_too_much_is_refused(template, why, talk, monkeypatch):
-    monkeypatch.setattr("peftport.tasks.pairs._TEMPLATE", (0.5, 1 << 30))
+    monkeypatch.setattr("peftport.tasks.pairs.write_chat", partial(write_chat, seconds=0.5))
     task = talk()
     with pytest.raises(BadInput, match=f"task chats: this host's chat template .* {why}"):
         chat(templated(template=template), task, task.split("test").texts[0], "bad")

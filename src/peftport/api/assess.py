@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 SEEDS = 3
 BUDGETS = (0, 10, 100)
 _log = logging.getLogger(__name__)
+_OF_EMBEDDINGS = (
+    "notice: the module brings trained embeddings. A port has them where its method carries them, "
+    "and trains no more of them. The controls and native modules have the host's own and train "
+    "none: a native module that trained its embeddings too could do better"
+)
 
 
 @dataclass(frozen=True)
@@ -172,6 +177,8 @@ def assess(
     ways = ways or _ways(_to_try(handles[0], donors[0].record, host, data))
     asked, on = Asked(texts, text_count, text_column), device_named(host.device)
     means = _means(ways, donors[0].record, host, on, asked, data)
+    if donors[0].record.embeddings:
+        _log.warning(_OF_EMBEDDINGS)
     assessment = Assessment(
         modules=[donors[place % len(donors)] for place in range(len(numbers))],
         host=there,

@@ -14,6 +14,7 @@ from peftport.api.reading import informed, notice_unsaid, task_for, told, words_
 from peftport.api.result import Result
 from peftport.api.suggestions import related
 from peftport.errors import BadInput
+from peftport.room import within
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,6 +104,11 @@ class Checked(Result):
         return head + str(self.frame().to_html(index=False))
 
 
+ROOM = 160 << 20
+"""Bytes of the texts that a check looks at: with all that is loaded, it stays below 1 GB."""
+
+
+@within(ROOM)
 def check(
     module: ModuleLike,
     host: str | Path | HostHandle,

@@ -114,7 +114,7 @@ def lm_eval(
     from peftport.kinds.sequences import require_no_head
     from peftport.techniques import technique
     from peftport.techniques.base import stack_lanes
-    from peftport.techniques.embeddings import replaced, without_embeddings
+    from peftport.techniques.embeddings import attached
 
     names = [name.strip() for name in tasks.split(",")] if isinstance(tasks, str) else list(tasks)
     if not all(names) or not names:
@@ -136,12 +136,9 @@ def lm_eval(
         "limit": limit_test,
     }
     bare = evaluated(there, names, **given)
-    made, tensors = technique(loaded.technique), without_embeddings(loaded.tensors)
-    lanes = {name: tensor.to(there.device) for name, tensor in stack_lanes([tensors]).items()}
-    with (
-        replaced(there, loaded.config, loaded.tensors),
-        made.attach(there, loaded.config, lanes),
-    ):
+    lane = stack_lanes([loaded.tensors])
+    lanes = {name: tensor.to(there.device) for name, tensor in lane.items()}
+    with attached(there, technique(loaded.technique), loaded.config, lanes):
         with_module = evaluated(there, names, **given)
     return LmEvaluated(
         handle.called,

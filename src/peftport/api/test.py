@@ -257,7 +257,6 @@ def _evaluation(
     from peftport.correction import FEWEST
     from peftport.tasks import encode, encode_unlabelled
     from peftport.techniques import technique
-    from peftport.techniques.embeddings import replaced, without_embeddings
     from peftport.training import evaluate_one, readout_of
 
     there = host.loaded
@@ -278,9 +277,7 @@ def _evaluation(
     if module is None:
         return evaluate_one(there, None, None, {}, *texts, portion)
     made = technique(module.technique)
-    with replaced(there, module.config, tensors):
-        kept = without_embeddings(tensors)
-        return evaluate_one(there, made, module.config, kept, *texts, portion)
+    return evaluate_one(there, made, module.config, tensors, *texts, portion)
 
 
 def _noticed_host(handle: ModuleHandle, host: HostHandle) -> bool | None:

@@ -200,21 +200,15 @@ def _verified(
     """glimpse: the host is run once here, and needs not be in memory whole."""
     from peftport.proof.prove import prove
     from peftport.proof.texts import TEXTS
-    from peftport.techniques.embeddings import without_embeddings
 
     assert handle.path is not None
-    made = handle.made
-    # Embeddings of a module's own take the place of a host's, which must be there for it.
-    by_layers = (
-        glimpse and made is not None and len(without_embeddings(made.tensors)) == len(made.tensors)
-    )
     proof = prove(
         handle.path,
         host.folder,
         host.geometry,
-        (lambda: host.lend_layers("fp32")) if by_layers else host.lend,
+        (lambda: host.lend_layers("fp32")) if glimpse else host.lend,
         texts=texts or TEXTS,
-        expected=made,
+        expected=handle.made,
         from_host=handle.from_host or host.name,
         pickles=handle.pickles,
         device=device_named(device or host.device),

@@ -20,12 +20,14 @@ from peftport.correction import agreement, most_likely
 from peftport.hosts.geometry import Geometry
 from peftport.metrics import offsets_of
 from peftport.porting.activations import observe
+from peftport.porting.embeddings import carry
 from peftport.porting.layers import linear_cka
 from peftport.porting.layerwise import read_passes
 from peftport.porting.prior import class_scores
 from peftport.porting.reading import TokenRows, task_of
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters
+from peftport.techniques.embeddings import without_embeddings
 from peftport.training.readout import class_readout
 
 if TYPE_CHECKING:
@@ -115,16 +117,19 @@ def compare_on_texts(request: Request, donor: Parameters, means: Means) -> TextS
 
     Args:
         request: a copy, between hosts of one shape.
-        donor: the module's tensors, without lane axis.
+        donor: the module's tensors, without lane axis; the copy has its embeddings as far as both
+            hosts have the tokens.
 
     Raises:
         BadInput: too few texts, or the tokenizers have nothing in common on them.
     """
     streams, answers = [], []
-    for side, passes in zip((means.origin, means.receiver), read_both(request, means), strict=True):
+    sides, passes = (means.origin, means.receiver), read_both(request, means)
+    copy = without_embeddings(donor) | carry(donor, means).tensors
+    for side, rows, module in zip(sides, passes, (donor, copy), strict=True):
         host = side.load()
-        streams.append(layer_ends(host, passes))
-        answers.append(named_classes(host, request, donor, passes[0]))
+        streams.append(layer_ends(host, rows))
+        answers.append(named_classes(host, request, module, rows[0]))
     here, there = answers
     alike = None if here is None or there is None else shared_answers(here, there)
     return TextSignals(mean_cka(*streams), alike)

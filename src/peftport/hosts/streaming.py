@@ -204,16 +204,20 @@ def _read_small(model: Any, weights: Weights) -> None:
 
 def _by_rows(embedding: nn.Embedding) -> None:
     """Have an embedding look tokens up in a table of those that occur, in single precision."""
-    whole: Any = embedding.weight
+    whole: list[nn.Parameter | None] = []
     embedding.padding_idx = None  # it says which row is not trained
 
     def narrow(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         tokens, places = given[0].unique(return_inverse=True)
-        embedding._parameters["weight"] = _frozen(whole[tokens].float())  # (tokens, width)
+        # A module can have put rows of its own in place of the host's.
+        rows: Any = embedding._parameters["weight"]
+        whole.append(rows)
+        embedding._parameters["weight"] = _frozen(rows[tokens].float())  # (tokens, width)
         return (places,)
 
     def widen(*_: Any) -> None:
-        embedding._parameters["weight"] = whole
+        if whole:
+            embedding._parameters["weight"] = whole.pop()
 
     embedding.register_forward_pre_hook(narrow)
     embedding.register_forward_hook(widen, always_call=True)

@@ -74,8 +74,9 @@ def hold_together(tokenizer: Any, model: Any, name: str) -> None:
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= rows:
         tokenizer.pad_token = tokenizer.eos_token
 
-    def refuse(_: Any, given: tuple[Tensor, ...]) -> None:
-        if bool((given[0] >= rows).any()):
+    def refuse(embedding: Any, given: tuple[Tensor, ...]) -> None:
+        # A module can have put more rows in place of the host's.
+        if bool((given[0] >= embedding.weight.shape[0]).any()):
             listed = ", ".join(map(repr, sorted(beyond)[:3]))
             raise BadInput(f"{told} ({listed}), and a text has one of them. {_ADVICE}.")
 

@@ -27,7 +27,7 @@ from peftport.kind import USUAL
 from peftport.modules.found import FOREIGN_CONFIG, RECORD, find_module
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Shapes
-from peftport.techniques.embeddings import is_embedding
+from peftport.techniques.embeddings import SIDES, is_embedding
 from peftport.techniques.head import WEIGHT, Pooling, head_shapes
 
 TENSORS, ACCOUNT = "module.safetensors", "account.json"
@@ -246,7 +246,9 @@ def load_module(
         module = Module(read_record(folder, from_host), load_tensors(folder / TENSORS))
         require_whole(module, folder / TENSORS, RECORD)
     if idle := technique(module.technique).idle(module.tensors):
-        rest = " but for its head" if WEIGHT in module.tensors else ""
+        rows = any(f"{side}.weight" in module.tensors for side in SIDES)
+        kept = ["head"] * (WEIGHT in module.tensors) + ["embeddings"] * rows
+        rest = f" but for its {' and '.join(kept)}" if kept else ""
         _log.warning(
             "notice: %s: %s is zero: the module changes nothing%s. Was it saved before it was "
             "trained?",

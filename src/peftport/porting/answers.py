@@ -24,6 +24,9 @@ def donor_scores(
 ) -> Tensor:
     """The donor's class scores of every text: (texts, classes).
 
+    Args:
+        donor: its tensors, with the embeddings that it brings along.
+
     Raises:
         BadInput: the host cannot tell the words of the donor's classes apart.
         RunFailed: a score is not finite.

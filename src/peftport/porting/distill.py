@@ -153,7 +153,7 @@ class Distill(PortMethod):
             texts += made_prompts(host, texts, options.make_prompts, seed)
         means.progress(0.05, "the module's own answers")
         body = technique(request.donor.technique)
-        teacher = Teacher(host, body, request.config, donor)
+        teacher = Teacher(host, body, request.config, donor | means.origin.besides)
         shared = options.distributions and _one_vocabulary(host, means.receiver)
         how = Asking(options.samples, options.temperature, options.keep, seed, shared)
         lessons = task.asks.lessons(teacher, task, texts, how)

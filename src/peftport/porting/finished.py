@@ -104,6 +104,7 @@ def port_mark(
     """A name for all that a port by maps depends on.
 
     Args:
+        donor: its tensors, those among them that are not mapped.
         how: says it by its `repr`.
         generator: before anything is drawn.
     """

@@ -76,9 +76,9 @@ def map_module(
     speaks = task.kind != USUAL and how.fit.uses_gradients
     answers = _own_answers(request, donor, means, task, generator) if speaks else None
     hosts = [side.load() if often else side.stream() for side in sides]
-    finished = Finished(
-        means.work and means.work / port_mark(request, donor, means.texts, hosts, how, generator)
-    )
+    whole = donor | means.origin.besides
+    mark = port_mark(request, whole, means.texts, hosts, how, generator)
+    finished = Finished(means.work and means.work / mark)
     if finished.layers:
         _log.warning(
             "notice: goes on where the same port was interrupted: %d of %d layers are mapped",
@@ -88,8 +88,8 @@ def map_module(
     tokenizers = [host.tokenizer for host in hosts]
     passes = _read(tokenizers, request, means, task, how.places, generator, answers, speaks)
     there, here = (
-        _Run(host, rows, _readout(host, task, head))
-        for host, rows in zip(hosts, passes, strict=True)
+        _Run(host, rows, _readout(host, task, head), side.besides)
+        for host, rows, side in zip(hosts, passes, sides, strict=True)
     )
     if there.readout is None and there.host.geometry.kind != "encoder" and task.kind == USUAL:
         _notice(how)
@@ -138,7 +138,8 @@ def _own_answers(
     means.progress(0.0, "the module's own answers")
     seed = int(torch.randint(2**31, (1,), generator=generator))
     body = technique(request.donor.technique)
-    teacher = Teacher(means.origin.load(), body, request.config, donor)
+    whole = donor | means.origin.besides
+    teacher = Teacher(means.origin.load(), body, request.config, whole)
     return task.asks.own_answers(teacher, task, means.texts, Asking(seed=seed))
 
 
@@ -176,11 +177,13 @@ def _notice(how: How) -> None:
 
 @dataclass(frozen=True)
 class _Run:
-    """A host, the texts as its passes, and how classes are read off it."""
+    """A host, the texts as its passes, how classes are read off it, and what the module has there
+    besides (`means.Side`)."""
 
     host: Host
     passes: list[TokenRows]
     readout: ClassReadout | None
+    besides: Parameters
 
     def walk(self, gradients: bool) -> Walk:
         """The host's run, from its last layer to its first."""
@@ -195,9 +198,8 @@ class _Run:
         """Class scores of the texts under a module: (texts, classes)."""
         assert self.readout is not None
         body = technique(made.technique)
-        return class_scores(
-            self.host, body, made.config, made.tensors, self.passes[0], self.readout
-        )
+        whole = made.tensors | self.besides
+        return class_scores(self.host, body, made.config, whole, self.passes[0], self.readout)
 
 
 @dataclass(frozen=True)
@@ -220,12 +222,13 @@ class _Port:
         if self.how.prior and self.there.readout is not None:
             own = Mapped(request.donor.technique, request.config, donor, {})
             scores = self.there.scores(own)
-        seen = self._rewriting.seen(request, donor, self.there.host, self.there.passes[0])
+        whole = donor | self.there.besides
+        seen = self._rewriting.seen(request, whole, self.there.host, self.there.passes[0])
         gradients = self.how.fit.uses_gradients
         self.progress(_ANSWERED, "both hosts on the texts")
         walks = self.there.walk(gradients), self.here.walk(gradients)
         head = self._head(*walks)
-        receiving = Receiving(self.here.host, self.here.passes[0])
+        receiving = Receiving(self.here.host, self.here.passes[0], self.here.besides)
         for layer, maps in self._layers(*walks, head):
             self.finished.put(layer, self._rewriting.layer(request, donor, maps, seen))
         made = self._rewriting.whole(request, self.finished.tensors, receiving)

@@ -20,6 +20,7 @@ from peftport.hosts.source import find_host, geometry_in
 from peftport.hosts.weights import Weights
 from peftport.modules import HostName
 from peftport.progress import Portion
+from peftport.techniques.base import Parameters
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -34,6 +35,9 @@ class Side:
     load: gives the loaded host. It is called when it is needed and its host let go afterwards,
     so that the two hosts of a port need not be in memory together. stream: gives the host with one
     layer's weights in memory at a time (`hosts.streaming`), for those who run it a few times.
+    besides: tensors of the module there, without lane axis, beside those that a method is given or
+    makes: on its own host embeddings and places that the receiving one has not, on the receiving
+    one the embeddings that go over. Who asks a host with the module gives them with the others.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Side:
     geometry: Geometry
     load: Callable[[], Host] = field(repr=False)
     stream: Callable[[], Host] = field(repr=False)
+    besides: Parameters = field(default_factory=dict, repr=False)
 
     @cached_property
     def weights(self) -> Weights:

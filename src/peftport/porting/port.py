@@ -14,11 +14,13 @@ from peftport.hosts.geometry import Geometry
 from peftport.modules import HostName, Module, versions
 from peftport.porting.account import Account
 from peftport.porting.base import Made, Need, PortMethod, Request
-from peftport.porting.embeddings import carry
+from peftport.porting.embeddings import Carried, carry
 from peftport.porting.methods import judge, others, port_method
 from peftport.porting.rewriting import require_one, rewriting_of
 from peftport.techniques import technique
-from peftport.techniques.embeddings import brought, is_embedding
+from peftport.techniques.base import Parameters
+from peftport.techniques.embeddings import brought
+from peftport.techniques.head import WEIGHT
 
 if TYPE_CHECKING:
     from peftport.porting.means import Means
@@ -72,17 +74,14 @@ def port(
     request = made.request(donor.record, shapes, receiver, options)
     _require_applies(made, request, allow_partial)
     _require_means(made, request, means)
-    if made.asks_donor and any(is_embedding(name) for name in shapes):
-        _log.warning(
-            "notice: the donor is asked without its trained embeddings, and may answer otherwise "
-            "than with them: `peftport test` says by how much"
-        )
+    carried = _carried(made, request, donor, means)
     generator = torch.Generator().manual_seed(seed)
     whole = request.rewriting.parted(donor.tensors, request.origin)
     body = {name: whole[name] for name in request.shapes}
-    result = made.port(request, body, generator, _as_asked(means, request))
+    asked = _as_asked(means, request, whole, carried)
+    result = made.port(request, body, generator, asked)
+    result = _with_besides(made, request, result, carried, allow_partial)
     result = request.rewriting.joined(result, request, receiver)
-    result = _with_besides(made, request, result, donor, means, allow_partial)
     result = replace(result, account=request.with_conversion(result.account))
     if rank is not None or energy is not None:
         result = _smaller(request, result, rank, energy)
@@ -128,12 +127,30 @@ def _typed(module: Module) -> Module:
     return replace(module, record=module.record.model_copy(update={"dtype": "float32"}))
 
 
-def _as_asked(means: Means | None, request: Request) -> Means | None:
-    """Both hosts with their fused layers as the request has them."""
-    if means is None or not (request.origin.split or request.receiver.split):
-        return means
-    origin = means.origin.seen_as(request.origin)
-    return replace(means, origin=origin, receiver=means.receiver.seen_as(request.receiver))
+def _carried(
+    method: PortMethod, request: Request, donor: Module, means: Means | None
+) -> Carried | None:
+    """The embeddings that the donor brings along, on the receiving host; None where none go
+    over."""
+    if not (method.carries and any(entry.action == "copied" for entry in request.besides)):
+        return None
+    assert means is not None
+    return carry(donor.tensors, means)
+
+
+def _as_asked(
+    means: Means | None, request: Request, donor: Parameters, carried: Carried | None
+) -> Means | None:
+    """Both hosts with their fused layers as the request has them, and with what the module has
+    there besides; a head that does not go over is none of it, for classes are read without."""
+    if means is None:
+        return None
+    theirs = {n: t for n, t in donor.items() if n not in request.shapes and n != WEIGHT}
+    origin = replace(means.origin, besides=theirs)
+    receiver = replace(means.receiver, besides=carried.tensors if carried else {})
+    if request.origin.split or request.receiver.split:
+        origin, receiver = origin.seen_as(request.origin), receiver.seen_as(request.receiver)
+    return replace(means, origin=origin, receiver=receiver)
 
 
 def _smaller(request: Request, made: Made, rank: int | None, energy: float | None) -> Made:
@@ -150,11 +167,10 @@ def _with_besides(
     method: PortMethod,
     request: Request,
     made: Made,
-    donor: Module,
-    means: Means | None,
+    carried: Carried | None,
     allow_partial: bool,
 ) -> Made:
-    """What a method made, with the embeddings that the donor brings along.
+    """What a method made, with the embeddings that go over.
 
     Raises:
         BadInput: tokens are not in the receiving host's vocabulary, and a partial port is not
@@ -163,16 +179,15 @@ def _with_besides(
     if not method.carries:
         return made
     entries, tensors = request.besides, made.tensors
-    if any(entry.action == "copied" for entry in entries):
-        assert means is not None
-        carried = carry(donor.tensors, means)
+    if carried is not None:
         entries = tuple(e for e in entries if e.action != "copied") + carried.entries
         tensors = tensors | carried.tensors
     account = made.account.with_besides(entries)
     problem = None if allow_partial else method.problem(account)
     if problem is not None:
         raise BadInput(
-            f"port by {method.name}: {problem}. With --allow-partial it goes on with what is left."
+            f"port by {method.name}: {problem}. `peftport port --allow-partial` goes on with what "
+            "is left."
         )
     return replace(made, tensors=tensors, account=account)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from peftport.porting.reading import TokenRows
 from peftport.techniques.base import Parameters, Technique
+from peftport.techniques.embeddings import attached
 from peftport.training.readout import ClassReadout, class_logits
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def class_scores(
 ) -> Tensor:
     """Class scores of texts under a module without lane axis: (texts, classes), on the CPU."""
     lanes = {name: tensor[None].to(host.device) for name, tensor in module.items()}
-    with technique.attach(host, config, lanes):
+    with attached(host, technique, config, lanes):
         parts = [
             class_logits(host, part, lanes, readout).float().cpu()
             for part in rows.parts(tokens=_TOKENS)

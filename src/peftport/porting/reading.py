@@ -25,6 +25,8 @@ from peftport.tasks.verbalizer import continue_with
 
 WORDS = 64
 """Longer texts are cut: a port needs many contexts and not long ones."""
+_CHARACTERS = 1 << 14
+"""A text whose words have more is none of words, and too long for any host."""
 _AT_ONCE = 64
 
 Spans = list[tuple[int, int]]
@@ -142,6 +144,7 @@ def read_pair(
         BadInput: too few texts, or no token of one host ends where one of the other does.
     """
     texts = [" ".join(without_template(task, text).split()[:WORDS]) for text in texts]
+    texts = [text if len(text) <= _CHARACTERS else "" for text in texts]
     kept = [row for row, text in enumerate(texts) if text and (not answers or answers[row])]
     written = [task.templates[kind].replace("{text}", texts[row]) for row in kept]
     said = [answers[row].strip() for row in kept] if answers else None

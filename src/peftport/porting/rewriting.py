@@ -71,10 +71,12 @@ class Mapped:
 
 @dataclass(frozen=True)
 class Receiving:
-    """The receiving host, and the texts as its pass."""
+    """The receiving host, the texts as its pass, and what the module has there besides
+    (`means.Side`)."""
 
     host: Host
     rows: TokenRows = field(repr=False)
+    besides: Parameters = field(default_factory=dict, repr=False)
 
 
 class ByMaps(Rewriting, ABC):
@@ -97,7 +99,7 @@ class ByMaps(Rewriting, ABC):
         return technique(request.donor.technique).shapes(request.config, request.receiver)
 
     def seen(self, request: Request, donor: Parameters, host: Host, rows: TokenRows) -> Any:
-        """What is seen of the donor on its own host, before both hosts are run."""
+        """What is seen of the whole donor on its own host, before both hosts are run."""
         return None
 
     @abstractmethod

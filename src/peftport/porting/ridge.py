@@ -79,6 +79,7 @@ class Ridge(PortMethod):
     source = "linear probes (arXiv 1610.01644) and distillation (arXiv 1503.02531); ours"
     needs = frozenset({"weights", "texts"})
     Options = RidgeOptions
+    carries = False
 
     def refusal(self, request: Request) -> str | None:
         """A donor without answers, hosts that are read by a head, and a layer too many."""
@@ -129,7 +130,8 @@ class Ridge(PortMethod):
         task, options = task_of(request.donor.task), request.options
         texts = tuple(sorted(means.texts, key=len))  # so that little of them is padding
         means.progress(0.0, "the donor's scores")
-        found = donor_scores(means.origin.stream(), request, donor, task, texts)
+        whole = donor | means.origin.besides
+        found = donor_scores(means.origin.stream(), request, whole, task, texts)
         aim = found @ contrasts_of(request.classes).mT  # (texts, contrasts)
         host = means.receiver.stream()
         rows = _rows(host, task, texts)

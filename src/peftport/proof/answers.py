@@ -7,16 +7,16 @@ tokens on encoders without one.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from peftport.techniques import technique
 from peftport.techniques.base import stack_lanes
-from peftport.techniques.embeddings import replaced, without_embeddings
+from peftport.techniques.embeddings import attached
 from peftport.techniques.head import WEIGHT, head_logits
 
 if TYPE_CHECKING:
@@ -67,14 +67,13 @@ class Outputs:
 @torch.no_grad()
 def our_answers(host: Host, module: Module, inputs: dict[str, Tensor]) -> Outputs:
     """What peftport computes, for ids and mask padded on the right, (texts, tokens) each."""
-    body = without_embeddings(module.tensors)
-    tensors = {name: tensor.to(host.device) for name, tensor in body.items()}
+    tensors = {name: tensor.to(host.device) for name, tensor in module.tensors.items()}
     lane = stack_lanes([tensors])
     ids, mask = (inputs[name].to(host.device) for name in ("input_ids", "attention_mask"))
     has_head = WEIGHT in module.tensors
 
-    def answer(attached: Any) -> Tensor:
-        with attached:
+    def answer(acting: AbstractContextManager[None]) -> Tensor:
+        with acting:
             if host.geometry.kind == "decoder" and has_head:
                 last = host.last_states(ids, mask)  # (texts, width)
                 return (last @ tensors[WEIGHT].mT).float().cpu()  # (texts, classes)
@@ -83,8 +82,7 @@ def our_answers(host: Host, module: Module, inputs: dict[str, Tensor]) -> Output
             states = host.token_states(ids, mask)
             return (head_logits(states, mask, lane) if has_head else states[mask.bool()]).cpu()
 
-    made = technique(module.technique).attach(host, module.config, lane)
+    acting = attached(host, technique(module.technique), module.config, lane)
     logits = host.geometry.kind != "encoder" or has_head
     bare = answer(nullcontext())
-    with replaced(host, module.config, module.tensors):
-        return Outputs(bare, answer(made), logits)
+    return Outputs(bare, answer(acting), logits)

@@ -63,7 +63,8 @@ def answers(
         try:
             return _answers(folder, host, geometry, inputs, device, dtype)
         except Exception as error:  # what a foreign library raises on a bad folder is open
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            told = (str(error).strip() or type(error).__name__).splitlines()
+            reason = " ".join(line.strip() for line in told[: 1 + told[0].endswith(":")])
             raise BadInput(f"peft cannot load it: {reason}") from error
 
 

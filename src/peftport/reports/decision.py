@@ -72,7 +72,7 @@ class Decision:
     @property
     def text(self) -> str:
         """The decision as one sentence or two."""
-        anew = f", and begin with the port by {self.method}" if self.method else ""
+        anew = f", and begin with {_called(self)}" if self.method else ""
         what = {
             "bare host": "use the bare host" + (" with the correction" if self.corrected else ""),
             "copy": "use the module as it is" if self.at_home else "copy the module",
@@ -175,21 +175,30 @@ def _anew(known: Sequence[Evidence], best: Evidence, gain: Estimate, methods: in
     lead = f"{figure(best.leads['host'], sign=True)} {best.over} it"
     lead += " corrected" if best.corrected else ""
     if best.only_threshold:
-        why += f"; of the port ({best.method}, {lead}), {THRESHOLD}"
+        why += f"; of {_best(best)}, {lead}, {THRESHOLD}"
     else:
-        why += f", and the best port ({best.method}) surely less than half: {lead}"
+        why += f", and {_best(best)} surely less than half: {lead}"
     starts = [each for each in known if each.better_start(methods)]
     if not starts:
         return Decision("train anew", why)
     first = max(starts, key=lambda e: e.start.value)  # type: ignore[union-attr]
-    why += f"; trained on, the port by {first.method} is {start(first)}"
-    return Decision("train anew", why, first.method)
+    why += f"; trained on, {_called(first)} is {start(first)}"
+    return Decision("train anew", why, first.method, at_home=first.at_home)
+
+
+def _called(found: Decision | Evidence) -> str:
+    """A method's port in a sentence."""
+    return "the module itself" if found.at_home else f"the port by {found.method}"
+
+
+def _best(found: Evidence) -> str:
+    return _called(found) if found.at_home else f"the best port ({found.method})"
 
 
 def _more(best: Evidence, gain: Estimate | None, methods: int, tested: int) -> Decision:
     """Ask for as many texts as it takes to find the effect that is seen, or one worth having."""
     lead = best.leads["host"]
-    why = f"the best port ({best.method}) is {with_span(lead, sign=True)} {best.over} the "
+    why = f"{_best(best)} is {with_span(lead, sign=True)} {best.over} the "
     why += f"{best.bare}, and not surely better than {listed(best.fails_at(methods)) or 'chance'}"
     if gain is not None and not gain.above_zero:
         why += f"; nor is it sure that {best.native} gains anything"

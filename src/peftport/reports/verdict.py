@@ -67,7 +67,7 @@ def _unknown(found: Evidence) -> str:
 
 def _what(found: Evidence) -> str:
     if found.at_home:
-        return "The module as it is"
+        return "The module itself"
     return "Copying" if found.method == "copy" else f"Porting by {found.method}"
 
 

@@ -25,13 +25,18 @@ from peftport.memory import resident_peak
 from peftport.modules import HostName, Module, Record
 from peftport.porting import METHODS, port, port_method
 from peftport.porting.means import Means, origin_side, side
+from peftport.porting.port import needs_of
 from peftport.progress import Portion
 from peftport.studies.executors.local import die_with_parent
 from peftport.studies.processes import started
 from peftport.training.clock import now
 
-# What hosts need and import when they are first used: it is not to count as a port's.
-for _name in ("transformers.generation.utils", "transformers.models.auto.tokenization_auto"):
+# What hosts and methods import when they are first used: it is neither to count as a port's nor to
+# be imported by every process anew.
+for _name in (
+    *("transformers.generation.utils", "transformers.models.auto.tokenization_auto"),
+    *("transformers.modeling_layers", "peftport.porting.map_based", "peftport.training.trajectory"),
+):
     importlib.import_module(_name)
 
 
@@ -157,7 +162,7 @@ def _context() -> Any:
     known = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")
     if "forkserver" in known:
-        context.set_forkserver_preload([__name__])
+        context.set_forkserver_preload(["peftport.studies.executors.preload", __name__])
     return context
 
 
@@ -188,8 +193,10 @@ def _work(pipe: Connection, packed: tuple[Any, ...], place: str, threads: int) -
 
 def _measured(job: PortJob, progress: Portion) -> tuple[str, bytes, float, float]:
     method, receiver = port_method(job.method), side(job.receiver, job.device)
+    shapes = {name: tuple(tensor.shape) for name, tensor in job.donor.tensors.items()}
+    request = method.request(job.donor.record, shapes, receiver.geometry, job.options)
     means = None
-    if method.requires(method.configure(job.options)):
+    if needs_of(method, request):
         origin = origin_side(job.donor.record.host, job.device)
         means = Means(origin, receiver, job.texts, job.source, progress)
     name = HostName(name=job.receiver, fingerprint=fingerprint(receiver.folder))

@@ -14,6 +14,7 @@ from peftport.metrics import Evaluation
 from peftport.tasks import encode, encode_unlabelled
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, stack_lanes, stacking_key
+from peftport.techniques.embeddings import embeddings_among, replaced, without_embeddings
 from peftport.techniques.head import Pooling, initial_head
 from peftport.training import Readout, TrainingSettings, evaluate, readout_of, trajectory
 
@@ -87,36 +88,45 @@ class Trial:
             if lane.error:
                 yield from (Found(lane, budget, None, 0.0, lane.error) for budget in budgets)
         for group in _alike([lane for lane in lanes if not lane.error]):
-            made, config = technique(group[0].technique), group[0].config
-            named = Counter(lane.name for lane in group)
-            whom = ", ".join(f"{count} {name}" for name, count in named.items())
-            for reading in trajectory(
+            brought = embeddings_among(group[0].start)
+            with replaced(self.host, group[0].config, brought):
+                found = list(self._side_by_side(group, budgets, rates, split))
+            yield from found
+
+    def _side_by_side(
+        self, group: list[Lane], budgets: Sequence[int], rates: Mapping[str, float], split: Encoded
+    ) -> Iterator[Found]:
+        """Train lanes that are alike; of the embeddings that they bring along none is trained."""
+        made, config = technique(group[0].technique), group[0].config
+        named = Counter(lane.name for lane in group)
+        whom = ", ".join(f"{count} {name}" for name, count in named.items())
+        for reading in trajectory(
+            self.host,
+            made,
+            config,
+            stack_lanes([without_embeddings(lane.start) for lane in group]),
+            self.encoded("train"),
+            self.readout,
+            settings=self.settings,
+            budgets=budgets,
+            learning_rates=[rates[lane.name] for lane in group],
+            seeds=[lane.seed for lane in group],
+        ):
+            trained = f"{reading.budget} of {max(budgets)} steps; " if max(budgets) else ""
+            self.progress(f"{trained}testing {whom}")
+            tested = evaluate(
                 self.host,
                 made,
                 config,
-                stack_lanes([lane.start for lane in group]),
-                self.encoded("train"),
+                reading.parameters,
+                split,
                 self.readout,
-                settings=self.settings,
-                budgets=budgets,
-                learning_rates=[rates[lane.name] for lane in group],
-                seeds=[lane.seed for lane in group],
-            ):
-                trained = f"{reading.budget} of {max(budgets)} steps; " if max(budgets) else ""
-                self.progress(f"{trained}testing {whom}")
-                tested = evaluate(
-                    self.host,
-                    made,
-                    config,
-                    reading.parameters,
-                    split,
-                    self.readout,
-                    self.unlabelled,
-                )
-                seconds = reading.seconds / len(group)
-                for lane, evaluation, failure in zip(group, tested, reading.failures, strict=True):
-                    error = failure or ("" if evaluation else "its scores are not finite")
-                    yield Found(lane, reading.budget, None if error else evaluation, seconds, error)
+                self.unlabelled,
+            )
+            seconds = reading.seconds / len(group)
+            for lane, evaluation, failure in zip(group, tested, reading.failures, strict=True):
+                error = failure or ("" if evaluation else "its scores are not finite")
+                yield Found(lane, reading.budget, None if error else evaluation, seconds, error)
 
     def bare(self, seeds: Sequence[int], pooling: Pooling) -> Iterator[Found]:
         """The host without a module; an encoder's head is then a fresh one of each seed."""
@@ -158,9 +168,11 @@ class Trial:
 
 
 def _alike(lanes: list[Lane]) -> Iterator[list[Lane]]:
-    """Lanes of equal technique, configuration and shapes, which can train side by side."""
+    """Lanes of equal technique, configuration and shapes, which can train side by side; one that
+    brings embeddings along by itself, for a host has those of one module at a time."""
     groups: dict[str, list[Lane]] = {}
     for lane in lanes:
         groups.setdefault(stacking_key(lane.technique, lane.config, lane.start), []).append(lane)
     for group in groups.values():
-        yield from (group[at : at + _MOST] for at in range(0, len(group), _MOST))
+        most = 1 if embeddings_among(group[0].start) else _MOST
+        yield from (group[at : at + most] for at in range(0, len(group), most))

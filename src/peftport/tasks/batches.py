@@ -31,7 +31,7 @@ TEST_TOKENS = 3072
 """What a test batch is padded to and how large it is: the fastest of what was tried on a CPU."""
 
 _CHUNK = 4096
-_CHARACTERS = 8
+_CHARACTERS, _MOST = 8, 1 << 10
 _BUCKET_BATCHES = 4
 
 
@@ -218,7 +218,8 @@ class _Writer:
     def rows(self, texts: list[str]) -> list[list[int]]:
         """Return the tokens of each text within the template, cut to the limit."""
         # The beginning of a very long text is enough, unless its tokens are unusually long.
-        given, texts = texts, [text[: _CHARACTERS * self.limit] for text in texts]
+        given = [text[: _MOST * self.limit] for text in texts]
+        texts = [text[: _CHARACTERS * self.limit] for text in texts]
         ids, read = self._read(texts)
         for row, tokens in enumerate(ids):
             if len(texts[row]) < len(given[row]) and len(tokens) <= self.limit:

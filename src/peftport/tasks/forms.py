@@ -16,7 +16,7 @@ assistant's |
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from typing import Any
 from peftport.errors import BadInput
 from peftport.files import parse_json
 from peftport.kind import USUAL, kind_named
-from peftport.tables import TEXT_COLUMNS, read_table
+from peftport.tables import TEXT_COLUMNS, read_table, values_in
 from peftport.tasks.labels import canonical
 from peftport.tasks.readers import LABEL_COLUMNS, Table, column_of, labelled, texts_of
 
@@ -97,7 +97,12 @@ def _are_pairs(table: Any, columns: Columns) -> bool:
     if {PROMPTS, COMPLETIONS} <= set(table.column_names):
         return True
     name = columns.label or LABEL_COLUMNS[0]
-    return name in table.column_names and any(map(_is_word, table.column(name).to_pylist()))
+    return name in table.column_names and any(map(_is_word, _one_by_one(table.column(name))))
+
+
+def _one_by_one(column: Any) -> Iterator[Any]:
+    """The values of a column, of which no more is made than is asked for."""
+    return (value.as_py() for value in column)
 
 
 def _is_word(value: object) -> bool:
@@ -129,7 +134,7 @@ def _are_messages(table: Any, columns: Columns) -> bool:
 
 def _has_chats(column: Any) -> bool:
     """Whether a column's first value is a list of turns, as such or as JSON."""
-    first = next((value for value in column.to_pylist() if value is not None), None)
+    first = next((value for value in _one_by_one(column) if value is not None), None)
     if isinstance(first, str):
         if not first.lstrip().startswith("["):
             return False
@@ -144,9 +149,9 @@ def _messages(table: Any, origin: str, columns: Columns) -> Table:
     names = table.column_names
     if CHATS in names or columns.text is not None:
         name = column_of(names, columns.text, (CHATS,), "text", origin)
-        chats = table.column(name).to_pylist()
+        chats = values_in(table, name, origin)
     else:
-        prompts, answers = (table.column(name).to_pylist() for name in (PROMPTS, COMPLETIONS))
+        prompts, answers = (values_in(table, name, origin) for name in (PROMPTS, COMPLETIONS))
         both = enumerate(zip(prompts, answers, strict=True), start=1)
         chats = [
             [turn for part in parts for turn in _turns(part, f"row {row} of {origin}")]
@@ -207,7 +212,7 @@ def _choices(table: Any, origin: str, columns: Columns) -> Table:
     texts = texts_of(table, columns.text, origin, (*TEXT_COLUMNS, PROMPTS, "question"))
     usual = (*LABEL_COLUMNS, "answer", "gold")
     name = column_of(table.column_names, columns.label, usual, "label", origin)
-    right, answers = table.column(name).to_pylist(), table.column(CHOICES).to_pylist()
+    right, answers = (values_in(table, each, origin) for each in (name, CHOICES))
     read = []
     for row, (one, label) in enumerate(zip(answers, right, strict=True), start=1):
         where = f"row {row} of {origin}"

@@ -18,15 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from peftport.errors import BadInput
-from peftport.limits import limited
+from peftport.errors import BadInput, RunFailed
+from peftport.limits import write_chat
 from peftport.tasks.batches import Batch, Encoded, Integers, closing_tokens, rounded_up
 from peftport.tasks.task import Task
 
 IGNORED = -100
 """The label of a place at which nothing is predicted."""
-_TEMPLATE = 10.0, 1 << 30
-"""Seconds and bytes that a chat template may take for a row."""
 _log = logging.getLogger(__name__)
 
 
@@ -181,18 +179,20 @@ def by_template(tokenizer: Any, turns: Sequence[Any], name: str, **options: Any)
     Raises:
         BadInput: the template refuses it, or takes more time or memory than any chat needs: it is a
             program of whoever wrote it.
+        RunFailed: the process in which it is to run cannot be started.
     """
     try:
-        with limited(*_TEMPLATE):
-            found: str = tokenizer.apply_chat_template(turns, tokenize=False, **options)
+        known = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+        return write_chat(tokenizer.get_chat_template(), turns, known | options)
+    except RunFailed:
+        raise
     except Exception as error:
-        why = "it takes too much memory" if isinstance(error, MemoryError) else str(error)
+        why = str(error)
         raise BadInput(
             f"{name}: this host's chat template refuses a row: "
             f"{why.splitlines()[0].rstrip('.') if why else type(error).__name__}. Say with "
             "--template how a text is put before it."
         ) from error
-    return found
 
 
 def turns_of(text: str, system: str | None = None) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from peftport.errors import BadInput
 from peftport.files import parse_json
-from peftport.tables import ENDINGS, TEXT_COLUMNS, column_named, texts_in
+from peftport.tables import ENDINGS, TEXT_COLUMNS, column_named, texts_in, values_in
 from peftport.tasks.labels import Label, canonical
 
 SPLITS = ("train", "validation", "test")
@@ -97,7 +97,7 @@ def labelled(table: Any, origin: str, text: str | None = None, label: str | None
     return Table(
         origin,
         texts_of(table, text, origin),
-        _labels(table.column(label_column).to_pylist(), origin),
+        _labels(values_in(table, label_column, origin), origin),
         _class_names(table.schema.metadata, label_column),
     )
 

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from peftport.errors import BadInput
-from peftport.techniques.base import Parameters, Shapes
+from peftport.techniques.base import Parameters, Shapes, Technique, lanes_of
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -54,6 +55,11 @@ def without_embeddings(tensors: Parameters) -> Parameters:
     return {name: tensor for name, tensor in tensors.items() if not is_embedding(name)}
 
 
+def embeddings_among(tensors: Parameters) -> Parameters:
+    """The embeddings among a module's tensors."""
+    return {name: tensor for name, tensor in tensors.items() if is_embedding(name)}
+
+
 def changed(side: str, own: Tensor, tensors: Parameters, scale: float) -> Tensor:
     """The rows (tokens, width) that a host with `own` rows has under a module.
 
@@ -62,11 +68,35 @@ def changed(side: str, own: Tensor, tensors: Parameters, scale: float) -> Tensor
         scale: of the module's LoRA.
     """
     require_width(side, tensors, own.shape[1])
-    rows = tensors.get(f"{side}.weight", own).to(own)
+    # A host that is read a layer at a time has its rows as they are stored; the module's stay
+    # as precise as they are.
+    rows = _on(own, tensors.get(f"{side}.weight", own))
     if f"{side}.lora_A" not in tensors:
         return rows
-    product = tensors[f"{side}.lora_B"].to(own) @ tensors[f"{side}.lora_A"].to(own)
+    up, down = (_on(own, tensors[f"{side}.lora_{factor}"]) for factor in "BA")
+    product = up @ down
     return rows + scale * (product.mT if side == INPUT else product)
+
+
+def _on(own: Tensor, tensor: Tensor) -> Tensor:
+    """A tensor where a host's rows are, in the wider type of both."""
+    return tensor.to(own.device, torch.promote_types(own.dtype, tensor.dtype))
+
+
+@contextmanager
+def attached(host: Host, made: Technique, config: Any, parameters: Parameters) -> Iterator[None]:
+    """Let a host act with modules, and with the embeddings that one brings along, for a while.
+
+    Args:
+        config: the technique's. parameters: with the lane axis. Embeddings are of one lane alone:
+            lanes share the host's.
+    """
+    mine = embeddings_among(parameters)
+    if mine and lanes_of(parameters) > 1:
+        raise ValueError("modules that bring embeddings along cannot act side by side")
+    rows = {name: tensor[0] for name, tensor in mine.items()}
+    with replaced(host, config, rows), made.attach(host, config, without_embeddings(parameters)):
+        yield
 
 
 @contextmanager

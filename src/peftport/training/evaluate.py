@@ -13,6 +13,7 @@ from peftport.metrics import Evaluation
 from peftport.progress import Portion
 from peftport.tasks.batches import TEST_TOKENS
 from peftport.techniques.base import Parameters, Technique, lanes_of
+from peftport.techniques.embeddings import attached
 from peftport.training.readout import Readout
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _written(
 def _attached(
     host: Host, technique: Technique | None, config: Any, parameters: Parameters
 ) -> AbstractContextManager[None]:
-    return nullcontext() if technique is None else technique.attach(host, config, parameters)
+    return nullcontext() if technique is None else attached(host, technique, config, parameters)
 
 
 def _tokens_at_once(host: Host) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from peftport.errors import RunFailed
 from peftport.techniques.base import Parameters, Technique, stack_lanes
+from peftport.techniques.embeddings import attached
 from peftport.training.evaluate import scores
 from peftport.training.readout import Readout
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 class Teacher:
     """A module on the host that it is made for.
 
-    module: its tensors, without lane axis.
+    module: its tensors, the embeddings that it brings along among them, without lane axis.
     """
 
     host: Host
@@ -36,7 +37,7 @@ class Teacher:
     def attached(self) -> Iterator[None]:
         """Its module acts on its host meanwhile."""
         lanes = {n: t[None].to(self.host.device) for n, t in self.module.items()}
-        with self.technique.attach(self.host, self.config, lanes):
+        with attached(self.host, self.technique, self.config, lanes):
             yield
 
     def answers(self, encoded: Encoded, readout: Readout) -> Tensor:

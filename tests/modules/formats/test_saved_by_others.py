@@ -86,10 +86,15 @@ def from_stock(folder, into, auto=AutoModelForCausalLM, grown=0, **options):
         for name, value in made.named_parameters():
             if "lora_" in name or "modules_to_save" in name:
                 value.add_(drawn_like(value, name))
-    with warnings.catch_warnings():  # peft tells that it saves embeddings by itself
+    save_quietly(made, into)
+    return made.eval()
+
+
+def save_quietly(made, into):
+    """Save a peft model, which tells that it saves embeddings by itself."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         made.save_pretrained(str(into))
-    return made.eval()
 
 
 def test_embeddings_that_peft_saved_untrained_are_left_out_with_a_notice(

@@ -11,18 +11,23 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from modules.formats.modules import made
+from modules.formats.test_saved_by_others import from_stock
 from peftport.errors import BadInput
 from peftport.hosts.geometry import split_at
-from peftport.modules import HostName, formats
+from peftport.modules import HostName, Module, formats, load_module
 from peftport.porting import port
 from peftport.porting.estimate import Load
 from peftport.porting.means import Means, side
 from peftport.porting.methods import METHODS, port_method
+from peftport.porting.prior import prior_offsets
 from peftport.techniques import technique
 from peftport.techniques.base import stack_lanes
+from peftport.techniques.embeddings import attached
+from peftport.techniques.head import BIAS
 from peftport.techniques.lora.fused import join_parts, parted
+from porting.embedded import scores_of
 from techniques.references import batch, our_answer
-from tiny_runs import host_in
+from tiny_runs import few_rows_of, host_in
 
 TEXTS = tuple(f"text number {i} of some" for i in range(40))
 
@@ -97,20 +102,48 @@ def test_what_was_joined_is_loaded_by_stock_peft(tiny_host, tmp_path):
     llama, gpt2 = host_in(tiny_host("llama")), host_in(tiny_host("gpt2"))
     module = made(llama, "lora", targets=("self.q", "self.v"), classes=0)
     ported = moved(llama, module, gpt2, "subspace").module
-    formats.save(ported, tmp_path / "out", "peft")
+    assert_stock_peft_answers_alike(ported, gpt2, tmp_path / "out")
+
+
+def assert_stock_peft_answers_alike(module, host, folder):
+    formats.save(module, folder, "peft")
     model = peft.PeftModel.from_pretrained(
-        AutoModelForCausalLM.from_pretrained(tiny_host("gpt2")), str(tmp_path / "out")
+        AutoModelForCausalLM.from_pretrained(host.folder), str(folder)
     ).eval()
-    inputs = batch(gpt2.tokenizer)
-    with (
-        torch.no_grad(),
-        technique("lora").attach(gpt2, ported.config, stack_lanes([ported.tensors])),
-    ):
-        ours = our_answer(gpt2, inputs)
+    inputs, lane = batch(host.tokenizer), stack_lanes([module.tensors])
+    with torch.no_grad(), attached(host, technique("lora"), module.config, lane):
+        ours = our_answer(host, inputs)
     last = inputs["attention_mask"].sum(1) - 1
     with torch.no_grad():
         theirs = model(**inputs).logits[torch.arange(len(last)), last]
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+def test_a_donor_is_asked_with_the_places_that_do_not_go_over(tiny_host, tiny_task):
+    """GPT-2 has no gate; classes are to be as frequent as the whole module has them."""
+    llama, gpt2 = host_in(tiny_host("llama")), host_in(tiny_host("gpt2"))
+    task = few_rows_of(tiny_task)
+    module = made(llama, "lora", targets=("ffn.gate", "ffn.down"), classes=0)
+    module = Module(module.record.model_copy(update={"task": task.record()}), module.tensors)
+    name = HostName(name=gpt2.name, fingerprint=gpt2.fingerprint)
+    means = Means(side(llama.name), side(gpt2.name), tuple(task.split("train").texts))
+    ported = port(module, gpt2.geometry, name, "procrustes", means=means, allow_partial=True).module
+    bias = ported.tensors.pop(BIAS)
+    theirs, ours = (scores_of(*each, task) for each in ((llama, module), (gpt2, ported)))
+    torch.testing.assert_close(bias, prior_offsets(theirs, ours), atol=1e-3, rtol=0)
+
+
+def test_factors_of_embeddings_have_the_rank_that_joining_takes(tiny_host, tmp_path):
+    llama, phi = host_in(tiny_host("llama")), host_in(tiny_host("phi3"))
+    places = ["q_proj", "v_proj", "embed_tokens", "lm_head"]
+    from_stock(tiny_host("llama"), tmp_path / "theirs", target_modules=places)
+    module = load_module(tmp_path / "theirs")
+    ported = moved(llama, module, phi).module
+    assert ported.config.rank == 2 * module.config.rank
+    before, after = changes(module), changes(ported)
+    for place in ("embedding.input", "embedding.output"):
+        torch.testing.assert_close(after[place], before[place], atol=1e-5, rtol=0)
+    assert_stock_peft_answers_alike(ported, phi, tmp_path / "out")
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "distill"])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
 
+from peftport.hosts import load_host
 from peftport.hosts.geometry import Attention
 from peftport.porting.activations import observe, run_rows, stack_of
 from peftport.techniques import technique
@@ -100,6 +104,25 @@ def test_a_donor_s_changes_are_what_its_prefixes_do_to_outputs(family, tiny_host
         bias = 0.0 if getattr(module, "bias", None) is None else module.bias
         of_text = texts[name].text.flatten(1) @ out_weight(host, name).mT + bias
         assert torch.allclose(found[name], whole[f"{name}.o"] - of_text, atol=1e-3)
+
+
+def test_a_donor_s_changes_are_those_with_the_embeddings_that_it_brings(tiny_host, tmp_path):
+    """As on a host that has these embeddings by itself."""
+    host = host_in(tiny_host("llama"))
+    config, donor = prefix(host)
+    shape = host.model.get_input_embeddings().weight.shape
+    rows, brought = passes_of(host)[0], {"embedding.input.weight": drawn(7, *shape)}
+    model = AutoModelForCausalLM.from_pretrained(host.folder)
+    model.get_input_embeddings().weight.data = brought["embedding.input.weight"].clone()
+    shutil.copytree(host.folder, tmp_path / "other")
+    model.save_pretrained(tmp_path / "other")
+    points = prefixed_attentions(config, host.geometry)
+    found = donor_changes(host, rows, config, donor | brought, points)
+    wanted = donor_changes(load_host(str(tmp_path / "other")), rows, config, donor, points)
+    without = donor_changes(host, rows, config, donor, points)
+    for name in points:
+        torch.testing.assert_close(found[name], wanted[name], atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(found[name], without[name], atol=0.1)
 
 
 def targets_of(host, rows, config, donor) -> dict[str, Target]:

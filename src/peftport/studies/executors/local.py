@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
@@ -21,6 +21,9 @@ from peftport.studies.processes import started
 from peftport.studies.work import Broken, Event, Finished, Lost, Work
 
 _GRACE = 2.0
+_LOST = 255
+"""What multiprocessing takes for the exit code of a process whose fork server was killed, and which
+may still be at work."""
 
 
 class LocalExecutor:
@@ -114,8 +117,7 @@ class LocalExecutor:
             worker.process.join(max(0.0, until - time.monotonic()))
             if worker.process.is_alive():
                 worker.process.kill()
-                worker.process.join()
-            worker.pipe.close()
+            worker.ensure_ended()
         self._workers.clear()
 
     def pids(self) -> list[int]:
@@ -123,12 +125,9 @@ class LocalExecutor:
         return [w.process.pid for w in self._workers if w.process.is_alive()]
 
     def _remove(self, worker: _Worker) -> None:
-        worker.process.join()
-        worker.pipe.close()
+        how = worker.ensure_ended()
         self._workers.remove(worker)
         if worker.number is not None:
-            code = worker.process.exitcode
-            how = f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
             self._lost.append(Lost(worker.number, f"the worker process was {how}"))
 
 
@@ -172,6 +171,17 @@ class _Worker:
         # Looked at last: what a process sent before it died has been read by then.
         if not self.process.is_alive() and not self.pipe.closed and not self.pipe.poll():
             self.dead = True
+
+    def ensure_ended(self) -> str:
+        """Wait for the end of the process, which has begun, and say how it ended."""
+        self.process.join()
+        self.pipe.close()
+        code: int = self.process.exitcode
+        if code == _LOST:
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGKILL)
+            return "lost with the fork server that had started it"
+        return f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 
 def available_threads() -> int:

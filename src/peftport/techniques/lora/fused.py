@@ -19,6 +19,7 @@ from peftport.hosts.geometry import Geometry, Linear, geometry_from_record, part
 from peftport.modules import Record
 from peftport.porting.account import Entry
 from peftport.techniques.base import Parameters, Shapes
+from peftport.techniques.embeddings import embeddings_among
 from peftport.techniques.lora.core import Lora, LoraConfig, targets
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def join_parts(
     """A module of a host with split layers as one of the host as it is.
 
     Parts that have one A in common are stacked; otherwise their ranks add up, and every place gets
-    the larger rank, with zeros.
+    the larger rank, with zeros, and so do embeddings.
     """
     points = targets(config, split)
     places = {point: _whole(point, split) for point in points}
@@ -146,6 +147,9 @@ def join_parts(
     apart = {place for place, parts in groups.items() if not _one(tensors, parts)}
     rank = config.rank * max([len(groups[place]) for place in apart] or [1])
     made: Parameters = {n: t for n, t in tensors.items() if "lora_" not in n}
+    for name, tensor in embeddings_among(tensors).items():
+        if "lora_" in name:
+            made[name] = _padded(tensor, rank, 0 if name.endswith("lora_A") else 1)
     for place, parts in groups.items():
         down, up = _joined(tensors, parts, split, whole.linears[place].outputs, place in apart)
         made[f"{place}.lora_A"] = _padded(down, rank, 0)

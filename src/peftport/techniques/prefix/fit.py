@@ -23,6 +23,7 @@ from peftport.hosts.geometry import Attention
 from peftport.porting.activations import run_rows, stack_of
 from peftport.porting.reading import TokenRows
 from peftport.techniques.base import Parameters
+from peftport.techniques.embeddings import attached
 from peftport.techniques.prefix.core import PrefixConfig, PrefixTuning, prefixed
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def donor_changes(
     (samples, width)."""
     body = {name: t for name, t in donor.items() if not name.startswith("head.")}
     lanes = {name: tensor[None].to(host.device) for name, tensor in body.items()}
-    with PrefixTuning().attach(host, config, lanes):
+    with attached(host, PrefixTuning(), config, lanes):
         samples = attended(host, rows, points, config.length)
     heads, made = host.geometry.heads, {}
     for name, attention in points.items():

@@ -13,6 +13,7 @@ from peftport.porting.activations import Spaces
 from peftport.porting.fitted import FittedMaps
 from peftport.porting.rewriting import ByMaps, Mapped, Receiving
 from peftport.techniques.base import Parameters
+from peftport.techniques.embeddings import replaced
 from peftport.techniques.prefix.core import PrefixConfig, prefixed_attentions
 from peftport.techniques.prefix.fit import Target, donor_changes, fit_prefixes
 
@@ -72,8 +73,9 @@ class PrefixByMaps(ByMaps):
         }
         start = {n: t for n, t in made.items() if n.endswith((".keys", ".values"))}
         steps = request.options.prefix_steps
-        fitted, missed = fit_prefixes(
-            host, receiving.rows, config, start, points, targets, steps, _RATE
-        )
+        with replaced(host, config, receiving.besides):
+            fitted, missed = fit_prefixes(
+                host, receiving.rows, config, start, points, targets, steps, _RATE
+            )
         details = {"missed": {name: round(share, 4) for name, share in missed.items()}}
         return Mapped("prefix", config, fitted, details)
