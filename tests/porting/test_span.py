@@ -7,7 +7,7 @@ import torch
 
 from peftport.errors import RunFailed
 from peftport.porting import wide
-from peftport.porting.span import Span, cholesky
+from peftport.porting.span import Span, cholesky, gram
 from porting.spaces import drawn
 
 
@@ -79,3 +79,11 @@ def test_what_is_no_number_has_no_span():
     samples[3, 4] = torch.inf
     with pytest.raises(RunFailed, match="activations of a host are not finite"):
         Span.of(samples)
+
+
+@pytest.mark.parametrize("rows", [1, 256, 257, 700])
+def test_products_of_rows_are_made_once_and_stand_twice(rows):
+    samples = drawn(0, rows, 30)
+    found = gram(samples)
+    assert torch.allclose(found, samples @ samples.mT, atol=1e-4)
+    assert torch.allclose(found, found.mT, atol=1e-4)

@@ -212,7 +212,8 @@ def port(
         rank, energy: cut a LoRA to this rank, or to the smallest that keeps this share of its
             changes; the account says the loss.
         ignore_memory: try it though it should not fit into memory.
-        out: a new folder for the module, which is only kept in memory if not given.
+        out: a new folder for the module, which is only kept in memory if not given. A port by maps
+            that is killed goes on where it was when it is called in the same way again.
         format: of the folder; the one that the module came in if not given.
         verify: load the folder as its users will, and say whether it acts; see `verify`.
         progress: called with steps and losses (nats) of the training.
@@ -233,6 +234,7 @@ def port(
     from peftport.places import require_new
     from peftport.porting import judge, port_method
     from peftport.porting import port as rewrite
+    from peftport.porting.finished import work_beside
     from peftport.porting.port import needs_of
     from peftport.training.clock import now
 
@@ -274,30 +276,29 @@ def port(
         load = load_of(means, donor.record, text_count)
         estimate, options = require_memory(made, request, load, options or {})
         _log.info("%s: %s", made.name, estimate.text())
-    ported = rewrite(
-        donor,
-        receiver.geometry,
-        name,
-        made.name,
-        options=options or {},
-        seed=seed,
-        allow_partial=allow_partial,
-        rank=rank,
-        energy=energy,
-        means=means and replace(means, progress=portion),
-    )
-    result = Ported(
-        ModuleHandle(None, made=ported.module),
-        written,
-        ported.account,
-        now(on) - begun,
-    )
-    if steps and data is not None:
-        trained = _train(
-            ported.module, receiver, data, steps, seed, learning_rate, batch_size, progress
+    with work_beside(path) as work:
+        ported = rewrite(
+            donor,
+            receiver.geometry,
+            name,
+            made.name,
+            options=options or {},
+            seed=seed,
+            allow_partial=allow_partial,
+            rank=rank,
+            energy=energy,
+            means=means and replace(means, progress=portion, work=work),
         )
-        result = _with_training(result, trained)
-    return result if path is None else _saved(result, path, receiver, verify)
+        took = now(on) - begun
+        result = Ported(ModuleHandle(None, made=ported.module), written, ported.account, took)
+        if steps and data is not None:
+            trained = _train(
+                ported.module, receiver, data, steps, seed, learning_rate, batch_size, progress
+            )
+            result = _with_training(result, trained)
+        if path is not None:
+            result = _saved(result, path)
+    return _verified(result, receiver) if path is not None and verify else result
 
 
 def _require_a_method(
@@ -373,12 +374,14 @@ def _with_training(result: Ported, trained: Trained) -> Ported:
     )
 
 
-def _saved(result: Ported, path: Path, receiver: HostHandle, verify: bool) -> Ported:
-    """The result with its folder, and with what a user of the folder would find."""
+def _saved(result: Ported, path: Path) -> Ported:
+    """The result with its folder."""
     result.save(path)
-    result = replace(result, module=replace(result.module, path=path))
-    if not verify:
-        return result
+    return replace(result, module=replace(result.module, path=path))
+
+
+def _verified(result: Ported, receiver: HostHandle) -> Ported:
+    """The result with what a user of its folder would find."""
     from peftport.api.verify import verify_written
 
     return replace(result, verified=verify_written(result.module, receiver))

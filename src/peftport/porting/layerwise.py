@@ -20,6 +20,7 @@ from peftport.kind import USUAL, Asking
 from peftport.memory import give_freed_memory_back
 from peftport.porting.activations import Observed
 from peftport.porting.base import Request
+from peftport.porting.finished import Finished, port_mark
 from peftport.porting.fitted import Fit, FittedMaps
 from peftport.porting.grades import AnswerGrade, ClassGrade, Grade
 from peftport.porting.heads import head_of, last_block, map_head
@@ -75,6 +76,15 @@ def map_module(
     speaks = task.kind != USUAL and how.fit.uses_gradients
     answers = _own_answers(request, donor, means, task, generator) if speaks else None
     hosts = [side.load() if often else side.stream() for side in sides]
+    whole = donor | means.origin.besides
+    mark = port_mark(request, whole, means.texts, hosts, how, generator)
+    finished = Finished(means.work and means.work / mark)
+    if finished.layers:
+        _log.warning(
+            "notice: goes on where the same port was interrupted: %d of %d layers are mapped",
+            len(finished.layers),
+            len(how.pairs),
+        )
     tokenizers = [host.tokenizer for host in hosts]
     passes = _read(tokenizers, request, means, task, how.places, generator, answers, speaks)
     there, here = (
@@ -83,7 +93,7 @@ def map_module(
     )
     if there.readout is None and there.host.geometry.kind != "encoder" and task.kind == USUAL:
         _notice(how)
-    return _Port(request, donor, how, there, here, means.progress).mapped()
+    return _Port(request, donor, how, there, here, finished, means.progress).mapped()
 
 
 def read_passes(
@@ -201,6 +211,7 @@ class _Port:
     how: How
     there: _Run
     here: _Run
+    finished: Finished
     progress: Portion
 
     def mapped(self) -> Mapped:
@@ -218,8 +229,9 @@ class _Port:
         walks = self.there.walk(gradients), self.here.walk(gradients)
         head = self._head(*walks)
         receiving = Receiving(self.here.host, self.here.passes[0], self.here.besides)
-        layers = self._layers(*walks, head)
-        made = self._rewriting.rewritten(request, donor, layers, receiving, seen)
+        for layer, maps in self._layers(*walks, head):
+            self.finished.put(layer, self._rewriting.layer(request, donor, maps, seen))
+        made = self._rewriting.whole(request, self.finished.tensors, receiving)
         in_order = sorted(made.tensors.items(), key=_in_order(self._receiver))
         made = replace(made, tensors=dict(in_order) | head)
         precisions = {"origin": self.there.host.precision, "receiver": self.here.host.precision}
@@ -246,22 +258,32 @@ class _Port:
         maps = FittedMaps(self.how.fit, self.how.pairs, *ends)
         return map_head(donor, self._receiver, maps)
 
-    def _layers(self, there: Walk, here: Walk, head: Parameters) -> Iterator[FittedMaps]:
-        """The maps of each layer of the receiving host, the last one first."""
+    def _layers(
+        self, there: Walk, here: Walk, head: Parameters
+    ) -> Iterator[tuple[str, FittedMaps]]:
+        """Each layer of the receiving host that is not finished, and its maps, the last one first.
+
+        Gradients come down through those that are finished; nothing else is seen of them.
+        """
         spaces, config = self._rewriting.spaces, self.request.config
-        served = {partner for partner in self.how.pairs.values() if partner is not None}
+        finished = set(self.finished.layers)
+        to_do = {layer: each for layer, each in self.how.pairs.items() if layer not in finished}
+        served = {partner for partner in to_do.values() if partner is not None}
         wanted = spaces(config, self.there.host.geometry).within(served)
         origin = there.layers(wanted, head_of(self.donor))
-        paired = {layer for layer, partner in self.how.pairs.items() if partner is not None}
+        paired = {layer for layer, partner in to_do.items() if partner is not None}
         wanted = spaces(config, self._receiver).within(paired)
         for done, layer in enumerate(here.layers(wanted, head)):
             give_freed_memory_back()
             share = _SEEN + (_MAPPED - _SEEN) * done / len(self.how.pairs)
             self.progress(share, f"layer {done + 1} of {len(self.how.pairs)}")
-            partner = self.how.pairs[layer.name]
+            if layer.name in finished:
+                continue
+            how, partner = self.how, self.how.pairs[layer.name]
             if partner is None:
                 nothing = Observed({}, {})
-                yield FittedMaps(self.how.fit, self.how.pairs, nothing, nothing, layer=layer.name)
+                maps = FittedMaps(how.fit, how.pairs, nothing, nothing, layer=layer.name)
+                yield layer.name, maps
                 continue
             other = next(each for each in origin if each.name == partner)
             slopes = {
@@ -270,7 +292,7 @@ class _Port:
                 if (source := partner + point.removeprefix(layer.name)) in other.gradients
             }
             seen = other.observed, layer.observed
-            yield FittedMaps(self.how.fit, self.how.pairs, *seen, slopes, layer.name)
+            yield layer.name, FittedMaps(how.fit, how.pairs, *seen, slopes, layer.name)
 
     def _with_prior(self, made: Mapped, donor: Tensor) -> Mapped:
         """The module with its classes as frequent as the donor's on the texts."""

@@ -58,9 +58,10 @@ def _width(geometry: Geometry, point: str, reads: bool) -> int:
 def _read_cost(samples: int, origin: int, receiver: int) -> float:
     """Of a map between whitened spaces."""
     wide, spans, few, many = _sides(samples, origin, receiver)
-    products = 2.0 * samples * (few**2 + many**2 + few * many)
     if wide:
-        return spans + products + 3 * few * many * (few + many) + 8 / 3 * few**3
+        solved = few * many * (few + many) + (few**3 + many**3) / 3
+        return spans + samples * (few + many) ** 2 + solved + _banded(few, many)
+    products = 2.0 * samples * (few**2 + many**2 + few * many)
     return _DOUBLE * (products + _DECOMPOSED / 3 * (few**3 + many**3 + few**2 * many))
 
 
@@ -69,8 +70,13 @@ def _change_cost(samples: int, origin: int, receiver: int) -> float:
     wide, spans, few, many = _sides(2 * samples, origin, receiver)
     products = 4.0 * samples * few * many
     if wide:
-        return spans + products + _DOUBLE * (2 * few**2 * many + 10 / 3 * few**3)
+        return spans + products + _banded(few, many)
     return _DOUBLE * (products + _DECOMPOSED / 3 * (few**3 + many**3 + few**2 * many))
+
+
+def _banded(few: int, many: int) -> float:
+    """Of turning a matrix into a band."""
+    return 4.0 * few**2 * many - 4 / 3 * few**3
 
 
 def _sides(samples: int, origin: int, receiver: int) -> tuple[bool, float, int, int]:

@@ -78,7 +78,8 @@ class Means:
     """What a method may use beside the module.
 
     texts: unlabelled, in no order. source: where they are from, for the record. progress: told, now
-    and then, what share of the work is done and what comes next.
+    and then, what share of the work is done and what comes next. work: a folder for what is
+    finished, so that a port that is killed can go on with it (`finished`); None to keep nothing.
     """
 
     origin: Side
@@ -86,6 +87,7 @@ class Means:
     texts: tuple[str, ...] = field(default=(), repr=False)
     source: str = ""
     progress: Portion = field(default=lambda _share, _what: None, repr=False)
+    work: Path | None = None
 
 
 def side(name: str, device: str = "cpu") -> Side:

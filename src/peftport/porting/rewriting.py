@@ -4,7 +4,7 @@ to say."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -103,20 +103,17 @@ class ByMaps(Rewriting, ABC):
         return None
 
     @abstractmethod
-    def rewritten(
-        self,
-        request: Request,
-        donor: Parameters,
-        layers: Iterable[FittedMaps],
-        receiving: Receiving,
-        seen: Any,
-    ) -> Mapped:
-        """The module for the receiving host, but for its head.
+    def layer(self, request: Request, donor: Parameters, maps: FittedMaps, seen: Any) -> Parameters:
+        """What is made of the maps of one layer of the receiving host, by names that no other
+        layer has.
 
         Args:
-            layers: the maps of every layer of the receiving host, the last one first.
             seen: what `seen` gave.
         """
+
+    @abstractmethod
+    def whole(self, request: Request, made: Parameters, receiving: Receiving) -> Mapped:
+        """The module for the receiving host, but for its head, from what was made of all layers."""
 
     def finished(self, made: Mapped, request: Request, donor: Parameters) -> Mapped:
         """The whole module, head included, as it is to be written."""

@@ -16,6 +16,8 @@ from torch import Tensor
 from peftport.errors import RunFailed
 
 _TINY = 1e-12
+_BLOCK = 256
+"""Rows of which products are made in one go."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Span:
             return cls(width), list(parts)
         sizes = [float(part.norm()) + _TINY for part in parts]
         samples = torch.cat([part / size for part, size in zip(parts, sizes, strict=True)])
-        lower = cholesky(samples @ samples.mT, 0.0)
+        lower = cholesky(gram(samples), 0.0)
         coordinates = lower.split([len(part) for part in parts])
         found = [part * size for part, size in zip(coordinates, sizes, strict=True)]
         return cls(width, samples, lower), found
@@ -61,6 +63,31 @@ class Span:
         return shares @ self.samples
 
 
+def gram(rows: Tensor) -> Tensor:
+    """The products of all rows with each other, each made once: (rows, width) -> (rows, rows)."""
+    found = rows.new_empty(len(rows), len(rows))
+    _fill(found, rows)
+    return found
+
+
+def _fill(square: Tensor, rows: Tensor) -> None:
+    if len(rows) <= _BLOCK:
+        torch.mm(rows, rows.mT, out=square)
+        return
+    half = len(rows) // 2
+    upper, lower = rows[:half], rows[half:]
+    _fill(square[:half, :half], upper)
+    _fill(square[half:, half:], lower)
+    torch.mm(lower, upper.mT, out=square[half:, :half])
+    square[:half, half:] = square[half:, :half].mT
+
+
+def require_finite(number: float) -> None:
+    """Raise RunFailed if what was made of activations is no number."""
+    if not math.isfinite(number):
+        raise RunFailed("activations of a host are not finite: no map can be fitted on them")
+
+
 def cholesky(square: Tensor, shift: float) -> Tensor:
     """The lower Cholesky factor of a matrix with a multiple of the identity added.
 
@@ -71,8 +98,7 @@ def cholesky(square: Tensor, shift: float) -> Tensor:
         RunFailed: the matrix holds what is no number.
     """
     trace = float(square.diagonal().sum())
-    if not math.isfinite(trace):
-        raise RunFailed("activations of a host are not finite: no map can be fitted on them")
+    require_finite(trace)
     while True:
         shifted = square.clone()
         shifted.diagonal().add_(shift)

@@ -2,8 +2,8 @@
 
 A polar factor P of J is (J J^T)^(-1/2) J. Its product with few vectors needs no decomposition:
 the inverse root is a sum of ten shifted inverses (Hale, Higham & Trefethen 2008, SIAM J. Numer.
-Anal. 46), each by a Cholesky factor. Between whitened spaces Cholesky factors do for roots, since a
-turn between them is the same whichever root whitens.
+Anal. 46), and J is turned into a band before (`banded`). Between whitened spaces Cholesky factors
+do for roots, since a turn between them is the same whichever root whitens.
 
 Against the exact maps of `semi_orthogonal` three things differ: directions without variance are
 raised by adding the least variance to all, instead of where it lacks; a constant gives no sign to a
@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from peftport.porting.banded import Banded
 from peftport.porting.space_map import SpaceMap
-from peftport.porting.span import Span, cholesky
+from peftport.porting.span import Span, cholesky, gram, require_finite
 
 WIDE = 384
 """Spaces of more dimensions, on both sides, are wide."""
@@ -42,22 +43,26 @@ def are_wide(origin: Tensor, receiver: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class Polar:
-    """The polar factor of `matrix` (rows, columns); square: the product with itself, on the shorter
-    side; largest: none of its eigenvalues is larger; least, inverses: as `_CHANGES`."""
+    """The polar factor of `matrix` (rows, columns); band: of its product with itself, on the
+    shorter side; largest: no eigenvalue of that is larger; least, inverses: as `_CHANGES`."""
 
     matrix: Tensor = field(repr=False)
-    square: Tensor = field(repr=False)
+    band: Banded = field(repr=False)
     largest: float
     least: float
     inverses: int
 
     @classmethod
     def of(cls, matrix: Tensor, least: float, inverses: int, largest: float | None = None) -> Polar:
-        """Prepare the polar factor, in the precision of the matrix."""
-        short = matrix if len(matrix) <= matrix.shape[1] else matrix.mT
-        square = short @ short.mT
-        bound = float(square.norm()) + _TINY if largest is None else largest
-        return cls(matrix, square, bound, least, inverses)
+        """Prepare the polar factor, in the precision of the matrix.
+
+        Raises:
+            RunFailed: the matrix holds what is no number.
+        """
+        require_finite(float(matrix.sum()))
+        band = Banded.of(matrix if len(matrix) <= matrix.shape[1] else matrix.mT)
+        bound = band.norm() + _TINY if largest is None else largest
+        return cls(matrix, band, bound, least, inverses)
 
     def after(self, vectors: Tensor) -> Tensor:
         """Vectors times the factor: (vectors, rows) -> (vectors, columns)."""
@@ -68,19 +73,17 @@ class Polar:
 
     def _root(self, vectors: Tensor) -> Tensor:
         """Vectors times the inverse root of the square: (vectors, width)."""
-        found = torch.zeros_like(vectors)
-        for shift, share in inverse_root(self.least, self.inverses):
-            lower = cholesky(self.square, shift * self.largest)
-            found += share * torch.cholesky_solve(vectors.mT, lower).mT
+        shifts, shares = torch.tensor(inverse_root(self.least, self.inverses)).double().mT
+        found = self.band.solved(vectors, shifts * self.largest, shares)
         return found * math.sqrt(self.largest)
 
     def norm(self, samples: Tensor) -> Tensor:
         """Norm of samples (samples, rows) times the factor."""
         if len(self.matrix) <= self.matrix.shape[1]:
             return samples.norm()  # they lose nothing
-        image = (samples.to(self.matrix) @ self.matrix).mT  # (columns, samples)
-        lower = cholesky(self.square, self.least * self.largest)
-        return torch.linalg.solve_triangular(lower, image, upper=False).norm()
+        image = samples.to(self.matrix) @ self.matrix  # (samples, columns)
+        shift, whole = image.new_full((1,), self.least * self.largest), image.new_ones(1)
+        return (image * self.band.solved(image, shift, whole)).sum().sqrt()
 
 
 @cache
@@ -148,8 +151,8 @@ def fit_wide_input(origin: Tensor, receiver: Tensor) -> WideInputMap:
     (there, mean), (here, centre) = _centred(origin), _centred(receiver)
     (left, (there,)), (right, (here,)) = Span.of(there), Span.of(here)
     fade, whiten = _whitener(there), _whitener(here)
-    joint = torch.linalg.solve_triangular(whiten, here.mT @ there, upper=False)
-    joint = torch.linalg.solve_triangular(fade, joint.mT.contiguous(), upper=False)
+    joint = _over(here.mT @ there, fade)
+    joint = _over(joint.mT.contiguous(), whiten)
     turn = Polar.of(joint, *_WHITENED, largest=1.0)  # singular values are correlations
     size = there.norm() / (turn.norm(fade) + _TINY)
     return WideInputMap(mean, centre, (left, right), fade, turn, whiten, size)
@@ -165,8 +168,13 @@ def fit_wide_output(
     joint = _unit_product(there, here)
     for one, other in zip(ours, theirs, strict=True):
         joint += weight * _unit_product(one, other)
-    turn = Polar.of(joint.double(), *_CHANGES)
+    turn = Polar.of(joint, *_CHANGES)
     return WideChange((left, right), turn, here.norm() / (turn.norm(there) + _TINY))
+
+
+def _over(rows: Tensor, factor: Tensor) -> Tensor:
+    """Rows (rows, width) times the inverse of a transposed Cholesky factor."""
+    return torch.linalg.solve_triangular(factor.mT, rows, upper=True, left=False)
 
 
 def _unit_product(one: Tensor, other: Tensor) -> Tensor:
@@ -181,7 +189,7 @@ def _centred(states: Tensor) -> tuple[Tensor, Tensor]:
 
 def _whitener(centred: Tensor) -> Tensor:
     """The Cholesky factor of samples' products, with the least variance added."""
-    product = centred.mT @ centred
+    product = gram(centred.mT)
     return cholesky(product, _LEAST * _largest(product) + _TINY)
 
 

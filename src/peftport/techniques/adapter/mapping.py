@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,20 +41,15 @@ class AdapterByMaps(ByMaps):
         """The donor as an adapter's tensors."""
         return donor
 
-    def rewritten(
-        self,
-        request: Request,
-        donor: Parameters,
-        layers: Iterable[FittedMaps],
-        receiving: Receiving,
-        seen: Any,
-    ) -> Mapped:
-        """An adapter, layer by layer."""
-        geometry, made = receiving.host.geometry, Parameters()
-        config = as_adapter(request.config, request.origin, geometry)
+    def layer(self, request: Request, donor: Parameters, maps: FittedMaps, seen: Any) -> Parameters:
+        """The adapters in it."""
+        config = as_adapter(request.config, request.origin, request.receiver)
         donor = self.dense(request, donor)
-        for maps in layers:
-            made |= map_adapter(config, donor, geometry, maps, request.origin)
+        return map_adapter(config, donor, request.receiver, maps, request.origin)
+
+    def whole(self, request: Request, made: Parameters, receiving: Receiving) -> Mapped:
+        """An adapter, layer by layer."""
+        config = as_adapter(request.config, request.origin, request.receiver)
         return Mapped("adapter", config, made, {})
 
 

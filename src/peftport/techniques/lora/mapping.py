@@ -3,7 +3,7 @@ layers and hosts that do not."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -65,18 +65,12 @@ class LoraByMaps(ByMaps, ByFactors):
         points = tuple(targets(config, geometry))
         return Spaces(points, points, points)
 
-    def rewritten(
-        self,
-        request: Request,
-        donor: Parameters,
-        layers: Iterable[FittedMaps],
-        receiving: Receiving,
-        seen: Any,
-    ) -> Mapped:
+    def layer(self, request: Request, donor: Parameters, maps: FittedMaps, seen: Any) -> Parameters:
+        """Both factors of its targets."""
+        return map_lora(request.config, donor, request.receiver, maps)
+
+    def whole(self, request: Request, made: Parameters, receiving: Receiving) -> Mapped:
         """LoRA, layer by layer."""
-        made: Parameters = {}
-        for maps in layers:
-            made |= map_lora(request.config, donor, receiving.host.geometry, maps)
         return Mapped("lora", request.config, made, {})
 
 

@@ -3,7 +3,7 @@ finds the keys and values that do it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _RATE = 0.03
 """Learning rate of the fit, in deviations of keys and values."""
+_WANTED, _SLOPES = "wanted", "slopes"
 
 
 class PrefixByMaps(ByMaps):
@@ -45,33 +46,36 @@ class PrefixByMaps(ByMaps):
         points = prefixed_attentions(request.config, request.origin)
         return donor_changes(host, rows, request.config, donor, points)
 
-    def rewritten(
-        self,
-        request: Request,
-        donor: Parameters,
-        layers: Iterable[FittedMaps],
-        receiving: Receiving,
-        seen: Mapping[str, Tensor],
-    ) -> Mapped:
+    def layer(
+        self, request: Request, donor: Parameters, maps: FittedMaps, seen: Mapping[str, Tensor]
+    ) -> Parameters:
+        """For each attention mapped keys and values, the change wanted, and the gradients."""
+        made: Parameters = {}
+        for name in filter(maps.covers, prefixed_attentions(request.config, request.receiver)):
+            partner, change = maps.partner(name), maps.changes(f"{name}.o")
+            if partner is None or change is None:
+                continue
+            made[f"{name}.{_WANTED}"] = (change @ seen[partner].mT).mT  # (samples, width)
+            if (slopes := maps.gradients.get(f"{name}.o")) is not None:
+                made[f"{name}.{_SLOPES}"] = slopes[1]
+            for what in ("keys", "values"):
+                own = donor[f"{partner}.{what}"]
+                made[f"{name}.{what}"] = maps.forward(f"{name}.{what}", own)
+        return made
+
+    def whole(self, request: Request, made: Parameters, receiving: Receiving) -> Mapped:
         """Prefixes that are fitted after all layers are mapped."""
         config, host = request.config, receiving.host
         points = prefixed_attentions(config, host.geometry)
-        start: Parameters = {}
-        targets: dict[str, Target] = {}
-        for maps in layers:
-            for name in filter(maps.covers, points):
-                partner, change = maps.partner(name), maps.changes(f"{name}.o")
-                wanted, slopes = None, maps.gradients.get(f"{name}.o")
-                if partner is not None and change is not None:
-                    wanted = (change @ seen[partner].mT).mT  # (samples, width)
-                    for what in ("keys", "values"):
-                        own = donor[f"{partner}.{what}"]
-                        start[f"{name}.{what}"] = maps.forward(f"{name}.{what}", own)
-                targets[name] = Target(wanted, slopes and slopes[1])
+        targets = {
+            name: Target(made.get(f"{name}.{_WANTED}"), made.get(f"{name}.{_SLOPES}"))
+            for name in points
+        }
+        start = {n: t for n, t in made.items() if n.endswith((".keys", ".values"))}
         steps = request.options.prefix_steps
         with replaced(host, config, receiving.besides):
-            made, missed = fit_prefixes(
+            fitted, missed = fit_prefixes(
                 host, receiving.rows, config, start, points, targets, steps, _RATE
             )
         details = {"missed": {name: round(share, 4) for name, share in missed.items()}}
-        return Mapped("prefix", config, made, details)
+        return Mapped("prefix", config, fitted, details)

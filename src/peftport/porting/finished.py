@@ -1,0 +1,125 @@
+"""Layers of a port that are finished, on disk until all of it is.
+
+A port between large hosts takes long. One that is killed goes on with the layers that are there
+when the same is asked for again, and the result is the same to the bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+
+from peftport.files import by_library, write_atomic
+from peftport.hosts.fingerprint import fingerprint
+from peftport.modules import versions
+from peftport.porting.base import Request
+from peftport.techniques.base import Parameters
+
+if TYPE_CHECKING:
+    from peftport.hosts.host import Host
+
+_EVERY = 1.0
+"""Seconds of work from one file to the next: short ports leave none."""
+
+
+@contextmanager
+def work_beside(out: Path | None) -> Iterator[Path | None]:
+    """A hidden folder beside a new one, for what is done of it; not made yet. It is left there
+    where the process is killed or interrupted, and else removed."""
+    if out is None:
+        yield None
+        return
+    work = out.with_name(f".{out.name}.part")
+    try:
+        yield work
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    shutil.rmtree(work, ignore_errors=True)
+
+
+class Finished:
+    """The tensors that were made of finished layers, by layer, in the order of the work.
+
+    Args:
+        folder: of the files; None to keep them in memory alone.
+
+    Raises:
+        BadInput: a file there cannot be read.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.layers: dict[str, Parameters] = {}
+        self._folder, self._new, self._since = folder, list[str](), time.monotonic()
+        self._files = sorted(folder.glob("*.safetensors")) if folder is not None else []
+        for file in self._files:
+            with by_library(f"{file} cannot be read", "Delete it."), safe_open(file, "pt") as kept:
+                for layer, names in json.loads(kept.metadata()["layers"]).items():
+                    self.layers[layer] = _plain({name: kept.get_tensor(name) for name in names})
+
+    @property
+    def tensors(self) -> Parameters:
+        """Those of all layers."""
+        return {name: tensor for made in self.layers.values() for name, tensor in made.items()}
+
+    def put(self, layer: str, made: Parameters) -> None:
+        """Keep what was made of one more layer."""
+        self.layers[layer] = _plain(made)
+        self._new.append(layer)
+        if self._folder is None or time.monotonic() - self._since < _EVERY:
+            return
+        new = {layer: self.layers[layer] for layer in self._new}
+        told = json.dumps({layer: list(tensors) for layer, tensors in new.items()})
+        tensors = {name: tensor for made in new.values() for name, tensor in made.items()}
+        self._files.append(self._folder / f"{len(self._files):04}.safetensors")
+        write_atomic(self._files[-1], save(tensors, {"layers": told}))
+        self._new, self._since = [], time.monotonic()
+
+
+def _plain(tensors: Parameters) -> Parameters:
+    """Tensors that lie in memory as new ones do, read or made: products are the same then."""
+    return {n: t.clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
+
+
+def port_mark(
+    request: Request,
+    donor: Parameters,
+    texts: Sequence[str],
+    hosts: Sequence[Host],
+    how: Any,
+    generator: torch.Generator,
+) -> str:
+    """A name for all that a port by maps depends on.
+
+    Args:
+        donor: its tensors, those among them that are not mapped.
+        how: says it by its `repr`.
+        generator: before anything is drawn.
+    """
+    told = {
+        "donor": request.donor.model_dump(mode="json"),
+        "options": request.options.model_dump(mode="json"),
+        "how": repr(how),
+        "texts": texts,
+        "hosts": [(fingerprint(h.folder), h.precision, str(h.device)) for h in hosts],
+        "versions": versions(),
+        "threads": torch.get_num_threads(),
+    }
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    digest.update(generator.get_state().numpy().tobytes())
+    for name, tensor in sorted(donor.items()):
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.float().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,121 @@
+"""A port that is killed goes on where it was, to the same result."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from peftport.errors import BadInput
+from peftport.porting import finished
+from peftport.porting.finished import Finished, work_beside
+from porting.hosts_and_texts import twin
+from porting.test_procrustes import calibration, module_of
+from tiny_runs import host_in, task_in
+
+__all__ = ["twin"]
+
+PORT = """
+import sys, time
+from pathlib import Path
+import peftport as pp
+from peftport.porting import finished
+from peftport.techniques.{technique}.mapping import {mapping} as ByMaps
+
+module, host, texts, out, log, pause = sys.argv[1:]
+finished._EVERY = 0.0
+of_layer = ByMaps.layer
+
+def logged(self, request, donor, maps, seen):
+    with open(log, "a") as file:
+        file.write(maps.layer + " ")
+    if maps.layer == pause:
+        print("half", flush=True)
+        time.sleep(60)
+    return of_layer(self, request, donor, maps, seen)
+
+ByMaps.layer = logged
+options = {{"prefix_steps": 5}}
+pp.port(module, host, method="procrustes", options=options, texts=texts, out=out, verify=False)
+"""
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    """Every file of a module but its card, which says how long the port took."""
+    return {f.name: f.read_bytes() for f in folder.iterdir() if f.suffix != ".md"}
+
+
+@pytest.mark.parametrize(
+    ("case", "technique", "mapping"),
+    [("lora", "lora", "LoraByMaps"), ("prefix", "prefix", "PrefixByMaps")],
+)
+def test_a_port_that_is_killed_goes_on_where_it_was(
+    case, technique, mapping, twin, tiny_host, tiny_task, tmp_path
+):
+    host, receiver = host_in(tiny_host("llama")), twin("deeper", "llama")
+    module_of(case, host, task_in(tiny_task)).save(tmp_path / "donor")
+    (tmp_path / "texts.txt").write_text("\n\n".join(calibration()[:60]))
+    script = PORT.format(technique=technique, mapping=mapping)
+
+    def begun(out: str, log: str, pause: str = "") -> subprocess.Popen[bytes]:
+        given = [tmp_path / "donor", receiver, tmp_path / "texts.txt", tmp_path / out]
+        asked = [sys.executable, "-c", script, *map(str, given), str(tmp_path / log), pause]
+        return subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    whole = begun("whole", "of-whole")
+    _, said = whole.communicate()
+    assert whole.returncode == 0, said.decode()
+    layers = (tmp_path / "of-whole").read_text().split()
+    assert layers == ["decoder.3", "decoder.2", "decoder.1", "decoder.0"]
+
+    half = begun("again", "of-half", pause="decoder.1")
+    assert half.stdout is not None and half.stdout.readline() == b"half\n"
+    half.send_signal(signal.SIGKILL)
+    half.communicate()
+    assert (tmp_path / "of-half").read_text().split() == layers[:3]
+    assert not (tmp_path / "again").exists()
+    assert (tmp_path / ".again.part").is_dir()
+
+    rest = begun("again", "of-rest")
+    _, said = rest.communicate()
+    assert rest.returncode == 0, said.decode()
+    assert "goes on where the same port was interrupted: 2 of 4 layers are mapped" in said.decode()
+    assert (tmp_path / "of-rest").read_text().split() == layers[2:], "the others are made already"
+    assert written(tmp_path / "again") == written(tmp_path / "whole")
+    assert not (tmp_path / ".again.part").exists()
+
+
+def test_layers_come_back_in_their_order_and_as_they_were(tmp_path, monkeypatch):
+    monkeypatch.setattr(finished, "_EVERY", 0.0)
+    first, folder = Finished(tmp_path / "work"), tmp_path / "work"
+    made = {"b": torch.rand(4, 3).mT, "a": torch.rand(2)}
+    first.put("decoder.1", made)
+    first.put("decoder.0", {})
+    again = Finished(folder)
+    assert list(again.layers) == ["decoder.1", "decoder.0"]
+    assert list(again.tensors) == ["b", "a"]
+    assert all(again.tensors[name].equal(made[name]) for name in made)
+
+
+def test_short_ports_leave_no_files(tmp_path):
+    Finished(tmp_path / "work").put("decoder.0", {"a": torch.ones(1)})
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_file_that_is_none_is_named(tmp_path):
+    (tmp_path / "0000.safetensors").write_bytes(b"nothing")
+    with pytest.raises(BadInput, match=r"0000\.safetensors cannot be read.*Delete it"):
+        Finished(tmp_path)
+
+
+@pytest.mark.parametrize("error", [BadInput, KeyboardInterrupt])
+def test_what_is_finished_stays_where_a_user_stops_and_goes_where_the_port_fails(error, tmp_path):
+    with pytest.raises(error), work_beside(tmp_path / "out") as work:
+        assert work is not None
+        work.mkdir()
+        raise error("so")
+    assert work.exists() == (error is KeyboardInterrupt)
