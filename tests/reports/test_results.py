@@ -48,6 +48,7 @@ def test_rows_from_a_file_with_gaps_are_tidied() -> None:
         ("accuracy", "much", "row 3 of the rows has 'much' as its accuracy; expected a number"),
         ("accuracy", [1], r"row 3 of the rows has '\[1\]' as its accuracy"),
         ("auroc", float("inf"), "row 3 of the rows has 'inf' as its auroc"),
+        ("accuracy", -1e308, "row 3 of the rows has '-1e.308' as its accuracy"),
         ("seed", 0.5, "row 3 of the rows has '0.5' as its seed; expected a whole number"),
         ("budget", float("inf"), "row 3 of the rows has 'inf' as its budget"),
         ("n_test", 10**40, "as its n_test; expected a whole number"),
@@ -64,6 +65,13 @@ def test_a_column_that_occurs_twice_is_refused() -> None:
     rows = Synthetic().results().rows
     with pytest.raises(BadInput, match="have the columns seed more than once"):
         Results(pd.concat([rows, rows[["seed"]]], axis=1))
+
+
+def test_columns_beside_those_of_a_study_and_words_in_bytes_do_no_harm() -> None:
+    rows = Synthetic().results().rows.astype(object)
+    rows["study"] = [b"\xff"] * len(rows)
+    beside = pd.DataFrame([["a", "b"]] * len(rows), columns=["x", "x"], index=rows.index)
+    assert list(Results(pd.concat([rows, beside], axis=1)).rows.columns) == list(COLUMNS)
 
 
 def test_hosts_with_numbers_come_by_their_size() -> None:

@@ -26,7 +26,7 @@ COUNTS = ("budget", "seed", "n_test")
 """Columns of whole numbers."""
 NEW = ("corrected_accuracy", "agreement")
 """Figures that studies of older packages do not have."""
-_AT_ONCE, _EXACT = 2048, 2.0**53
+_AT_ONCE, _EXACT, _MOST = 2048, 2.0**53, 1e100
 
 
 class Cell(NamedTuple):
@@ -357,9 +357,10 @@ def _tidy(rows: pd.DataFrame, kind: Kind) -> pd.DataFrame:
     twice = [name for name in columns if list(rows.columns).count(name) > 1]
     if twice:
         raise BadInput(f"the rows have the columns {', '.join(twice)} more than once.")
-    tidy = rows.reindex(columns=list(columns)).reset_index(drop=True)
+    there = rows[[name for name in columns if name in rows.columns]]
+    tidy = there.reindex(columns=list(columns)).reset_index(drop=True)
     for name in word_columns(kind):
-        tidy[name] = tidy[name].astype(object).where(tidy[name].notna(), "").astype(str)
+        tidy[name] = tidy[name].astype(object).where(tidy[name].notna(), "").map(str)
     for name in number_columns(kind):
         tidy[name] = _numbers(tidy[name])
     for name in COUNTS:
@@ -379,7 +380,7 @@ def _numbers(column: pd.Series, whole: bool = False) -> pd.Series:
             f"the column {column.name} of the rows holds no numbers: {error}."
         ) from error
     said = column.notna() & ~column.astype(str).str.strip().str.lower().isin(("", "nan"))
-    wrong = (found.isna() & said) | np.isinf(found)
+    wrong = (found.isna() & said) | (found.abs() > _MOST)
     if whole:
         wrong |= (found % 1 != 0) & found.notna() | (found.abs() > _EXACT)
     if wrong.any():

@@ -182,7 +182,8 @@ def ranges(
     low, high = limits
 
     def x(value: float) -> str:
-        return f"{100 * (min(max(value, low), high) - low) / (high - low):.2f}%"
+        width = high - low or 1.0  # of figures so large that nothing is between them
+        return f"{100 * (min(max(value, low), high) - low) / width:.2f}%"
 
     height = lane * len(figures)
     parts = [f'<svg class="ranges" height="{height}" role="img" aria-label="{escape(label)}">']
