@@ -85,7 +85,7 @@ def learning_curves(
         return _LEFT + (WIDTH - _LEFT - _RIGHT) * axis(budget) / last
 
     def y(value: float) -> float:
-        share = (min(max(value, low), high) - low) / (high - low)
+        share = (min(max(value, low), high) - low) / _width(low, high)
         return HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * share
 
     parts = [
@@ -182,8 +182,7 @@ def ranges(
     low, high = limits
 
     def x(value: float) -> str:
-        width = high - low or 1.0  # of figures so large that nothing is between them
-        return f"{100 * (min(max(value, low), high) - low) / width:.2f}%"
+        return f"{100 * (min(max(value, low), high) - low) / _width(low, high):.2f}%"
 
     height = lane * len(figures)
     parts = [f'<svg class="ranges" height="{height}" role="img" aria-label="{escape(label)}">']
@@ -209,8 +208,13 @@ def ruler(limits: tuple[float, float], sign: bool = False) -> str:
     parts = ['<svg class="ranges ruler" height="18" aria-hidden="true">']
     found = ticks(low, high)
     for value in found:
-        at = 100 * (value - low) / (high - low)
+        at = 100 * (value - low) / _width(low, high)
         anchor = "start" if at < 1 else "end" if at > 99 else "middle"
         text = ("+" if sign and value > 0 else "") + tick_text(value, found)
         parts.append(f'<text x="{at:.2f}%" y="13" text-anchor="{anchor}">{text}</text>')
     return "".join([*parts, "</svg>"])
+
+
+def _width(low: float, high: float) -> float:
+    """Of an axis; 1 for figures so large that no number is between them."""
+    return high - low or 1.0
