@@ -12,7 +12,7 @@ import torch
 
 from peftport.errors import BadInput
 from peftport.porting import finished
-from peftport.porting.finished import Finished, work_beside
+from peftport.porting.finished import FinishedLayers, work_beside
 from porting.hosts_and_texts import twin
 from porting.test_procrustes import calibration, module_of
 from tiny_runs import host_in, task_in
@@ -91,25 +91,25 @@ def test_a_port_that_is_killed_goes_on_where_it_was(
 
 def test_layers_come_back_in_their_order_and_as_they_were(tmp_path, monkeypatch):
     monkeypatch.setattr(finished, "_EVERY", 0.0)
-    first, folder = Finished(tmp_path / "work"), tmp_path / "work"
+    first, folder = FinishedLayers(tmp_path / "work"), tmp_path / "work"
     made = {"b": torch.rand(4, 3).mT, "a": torch.rand(2)}
     first.put("decoder.1", made)
     first.put("decoder.0", {})
-    again = Finished(folder)
+    again = FinishedLayers(folder)
     assert list(again.layers) == ["decoder.1", "decoder.0"]
     assert list(again.tensors) == ["b", "a"]
     assert all(again.tensors[name].equal(made[name]) for name in made)
 
 
 def test_short_ports_leave_no_files(tmp_path):
-    Finished(tmp_path / "work").put("decoder.0", {"a": torch.ones(1)})
+    FinishedLayers(tmp_path / "work").put("decoder.0", {"a": torch.ones(1)})
     assert not (tmp_path / "work").exists()
 
 
 def test_a_file_that_is_none_is_named(tmp_path):
     (tmp_path / "0000.safetensors").write_bytes(b"nothing")
     with pytest.raises(BadInput, match=r"0000\.safetensors cannot be read.*Delete it"):
-        Finished(tmp_path)
+        FinishedLayers(tmp_path)
 
 
 @pytest.mark.parametrize("error", [BadInput, KeyboardInterrupt])

@@ -50,7 +50,7 @@ def work_beside(out: Path | None) -> Iterator[Path | None]:
     shutil.rmtree(work, ignore_errors=True)
 
 
-class Finished:
+class FinishedLayers:
     """The tensors that were made of finished layers, by layer, in the order of the work.
 
     Args:

@@ -20,7 +20,7 @@ from peftport.kind import USUAL, Asking
 from peftport.memory import give_freed_memory_back
 from peftport.porting.activations import Observed
 from peftport.porting.base import Request
-from peftport.porting.finished import Finished, port_mark
+from peftport.porting.finished import FinishedLayers, port_mark
 from peftport.porting.fitted import Fit, FittedMaps
 from peftport.porting.grades import AnswerGrade, ClassGrade, Grade
 from peftport.porting.heads import head_of, last_block, map_head
@@ -78,7 +78,7 @@ def map_module(
     hosts = [side.load() if often else side.stream() for side in sides]
     whole = donor | means.origin.besides
     mark = port_mark(request, whole, means.texts, hosts, how, generator)
-    finished = Finished(means.work and means.work / mark)
+    finished = FinishedLayers(means.work and means.work / mark)
     if finished.layers:
         _log.warning(
             "notice: goes on where the same port was interrupted: %d of %d layers are mapped",
@@ -211,7 +211,7 @@ class _Port:
     how: How
     there: _Run
     here: _Run
-    finished: Finished
+    finished: FinishedLayers
     progress: Portion
 
     def mapped(self) -> Mapped:
