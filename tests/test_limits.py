@@ -94,8 +94,9 @@ def test_a_process_that_ended_is_started_anew():
     assert write_chat("{{ messages[0].role }}", TURNS, {}) == "user"
 
 
-def test_where_none_can_be_started_it_is_said(monkeypatch, tmp_path):
-    monkeypatch.setattr(limits, "_PROGRAM", tmp_path / "nothing.py")
+@pytest.mark.parametrize("missing", ["_PROGRAM", "sys.executable"])
+def test_where_none_can_be_started_it_is_said(missing, monkeypatch, tmp_path):
+    monkeypatch.setattr(f"peftport.limits.{missing}", str(tmp_path / "nothing"))
     limits._CONFINED.end()
     with pytest.raises(RunFailed, match="no process for chat templates can be started"):
         write_chat(PLAIN, TURNS, {})
@@ -108,11 +109,16 @@ limits.write_chat("x", [{"role": "user"}], {})
 print(limits._CONFINED._process.pid, flush=True)
 if sys.argv[1] == "killed":
     os.kill(os.getpid(), 9)
+if sys.argv[1] == "killed while a template runs":
+    import threading
+    threading.Timer(0.5, lambda: os.kill(os.getpid(), 9)).start()
+    endless = "{% for a in range(99999) %}" * 4 + "{% endfor %}" * 4
+    limits.write_chat(endless, [{"role": "user"}], {})
 """
 
 
 @needs_proc
-@pytest.mark.parametrize("how", ["ends", "killed"])
+@pytest.mark.parametrize("how", ["ends", "killed", "killed while a template runs"])
 def test_it_ends_with_whoever_started_it(how):
     ended = subprocess.run([sys.executable, "-c", ASKS, how], capture_output=True, text=True)
     assert ended.stderr == ""

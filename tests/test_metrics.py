@@ -231,5 +231,26 @@ def test_a_difference_is_that_of_the_figures(case, shift):
         value, low, high = metric.difference(one, other)
         assert value == pytest.approx(metric.figure(one) - metric.figure(other))
         assert low <= value <= high
-        assert metric.difference(one, one) == (0, 0, 0)
+        assert metric.difference(one, one)[0] == 0
+        if metric.share:
+            assert low >= -1
+            assert high <= 1
     assert METRICS["corrected_accuracy"].difference(one, other) is None
+
+
+def test_a_difference_of_shares_is_newcombe_s_for_paired_data():
+    """The example of Newcombe 1998 (Statistics in Medicine 17, table II): 36, 12, 2 and 0 of 50."""
+    labels = np.zeros(50, dtype=np.int64)
+    right, wrong = (1.0, 0.0), (0.0, 1.0)
+    one = Scored(rows(*[right] * 36, *[right] * 12, *[wrong] * 2), labels)
+    other = Scored(rows(*[right] * 36, *[wrong] * 12, *[right] * 2), labels)
+    value, low, high = METRICS["accuracy"].difference(one, other)
+    assert (value, low, high) == pytest.approx((0.2, 0.0569, 0.3404), abs=5e-4)
+
+
+def test_a_difference_that_is_as_large_as_can_be_is_not_certain():
+    labels = np.zeros(5, dtype=np.int64)
+    one, other = Scored(rows(*[(1, 0)] * 5), labels), Scored(rows(*[(0, 1)] * 5), labels)
+    value, low, high = METRICS["accuracy"].difference(one, other)
+    assert value == high == 1
+    assert 0.2 < low < 0.5

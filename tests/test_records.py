@@ -62,11 +62,24 @@ def test_a_row_that_is_too_long_is_told_without_the_rest_of_the_file(tmp_path, m
     monkeypatch.setattr(records, "LONGEST", 1000)
     monkeypatch.setattr(records, "_AT_ONCE", 100)
     (tmp_path / "a.json").write_text('[{"a": 1}, {"a": "' + "x" * 10_000 + '"}]')
-    with pytest.raises(BadInput, match=r"row 2 of .* more than 1,000 bytes"):
+    with pytest.raises(BadInput, match=r"row 2 of .* more than 1,000 characters"):
         list(of_list(tmp_path / "a.json"))
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n\n{"a": "' + "x" * 10_000 + '"}')
     with pytest.raises(BadInput, match=r"line 3 of .* more than 1,000 bytes"):
         list(of_lines(tmp_path / "a.jsonl"))
+
+
+def test_a_row_of_a_large_list_is_as_long_as_a_row_of_a_small_one(tmp_path, monkeypatch):
+    """However much of the file was read at a time; and what is wrong in it is said."""
+    monkeypatch.setattr(records, "LONGEST", 1000)
+    monkeypatch.setattr(records, "_AT_ONCE", 100)
+    path, rest = tmp_path / "a.json", ', {"a": 1}' * 200 + "]"
+    path.write_text('[{"a": "' + "x" * 1500 + '"}' + rest)
+    with pytest.raises(BadInput, match=r"row 1 of .* more than 1,000 characters"):
+        list(of_list(path))
+    path.write_text("[{'a': 1}" + rest)
+    with pytest.raises(BadInput, match=r"row 1 of .* Expecting property name"):
+        list(of_list(path))
 
 
 def test_lines_keep_what_ends_them_and_begin_without_a_mark(tmp_path):

@@ -14,6 +14,8 @@ ROWS = {
     "numbers and text": [{"a": 1}, {"a": 2}, {"a": "x"}, {"a": [1]}],
     "text that is a number's": [{"a": True}, {"a": 1}, {"a": None}],
     "columns that come later": [{"a": 1}, {"b": "x"}, {"b": None, "c": [1]}],
+    "large numbers and small ones": [{"a": 2**60 + 1}, {"a": 0.5}],
+    "the same within": [{"a": {"b": 2**60 + 1}}, {"a": {"b": 0.5}}],
     "lists": [{"a": []}, {"a": ["x"]}, {"a": None}],
     "turns": [{"a": [{"role": "user"}]}, {"a": [{"content": "x"}]}],
     "half a character": [{"a": "x"}, {"a": "\ud800"}],

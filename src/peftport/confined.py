@@ -10,10 +10,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 _STATUS = Path("/proc/self/statm")
+_LOOK = 1.0
+"""Seconds from one look at whether who asks is still there to the next."""
 _LONGEST = 1 << 24
 """Characters of a chat, of more than any host reads."""
 
@@ -43,8 +47,16 @@ def _written(writer: Any, asked: dict[str, Any]) -> dict[str, str]:
     return {"text": found}
 
 
+def _end_with(parent: int) -> None:
+    """End with the process that asks, also in the middle of a template."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK)
+    os._exit(0)
+
+
 def _answer() -> None:
     """Answer until the process that asks is done, however it ends."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no answer
     from transformers import PreTrainedTokenizerBase

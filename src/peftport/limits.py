@@ -93,17 +93,17 @@ class _Confined:
             self._process = None
 
     def _start(self, memory: int) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", str(_PROGRAM), str(memory)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
-        self._memory = memory
         try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", str(_PROGRAM), str(memory)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
+            self._memory = memory
             self._read(_START)
-        except TooMuch as error:
+        except (TooMuch, OSError) as error:
             self.end()
             raise RunFailed(f"no process for chat templates can be started: {error}.") from error
 

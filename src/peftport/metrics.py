@@ -96,8 +96,9 @@ class Metric:
         parts: what each example adds, (n,), of which the figure is the mean; None where there is
             no figure. It is given what a task's kind keeps of the examples: of classes `Scored`.
         share, digits, worth: as for a `Scale`.
-        per_token: whether it is by the host's tokens, so that figures of hosts whose tokenizers
-            differ say nothing beside each other.
+        per: what of each example it is a mean over, where examples count by their size: "tokens"
+            or "sizes", of what a kind keeps. Of two hosts that read other tokens, or another part
+            of a text, such figures say nothing beside each other.
     """
 
     title: str
@@ -106,7 +107,7 @@ class Metric:
     share: bool = False
     digits: int = 2
     worth: float = 0.05
-    per_token: bool = False
+    per: Literal["", "tokens", "sizes"] = ""
 
     @property
     def scale(self) -> Scale:
@@ -137,7 +138,7 @@ class Metric:
         parts = self.parts(scored)
         if parts is None:
             return None
-        if self.share and bool(np.isin(parts, (0.0, 1.0)).all()):
+        if self.share and _are_shares(parts):
             middle, half = _wilson(float(parts.mean()), len(parts))
         else:
             middle, half = float(parts.mean()), _half(parts)
@@ -146,12 +147,26 @@ class Metric:
 
     def difference(self, scored: Any, other: Any) -> tuple[float, float, float] | None:
         """By how much the figure is above that of another test of the same examples, with the ends
-        of the 95 % interval over them; None where one of the two has no figure."""
+        of the 95 % interval over them; None where one of the two has no figure, or they do not
+        compare.
+
+        Of shares of the examples the interval is Newcombe's for paired data (1998, Statistics in
+        Medicine 17, method 10), made of Wilson's; else the normal one, cut to what can be.
+        """
         parts, beside = self.parts(scored), self.parts(other)
-        if parts is None or beside is None:
+        if parts is None or beside is None or not self._compares(scored, other):
             return None
+        if self.share and _are_shares(parts) and _are_shares(beside):
+            return _paired(parts, beside)
         value, half = float((parts - beside).mean()), _half(parts - beside)
-        return value, value - half, value + half
+        low, high = value - half, value + half
+        return (value, max(low, -1.0), min(high, 1.0)) if self.share else (value, low, high)
+
+    def _compares(self, scored: Any, other: Any) -> bool:
+        """Whether two tests counted the same of each example."""
+        if not self.per:
+            return True
+        return np.array_equal(getattr(scored, self.per), getattr(other, self.per))
 
 
 @dataclass(frozen=True)
@@ -307,6 +322,39 @@ def figures_text(figures: Mapping[str, Any], metrics: Mapping[str, Metric] | Non
 def _half(parts: NDArray[np.floating]) -> float:
     """Half the width of the normal 95 % interval of a mean of so many parts."""
     return _Z * float(parts.std()) / len(parts) ** 0.5
+
+
+def _are_shares(parts: NDArray[np.floating]) -> bool:
+    """Whether each example is right or wrong."""
+    return bool(np.isin(parts, (0.0, 1.0)).all())
+
+
+def _paired(
+    parts: NDArray[np.floating], beside: NDArray[np.floating]
+) -> tuple[float, float, float]:
+    """The difference of two shares of the same examples, and the ends of its interval."""
+    count, one, other = len(parts), float(parts.mean()), float(beside.mean())
+    both = float((parts * beside).sum())
+    neither = float(((1 - parts) * (1 - beside)).sum())
+    apart = both * neither - float((parts > beside).sum()) * float((parts < beside).sum())
+    spread = count**2 * (one * (1 - one) * other * (1 - other)) ** 0.5
+    if apart > 0:
+        apart = max(apart - count / 2, 0.0)
+    alike = apart / spread if spread else 0.0
+    (low, high), (below, above) = (_ends(share, count) for share in (one, other))
+    down, up = one - low, above - other
+    under, over = high - one, other - below
+    value = one - other
+    return (
+        value,
+        value - max(down**2 - 2 * alike * down * up + up**2, 0.0) ** 0.5,
+        value + max(under**2 - 2 * alike * under * over + over**2, 0.0) ** 0.5,
+    )
+
+
+def _ends(share: float, count: int) -> tuple[float, float]:
+    middle, half = _wilson(share, count)
+    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def _wilson(share: float, count: int) -> tuple[float, float]:

@@ -121,20 +121,25 @@ class _Text:
     def next_value(self, where: str) -> tuple[Any, int]:
         """The JSON value that comes next, and the length of its text."""
         self.next_mark()
+        why = ""
         while True:
             try:
                 value, end = parse_first(self._text, self.place, where)
-            except BadInput:  # it may only be cut off
+            except BadInput as error:  # it may only be cut off
                 if self._ended:
                     raise
+                why = f" {error}"
             else:
+                length = end - self.place
+                if length > LONGEST:
+                    raise BadInput(f"{where} has more than {LONGEST:,} characters.")
                 if end < len(self._text) or self._ended:  # a number may go on behind the end
-                    length, self.place = end - self.place, end
+                    self.place = end
                     return value, length
             if len(self._text) - self.place > LONGEST:
                 raise BadInput(
-                    f"{where} is not valid JSON, or has more than {LONGEST:,} bytes, which no row "
-                    "has: is each row an object of its own?"
+                    f"{where} is not valid JSON, or has more than {LONGEST:,} characters, which no "
+                    f"row has: is each row an object of its own?{why}"
                 )
             self._read_on()
 

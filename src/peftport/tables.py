@@ -252,9 +252,12 @@ class _Columns:
         kinds = dict.fromkeys(chunk.type for chunk in self._chunks[name])
         schemas = [pa.schema([pa.field("", kind)]) for kind in kinds]
         try:
-            return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+            found = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+            for chunk in self._chunks[name] if len(kinds) > 1 else ():
+                chunk.cast(found)  # a large integer is no double
         except pa.ArrowException:
             return None
+        return found
 
 
 def _as_text(value: Any) -> str | None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from forecast.test_signals import a_copy
 from peftport.errors import BadInput
 from peftport.porting import finished
-from peftport.porting.finished import FinishedLayers, work_beside
+from peftport.porting.finished import FinishedLayers, port_mark, work_beside
 from porting.hosts_and_texts import twin
 from porting.test_procrustes import calibration, module_of
 from tiny_runs import host_in, task_in
@@ -106,10 +108,38 @@ def test_short_ports_leave_no_files(tmp_path):
     assert not (tmp_path / "work").exists()
 
 
-def test_a_file_that_is_none_is_named(tmp_path):
-    (tmp_path / "0000.safetensors").write_bytes(b"nothing")
-    with pytest.raises(BadInput, match=r"0000\.safetensors cannot be read.*Delete it"):
-        FinishedLayers(tmp_path)
+def test_a_file_that_cannot_be_read_is_made_again_and_the_others_stay(
+    tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(finished, "_EVERY", 0.0)
+    first = FinishedLayers(tmp_path)
+    for number in range(3):
+        first.put(f"decoder.{number}", {f"t{number}": torch.full((2,), float(number))})
+    (tmp_path / "0001.safetensors").write_bytes(b"nothing")
+    again = FinishedLayers(tmp_path)
+    assert list(again.layers) == ["decoder.0", "decoder.2"]
+    assert "0001.safetensors cannot be read" in caplog.text
+    again.put("decoder.1", {"t1": torch.ones(2)})
+    assert set(FinishedLayers(tmp_path).tensors) == {"t0", "t1", "t2"}
+
+
+def test_another_tokenizer_or_other_code_is_another_port(tiny_host, tmp_path, monkeypatch):
+    """What was finished by one is nothing to go on with for the other."""
+    host = host_in(tiny_host("llama"))
+    request, donor = a_copy(host)
+
+    def mark(**changed):
+        asked = {"texts": ["x"], "hosts": [host], "how": "so"} | changed
+        return port_mark(request, donor, generator=torch.Generator().manual_seed(0), **asked)
+
+    assert mark() == mark()
+    assert mark(texts=["y"]) != mark()
+    assert mark(how="other") != mark()
+    other = replace(host, tokenizer=host_in(tiny_host("gpt2")).tokenizer)
+    assert mark(hosts=[other]) != mark()
+    before = mark()
+    monkeypatch.setattr(finished, "_code_mark", lambda: "other")
+    assert mark() != before
 
 
 @pytest.mark.parametrize("error", [BadInput, KeyboardInterrupt])

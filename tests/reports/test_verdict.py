@@ -178,6 +178,30 @@ def test_a_correction_is_named_where_there_is_one_alone(scores: bool) -> None:
     assert ("corrected bare host" in found.verdicts["copy"]) is scores
 
 
+def test_half_is_not_surely_lost_where_the_native_gain_is_not_known_well() -> None:
+    """Native modules differ by far more than ports: the share that is kept may be all of it."""
+    gain, lead = np.array([0.1, 0.3, 0.5]), np.array([0.07, 0.08, 0.09])
+
+    def series(values: np.ndarray) -> Series:
+        return Series((0, 1, 2), values, None)
+
+    bare = series(np.full(3, 0.5))
+    beside = {"host": bare, "gaussian": bare, "scratch": bare}
+    ports = beside | {"ported": series(0.5 + lead), "native": series(0.5 + gain)}
+    found = weigh("copy", ports, ports, beside | {"ported": bare})
+    assert found.outcome(1) != "little"
+
+
+def test_a_ranking_that_is_not_known_is_named() -> None:
+    bare = Series((0, 1, 2), np.full(3, 0.5), None)
+    ports = {"host": bare, "gaussian": bare, "scratch": bare}
+    ports["ported"] = Series((0, 1, 2), np.array([0.79, 0.8, 0.81]), None)
+    ports["native"] = Series((0, 1, 2), np.array([0.89, 0.9, 0.91]), None)
+    found = weigh("copy", ports, ports, {})
+    assert "(AUROC, which is not known here)" in verdict(found, 1)
+    assert "(AUROC, which is not known here)" in rule([found], 300).text
+
+
 # Verdicts and decision
 
 PORTS = {"copy", "port", "distil"}

@@ -306,7 +306,7 @@ def _seeds(donors: Sequence[ModuleHandle], asked: int | None) -> range:
 def _relation(record: Record, host: Host, stated: Relation | None) -> str:
     """How the module's host is related to another: as stated, or as far as their records tell."""
     name, mark = record.host.name, record.host.fingerprint
-    if not mark and made_for(record, host):
+    if not mark and made_for(record, host.fingerprint):
         mark = host.fingerprint
     found = relation_of(folder_at_hand(name), mark, host.folder)
     return settled(stated, found, f"--relation: {name} -> {host.name}") or UNSTATED

@@ -12,7 +12,6 @@ from peftport.errors import BadInput
 
 if TYPE_CHECKING:
     from peftport.api.modules import ModuleHandle
-    from peftport.hosts.host import Host
     from peftport.modules import Module, Record
     from peftport.tasks import Task
 
@@ -39,8 +38,9 @@ def with_task(
     return module, task
 
 
-def made_for(record: Record, host: Host) -> bool | None:
-    """Whether a module is made for the very weights of a host; None where that is not known.
+def made_for(record: Record, mark: str) -> bool | None:
+    """Whether a module is made for the very weights of a host of such a fingerprint; None where
+    that is not known.
 
     Folders of other libraries name a host and no fingerprint: what bears that name today counts.
     """
@@ -48,8 +48,8 @@ def made_for(record: Record, host: Host) -> bool | None:
     from peftport.hosts.fingerprint import fingerprint, same_host
 
     if record.host.fingerprint:
-        return same_host(record.host.fingerprint, host.fingerprint)
+        return same_host(record.host.fingerprint, mark)
     try:
-        return fingerprint(find_host(record.host.name).files()) == host.fingerprint
+        return fingerprint(find_host(record.host.name).files()) == mark
     except BadInput:
         return None

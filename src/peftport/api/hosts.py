@@ -68,6 +68,11 @@ class HostHandle(Result):
 
         return load_host(self.name, device_named(self.device), self.precision)
 
+    def let_go(self) -> None:
+        """Free the memory of a host that is not to be kept."""
+        if not self.kept:
+            self.__dict__.pop("loaded", None)
+
     def lend(self) -> Host:
         """The host in memory for a port method, which wants full precision: this one where it is
         kept, else one that goes when the caller lets it go."""

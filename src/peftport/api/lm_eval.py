@@ -144,7 +144,7 @@ def lm_eval(
         handle.called,
         loaded.technique,
         host.name,
-        made_for(loaded.record, there),
+        made_for(loaded.record, there.fingerprint),
         tuple(_beside(one, other) for one, other in zip(bare, with_module, strict=True)),
     )
 

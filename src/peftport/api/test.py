@@ -22,6 +22,7 @@ from peftport.api.reading import (
 from peftport.api.suggestions import STEPS, methods_for, port_command, said_options
 from peftport.api.tested import Tested
 from peftport.errors import BadInput
+from peftport.kind import USUAL
 from peftport.progress import Portion
 
 if TYPE_CHECKING:
@@ -114,8 +115,10 @@ def test(
         scorer=scorer,
     )
     if module is None and (to_card or against is not None):
-        what = "--to-card: the bare host has no card" if to_card else "--against: nothing"
-        raise BadInput(f"{what}; name a module.")
+        given = (
+            "--to-card: the bare host has no card" if to_card else "--against: not without MODULE"
+        )
+        raise BadInput(f"{given}. Name a module.")
     if against is None and against_host is not None:
         raise BadInput("--against-host: say with --against what is to be tested there.")
     if module is None:
@@ -132,13 +135,13 @@ def test(
         add_figures(card, {**row, **found.figures})
     if other is None:
         return found
+    if other.host is not subject.host:
+        subject.host.let_go()
     beside, second = other.tested(_half(portion, 1))
-    alike = _one_tokenizer(subject.host, other.host)
     differences = {
         name: ends
         for name, metric in subject.data.asks.metrics.items()
-        if (alike or not metric.per_token)
-        and (ends := metric.difference(evaluation.scored, second.scored)) is not None
+        if (ends := metric.difference(evaluation.scored, second.scored)) is not None
     }
     return replace(found, against=beside, differences=differences)
 
@@ -199,12 +202,17 @@ def _module(
 
 def _bare(host: HostHandle, data: Task) -> _Subject:
     """The host without a module."""
+    from peftport.hosts.host import load_tokenizer
+    from peftport.tasks import label_tokens
+
     if host.geometry.kind == "encoder" and data.asks.of_classes:
         raise BadInput(
             f"host {host.name} is an encoder and tells no classes apart without a head, which a "
             "module brings. `peftport assess` sets the bare host, under fresh heads, beside a "
             "module."
         )
+    if data.kind == USUAL:  # words that cannot be read are said before anything is tested
+        label_tokens(load_tokenizer(host.folder, host.name), data, host.geometry.kind)
     return _Subject(host, data)
 
 
@@ -219,7 +227,7 @@ def _other(
     if against == BARE:
         return _bare(there, subject.data)
     handle = as_handle(against)
-    if where is None and not made_for(handle.record, there.loaded):
+    if where is None and not made_for(handle.record, there.fingerprint):
         there = _host_like(subject.host, handle.record.host.name)
     other = _module(handle, there, *asked)
     if other.data.kind != subject.data.kind:
@@ -229,14 +237,6 @@ def _other(
             "which to ask."
         )
     return other
-
-
-def _one_tokenizer(host: HostHandle, other: HostHandle) -> bool:
-    """Whether both hosts read a text as the same tokens."""
-    from peftport.hosts.vocabulary import tokenizer_mark
-
-    marks = {tokenizer_mark(each.loaded.tokenizer) for each in (host, other)}
-    return len(marks) == 1
 
 
 def _host_like(host: HostHandle, other: str | Path | HostHandle) -> HostHandle:
@@ -285,7 +285,7 @@ def _noticed_host(handle: ModuleHandle, host: HostHandle) -> bool | None:
     from peftport.hosts.vocabulary import notice_other_tokenizer
 
     record, there = handle.record, host.loaded
-    same = made_for(record, there)
+    same = made_for(record, there.fingerprint)
     if same is None:
         _log.warning("notice: %s is not at hand to compare %s with.", record.host.name, host.name)
     elif not same:

@@ -30,7 +30,7 @@ class Tested(Result):
         against: the same of what was set beside it; None where nothing was.
         differences: name of the metric -> by how much the figure is above that of `against`, and
             the ends of the 95 % interval over the test examples, which both share. Those by the
-            token are left out where the hosts' tokenizers differ.
+            token or byte are left out where the hosts read other ones.
     """
 
     module: str | None
@@ -103,7 +103,7 @@ class Tested(Result):
             if self.against is not None and name in self.against.intervals:
                 cells.append(_cell(self.against.figures[name], *self.against.intervals[name]))
                 apart = self.differences.get(name)
-                cells.append(_cell(*apart, sign="+") if apart else "by other tokens")
+                cells.append(_cell(*apart, sign="+") if apart else "not comparable")
             yield f"{title:<{wide}}" + "".join(f"  {cell:<{_WIDE}}" for cell in cells).rstrip()
 
 

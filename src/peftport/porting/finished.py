@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -19,8 +20,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
+from peftport.errors import BadInput
 from peftport.files import by_library, write_atomic
 from peftport.hosts.fingerprint import fingerprint
+from peftport.hosts.vocabulary import tokenizer_mark
 from peftport.modules import versions
 from peftport.porting.base import Request
 from peftport.techniques.base import Parameters
@@ -28,6 +31,7 @@ from peftport.techniques.base import Parameters
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
 
+_log = logging.getLogger(__name__)
 _EVERY = 1.0
 """Seconds of work from one file to the next: short ports leave none."""
 
@@ -56,18 +60,25 @@ class FinishedLayers:
     Args:
         folder: of the files; None to keep them in memory alone.
 
-    Raises:
-        BadInput: a file there cannot be read.
+    What cannot be read there is removed, with a notice, and made again.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self.layers: dict[str, Parameters] = {}
         self._folder, self._new, self._since = folder, list[str](), time.monotonic()
         self._files = sorted(folder.glob("*.safetensors")) if folder is not None else []
-        for file in self._files:
-            with by_library(f"{file} cannot be read", "Delete it."), safe_open(file, "pt") as kept:
-                for layer, names in json.loads(kept.metadata()["layers"]).items():
-                    self.layers[layer] = _plain({name: kept.get_tensor(name) for name in names})
+        for file in list(self._files):
+            try:
+                self._read(file)
+            except BadInput as error:
+                _log.warning("notice: %s; its layers are made again", error)
+                file.unlink(missing_ok=True)
+                self._files.remove(file)
+
+    def _read(self, file: Path) -> None:
+        with by_library(f"{file} cannot be read", "It is removed"), safe_open(file, "pt") as kept:
+            for layer, names in json.loads(kept.metadata()["layers"]).items():
+                self.layers[layer] = _plain({name: kept.get_tensor(name) for name in names})
 
     @property
     def tensors(self) -> Parameters:
@@ -83,7 +94,8 @@ class FinishedLayers:
         new = {layer: self.layers[layer] for layer in self._new}
         told = json.dumps({layer: list(tensors) for layer, tensors in new.items()})
         tensors = {name: tensor for made in new.values() for name, tensor in made.items()}
-        self._files.append(self._folder / f"{len(self._files):04}.safetensors")
+        number = int(self._files[-1].stem) + 1 if self._files else 0
+        self._files.append(self._folder / f"{number:04}.safetensors")
         write_atomic(self._files[-1], save(tensors, {"layers": told}))
         self._new, self._since = [], time.monotonic()
 
@@ -91,6 +103,14 @@ class FinishedLayers:
 def _plain(tensors: Parameters) -> Parameters:
     """Tensors that lie in memory as new ones do, read or made: products are the same then."""
     return {n: t.clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
+
+
+def _code_mark() -> str:
+    """A name for the package's own code, which changes more often than its version."""
+    package, digest = Path(__file__).parents[1], hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def port_mark(
@@ -113,8 +133,12 @@ def port_mark(
         "options": request.options.model_dump(mode="json"),
         "how": repr(how),
         "texts": texts,
-        "hosts": [(fingerprint(h.folder), h.precision, str(h.device)) for h in hosts],
+        "hosts": [
+            (fingerprint(h.folder), tokenizer_mark(h.tokenizer), h.precision, str(h.device))
+            for h in hosts
+        ],
         "versions": versions(),
+        "code": _code_mark(),
         "threads": torch.get_num_threads(),
     }
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())

@@ -99,13 +99,15 @@ class Evidence:
             return "needless"
         if self.only_threshold:
             return "threshold"
-        if (
-            gain is not None
-            and gain.above_zero
-            and self.leads["host"].high < HALF_KEPT * gain.value
-        ):
+        if gain is not None and gain.above_zero and self._keeps_little:
             return "little"
         return "unsure"
+
+    @property
+    def _keeps_little(self) -> bool:
+        """Whether less than half is kept surely, though the native gain is not known exactly."""
+        ratio = None if self.recovery is None else self.recovery.ratio
+        return self.leads["host"].below_zero or (ratio is not None and ratio.high < HALF_KEPT)
 
     def _opens(self, methods: int) -> bool:
         needed = [*self.leads.values(), *([self.ranking] if self.ranking else [])]
@@ -115,10 +117,11 @@ class Evidence:
     def fails_at(self, methods: int) -> list[str]:
         """The controls, in words, that it is not surely better than."""
         found = [name_of(n) for n, lead in self.leads.items() if not surely_above(lead, methods)]
-        if self.ranking is not None and not surely_above(self.ranking, methods):
+        if self.ranking is None or not surely_above(self.ranking, methods):
             title = self.kind.metrics[self.kind.ranking].title
             what = "ranking of the texts" if self.kind.of_classes else "answers"
-            found.append(f"the bare host's {what} ({title})")
+            unknown = ", which is not known here" if self.ranking is None else ""
+            found.append(f"the bare host's {what} ({title}{unknown})")
         return found
 
     def better_start(self, methods: int) -> bool:

@@ -28,7 +28,7 @@ from peftport.porting.means import Means, origin_side, side
 from peftport.porting.port import needs_of
 from peftport.progress import Portion
 from peftport.studies.executors.local import die_with_parent
-from peftport.studies.processes import started
+from peftport.studies.processes import ended, started
 from peftport.training.clock import now
 
 # What hosts and methods import when they are first used: it is neither to count as a port's nor to
@@ -133,7 +133,8 @@ def port_apart(job: PortJob, progress: Portion = lambda _share, _what: None) -> 
                 progress(answer.done, answer.what)
     except EOFError:
         process.join()
-        raise RunFailed(f"port by {job.method}: {_ended(process.exitcode)}") from None
+        by_server = context.get_start_method() == "forkserver"
+        raise RunFailed(f"port by {job.method}: {_ended(process.exitcode, by_server)}") from None
     finally:
         process.kill()
         process.join()
@@ -144,7 +145,7 @@ def port_apart(job: PortJob, progress: Portion = lambda _share, _what: None) -> 
     return Taken(Module(Record.model_validate_json(record), load(tensors)), seconds, memory)
 
 
-def _ended(code: int | None) -> str:
+def _ended(code: int | None, by_server: bool) -> str:
     """Why a process that gave no answer ended, and what to change."""
     if code == -signal.SIGKILL:
         return (
@@ -152,9 +153,7 @@ def _ended(code: int | None) -> str:
             "fewer --texts, fewer tokens (a method's `places`, as in procrustes:places=1024), or "
             "end what else is running."
         )
-    if code is not None and code < 0:
-        return f"its process was ended by signal {-code} ({signal.Signals(-code).name})."
-    return f"its process ended with exit code {code} and gave no module."
+    return f"its process gave no module: {ended(code, by_server)}."
 
 
 def _context() -> Any:

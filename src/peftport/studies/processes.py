@@ -13,6 +13,23 @@ _TRIES, _PAUSE = 5, 0.2
 Made = TypeVar("Made")
 
 
+_LOST = 255
+"""What multiprocessing takes for the exit code of a process whose fork server was killed."""
+
+
+def ended(code: int | None, by_server: bool) -> str:
+    """How a process ended, as words after "it was" or the like.
+
+    Args:
+        by_server: whether a fork server had started it.
+    """
+    if code == _LOST and by_server:
+        return "lost with the fork server that had started it"
+    if code is not None and code < 0:
+        return f"killed by signal {-code}"
+    return f"ended with exit code {code}"
+
+
 def started(make: Callable[[], Made]) -> Made:
     """What `make` gives, which starts a process.
 

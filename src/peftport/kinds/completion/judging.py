@@ -73,13 +73,13 @@ class Judged(Likelihood):
 
 METRICS: Mapping[str, Metric] = {
     "token_loss": Metric(
-        *("loss per token", "lower", lambda judged: judged.token_loss), digits=3, per_token=True
+        *("loss per token", "lower", lambda judged: judged.token_loss), digits=3, per="tokens"
     ),
     "perplexity": Metric(
         *("perplexity", "lower", lambda judged: judged.perplexity),
         digits=1,
         worth=0.1,
-        per_token=True,
+        per="tokens",
     ),
     "exact_match": Metric(
         "exact match", "higher", lambda judged: judged.judgement("exact"), share=True

@@ -17,13 +17,10 @@ from typing import Any
 from peftport.errors import BadInput
 from peftport.studies.executors import ExecutorOptions
 from peftport.studies.executors.packs import ENTRY, events, load
-from peftport.studies.processes import started
+from peftport.studies.processes import ended, started
 from peftport.studies.work import Broken, Event, Finished, Lost, Work
 
 _GRACE = 2.0
-_LOST = 255
-"""What multiprocessing takes for the exit code of a process whose fork server was killed. It ends
-as soon as nothing here holds it, as it does with its parent."""
 
 
 class LocalExecutor:
@@ -135,6 +132,7 @@ class _Worker:
     """A process, the pipe to it, and the pack that it has."""
 
     def __init__(self, context: Any, threads: int, entry: str) -> None:
+        self._by_server = context.get_start_method() == "forkserver"
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(
             target=_work, args=(theirs, threads, entry), name="peftport worker", daemon=True
@@ -176,10 +174,7 @@ class _Worker:
         """Wait for the end of the process, which has begun, and say how it ended."""
         self.process.join()
         self.pipe.close()
-        code: int = self.process.exitcode
-        if code == _LOST:
-            return "lost with the fork server that had started it"
-        return f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return ended(self.process.exitcode, self._by_server)
 
 
 def available_threads() -> int:
