@@ -89,13 +89,13 @@ def test_the_port_and_the_donor_on_its_own_host(tmp_path):
         pp.test(there, "lab:small-tuned", "lab:films", against=writer, limit_test=32)
 
 
-def test_no_difference_is_given_by_tokens_that_differ(tiny_host, tiny_task):
-    here, there = tiny_host("llama"), tiny_host("gpt2")
+def test_no_difference_is_given_where_another_part_of_a_text_is_read(tiny_host, tiny_task):
+    """An encoder-decoder says how probable the second half of a text is after the first."""
+    here, there = tiny_host("llama"), tiny_host("t5")
     module = pp.train(str(here), str(tiny_task), "lora", kind="language", steps=1)
     found = pp.test(module, str(here), str(tiny_task), against="bare", against_host=str(there))
-    assert set(found.differences) == {"bits_per_byte"}
-    by_tokens = [line for line in str(found).splitlines() if "token" in line]
-    assert by_tokens[-1].endswith("  not comparable")
+    assert found.differences == {}
+    assert str(found).count("  not comparable") == 3
     alike = pp.test(module, str(here), str(tiny_task), against="bare")
     assert set(alike.differences) == {"bits_per_byte", "token_loss", "perplexity"}
 

@@ -97,7 +97,7 @@ def test_a_method_that_cannot_is_told_beside_those_that_can(call, soft, tiny_tas
 
 def test_a_port_that_fails_is_a_row_and_not_the_end(assess, extreme, donors):
     found = assess(*donors, "--methods", "copy,dying")
-    assert "its process ended with exit code 9" in found["failures"][0]
+    assert "its process gave no module: ended with exit code 9" in found["failures"][0]
     assert found["budgets"][0]["accuracy"]["dying"] is None
     assert found["verdicts"]["dying"].startswith("Not known: no ported run is done")
 

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peftport.errors import BadInput
+from peftport.kind import kind_named
 from peftport.kinds.language import text_windows
+from peftport.kinds.likelihood import Likelihood
 from peftport.tasks import load_task
 from peftport.training import readout_of
 from peftport.training.evaluate import evaluate_one
@@ -108,3 +110,13 @@ def test_labels_and_a_word_for_each_are_not_asked_for(tiny_host, tiny_task):
         readout_of(host, task),
     ).figures
     assert figures["n_test"] == 48
+
+
+def test_losses_by_tokens_do_not_compare_where_tokens_differ():
+    nats, sizes = np.array([4.0, 6.0]), np.array([8, 16])
+    one, other = (Likelihood(nats, np.array(tokens), sizes) for tokens in ([2, 4], [3, 4]))
+    metrics = kind_named("language").metrics
+    assert metrics["bits_per_byte"].difference(one, other) == (0, 0, 0)
+    assert metrics["token_loss"].difference(one, other) is None
+    assert metrics["perplexity"].difference(one, other) is None
+    assert metrics["token_loss"].difference(one, one) == (0, 0, 0)

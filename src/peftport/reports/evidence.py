@@ -106,8 +106,11 @@ class Evidence:
     @property
     def _keeps_little(self) -> bool:
         """Whether less than half is kept surely, though the native gain is not known exactly."""
+        lead, gain = self.leads["host"], self.gain
         ratio = None if self.recovery is None else self.recovery.ratio
-        return self.leads["host"].below_zero or (ratio is not None and ratio.high < HALF_KEPT)
+        if gain is None or lead.high >= HALF_KEPT * gain.value:
+            return False
+        return lead.below_zero or (ratio is not None and ratio.high < HALF_KEPT)
 
     def _opens(self, methods: int) -> bool:
         needed = [*self.leads.values(), *([self.ranking] if self.ranking else [])]
