@@ -30,19 +30,25 @@ if TYPE_CHECKING:
 
 _METRICS = {
     "bits_per_byte": Metric(
-        *("bits per byte", "lower", lambda scored: scored.bits_per_byte),
+        "bits per byte",
+        "lower",
+        lambda scored: scored.bits_per_byte,
         digits=3,
         worth=0.01,
         per="sizes",
     ),
     "token_loss": Metric(
-        *("loss per token", "lower", lambda scored: scored.token_loss),
+        "loss per token",
+        "lower",
+        lambda scored: scored.token_loss,
         digits=3,
         worth=0.02,
         per="tokens",
     ),
     "perplexity": Metric(
-        *("perplexity", "lower", lambda scored: scored.perplexity),
+        "perplexity",
+        "lower",
+        lambda scored: scored.perplexity,
         digits=1,
         worth=0.1,
         per="tokens",

@@ -73,10 +73,12 @@ class Judged(Likelihood):
 
 METRICS: Mapping[str, Metric] = {
     "token_loss": Metric(
-        *("loss per token", "lower", lambda judged: judged.token_loss), digits=3, per="tokens"
+        "loss per token", "lower", lambda judged: judged.token_loss, digits=3, per="tokens"
     ),
     "perplexity": Metric(
-        *("perplexity", "lower", lambda judged: judged.perplexity),
+        "perplexity",
+        "lower",
+        lambda judged: judged.perplexity,
         digits=1,
         worth=0.1,
         per="tokens",
