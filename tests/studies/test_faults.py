@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from peftport.studies.spec import Spec
-from study_nursery import Driver, Nursery
+from study_nursery import Driver
 from study_specs import figures, tiny_spec
 
 pytestmark = [
@@ -19,12 +19,6 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="there is no /proc"),
 ]
 SECONDS = 120
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

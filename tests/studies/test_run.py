@@ -19,18 +19,11 @@ import pytest
 from peftport.studies.lock import driver_lock
 from peftport.studies.spec import Spec
 from peftport.studies.store import _seal, open_store, read_store
-from study_nursery import Nursery
 from study_specs import figures, tiny_spec
 
 pytestmark = pytest.mark.long
 
 KILLS = 24
-
-
-@pytest.fixture(scope="module")
-def nursery():
-    with Nursery() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
