@@ -73,6 +73,25 @@ def test_a_new_host_of_every_family_learns_loads_and_says_how_it_was_made(family
 
 
 @pytest.mark.parametrize("family", NEW)
+def test_products_in_bfloat16_train_as_well_and_are_saved_in_single_precision(
+    family, text, tmp_path
+):
+    lower = Settings(**{**vars(SETTINGS), "precision": "bf16"})
+    runs = {
+        settings.precision: pretrain(
+            tmp_path / settings.precision, text, settings, family=family, sizes=SIZES
+        )
+        for settings in (SETTINGS, lower)
+    }
+    plain, rounded = (np.asarray(runs[name].losses) for name in ("fp32", "bf16"))
+    assert (plain != rounded).any()
+    assert abs(plain - rounded).max() < 0.05 * plain[0]
+    kept = load_file(runs["bf16"].folder / "model.safetensors")
+    assert {tensor.dtype for tensor in kept.values()} == {torch.float32}
+    assert runs["bf16"].record["precision"] == "bf16"
+
+
+@pytest.mark.parametrize("family", NEW)
 def test_a_new_host_is_loaded_again_exactly(family, text, tmp_path):
     start = from_scratch(family, text.read_text().split("\n\n"), SIZES, False, seed=3)
     for parameter in start.model.parameters():  # so that no two tensors are equal by chance

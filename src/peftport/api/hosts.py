@@ -320,6 +320,7 @@ def pretrain_host(
     text_column: str | None = None,
     sizes: Mapping[str, int] | None = None,
     cased: bool = False,
+    precision: Precision = "fp32",
     device: str | None = None,
     progress: Losses = lambda step, loss: None,
 ) -> PretrainedHost:
@@ -342,6 +343,8 @@ def pretrain_host(
         seed: of weights, order and what is hidden.
         text_column: in files with columns.
         cased: the tokenizer of a new host keeps upper case letters.
+        precision: of the products in training, "fp32" or "bf16"; what is saved is in single
+            precision.
         device: "cpu" or "cuda"; the GPU when there is one.
         progress: called after each step with its number, from 1, and its loss in nats.
 
@@ -363,7 +366,7 @@ def pretrain_host(
     made = pretrain(
         folder,
         Path(texts),
-        Settings(steps, seed, learning_rate, length, tokens_per_batch),
+        Settings(steps, seed, learning_rate, length, tokens_per_batch, precision),
         family=family,
         origin=origin,
         teacher=teacher,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from peftport.cli.arguments import Device
+from peftport.cli.arguments import Device, Precision
 from peftport.cli.output import AsJson, say, show
 from peftport.cli.renamed import Command
 
@@ -90,6 +90,7 @@ def pretrain(
     cased: Annotated[
         bool, typer.Option("--cased", help="A new host's tokenizer keeps upper case letters.")
     ] = False,
+    precision: Precision = "fp32",
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
@@ -124,6 +125,7 @@ def pretrain(
             text_column=text_column,
             sizes={name: value for name, value in given.items() if value is not None},
             cased=cased,
+            precision=precision,
             device=device,
             progress=progress.show,
         )

@@ -22,6 +22,7 @@ from peftport.hosts.genealogy import RECORD
 from peftport.hosts.geometry import Geometry, geometry_of
 from peftport.hosts.host import load_tokenizer
 from peftport.hosts.loading import load_model
+from peftport.hosts.precision import Precision
 from peftport.hosts.quantised import require_plain
 from peftport.hosts.quiet import quiet_transformers
 from peftport.hosts.source import find_host, geometry_in
@@ -54,6 +55,7 @@ class Settings:
     learning_rate: None takes `FROM_SCRATCH` or `CONTINUED`.
     length: the most tokens of text in a row, without special tokens.
     tokens_per_batch: tokens of a step, padding included.
+    precision: of the products; what is saved is in single precision.
     """
 
     steps: int
@@ -61,6 +63,7 @@ class Settings:
     learning_rate: float | None = None
     length: int = 128
     tokens_per_batch: int = 4096
+    precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
         for name in ("steps", "length", "tokens_per_batch"):
@@ -160,6 +163,7 @@ def pretrain(
         learning_rate=rate,
         seed=settings.seed,
         tokens_per_batch=settings.tokens_per_batch,
+        precision=settings.precision,
         progress=progress,
     )
     record = {

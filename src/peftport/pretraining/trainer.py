@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from peftport.errors import BadInput, RunFailed
+from peftport.hosts.precision import Precision
 from peftport.pretraining.objectives import Ids, Objective
 from peftport.progress import Losses
 
@@ -28,6 +29,7 @@ def train_model(
     learning_rate: float,
     seed: int,
     tokens_per_batch: int = 4096,
+    precision: Precision = "fp32",
     progress: Losses = lambda step, loss: None,
 ) -> list[float]:
     """Train a model in place, without dropout, and return the loss of every step in nats.
@@ -39,6 +41,7 @@ def train_model(
         rows: token ids without special tokens.
         seed: of the order of the rows and of what the objective draws.
         tokens_per_batch: tokens of a step, padding included.
+        precision: of the products; the weights and the optimizer stay in single precision.
         progress: called after each step with its number, from 1, and its loss.
 
     Raises:
@@ -61,7 +64,8 @@ def train_model(
         batch = objective.batch([rows[row] for row in next(drawn)], rng)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * schedule(step, steps)
-        loss = objective.loss(model, {name: t.to(device) for name, t in batch.items()})
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            loss = objective.loss(model, {name: t.to(device) for name, t in batch.items()})
         optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), CLIP)
