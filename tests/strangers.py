@@ -32,7 +32,7 @@ import yaml
 from hypothesis import strategies as st
 
 from peftport.studies.rows import DONOR_FIELDS, RUN_FIELDS, digest
-from peftport.studies.salvage import digest_of_meta
+from peftport.studies.salvage import seal_meta
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -241,7 +241,7 @@ def _seal(db: sqlite3.Connection) -> None:
         ).fetchall():
             mark = digest(values[:-1])
             db.execute(f"UPDATE {table} SET digest = ? WHERE rowid = ?", (mark, key))
-    db.execute("INSERT OR REPLACE INTO meta VALUES ('digest', ?)", (digest_of_meta(db),))
+    seal_meta(db)
 
 
 def _edited_card(good: Path) -> Any:

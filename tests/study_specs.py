@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -63,3 +64,16 @@ def figures(folder: Path) -> list[tuple[Any, ...]]:
     finally:
         db.close()
     return [*runs, *donors]
+
+
+def other_tokenizer(host: Path) -> None:
+    """Two of the words of a host change their numbers; its weights stay."""
+    file = host / "tokenizer.json"
+    told = json.loads(file.read_text())
+    vocabulary = told["model"]["vocab"]
+    if isinstance(vocabulary, list):
+        vocabulary[-1], vocabulary[-2] = vocabulary[-2], vocabulary[-1]
+    else:
+        first, second = list(vocabulary)[-2:]
+        vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    file.write_text(json.dumps(told))

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from peftport.studies.lock import driver_lock
+from peftport.studies.salvage import seal_meta
 from peftport.studies.spec import Spec
-from peftport.studies.store import _seal, open_store, read_store
-from study_specs import figures, tiny_spec
+from peftport.studies.store import open_store, read_store
+from study_specs import figures, other_tokenizer, tiny_spec
 
 pytestmark = pytest.mark.long
 
@@ -252,19 +253,6 @@ def test_a_folder_with_something_else_in_it_is_left_alone(nursery, study, tmp_pa
     assert [p.name for p in (tmp_path / "s").iterdir()] == ["thesis.tex"]
 
 
-def other_tokenizer(host: Path) -> None:
-    """Two of the words of a host change their numbers; its weights stay."""
-    file = host / "tokenizer.json"
-    told = json.loads(file.read_text())
-    vocabulary = told["model"]["vocab"]
-    if isinstance(vocabulary, list):
-        vocabulary[-1], vocabulary[-2] = vocabulary[-2], vocabulary[-1]
-    else:
-        first, second = list(vocabulary)[-2:]
-        vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
-    file.write_text(json.dumps(told))
-
-
 def test_a_host_whose_tokenizer_changed_is_refused(nursery, study, finished, tmp_path):
     moved = tmp_path / "b"
     shutil.copytree(study.hosts["b"], moved)
@@ -283,5 +271,5 @@ def test_a_study_that_does_not_say_which_tokenizer_it_was_begun_with_goes_on(
         for host in facts["hosts"].values():
             del host["tokenizer"]
         store._db.execute("UPDATE meta SET value = ? WHERE key = 'facts'", (json.dumps(facts),))
-        _seal(store._db)
+        seal_meta(store._db)
     assert nursery.run(study, finished) == 0

@@ -128,6 +128,7 @@ class Study:
         address: str | None = None,
         gpus: float | None = None,
         retry_failed: bool = False,
+        extend: bool = False,
         progress: Any = None,
         started: Callable[[str], None] = lambda text: None,
     ) -> Study:
@@ -137,6 +138,8 @@ class Study:
             executor: "local", this machine, or "ray", a cluster at `address`.
             workers: packs worked on at the same time, with `threads` each; on Ray with `gpus`.
             retry_failed: run again what has failed.
+            extend: where the folder holds a smaller study, go on with it as this one, which has
+                more seeds, say; every run that is recorded there has to be one of this one's.
             progress: a `peftport.studies.progress.Progress`.
             started: told name and folder.
 
@@ -160,6 +163,7 @@ class Study:
             self.folder,
             made,
             retry_failed=retry_failed,
+            extend=extend,
             progress=progress,
             meanwhile=partial(import_module, "peftport.reports.page"),
         )

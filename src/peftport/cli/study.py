@@ -114,6 +114,12 @@ def run(
     retry: Annotated[
         str | None, typer.Option(metavar="failed", help="Run again what has failed.")
     ] = None,
+    extend: Annotated[
+        bool,
+        typer.Option(
+            "--extend", help="Go on with a smaller study as this one, which has more seeds, say."
+        ),
+    ] = False,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
@@ -131,6 +137,7 @@ def run(
         address=address,
         gpus=gpus,
         retry_failed=retry == "failed",
+        extend=extend,
         progress=Lines(sys.stderr),
         started=say,
     )

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from peftport.errors import BadInput
 from peftport.places import require_writable, writing
 from peftport.studies.driver import Driver
+from peftport.studies.going_on import become_larger, require_same
 from peftport.studies.identity import Identity
 from peftport.studies.lanes import with_lanes
 from peftport.studies.lock import NAME as LOCK
@@ -22,7 +21,7 @@ from peftport.studies.plan import Plan
 from peftport.studies.progress import Progress, Silent
 from peftport.studies.resolve import Facts, as_begun, resolve
 from peftport.studies.schedule import Schedule
-from peftport.studies.spec import Spec, parse_spec
+from peftport.studies.spec import Spec
 from peftport.studies.store import NAME, Store, create, is_study, open_store, read_store
 from peftport.studies.work import Executor
 
@@ -50,6 +49,7 @@ def run_study(
     executor: Executor,
     *,
     retry_failed: bool = False,
+    extend: bool = False,
     progress: Progress | None = None,
     meanwhile: Callable[[], object] | None = None,
 ) -> Outcome:
@@ -61,6 +61,7 @@ def run_study(
     Args:
         folder: of the store; made if need be.
         retry_failed: also do again what has failed.
+        extend: where `folder` holds a smaller study, go on with it as this one.
         meanwhile: called while the workers import what they need, which takes seconds.
 
     Raises:
@@ -79,7 +80,18 @@ def run_study(
         _make_folder(folder)
         if meanwhile is not None:
             meanwhile()
-        with _interrupts() as interrupted, driver_lock(folder), _open(folder, spec, facts) as store:
+
+        def accept(store: Store) -> None:
+            if extend:
+                become_larger(store, facts, plan, identity)
+            else:
+                require_same(store, facts, spec)
+
+        with (
+            _interrupts() as interrupted,
+            driver_lock(folder),
+            _open(folder, spec, facts, accept) as store,
+        ):
             schedule = Schedule(
                 plan, identity, store.statuses(), store.donor_statuses(), retry_failed
             )
@@ -137,64 +149,14 @@ def _as_begun(facts: Facts, folder: Path) -> Facts:
         return as_begun(facts, store.facts["hosts"])
 
 
-def _open(folder: Path, spec: Spec, facts: Facts) -> Store:
-    """Begin the study, or open it if it is the same one."""
+def _open(folder: Path, spec: Spec, facts: Facts, accept: Callable[[Store], None]) -> Store:
+    """Begin the study, or open the one in `folder` if it is accepted."""
     if not is_study(folder):
         return create(folder, spec.model_dump(mode="json"), facts.record(), facts.gold)
     store = open_store(folder)
     try:
-        _refuse_another(folder, store, spec, facts)
+        accept(store)
     except BaseException:
         store.close()
         raise
     return store
-
-
-def _refuse_another(folder: Path, store: Store, spec: Spec, facts: Facts) -> None:
-    """A study goes on as it was begun: same specification, hosts and rows, wherever they lie."""
-    apart = ("about", "hosts", "tasks", "continued", "texts")
-    # Read again, so that keys which are new since it was begun have their defaults.
-    begun = parse_spec(store.spec, str(folder)).model_dump(mode="json")
-    now = spec.model_dump(mode="json")
-    for key in now:
-        if key not in apart and begun.get(key) != now[key]:
-            raise BadInput(
-                f"{folder} holds study {begun['name']!r} with another {key!r}: "
-                f"{_short(begun.get(key))} there, {_short(now[key])} here. Give another --out."
-            )
-    for kind in ("hosts", "tasks"):
-        before, after = store.facts[kind], facts.record()[kind]
-        for label in after:
-            if before[label].get("fingerprint") != after[label].get("fingerprint"):
-                raise BadInput(
-                    f"{kind[:-1]} {label} has changed since study {folder} was begun. Put the "
-                    "former one back, or begin anew with another --out."
-                )
-    for label, host in facts.hosts.items():
-        # Stores of older packages do not say.
-        begun_with = store.facts["hosts"][label].get("tokenizer", host["tokenizer"])
-        if begun_with != host["tokenizer"]:
-            raise BadInput(
-                f"the tokenizer of host {label} has changed since study {folder} was begun: texts "
-                "would be other tokens. Put the former one back, or begin anew with another --out."
-            )
-    if store.facts.get("texts") != facts.record()["texts"]:
-        raise BadInput(
-            f"the texts have changed since study {folder} was begun. Put the former ones back, or "
-            "begin anew with another --out."
-        )
-    for key, what, found in (
-        ("techniques", "techniques", facts.techniques),
-        ("ways", "port methods", facts.ways),
-    ):
-        before = store.facts[key]
-        if any(before.get(name, options) != options for name, options in found.items()):
-            raise BadInput(
-                f"the {what}' defaults have changed since study {folder} was begun; begin anew "
-                "with another --out."
-            )
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

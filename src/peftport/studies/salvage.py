@@ -103,10 +103,15 @@ def rescuing(path: Path) -> Iterator[sqlite3.Connection | None]:
 def is_whole_meta(db: sqlite3.Connection) -> bool:
     """Whether specification, facts and true classes are what was stored."""
     found = db.execute("SELECT value FROM meta WHERE key = 'digest'").fetchone()
-    return found is not None and found[0] == digest_of_meta(db)
+    return found is not None and found[0] == _digest_of_meta(db)
 
 
-def digest_of_meta(db: sqlite3.Connection) -> str:
+def seal_meta(db: sqlite3.Connection) -> None:
+    """Keep the digest of what a study is for."""
+    db.execute("INSERT OR REPLACE INTO meta VALUES ('digest', ?)", (_digest_of_meta(db),))
+
+
+def _digest_of_meta(db: sqlite3.Connection) -> str:
     """The digest of what a study is for."""
     meta = db.execute("SELECT key, value FROM meta WHERE key != 'digest' ORDER BY key").fetchall()
     gold = db.execute("SELECT task, labels FROM gold ORDER BY task").fetchall()

@@ -36,7 +36,7 @@ from peftport.studies.rows import (
     is_whole,
     run_values,
 )
-from peftport.studies.salvage import damaged, digest_of_meta, is_whole_meta, reading
+from peftport.studies.salvage import damaged, is_whole_meta, reading, seal_meta
 from peftport.studies.schema import APPLICATION, TABLES, VERSION, columns_of, require_tables
 from peftport.studies.work import Kept
 
@@ -71,12 +71,12 @@ class Store:
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The specification that the study was begun with."""
+        """The specification of the study."""
         return self._meta("spec")
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Hosts, tasks, configurations and versions that the study was begun with."""
+        """Its hosts, tasks, configurations and versions."""
         return self._meta("facts")
 
     @property
@@ -121,6 +121,13 @@ class Store:
                 "UPDATE sittings SET seconds = ?, runs = runs + ? WHERE number = ?",
                 (time.monotonic() - self._begun, len(rows), self._sitting),
             )
+
+    def become(
+        self, spec: Mapping[str, Any], facts: Mapping[str, Any], gold: Mapping[str, bytes]
+    ) -> None:
+        """Be the study of another specification from here on; what is recorded stays."""
+        with self._transaction() as db:
+            _tell(db, spec, facts, gold)
 
     def statuses(self) -> dict[str, str]:
         """Run id -> "done" or "failed"; runs that are missing are not in it."""
@@ -238,10 +245,7 @@ def create(
     db = sqlite3.connect(":memory:", isolation_level=None)
     try:
         db.executescript(TABLES)
-        meta = {"spec": json.dumps(spec), "facts": json.dumps(facts)}
-        db.executemany("INSERT INTO meta VALUES (?, ?)", list(meta.items()))
-        db.executemany("INSERT INTO gold VALUES (?, ?)", list(gold.items()))
-        _seal(db)
+        _tell(db, spec, facts, gold)
         db.execute(f"PRAGMA application_id = {APPLICATION}")
         db.execute(f"PRAGMA user_version = {VERSION}")
         # Written in one piece, so that a kill leaves a whole store or none.
@@ -304,12 +308,20 @@ def read_study(folder: Path) -> Store:
 def _migrate(db: sqlite3.Connection, path: Path) -> None:
     with by_library(f"{path} cannot be brought to the tables of today"):
         migrate(db)
-        _seal(db)
+        seal_meta(db)
 
 
-def _seal(db: sqlite3.Connection) -> None:
-    """Keep the digest of what the study is for."""
-    db.execute("INSERT OR REPLACE INTO meta VALUES ('digest', ?)", (digest_of_meta(db),))
+def _tell(
+    db: sqlite3.Connection,
+    spec: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    gold: Mapping[str, bytes],
+) -> None:
+    """Write what the study is for."""
+    meta = [("spec", json.dumps(spec)), ("facts", json.dumps(facts))]
+    db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta)
+    db.executemany("INSERT OR REPLACE INTO gold VALUES (?, ?)", gold.items())
+    seal_meta(db)
 
 
 def is_study(folder: Path) -> bool:
