@@ -62,7 +62,7 @@ def test_a_row_that_is_too_long_is_told_without_the_rest_of_the_file(tmp_path, m
     monkeypatch.setattr(records, "LONGEST", 1000)
     monkeypatch.setattr(records, "_AT_ONCE", 100)
     (tmp_path / "a.json").write_text('[{"a": 1}, {"a": "' + "x" * 10_000 + '"}]')
-    with pytest.raises(BadInput, match=r"row 2 of .* more than 1,000 characters"):
+    with pytest.raises(BadInput, match=r"row 2 of .* more than 1,000 bytes"):
         list(of_list(tmp_path / "a.json"))
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n\n{"a": "' + "x" * 10_000 + '"}')
     with pytest.raises(BadInput, match=r"line 3 of .* more than 1,000 bytes"):
@@ -75,11 +75,29 @@ def test_a_row_of_a_large_list_is_as_long_as_a_row_of_a_small_one(tmp_path, monk
     monkeypatch.setattr(records, "_AT_ONCE", 100)
     path, rest = tmp_path / "a.json", ', {"a": 1}' * 200 + "]"
     path.write_text('[{"a": "' + "x" * 1500 + '"}' + rest)
-    with pytest.raises(BadInput, match=r"row 1 of .* more than 1,000 characters"):
+    with pytest.raises(BadInput, match=r"row 1 of .* more than 1,000 bytes"):
         list(of_list(path))
     path.write_text("[{'a': 1}" + rest)
     with pytest.raises(BadInput, match=r"row 1 of .* Expecting property name"):
         list(of_list(path))
+
+
+@pytest.mark.parametrize("ending", ["json", "jsonl"])
+def test_the_limit_of_a_row_is_one_of_bytes(ending, tmp_path, monkeypatch):
+    """So that a file has the same limit whichever way it is written."""
+    path, read = tmp_path / f"a.{ending}", {"json": of_list, "jsonl": of_lines}[ending]
+
+    def write(letters: int) -> None:
+        row = json.dumps({"a": "\u4e2d" * letters}, ensure_ascii=False)
+        path.write_text(f"[{row}]" if ending == "json" else row)
+
+    monkeypatch.setattr(records, "LONGEST", 1000)
+    write(330)  # three bytes each, and nine of the object
+    (record,) = read(path)
+    assert record.size == 999
+    write(331)
+    with pytest.raises(BadInput, match="more than 1,000 bytes"):
+        list(read(path))
 
 
 def test_lines_keep_what_ends_them_and_begin_without_a_mark(tmp_path):

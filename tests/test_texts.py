@@ -8,6 +8,7 @@ import json
 import pandas as pd
 import pytest
 
+from peftport import texts
 from peftport.errors import BadInput
 from peftport.texts import read_texts
 
@@ -42,6 +43,16 @@ def test_a_file_of_any_kind_gives_its_texts(ending, tmp_path):
 def test_lines_without_a_blank_one_between_are_one_text(tmp_path):
     (tmp_path / "a.txt").write_text("one\ntwo\n\nthree")
     assert read_texts(tmp_path / "a.txt")[0].texts == ["one\ntwo", "three"]
+
+
+def test_the_limit_of_a_text_is_one_of_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(texts, "LONGEST", 1000)
+    path, letters = tmp_path / "a.txt", "\u4e2d" * 111
+    path.write_text("\n".join([letters] * 3))
+    assert len(read_texts(path)[0].texts) == 1
+    path.write_text("\n".join([letters] * 4))
+    with pytest.raises(BadInput, match="more than 1,000 bytes"):
+        read_texts(path)
 
 
 def test_a_folder_gives_its_files_by_name_and_no_others(tmp_path):

@@ -23,11 +23,16 @@ _WRITTEN = re.compile(r"[^ \t\n\r]")
 
 @dataclass(frozen=True)
 class JsonRow:
-    """An object of a file: where it stands, for messages, and the length of its text."""
+    """An object of a file: where it stands, for messages, and the bytes of its text."""
 
     where: str
     value: dict[str, Any]
-    length: int
+    size: int
+
+
+def size_of(text: str) -> int:
+    """Bytes of a text in UTF-8, as files have it."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -55,7 +60,7 @@ def of_lines(path: Path) -> Iterator[JsonRow]:
         if line.strip():
             where = f"line {number} of {path}"
             value = parse_json(line, where, halves=True)
-            yield JsonRow(where, _object(value, where), len(line))
+            yield JsonRow(where, _object(value, where), size_of(line))
 
 
 def of_list(path: Path) -> Iterator[JsonRow]:
@@ -81,8 +86,8 @@ def _items(text: _Text, path: Path) -> Iterator[JsonRow]:
     while mark == "," and not empty:
         number += 1
         where = f"row {number} of {path}"
-        value, length = text.next_value(where)
-        yield JsonRow(where, _object(value, where), length)
+        value, size = text.next_value(where)
+        yield JsonRow(where, _object(value, where), size)
         mark = text.next_mark()
         if mark not in (",", "]"):
             raise BadInput(f"{path} is not valid JSON: no ',' and no ']' follows its row {number}.")
@@ -119,7 +124,7 @@ class _Text:
         return found[0]
 
     def next_value(self, where: str) -> tuple[Any, int]:
-        """The JSON value that comes next, and the length of its text."""
+        """The JSON value that comes next, and the bytes of its text."""
         self.next_mark()
         why = ""
         while True:
@@ -130,15 +135,15 @@ class _Text:
                     raise
                 why = f" {error}"
             else:
-                length = end - self.place
-                if length > LONGEST:
-                    raise BadInput(f"{where} has more than {LONGEST:,} characters.")
+                size = size_of(self._text[self.place : end])
+                if size > LONGEST:
+                    raise BadInput(f"{where} has more than {LONGEST:,} bytes.")
                 if end < len(self._text) or self._ended:  # a number may go on behind the end
                     self.place = end
-                    return value, length
-            if len(self._text) - self.place > LONGEST:
+                    return value, size
+            if size_of(self._text[self.place :]) > LONGEST:
                 raise BadInput(
-                    f"{where} is not valid JSON, or has more than {LONGEST:,} characters, which no "
+                    f"{where} is not valid JSON, or has more than {LONGEST:,} bytes, which no "
                     f"row has: is each row an object of its own?{why}"
                 )
             self._read_on()

@@ -198,13 +198,13 @@ class _Columns:
 
     def fill(self, records: Iterator[JsonRow]) -> None:
         """Add all records."""
-        batch, length = list[dict[str, Any]](), 0
+        batch, size = list[dict[str, Any]](), 0
         for record in records:
             batch.append(record.value)
-            length += record.length
-            if length > _BATCH:
+            size += record.size
+            if size > _BATCH:
                 self._add(batch)
-                batch, length = [], 0
+                batch, size = [], 0
         if batch:
             self._add(batch)
 

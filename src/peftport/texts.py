@@ -12,7 +12,7 @@ from typing import Any
 from peftport import tables
 from peftport.errors import BadInput
 from peftport.files import is_folder, opened
-from peftport.records import LONGEST, lines
+from peftport.records import LONGEST, lines, size_of
 from peftport.room import VALUE, take
 
 ENDINGS = (".txt", *tables.ENDINGS)
@@ -75,18 +75,18 @@ def _raw(path: Path, column: str | None) -> Iterator[str | None]:
 def _paragraphs(path: Path) -> Iterator[str]:
     """The texts of a `.txt` file: lines with no blank one between."""
     text: list[str] = []
-    length, first = 0, 1
+    size, first = 0, 1
     for number, whole in lines(path):
         for line in whole.splitlines():
             if line.strip():
                 text.append(line)
-                length += len(line)
+                size += size_of(line)
             elif text:
                 yield _joined(text, path)
-                text, length, first = [], 0, number + 1
-        if length > LONGEST:
+                text, size, first = [], 0, number + 1
+        if size > LONGEST:
             raise BadInput(
-                f"the text from line {first} of {path} on has more than {LONGEST:,} characters: "
+                f"the text from line {first} of {path} on has more than {LONGEST:,} bytes: "
                 "separate texts by blank lines."
             )
     if text:
