@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 
+import peft
 import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, GPTJConfig
 
-from modules.formats.modules import made
+from modules.formats.modules import PEFT, made, read_apart
 from peftport.modules import formats
 from port_methods import soft
 from tiny_runs import host_in
@@ -186,3 +190,42 @@ def test_words_that_the_module_s_own_host_cannot_read_stop_those_that_ask_it(
         *("correlation", "procrustes", "ridge", "distill")
     }
     assert by_name["subspace"] is None
+
+
+def test_a_host_of_pickles_alone_is_told_as_port_refuses_it(call, from_peft, bare, tmp_path):
+    host = bare("llama")
+    torch.save({}, host / "pytorch_model.bin")
+    code, text, _ = call("check", from_peft, "--host", host, "--json")
+    found = json.loads(text)["methods"]
+    assert code == 0
+    assert not any(each["can_port"] for each in found)
+    assert all("read from safetensors only" in each["problem"] for each in found)
+    code, _, error = call("port", from_peft, "--host", host, "--out", tmp_path / "out")
+    assert (code, "read from safetensors only" in error) == (2, True)
+
+
+def test_what_is_left_out_when_asked_is_told(call, from_peft, tiny_host):
+    more = {"base_model.model.model.norm.weight": torch.full((32,), 7.0)}
+    save_file(read_apart(from_peft / PEFT) | more, from_peft / PEFT)
+    code, text, _ = call("check", from_peft, "--host", tiny_host("llama"))
+    assert code == 0
+    told = " ".join(text.split())
+    assert "peftport cannot carry it; --allow-partial goes on with what is left" in told
+
+
+def test_hosts_of_which_one_is_of_no_known_family_are_compared(call, from_peft, tmp_path):
+    config = GPTJConfig(vocab_size=99, n_embd=32, n_layer=2, n_head=4, rotary_dim=4)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "host")
+    code, text, _ = call("check", from_peft, "--host", tmp_path / "host", "--json")
+    assert code == 0
+    assert json.loads(text)["differences"]["family"] == ["llama", "gptj"]
+    model = peft.get_peft_model(
+        AutoModelForCausalLM.from_pretrained(tmp_path / "host"),
+        peft.LoraConfig(task_type="CAUSAL_LM", init_lora_weights=False),
+    )
+    model.save_pretrained(tmp_path / "of-it")
+    code, text, _ = call("check", tmp_path / "of-it", "--host", tmp_path / "host")
+    assert code == 0
+    code, text, _ = call("check", tmp_path / "of-it", "--host", "lab:small", "--json")
+    assert code == 0
+    assert json.loads(text)["differences"]["family"] == ["gptj", "t5"]

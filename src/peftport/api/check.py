@@ -163,7 +163,7 @@ def check(
     from peftport.hosts import geometry_from_record
     from peftport.porting import judge, judge_all, port_method, to_try
     from peftport.porting.estimate import Load
-    from peftport.porting.means import unread
+    from peftport.porting.means import unread, without_weights
     from peftport.porting.texts import require_enough
 
     handle, receiver = as_handle(module), as_host(host, device)
@@ -192,7 +192,10 @@ def check(
         made = port_method(method)
         request = made.request(record, shapes, geometry, options)
         verdicts = [judge(made, request, blind, load)]
+    closed = without_weights(receiver.name)
     verdicts = [_with_words(verdict, record, receiver) for verdict in verdicts]
+    if closed is not None:  # its fingerprint is of them, which a module's record keeps
+        verdicts = [replace(v, problem=closed, account=None, estimate=None) for v in verdicts]
     kin = related(record, receiver, look=False)
     if made_of is not None and made_of["genealogy"] is not None:
         kin = made_of["genealogy"] != "independent"
@@ -261,7 +264,11 @@ def _forecast(
 
 
 def _differences(origin: dict[str, Any], receiver: dict[str, Any]) -> dict[str, list[Any]]:
-    return {key: [origin[key], receiver[key]] for key in origin if origin[key] != receiver[key]}
+    """Sizes that differ between two hosts' records, which may say more of a host than that."""
+    from peftport.hosts.geometry import SIZES
+
+    sizes = ("family", "gated", *SIZES, "stacks")
+    return {key: [origin[key], receiver[key]] for key in sizes if origin[key] != receiver[key]}
 
 
 def _text(found: Checked) -> str:
@@ -311,7 +318,8 @@ _NEEDED = {"weights": "both hosts", "texts": "unlabelled texts (--texts)"}
 
 def _why(each: Mapping[str, Any]) -> str:
     if each["problem"]:
-        return str(each["problem"])
+        partly = any(each["counts"].get(action) for action in ("copied", "mapped"))
+        return str(each["problem"]) + "; --allow-partial goes on with what is left" * partly
     needs = " and ".join(_NEEDED[need] for need in sorted(each["needs"], reverse=True))
     counted = ", ".join(f"{n} {action}" for action, n in each["counts"].items() if n)
     said = [f"tensors: {counted}", each["note"], f"needs {needs}" if needs else None, each["takes"]]

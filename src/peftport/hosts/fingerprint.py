@@ -26,6 +26,8 @@ from peftport.files import exists, is_file, opened, parse_json, read_json
 from peftport.hosts.configuration import settings
 from peftport.hosts.gguf import mark_of
 
+WEIGHTS_INDEX = "model.safetensors.index.json"
+"""Says which of a host's weights are in which of its files."""
 _CHUNK = 1 << 24
 _WHOLE = 4 << 30
 """Bytes of weights up to which all are read."""
@@ -113,7 +115,7 @@ def weight_files(folder: Path) -> list[Path]:
     single = folder / "model.safetensors"
     if exists(single):  # as in transformers, it goes before an index
         return [single]
-    index = folder / "model.safetensors.index.json"
+    index = folder / WEIGHTS_INDEX
     if not exists(index):
         raise BadInput(
             f"{folder} has no model.safetensors (or model.safetensors.index.json): a host's "

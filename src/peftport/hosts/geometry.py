@@ -116,6 +116,11 @@ class Geometry:
         """Whether the host's family is one with a data file."""
         return self.family in families()
 
+    @property
+    def in_larger(self) -> bool:
+        """Whether the host is the language model of a larger one, of images and text."""
+        return self.known and bool(self.roots)
+
     def trait(self, name: str) -> Any:
         """What the family's data file says under `name`; None where it says nothing."""
         return families().get(self.family, {}).get(name)
@@ -246,9 +251,25 @@ def laid_out(
         roots=roots,
         prefix=family["prefix"],
         refuses=family.get("refuses", {}),
-        embeddings=family.get("embeddings", {}),
+        embeddings=_embeddings(family, roots),
         **cast("dict[str, Any]", sizes),
     )
+
+
+def _embeddings(family: Mapping[str, Any], roots: Mapping[str, str]) -> dict[str, str]:
+    """Where a host's embeddings lie: in a larger model beside the layers, as in the family."""
+    found: dict[str, str] = dict(family.get("embeddings", {}))
+    for stack in family["stacks"]:
+        if root := roots.get(stack["name"]):
+            here, there = (_around_layers(path) for path in (root, stack["path"]))
+            moved = {side: path for side, path in found.items() if path.startswith(there)}
+            found |= {side: here + path.removeprefix(there) for side, path in moved.items()}
+    return found
+
+
+def _around_layers(path: str) -> str:
+    """What stands before a stack of layers: "model.layers.{layer}" -> "model."."""
+    return path.partition("{layer}")[0].removesuffix(".").rpartition(".")[0] + "."
 
 
 def entries_of(stack: Mapping[str, Any], gated: bool) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from peftport.errors import BadInput
 from peftport.files import opened
 from peftport.hosts.fingerprint import read_header, weight_files
 from peftport.hosts.quantised import require_plain
+from peftport.hosts.towers import without_towers
 
 _TYPES = {
     "F64": torch.float64,
@@ -27,7 +28,9 @@ class Weights(Mapping[str, Tensor]):
     """Tensors by the names of the loaded model, which may lack the prefix that the files have.
 
     A base model's files say "h.0.attn..." where the loaded causal model says
-    "transformer.h.0.attn...", and the other way round; either name finds the tensor.
+    "transformer.h.0.attn...", and the other way round; those of a model of images and text say
+    "language_model.model.layers.0..." where the loaded one says "model.language_model.layers.0...".
+    Either name finds the tensor.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,6 +42,9 @@ class Weights(Mapping[str, Tensor]):
             for header, start in [read_header(file)]
             for name, entry in header.items()
         }
+        self._within: dict[str, list[str]] = {}
+        for name in self._places:
+            self._within.setdefault(without_towers(name), []).append(name)
 
     def __getitem__(self, name: str) -> Tensor:
         """Read one tensor, in the type it is stored in; BadInput when the files lack it.
@@ -103,7 +109,11 @@ class Weights(Mapping[str, Tensor]):
             return name
         tails = [stored for stored in self._places if stored.endswith(f".{name}")]
         _, _, short = name.partition(".")
-        candidates = tails or [stored for stored in (short,) if stored in self._places]
+        candidates = (
+            tails
+            or [stored for stored in (short,) if stored in self._places]
+            or self._within.get(without_towers(name), [])
+        )
         return candidates[0] if len(candidates) == 1 else None
 
     def stored_name(self, name: str) -> str:

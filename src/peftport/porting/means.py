@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from peftport.errors import BadInput
-from peftport.hosts.fingerprint import fingerprint, of_weights, same_host, shown
+from peftport.files import is_file
+from peftport.hosts.fingerprint import (
+    WEIGHTS_INDEX,
+    fingerprint,
+    of_weights,
+    same_host,
+    shown,
+    weight_files,
+)
 from peftport.hosts.genealogy import folder_at_hand
 from peftport.hosts.geometry import Geometry
 from peftport.hosts.quantised import require_plain, unreadable
@@ -111,8 +119,21 @@ def unread(*names: str) -> str | None:
     it. Hosts that are not on this machine are not looked at."""
     for name in names:
         folder = folder_at_hand(name)
-        if folder is not None and (why := unreadable(folder, name)):
+        if folder is not None and (why := unreadable(folder, name) or without_weights(name)):
             return why
+    return None
+
+
+def without_weights(name: str) -> str | None:
+    """Why the weights of a host on this machine are none that are read, by the names of its files
+    alone; None where they are, and where there are none yet."""
+    folder = folder_at_hand(name)
+    if folder is None or not (any(folder.glob("*.bin")) or is_file(folder / WEIGHTS_INDEX)):
+        return None
+    try:
+        weight_files(folder)
+    except BadInput as error:
+        return str(error).removesuffix(".")
     return None
 
 

@@ -16,16 +16,12 @@ from torch import Tensor
 from peftport.errors import BadInput
 from peftport.hosts.loading import model_class_of
 from peftport.hosts.quiet import quiet_transformers
+from peftport.hosts.skeleton import auto_class
 from peftport.proof.answers import Outputs
 
 if TYPE_CHECKING:
     from peftport.hosts import Geometry
 
-_AUTO = {
-    "encoder-decoder": "AutoModelForSeq2SeqLM",
-    "decoder": "AutoModelForCausalLM",
-    "encoder": "AutoModel",
-}
 _WITH_HEAD = {
     "SEQ_CLS": "AutoModelForSequenceClassification",
     "TOKEN_CLS": "AutoModelForTokenClassification",
@@ -108,13 +104,14 @@ def _class_for(config: Any, host: Path, geometry: Geometry) -> tuple[Any, bool]:
     if name is not None:
         return getattr(transformers, name), True
     made_of = transformers.AutoConfig.from_pretrained(host)
+    runs_as = auto_class(geometry.kind, geometry.in_larger)
     found = getattr(transformers, str((config.auto_mapping or {}).get("base_model_class")), None)
     if config.task_type == "FEATURE_EXTRACTION" or geometry.kind == "encoder":
         bare, _ = model_class_of("AutoModel", made_of)
         found = bare if config.task_type == "FEATURE_EXTRACTION" or found is None else found
     if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
-        return getattr(transformers, _AUTO[geometry.kind]), True
-    usual, _ = model_class_of(_AUTO[geometry.kind], made_of)
+        return getattr(transformers, runs_as), True
+    usual, _ = model_class_of(runs_as, made_of)
     return found, found is usual
 
 
@@ -179,7 +176,9 @@ def _differences(model: Any, folder: Path) -> tuple[tuple[str, ...], tuple[str, 
     """Tensors of the folder that were not loaded, and those that the folder lacks."""
     from peft import get_peft_model_state_dict
 
-    stored, wanted = set(_stored(folder)), set(get_peft_model_state_dict(model))
+    # Embeddings that only have factors are the host's own: no file needs them.
+    wanted = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    stored = set(_stored(folder))
     return tuple(sorted(stored - wanted - set(model.state_dict()))), tuple(sorted(wanted - stored))
 
 

@@ -265,3 +265,14 @@ def test_a_decoder_with_a_head_of_ours_answers_as_transformers_does(tiny_host, t
             ours = class_logits(host, SimpleNamespace(**inputs), lane, ClassReadout(2, None))
             wanted = theirs(**inputs).logits
         torch.testing.assert_close(ours, wanted, atol=1e-5, rtol=0)
+
+
+def test_factors_that_tying_adds_are_read_with_those_that_are_named(tiny_host, tmp_path):
+    """With `ensure_weight_tying` peft gives the tied output factors that no list names."""
+    host = tiny_host("qwen2")
+    targets = ["q_proj", "embed_tokens"]
+    from_stock(host, tmp_path / "theirs", target_modules=targets, ensure_weight_tying=True)
+    module = load_module(tmp_path / "theirs")
+    assert {"embedding.output.lora_A", "embedding.input.lora_A"} <= module.tensors.keys()
+    change(tmp_path / "theirs", ensure_weight_tying=False)
+    refused(tmp_path / "theirs", "'lm_head.lora_A' too much")

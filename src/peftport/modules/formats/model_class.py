@@ -14,6 +14,8 @@ from itertools import accumulate
 from typing import Any
 
 from peftport.hosts.geometry import Geometry
+from peftport.hosts.skeleton import auto_class
+from peftport.hosts.towers import without_towers
 from peftport.modules.module import ModelClass, Module
 from peftport.techniques.base import Parameters
 
@@ -59,11 +61,12 @@ def read_model_class(
 def layers_inside(names: Iterable[str], geometry: Geometry) -> bool | None:
     """Whether layers are named as in a model that holds the bare one; None where no name tells."""
     prefix = geometry.prefix
-    bare = {linear.path.removeprefix(f"{prefix}.") for linear in geometry.linears.values()}
+    paths = (without_towers(linear.path) for linear in geometry.linears.values())
+    bare = {path.removeprefix(f"{prefix}.") for path in paths}
     if not prefix:
         return None
     for name in names:
-        path = name.removeprefix(MODEL)
+        path = without_towers(name.removeprefix(MODEL))
         within = path.removeprefix(f"{prefix}.")
         if any(layer in bare for layer in accumulate(within.split("."), "{}.{}".format)):
             return within != path
@@ -98,6 +101,8 @@ class WrittenClass:
     @property
     def auto_class(self) -> str:
         """transformers' automatic class that gives such a model."""
+        if self._geometry.in_larger:
+            return auto_class(self._geometry.kind, wrapped=True)
         if self.task_type in _AUTO:
             return _AUTO[self.task_type or ""]
         named = (self._kept.auto_mapping or {}).get("base_model_class") if self._kept else None

@@ -15,6 +15,8 @@ from pathlib import Path
 from torch import Tensor
 
 from peftport.errors import BadInput
+from peftport.hosts.geometry import Geometry
+from peftport.hosts.towers import TOWERS
 from peftport.techniques.base import Parameters
 
 Rename = Callable[[str], tuple[str, set[str]]]
@@ -25,8 +27,6 @@ _IN_FRONT = frozenset({"module", "_forward_module"})
 _MODEL = "base_model.model."
 _BASE = "base_model."
 """Prompt learning has no tuner between the model and its name."""
-_TOWERS = frozenset({"language_model", "text_model"})
-"""What models of several modalities call the language model in them."""
 _FACTOR = re.compile(r"(?P<before>.+\.lora_[AB])(?:\.(?P<name>[^.]+))?\.weight")
 _EMBEDDING = re.compile(r"(?P<before>.+\.lora_embedding_[AB])(?:\.(?P<name>[^.]+))?")
 
@@ -40,9 +40,15 @@ def unwrapped(path: Path, tensors: Mapping[str, Tensor]) -> Parameters:
     return _renamed(path, tensors, _without_wrappers)
 
 
-def bare_name(name: str) -> str:
+def bare_name(name: str, geometry: Geometry) -> str:
     """A name of a PEFT file as `unwrapped` and `names_in_model` give it."""
-    return _within(_without_wrappers(name)[0], _inside(()))[0]
+    return _within(_without_wrappers(name)[0], _inside(()), _towers_of(geometry))[0]
+
+
+def _towers_of(geometry: Geometry) -> frozenset[str]:
+    """The parts of a host's own paths that say which of its models they are in."""
+    first = next(iter(geometry.linears.values())).path
+    return TOWERS.intersection(first.split("."))
 
 
 def _inside(adapters: Iterable[str]) -> re.Pattern[str]:
@@ -51,10 +57,11 @@ def _inside(adapters: Iterable[str]) -> re.Pattern[str]:
     return re.compile(rf"\.(?:base_layer|modules_to_save(?:\.(?:{usual}))?)(?=\.)")
 
 
-def names_in_model(path: Path, tensors: Mapping[str, Tensor]) -> Parameters:
+def names_in_model(path: Path, tensors: Mapping[str, Tensor], geometry: Geometry) -> Parameters:
     """Tensors of a PEFT file by their names in the model: without `base_model.model.`, however
     often it is there, without the adapter's name, and without the name of the language model in a
-    larger one. `<path>.lora_A`, `.lora_B`, `.lora_embedding_A` and `.lora_embedding_B` are factors.
+    larger one where the host is none. `<path>.lora_A`, `.lora_B`, `.lora_embedding_A` and
+    `.lora_embedding_B` are factors.
 
     Raises:
         BadInput: the file holds more than one adapter, or two tensors have one name then.
@@ -68,8 +75,8 @@ def names_in_model(path: Path, tensors: Mapping[str, Tensor]) -> Parameters:
     kept = {name: t for name, t in tensors.items() if not _is_double(name, tensors)}
     if kept and not any(_BASE in name for name in kept):
         _log.info("notice: %s: names have no %s in front and are read as they are", path, _MODEL)
-    inside = _inside(adapters)
-    return _renamed(path, kept, lambda name: _within(name, inside))
+    inside, own = _inside(adapters), _towers_of(geometry)
+    return _renamed(path, kept, lambda name: _within(name, inside, own))
 
 
 def _is_double(name: str, tensors: Mapping[str, Tensor]) -> bool:
@@ -89,17 +96,18 @@ def _without_wrappers(name: str) -> tuple[str, set[str]]:
     return ".".join(parts), taken
 
 
-def _within(name: str, inside: re.Pattern[str]) -> tuple[str, set[str]]:
+def _within(name: str, inside: re.Pattern[str], own: frozenset[str]) -> tuple[str, set[str]]:
     """A name within the model, and what of it is no part of the names that peft writes.
 
-    inside: parts that peft's own layers add, which it leaves out when it saves.
+    inside: parts that peft's own layers add, which it leaves out when it saves. own: towers that
+    the host itself has.
     """
     before, found, inner = name.rpartition(_MODEL)
     taken = {f"{before}{found}"} if before else set()
     inner, wrappers = _without_wrappers(inner.removeprefix(_BASE))
     inner = inside.sub("", inner)
-    towers = {part for part in inner.split(".") if part in _TOWERS}
-    inner = ".".join(part for part in inner.split(".") if part not in _TOWERS)
+    towers = (TOWERS - own).intersection(inner.split("."))
+    inner = ".".join(part for part in inner.split(".") if part not in towers)
     if factor := _FACTOR.fullmatch(inner) or _EMBEDDING.fullmatch(inner):
         inner = factor["before"]
         taken |= {factor["name"]} if factor["name"] else set()

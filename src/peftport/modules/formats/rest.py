@@ -19,6 +19,7 @@ from torch import Tensor
 from peftport.errors import BadInput
 from peftport.hosts.fingerprint import read_header, weight_files
 from peftport.hosts.geometry import Geometry
+from peftport.hosts.towers import without_towers
 from peftport.modules.formats.base import Folder
 from peftport.modules.formats.heads import Kind, head_names, read_classifier
 from peftport.modules.formats.names import bare_name
@@ -146,10 +147,10 @@ class _HostRows:
         Rows beyond the host's do not count: they are a grown vocabulary's, of which the host's
         tokenizer knows nothing.
         """
-        own = self._weight(name, side)
+        own, geometry = self._weight(name, side), self._folder.geometry
         if own is None:
             return False
-        stored, rows = blocks(path, lambda each: bare_name(each) == name), 0
+        stored, rows = blocks(path, lambda each: bare_name(each, geometry) == name), 0
         for ours, theirs in zip(own, stored, strict=False):
             both = min(len(ours), len(theirs))
             if not _same(ours[:both], theirs[:both]):
@@ -168,11 +169,12 @@ class _HostRows:
             paths = embedding_paths(self._folder.geometry)
             tied = [paths[INPUT]] if side == f"{OUTPUT}.weight" else []  # its files have one
             names = [f"{p}.weight" for p in (paths[side.removesuffix(".weight")], *tied)]
-        for each in names:
+        for each in map(without_towers, names):
             for spelt in (each, f"{prefix}.{each}", each.removeprefix(f"{prefix}.")):
                 for file in self._files:
-                    if spelt in read_header(file)[0]:
-                        return _rows(file, spelt)
+                    for stored in read_header(file)[0]:
+                        if without_towers(stored) == spelt:
+                            return _rows(file, stored)
         return None
 
 

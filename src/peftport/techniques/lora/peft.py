@@ -17,6 +17,7 @@ from torch import Tensor
 
 from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
+from peftport.hosts.towers import without_towers
 from peftport.modules.formats.base import Draft, Folder
 from peftport.modules.formats.heads import classes_of, saved_modules, written_classifier
 from peftport.modules.formats.keeping import InPeft
@@ -60,9 +61,8 @@ def read(folder: Folder, path: Path, tensors: Mapping[str, Tensor]) -> Draft:
         "alpha": positive_number(folder, "lora_alpha", float),
         "rslora": flag(folder, "use_rslora"),
     }
-    found, others = _factors(
-        folder, path, names_in_model(path, tensors), options, next(iter(tensors), "")
-    )
+    named = names_in_model(path, tensors, folder.geometry)
+    found, others = _factors(folder, path, named, options, next(iter(tensors), ""))
     rest = read_rest(folder, path, others, classifier_kind(folder))
     options, body = as_options_and_tensors(found, options, folder.geometry, path)
     return Draft(
@@ -184,7 +184,7 @@ def _require_complete(
             f"{path} lacks the tensors of {_path(folder, missing[0])!r} "
             f"({len(missing)} places missing), which {_said_by(folder)} names."
         )
-    surplus = sorted(pairs.keys() - listed)
+    surplus = sorted(pairs.keys() - listed - _tied_with(listed, folder))
     if surplus:
         raise BadInput(
             f"{path} has tensor {pairs[surplus[0]]['A']!r} too much ({len(surplus)} places): "
@@ -205,13 +205,22 @@ def _listed(folder: Folder) -> set[str] | None:
     if not isinstance(wanted, list) or elsewise:
         return None
     prefix = folder.geometry.prefix
+    ends = [f".{without_towers(str(target))}" for target in wanted]
     linears = {point: linear.path for point, linear in folder.geometry.linears.items()}
     return {
         point
         for point, path in (linears | embedding_paths(folder.geometry)).items()
-        if any(f".{prefix}.{path}".endswith(f".{target}") for target in wanted)
+        if any(f".{prefix}.{without_towers(path)}".endswith(end) for end in ends)
         and _layer_is_meant(folder, f".{prefix}.{path}")
     }
+
+
+def _tied_with(listed: set[str], folder: Folder) -> set[str]:
+    """Places that peft may give factors to and not name: with `ensure_weight_tying` those that a
+    tied host shares the weight of a named embedding with."""
+    sides = embedding_paths(folder.geometry)
+    tied = folder.config.get("ensure_weight_tying") is True and listed & sides.keys()
+    return set(sides) if tied else set()
 
 
 def _said_by(folder: Folder) -> str:

@@ -46,7 +46,8 @@ def read(folder: Folder, path: Path, tensors: Mapping[str, Tensor]) -> Draft:
     if FLAT not in tensors:
         first = f", it begins with {next(iter(tensors))!r}" if tensors else ""
         raise BadInput(f"{path} lacks tensor {FLAT!r}{first}.")
-    others = names_in_model(path, {n: t for n, t in tensors.items() if n != FLAT})
+    others = {n: t for n, t in tensors.items() if n != FLAT}
+    others = names_in_model(path, others, geometry)
     rest = read_rest(folder, path, others, classifier_kind(folder))
     stack, layers = _stack(geometry), geometry.stacks[_stack(geometry)]
     doubled = geometry.kind == "encoder-decoder"
