@@ -13,7 +13,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForTokenClassification
 
-from modules.formats.modules import change, refused
+from modules.formats.modules import change, refused, same
 from peftport.modules import HostName, load_module
 from peftport.modules.formats.peft import CONVERTED, REFUSED, by_type
 from peftport.porting import port
@@ -173,6 +173,57 @@ def test_the_head_beside_a_converted_module_is_read(tiny_host, tmp_path):
     module = load_module(saved(model, tmp_path / "theirs"))
     assert torch.equal(module.tensors["head.weight"], head)
     assert len(module.record.converted) == 6
+
+
+@pytest.mark.parametrize("kind", ["DORA", "LOKR"])
+def test_trained_parts_of_the_host_beside_a_converted_module_are_carried(kind, tiny_host, tmp_path):
+    """They bear names that the host has too, and are none of its weights."""
+    parts = ["embed_tokens", "lm_head"]
+    model = made(kind, tiny_host("llama"), modules_to_save=parts, task_type="CAUSAL_LM")
+    head = model.base_model.model.lm_head.modules_to_save["default"].weight.detach().clone()
+    module = load_module(saved(model, tmp_path / "theirs"))
+    assert torch.equal(module.tensors["embedding.output.weight"], head)
+    assert module.record.embeddings.keys() == {
+        "embedding.input.weight",
+        "embedding.output.weight",
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "left_out"),
+    [({"modules_to_save": ["norm"]}, "norm.weight"), ({"bias": "all"}, "attn.c_proj.bias")],
+)
+def test_what_cannot_be_carried_beside_a_converted_module_is_told(
+    options, left_out, tiny_host, tmp_path
+):
+    family = "gpt2" if "bias" in options else "llama"
+    options = {"task_type": "CAUSAL_LM", **options}
+    folder = saved(made("DORA", tiny_host(family), family, **options), tmp_path / "theirs")
+    refused(folder, f"{left_out}'.*--allow-partial")
+    found = load_module(folder, partial=True).record
+    assert any(name.endswith(left_out) for name in found.left_out)
+    assert found.converted
+
+
+@pytest.mark.parametrize(
+    ("kind", "rename"),
+    [
+        ("DORA", lambda n: f"_orig_mod.{n}"),
+        ("DORA", lambda n: n.removeprefix(MODEL)),
+        ("DORA", lambda n: n.removesuffix(".weight") + ".default.weight"),
+        ("DORA", lambda n: f"{MODEL}{n}"),
+        ("LOHA", lambda n: f"module.{n}.default"),
+        ("ADALORA", lambda n: f"{n}.default"),
+        ("VERA", lambda n: f"module.{n}"),
+    ],
+)
+def test_names_as_other_savers_write_them_are_converted(kind, rename, tiny_host, tmp_path):
+    folder = saved(made(kind, tiny_host("llama")), tmp_path / "theirs")
+    before = load_module(folder)
+    file = folder / "adapter_model.safetensors"
+    tensors = {name: tensor.clone() for name, tensor in load_file(file).items()}
+    save_file({rename(name): tensor for name, tensor in tensors.items()}, file)
+    assert same(load_module(folder), before)
 
 
 def test_what_a_conversion_lost_is_in_the_account_of_a_port(tiny_host, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -281,3 +282,30 @@ def test_a_task_type_that_peft_does_not_have_is_left_out(tiny_host, tmp_path, ca
     assert "task_type 'EMBEDDING' is none that peft has" in caplog.text
     assert json.loads((out / CONFIG).read_text())["task_type"] is None
     assert effect("AutoModelForCausalLM", host, out, "llama") > 0.01
+
+
+@pytest.mark.parametrize(
+    ("auto", "task_type"),
+    [
+        ("AutoModelForSequenceClassification", "SEQ_CLS"),
+        ("AutoModelForTokenClassification", "TOKEN_CLS"),
+        ("AutoModelForQuestionAnswering", "QUESTION_ANS"),
+    ],
+)
+def test_without_its_head_a_module_is_for_the_usual_class(
+    auto, task_type, tiny_host, tmp_path, caplog
+):
+    """peft loads nothing of a folder that says it has a head and has none."""
+    host = tiny_host("llama")
+    targets = ["q_proj", "v_proj"]
+    saved(auto, host, tmp_path / "d", torch.float32, task_type=task_type, target_modules=targets)
+    donor = load_module(tmp_path / "d", partial=True)
+    tensors = {name: t for name, t in donor.tensors.items() if not name.startswith("head.")}
+    record = donor.record.model_copy(update={"head": "mean"})
+    without = replace(donor, record=record, tensors=tensors)
+    formats.save(without, tmp_path / "ported", "peft")
+    assert caplog.text.count("it is now for AutoModelForCausalLM") == 1
+    assert f"with a head that it does not bring along ({task_type})" in caplog.text
+    found = pp.verify(tmp_path / "ported", host)
+    assert found.passed
+    assert "AutoModelForCausalLM" in (tmp_path / "ported" / "README.md").read_text()

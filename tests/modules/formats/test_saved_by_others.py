@@ -63,6 +63,13 @@ def test_names_that_fit_nothing_are_told_beside_what_was_expected(written):
     refused(folder, rf"begins with 'x\.y\.base_model.*expected are names such as {FIRST}")
 
 
+def test_what_was_expected_is_told_beside_the_first_factor_that_is_there(written):
+    folder = written("peft", "llama", "lora")
+    tensors = {n.replace("self_attn", "attention"): t for n, t in read_apart(folder / PEFT).items()}
+    save_file({"a_head.weight": torch.ones(1)} | tensors, folder / PEFT)
+    refused(folder, "begins with 'a_head.weight', has 'base_model.*lora_A.weight', expected are")
+
+
 def test_a_file_of_two_adapters_is_refused_by_their_names(written):
     folder = written("peft", "llama", "lora")
     tensors = read_apart(folder / PEFT)

@@ -27,6 +27,7 @@ from peftport.hosts.quiet import quiet_transformers
 from peftport.hosts.skeleton import auto_class, pooler_options
 from peftport.modules.formats.base import Folder
 from peftport.modules.formats.model_class import MODEL, layers_inside
+from peftport.modules.formats.names import as_saved
 from peftport.modules.formats.peft_config import refuse_start, refuse_unknown
 from peftport.techniques.base import Parameters
 
@@ -61,6 +62,7 @@ def as_lora(folder: Folder, kind: str, tensors: Parameters) -> Converted:
             module's tensors fit, or what the module does to them is no change of weights.
     """
     refuse_start(folder)
+    tensors = as_saved(folder.path, tensors)
     host = _host(folder, tensors)
     made: Parameters = {}
     ranks, lost = {}, {}
@@ -148,15 +150,21 @@ def _with_module(folder: Folder, host: nn.Module, tensors: Parameters) -> tuple[
     refuse_unknown(folder, {field.name for field in dataclasses.fields(config)})
     # A head and other saved parts are read from the file, as a LoRA's are.
     config.task_type = config.modules_to_save = None
+    if hasattr(config, "bias"):
+        config.bias = "none"
     config.inference_mode = False
+    # Weights of the host's own (embeddings, norms, biases) are to be seen, and not to be loaded.
+    frozen = {f"{MODEL}{name}" for name in host.state_dict()}
+    rest = {n: tensor for n, tensor in tensors.items() if n.replace(".base_layer.", ".") in frozen}
     model = peft.get_peft_model(host, config)
-    told = peft.set_peft_model_state_dict(model, tensors)
+    own = {name: tensor for name, tensor in tensors.items() if name not in rest}
+    told = peft.set_peft_model_state_dict(model, own)
     if lacking := _unread(model, set(told.missing_keys)):
         raise ValueError(f"its file lacks {lacking[0]!r}, which the host has a place for")
     foreign = [name for name in told.unexpected_keys if name not in tensors]
     if foreign:
         raise ValueError(f"its file has {foreign[0]!r}, for which the host has no place")
-    return model, {name: tensors[name] for name in told.unexpected_keys}
+    return model, rest | {name: tensors[name] for name in told.unexpected_keys}
 
 
 def _unread(model: nn.Module, missing: set[str]) -> list[str]:

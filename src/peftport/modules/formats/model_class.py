@@ -34,6 +34,7 @@ _AUTO = {
     "TOKEN_CLS": "AutoModelForTokenClassification",
     "QUESTION_ANS": "AutoModelForQuestionAnswering",
 }
+_WITH_HEAD = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")
 
 
 def read_model_class(
@@ -79,12 +80,19 @@ class WrittenClass:
     def __init__(self, module: Module) -> None:
         self._module, self._geometry = module, module.geometry
         made_on = module.record.model
-        self._kept = made_on if made_on and made_on.kind == self._geometry.kind else None
+        alike = made_on if made_on and made_on.kind == self._geometry.kind else None
+        # peft loads nothing into a model with a head without that head.
+        headless = alike is not None and alike.task_type in _WITH_HEAD
+        self._kept = None if headless else alike
+        self._lost = "with a head that it does not bring along" if headless else "of another kind"
+
+    def notice_change(self) -> None:
+        """Say so where the class is not the one that the module came with."""
+        made_on = self._module.record.model
         if made_on and self._kept is None:
             _log.warning(
-                "notice: the module was made on a model of another kind (%s); it is now for %s",
-                made_on.task_type or "of no named task",
-                _AUTO[self.task_type or ""],
+                "notice: the module was made on a model %s (%s); it is now for %s",
+                *(self._lost, made_on.task_type or "of no named task", _AUTO[self.task_type or ""]),
             )
 
     @property

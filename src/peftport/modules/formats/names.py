@@ -27,6 +27,10 @@ _IN_FRONT = frozenset({"module", "_forward_module"})
 _MODEL = "base_model.model."
 _BASE = "base_model."
 """Prompt learning has no tuner between the model and its name."""
+_DEFAULT = "default"
+_NAMED = re.compile(rf"\.{_DEFAULT}(?=\.weight$|$)")
+"""The name that peft gives an adapter that nobody named."""
+_MAGNITUDE = re.compile(r"(?<=\.lora_magnitude_vector)\.weight$")
 _FACTOR = re.compile(r"(?P<before>.+\.lora_[AB])(?:\.(?P<name>[^.]+))?\.weight")
 _EMBEDDING = re.compile(r"(?P<before>.+\.lora_embedding_[AB])(?:\.(?P<name>[^.]+))?")
 
@@ -49,6 +53,29 @@ def _towers_of(geometry: Geometry) -> frozenset[str]:
     """The parts of a host's own paths that say which of its models they are in."""
     first = next(iter(geometry.linears.values())).path
     return TOWERS.intersection(first.split("."))
+
+
+def as_saved(path: Path, tensors: Mapping[str, Tensor]) -> Parameters:
+    """Tensors of a PEFT file of any kind by the names that peft itself gives them when it saves:
+    `base_model.model.` once in front, and no adapter's name, with a notice.
+
+    Raises:
+        BadInput: two tensors have one name then.
+    """
+    return _renamed(path, tensors, _saved)
+
+
+def _saved(name: str) -> tuple[str, set[str]]:
+    """A name as peft saves it, and what of it peft would not have written."""
+    before, found, inner = name.rpartition(_MODEL)
+    taken = {f"{before}{found}"} if before else set()
+    plain, wrappers = _without_wrappers(inner if found else inner.removeprefix(_BASE))
+    named = _NAMED.sub("", plain)
+    saved = _MAGNITUDE.sub("", named)
+    taken |= wrappers | ({_DEFAULT} if named != plain else set())
+    # Some kinds share tensors among all layers, which lie in the tuner itself.
+    shared = not found and name.startswith(_BASE)
+    return name if shared else f"{_MODEL}{saved}", taken
 
 
 def _inside(adapters: Iterable[str]) -> re.Pattern[str]:

@@ -96,6 +96,7 @@ class Peft(ForeignFormat):
             shared["task_type"] = _HEADS[kind][0]
         else:
             made_on = WrittenClass(module)
+            made_on.notice_change()
             config, tensors = made_on.config(config), made_on.tensors(tensors)
             shared |= {"task_type": made_on.task_type, "auto_mapping": made_on.auto_mapping}
         shared["inference_mode"] = True

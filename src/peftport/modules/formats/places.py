@@ -7,6 +7,9 @@ from collections.abc import Mapping
 
 from peftport.hosts.towers import without_towers
 
+_BARE = ("model", "transformer")
+"""What classes of transformers call the bare model in them, whatever its family calls it."""
+
 
 class Places:
     """Finds peftport's name of a place by a module path.
@@ -27,8 +30,9 @@ class Places:
     def find(self, path: str) -> str | None:
         """The place at `path`; None when there is none, or more than one."""
         path = without_towers(path)
-        _, _, rest = path.partition(".")
-        return self._whole.get(path) or self._whole.get(rest) or self._endings.get(path)
+        first, _, rest = path.partition(".")
+        found = self._whole.get(path) or self._whole.get(rest) or self._endings.get(path)
+        return found or (self._endings.get(rest) if first in _BARE else None)
 
 
 def _endings(path: str) -> list[str]:

@@ -62,7 +62,7 @@ def read(folder: Folder, path: Path, tensors: Mapping[str, Tensor]) -> Draft:
         "rslora": flag(folder, "use_rslora"),
     }
     named = names_in_model(path, tensors, folder.geometry)
-    found, others = _factors(folder, path, named, options, next(iter(tensors), ""))
+    found, others = _factors(folder, path, named, options, list(tensors))
     rest = read_rest(folder, path, others, classifier_kind(folder))
     options, body = as_options_and_tensors(found, options, folder.geometry, path)
     return Draft(
@@ -108,12 +108,12 @@ def _factors(
     path: Path,
     tensors: Mapping[str, Tensor],
     options: Mapping[str, Any],
-    first: str,
+    written: list[str],
 ) -> tuple[dict[str, Factors], dict[str, Tensor]]:
     """Factors by place, and the tensors that are none.
 
     Args:
-        tensors: by their names in the model. first: the name of one as it is in the file.
+        tensors: by their names in the model. written: their names as they are in the file.
     """
     paths = {point: linear.path for point, linear in folder.geometry.linears.items()}
     places = Places(paths | embedding_paths(folder.geometry))
@@ -129,7 +129,7 @@ def _factors(
         if match["factor"] in pair:
             raise BadInput(f"{path}: {name!r} and {pair[match['factor']]!r} are one place.")
         pair[match["factor"]] = name
-    _require_complete(folder, path, pairs, first)
+    _require_complete(folder, path, pairs, written)
     made = {
         point: _pair(folder, path, point, (pair["A"], pair["B"]), tensors, options)
         for point, pair in pairs.items()
@@ -157,12 +157,14 @@ def _pair(
 
 
 def _require_complete(
-    folder: Folder, path: Path, pairs: Mapping[str, Mapping[str, str]], first: str
+    folder: Folder, path: Path, pairs: Mapping[str, Mapping[str, str]], written: list[str]
 ) -> None:
     """Raise BadInput where a factor is missing, or a place is missing or surplus."""
     geometry = folder.geometry
     if not pairs:
-        there = f"it begins with {first!r}" if first else "it has no tensors at all"
+        there = f"it begins with {written[0]!r}" if written else "it has no tensors at all"
+        factor = next((name for name in written if ".lora_" in name), None)
+        there += f", has {factor!r}" if factor not in (None, *written[:1]) else ""
         raise BadInput(
             f"{path} has no LoRA tensor for a {geometry.family} host ({folder.host_name}): "
             f"{there}, expected are names such as "
