@@ -160,3 +160,11 @@ def test_a_method_that_does_not_apply_names_those_that_do(call, soft, texts, tin
     assert code == 2
     assert "port by soft: does not apply: it ports lora, not adapter. Methods that can: " in error
     assert "copy" in error
+
+
+@pytest.mark.parametrize("written", ["nan", "inf", "0.001,-inf", "-1", "much", ""])
+def test_a_list_of_numbers_is_of_numbers(written, call):
+    asked = ("assess", "nowhere", "--host", "lab:small", "--task", "lab:films")
+    code, text, error = call(*asked, "--learning-rates", f"{written},")
+    assert (code, text) == (2, ""), error
+    assert f"--learning-rates '{written},': expected numbers of 0 or more" in error

@@ -13,7 +13,7 @@ from peftport.api.binding import made_for, with_task
 from peftport.api.hosts import HostHandle, device_named
 from peftport.api.means import TEXTS, Asked, TextSource, means_for
 from peftport.api.modules import ModuleHandle, as_handle
-from peftport.api.reading import require_at_least, told
+from peftport.api.reading import require_at_least, require_rates, told
 from peftport.api.result import Result
 from peftport.api.suggestions import STEPS, methods_for, related
 from peftport.errors import BadInput
@@ -154,8 +154,11 @@ def assess(
     from peftport.techniques import technique
     from peftport.training import TrainingSettings
 
-    require_at_least(0, budgets=min(budgets, default=0))
+    if not budgets:
+        raise BadInput("--budgets: expected one number of steps or more, such as 0,10,100.")
+    require_at_least(0, budgets=min(budgets))
     require_at_least(1, seeds=seeds, native_steps=native_steps, limit_test=limit_test)
+    require_rates(learning_rates=learning_rates)
     ways = _ways(methods)
     handles = _handles(modules)
     numbers = _seeds(handles, seeds)

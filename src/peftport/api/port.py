@@ -15,6 +15,7 @@ from peftport.api.reading import (
     informed,
     notice_unsaid,
     require_at_least,
+    require_rates,
     task_for,
     told,
     words_problem_of,
@@ -240,6 +241,7 @@ def port(
 
     require_at_least(0, steps=steps)
     require_at_least(1, batch_size=batch_size, limit_train=limit_train)
+    require_rates(learning_rate=learning_rate)
     path = None if out is None else Path(out)
     if path is not None:
         require_new(path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from peftport.errors import BadInput
@@ -63,6 +64,18 @@ def require_at_least(least: int, **counts: int | None) -> None:
     for name, count in counts.items():
         if count is not None and count < least:
             raise BadInput(f"--{name.replace('_', '-')} {count}: expected {least} or more.")
+
+
+def require_rates(**rates: float | Sequence[float] | None) -> None:
+    """Raise BadInput for a learning rate that is given and trains nothing or the wrong way; it is
+    named as its option is."""
+    for name, given in rates.items():
+        every = given if isinstance(given, Sequence) else [given]
+        for rate in every:
+            if rate is not None and not 0 < rate < inf:
+                raise BadInput(
+                    f"--{name.replace('_', '-')} {rate:g}: expected a number above 0, such as 1e-3."
+                )
 
 
 def told(

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peftport.api.reading import require_at_least, require_rates
 from peftport.api.study_results import (
     Exported,
     Planned,
@@ -259,6 +260,8 @@ class Study:
         from peftport.studies.run import run_study
         from peftport.studies.store import read_study
 
+        require_at_least(1, seeds=seeds)
+        require_rates(rates=rates)
         made = tuning.candidates(self.spec, rates, seeds)
         folder = Path(out) if out else Path("runs") / f"{self.spec.name}-rates"
         rows = {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from peftport.api.hosts import HostHandle
 from peftport.api.modules import ModuleHandle
-from peftport.api.reading import plain_task, require_at_least, told
+from peftport.api.reading import plain_task, require_at_least, require_rates, told
 from peftport.api.result import Result
 from peftport.progress import Losses
 
@@ -149,6 +149,7 @@ def train(
     from peftport.training.module import train_module
 
     require_at_least(1, steps=steps, batch_size=batch_size, limit_train=limit_train)
+    require_rates(learning_rate=learning_rate)
     if out is not None:
         require_new(Path(out))
     given = dict(options or {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from math import inf
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -72,7 +73,7 @@ def parse_numbers(text: str, option: str, kind: type[int] | type[float]) -> list
         numbers = [kind(part) for part in text.split(",") if part.strip()]
     except ValueError:
         numbers = []
-    if not numbers or any(number < 0 for number in numbers):
+    if not numbers or not all(0 <= number < inf for number in numbers):
         what = "whole numbers" if kind is int else "numbers"
         raise BadInput(f"{option} {text!r}: expected {what} of 0 or more, joined by commas.")
     return numbers
