@@ -263,3 +263,24 @@ def test_a_large_host_is_left_to_those_who_ask(
     assert code == 0, error
     (told,) = re.findall(r"not verified: the host is large; see `peftport (.*)`", text)
     assert call(*shlex.split(told))[0] == 0
+
+
+def test_a_folder_that_is_named_as_on_the_hub_is_verified_where_it_was_fetched_to(
+    tiny_host, tmp_path, call, monkeypatch
+):
+    written(tiny_host, tmp_path / "m", "llama", "lora")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path / "m"))
+    code, text, error = call("verify", "some/module", "--host", tiny_host("llama"), "--json")
+    assert code == 0, error
+    assert json.loads(text)["module"] == str(tmp_path / "m")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [({"texts": []}, "no texts are given"), ({"text_count": 0}, "--text-count 0: expected 1")],
+)
+def test_no_texts_are_not_taken_for_the_usual_ones(more, said, tiny_host, tmp_path):
+    written(tiny_host, tmp_path / "m", "llama", "lora")
+    with pytest.raises(BadInput, match=said):
+        pp.verify(tmp_path / "m", tiny_host("llama"), **{"texts": ["a film"], **more})

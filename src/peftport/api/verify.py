@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftport.api.hosts import HostHandle, as_host, device_named
 from peftport.api.modules import ModuleHandle, as_handle
+from peftport.api.reading import require_at_least
 from peftport.api.result import Result
 from peftport.errors import BadInput
 
@@ -155,7 +156,7 @@ def verify(
         precision: in which the library loads the host; "bf16" is compared with a wider tolerance.
 
     Raises:
-        BadInput: the module has no folder, or the host cannot be found.
+        BadInput: the module has no folder, the host cannot be found, or there are no texts.
 
     >>> import peftport as pp
     >>> found = pp.verify("modules/films", "lab:small")
@@ -164,10 +165,11 @@ def verify(
     """
     from peftport.modules.found import find_module
 
+    require_at_least(1, text_count=text_count)
     handle, there = as_handle(module), as_host(host, device)
     if handle.path is None:
         raise BadInput("the module has no folder yet: save it, and verify the folder.")
-    find_module(handle.path)
+    handle = replace(handle, path=find_module(handle.path))
     return _verified(handle, there, _texts(texts, text_count, text_column), device, precision)
 
 
@@ -260,6 +262,8 @@ def _texts(
     if source is None:
         return None
     if not isinstance(source, str | Path):
+        if not source:
+            raise BadInput("no texts are given to verify on: give one or more, or None.")
         return tuple(source)[:count]
     from peftport.porting.texts import calibration_texts
 
