@@ -31,8 +31,9 @@ def test_a_port_method_is_lent_a_host_in_full_precision(tiny_host):
 def test_what_cannot_be_found_is_said_at_once(tiny_host, tmp_path):
     with pytest.raises(BadInput, match=r"host .* was not found"):
         pp.load_host(tmp_path / "nowhere")
-    with pytest.raises(BadInput, match="--device 'tpu' is not here"):
-        pp.load_host(tiny_host("llama"), device="tpu")
+    for device in ("tpu", "cpu:x", "cuda:x", "cuda:9", "meta", ""):
+        with pytest.raises(BadInput, match=f"--device '{device}' is not here"):
+            pp.load_host(tiny_host("llama"), device=device)
     with pytest.raises(BadInput, match=r"module .* was not found"):
         pp.load_module(tmp_path / "nowhere")
 

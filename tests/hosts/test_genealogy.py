@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -220,3 +221,23 @@ def test_only_hosts_on_this_machine_are_at_hand(tiny_host, tmp_path):
     assert folder_at_hand("someone/elsewhere") is None
     assert folder_at_hand(str(tmp_path / "nothing")) is None
     assert folder_at_hand("lab:nothing") is None
+
+
+def test_a_host_in_the_hub_s_cache_is_at_hand_where_its_weights_are(
+    tiny_host, tmp_path, monkeypatch
+):
+    whole, without = tiny_host("t5"), tmp_path / "without"
+    without.mkdir()
+    (without / "config.json").write_bytes((whole / "config.json").read_bytes())
+    cached = {"some/host": whole, "some/configuration": without}
+
+    def snapshot(name, revision=None, local_files_only=False):
+        assert local_files_only, "nothing is fetched to look at it"
+        if name not in cached:
+            raise LocalEntryNotFoundError("it is not in the cache")
+        return str(cached[name])
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    assert folder_at_hand("some/host") == whole
+    assert folder_at_hand("some/configuration") is None
+    assert folder_at_hand("some/other@v2") is None

@@ -42,14 +42,16 @@ def made_for(record: Record, mark: str) -> bool | None:
     """Whether a module is made for the very weights of a host of such a fingerprint; None where
     that is not known.
 
-    Folders of other libraries name a host and no fingerprint: what bears that name today counts.
+    Folders of other libraries name a host and no fingerprint: what bears that name today counts,
+    where it is on this machine.
     """
-    from peftport.hosts import find_host
     from peftport.hosts.fingerprint import fingerprint, same_host
+    from peftport.hosts.genealogy import folder_at_hand
 
     if record.host.fingerprint:
         return same_host(record.host.fingerprint, mark)
+    folder = folder_at_hand(record.host.name)
     try:
-        return fingerprint(find_host(record.host.name).files()) == mark
-    except BadInput:
+        return None if folder is None else fingerprint(folder) == mark
+    except BadInput:  # it has no weights that can be read
         return None

@@ -177,11 +177,16 @@ def device_named(device: str | None) -> str:
     """The device that is asked for, or the best there is; BadInput when there is no such."""
     import torch
 
-    available = torch.cuda.is_available()
+    there = {"cpu": 1, "cuda": torch.cuda.device_count()}
     if device is None:
-        device = "cuda" if available else "cpu"
-    if device.split(":")[0] not in ("cpu", "cuda") or (device.startswith("cuda") and not available):
-        raise BadInput(f"--device {device!r} is not here; there is cpu{', cuda' * available}.")
+        return "cuda" if there["cuda"] else "cpu"
+    try:
+        asked = torch.device(device)
+    except RuntimeError:  # no name of a device
+        asked = None
+    if asked is None or (asked.index or 0) >= there.get(asked.type, 0):
+        listed = ", ".join(["cpu", *(f"cuda:{number}" for number in range(there["cuda"]))])
+        raise BadInput(f"--device {device!r} is not here; there is {listed}.")
     return device
 
 

@@ -181,7 +181,6 @@ def folder_at_hand(name: str) -> Path | None:
     from peftport.hosts.source import find_host
 
     try:
-        found = find_host(name)
-        return found.files() if found.origin == "gguf" else found.folder
+        return find_host(name).at_hand()
     except BadInput:
         return None

@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from peftport.errors import BadInput
 from peftport.files import exists, is_folder, read_json, require_regular
 from peftport.hosts.configuration import written_config
+from peftport.hosts.fingerprint import weight_files
 from peftport.hosts.geometry import Geometry, geometry_of
 from peftport.hosts.gguf import gguf_at, unpacked
 from peftport.hosts.growth import require_bounded
@@ -55,19 +57,42 @@ class HostSource:
         """
         if self.folder is not None:
             return unpacked(self.folder) if self.origin == "gguf" else self.folder
-        from huggingface_hub import snapshot_download
         from huggingface_hub.errors import (
             HfHubHTTPError,
             HFValidationError,
             LocalEntryNotFoundError,
         )
 
-        name, _, revision = self.name.partition("@")
         patterns = _HUB_FILES if weights else [p for p in _HUB_FILES if p != "*.safetensors"]
         try:
-            return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
+            return self._of_hub(allow_patterns=patterns)
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
             raise not_found("host", self.name, f"{_NAMED} {_FETCHED}", error) from error
+
+    def at_hand(self) -> Path | None:
+        """The host's folder where it is on this machine, in the hub's cache also; None where its
+        weights would have to be fetched.
+
+        Raises:
+            BadInput: a GGUF file cannot be read.
+        """
+        if self.folder is not None:
+            return self.files()
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+        try:
+            found = self._of_hub(local_files_only=True)
+            weight_files(found)  # the cache may have its configuration alone
+        except (HFValidationError, LocalEntryNotFoundError, OSError, BadInput):
+            return None
+        return found
+
+    def _of_hub(self, **options: Any) -> Path:
+        """The folder of a hub host by huggingface_hub's own client."""
+        from huggingface_hub import snapshot_download
+
+        name, _, revision = self.name.partition("@")
+        return Path(snapshot_download(name, revision=revision or None, **options))
 
 
 def find_host(name: str) -> HostSource:
