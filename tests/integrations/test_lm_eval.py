@@ -165,6 +165,16 @@ def test_the_command_line_says_the_same(tiny_host, tiny_task, own_tasks, tmp_pat
     assert "--kind" in told
 
 
+def test_a_module_that_is_made_for_other_weights_is_told_to_be_a_plain_copy(
+    tiny_host, tiny_continuation, tiny_task, own_tasks, caplog
+):
+    made = pp.train(tiny_host("qwen2"), str(tiny_task), "lora", steps=1)
+    there = tiny_continuation("qwen2")
+    found = pp.lm_eval(made.module, there, "tiny_choices", folder=own_tasks, limit_test=4)
+    assert found.made_for_this_host is False
+    assert f"whose weights are not those of {there}: this tests a plain copy" in caplog.text
+
+
 def test_what_cannot_be_run_is_told(tiny_host, own_tasks, monkeypatch):
     host = host_in(tiny_host("qwen2"))
     with pytest.raises(pp.BadInput, match=r"no task 'tiny_choice'\. Did you mean 'tiny_choices'"):

@@ -1,8 +1,9 @@
-"""What the calls that take a module and a task share: what the module's files leave unsaid, and
-whether it is made for a host."""
+"""What the calls that put a module on a host share: what the module's files leave unsaid, and
+whether it is made for that host."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,12 @@ from peftport.api.suggestions import train_command
 from peftport.errors import BadInput
 
 if TYPE_CHECKING:
+    from peftport.api.hosts import HostHandle
     from peftport.api.modules import ModuleHandle
     from peftport.modules import Module, Record
     from peftport.tasks import Task
+
+_log = logging.getLogger(__name__)
 
 
 def with_task(
@@ -55,3 +59,33 @@ def made_for(record: Record, mark: str) -> bool | None:
         return None if folder is None else fingerprint(folder) == mark
     except BadInput:  # it has no weights that can be read
         return None
+
+
+def noticed_host(handle: ModuleHandle, host: HostHandle, doing: str) -> bool | None:
+    """Whether a module is made for a host's very weights, as `made_for` says it; a notice says so
+    where it is not.
+
+    Args:
+        doing: what is done all the same: "this tests a plain copy".
+    """
+    name = handle.record.host.name
+    same = made_for(handle.record, host.fingerprint)
+    if same is None:
+        _log.warning("notice: %s is not at hand to compare %s with.", name, host.name)
+    elif not same:
+        _log.warning(
+            "notice: %s was made for %s, whose weights are not those of %s: %s.",
+            *(handle.called, name, host.name, doing),
+        )
+    return same
+
+
+def noticed_host_of_test(handle: ModuleHandle, host: HostHandle) -> bool | None:
+    """The same before a module is tested on a host that is loaded; a notice says also where texts
+    are other tokens to it than to the host."""
+    from peftport.hosts.vocabulary import notice_other_tokenizer
+
+    same = noticed_host(handle, host, "this tests a plain copy")
+    mark = handle.record.host.tokenizer
+    notice_other_tokenizer(handle.called, mark, host.loaded.tokenizer, host.name)
+    return same

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftport.api.binding import made_for
+from peftport.api.binding import noticed_host_of_test
 from peftport.api.hosts import HostHandle
 from peftport.api.modules import as_handle
 from peftport.api.result import Result
@@ -131,6 +131,7 @@ def lm_eval(
         )
     there = host.loaded
     require_no_head(kind_named("completion"), there, loaded.tensors)
+    same = noticed_host_of_test(handle, host)
     given: dict[str, Any] = {
         "folder": None if folder is None else Path(folder).expanduser(),
         "limit": limit_test,
@@ -144,7 +145,7 @@ def lm_eval(
         handle.called,
         loaded.technique,
         host.name,
-        made_for(loaded.record, there.fingerprint),
+        same,
         tuple(_beside(one, other) for one, other in zip(bare, with_module, strict=True)),
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peftport.api.binding import noticed_host
 from peftport.api.hosts import HostHandle, as_host
 from peftport.api.modules import as_handle
 from peftport.api.result import Result
@@ -85,22 +86,13 @@ def merge(
     >>> merged.types, pp.load_host("merged").geometry.width
     (('F16',), 64)
     """
-    from peftport.hosts.fingerprint import same_host
     from peftport.modules.merge import SHARD
     from peftport.modules.merge import merge as write
     from peftport.techniques.head import BIAS
 
     handle, there = as_handle(module), as_host(host)
     loaded = handle.module
-    mark = loaded.record.host.fingerprint
-    if mark and not same_host(mark, there.fingerprint):
-        _log.warning(
-            "notice: %s was made for %s, whose weights are not those of %s: this merges a plain "
-            "copy.",
-            handle.called,
-            loaded.record.host.name,
-            there.name,
-        )
+    noticed_host(handle, there, "this merges a plain copy")
     if BIAS in loaded.tensors and loaded.record.head == "words":
         _log.warning(
             "notice: %s adds a bias to the scores of its label words, for which a plain model has "

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from peftport.api.binding import made_for, with_task
+from peftport.api.binding import made_for, noticed_host_of_test, with_task
 from peftport.api.hosts import HostHandle
 from peftport.api.modules import ModuleHandle, as_handle
 from peftport.api.reading import (
@@ -171,7 +171,7 @@ class _Subject:
         called, technique, same = None, None, None
         if self.handle is not None and self.module is not None:
             called, technique = self.handle.called, self.module.technique
-            same = _noticed_host(self.handle, self.host)
+            same = noticed_host_of_test(self.handle, self.host)
         found = _evaluation(self.host, self.data, self.module, portion)
         intervals = {
             name: ends
@@ -278,26 +278,6 @@ def _evaluation(
         return evaluate_one(there, None, None, {}, *texts, portion)
     made = technique(module.technique)
     return evaluate_one(there, made, module.config, tensors, *texts, portion)
-
-
-def _noticed_host(handle: ModuleHandle, host: HostHandle) -> bool | None:
-    """Whether the module is made for the host's very weights; a notice says it where it is not."""
-    from peftport.hosts.vocabulary import notice_other_tokenizer
-
-    record, there = handle.record, host.loaded
-    same = made_for(record, there.fingerprint)
-    if same is None:
-        _log.warning("notice: %s is not at hand to compare %s with.", record.host.name, host.name)
-    elif not same:
-        _log.warning(
-            "notice: %s was made for %s, whose weights are not those of %s: this tests a plain "
-            "copy.",
-            handle.called,
-            record.host.name,
-            host.name,
-        )
-    notice_other_tokenizer(handle.called, record.host.tokenizer, there.tokenizer, host.name)
-    return same
 
 
 def _made_for_another(handle: ModuleHandle, host: HostHandle, task: str, said: Told) -> BadInput:
