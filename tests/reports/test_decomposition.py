@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -91,3 +92,11 @@ def test_relations_are_decomposed_each_by_itself() -> None:
     for relation in ("continuation", "independent"):
         accuracies, leads = explain(results, relation)
         assert accuracies.observations == 2 * leads.observations == 2 * 2 * 3 * 3
+
+
+def test_figures_that_rows_of_an_older_package_lack_are_those_of_their_scores() -> None:
+    results = Synthetic(scores=True).results()
+    rows = results.rows.assign(corrected_accuracy=np.nan)
+    older = replace(results, rows=rows)
+    assert older.metric == results.metric == "corrected_accuracy"
+    assert explain(older, "continuation") == explain(results, "continuation")

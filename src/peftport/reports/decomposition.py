@@ -127,7 +127,7 @@ def _figures(results: Results, relation: str) -> pd.DataFrame:
         condition = cell.method or row.condition
         rows.append(
             _factors(results, cell, int(row.budget), condition)
-            | {"y": getattr(row, results.metric)}
+            | {"y": results.measure([row.run_id], results.metric)}
         )
     return pd.DataFrame(rows)
 
