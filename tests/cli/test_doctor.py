@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import tomllib
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import peftport.api.doctor as subject
 
@@ -28,3 +33,20 @@ def test_what_is_missing_is_told_with_what_to_do(call, monkeypatch):
     assert "no   study run --executor ray: pip install 'peftport[ray]'" in text
     assert "yes  verify folders of peft" in text
     assert "  ray              -" in text
+
+
+def test_whatever_an_extra_brings_is_told_when_it_is_missing(call, monkeypatch):
+    content = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text()
+    extras = tomllib.loads(content)["project"]["optional-dependencies"]
+    brought = {
+        canonicalize_name(Requirement(line).name): extra
+        for extra, lines in extras.items()
+        if extra not in ("dev", "docs")
+        for line in lines
+    }
+    known = subject._version
+    monkeypatch.setattr(subject, "_version", lambda name: None if name in brought else known(name))
+    found = json.loads(call("doctor", "--json")[1])
+    assert brought.keys() <= found["versions"].keys()
+    told = [each["do"] for each in found["commands"] if not each["ready"]]
+    assert {f"pip install 'peftport[{extra}]'" for extra in brought.values()} <= set(told)

@@ -176,7 +176,7 @@ def test_without_peft_it_says_so_and_still_says_whether_the_module_acts(
     monkeypatch.setattr("peftport.proof.with_peft.distribution", lambda: None)
     found = pp.verify(lora, tiny_host("llama"))
     assert (found.loaded_by, found.acts, found.equal, found.passed) == (None, True, None, True)
-    assert "pip install peft" in found.notes[0]
+    assert "pip install 'peftport[peft]'" in found.notes[0]
 
 
 def test_without_adapters_it_says_so(tiny_host, tmp_path, monkeypatch):

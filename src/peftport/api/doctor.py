@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
 _REQUIRED = ("torch", "transformers", "huggingface-hub", "tokenizers", "safetensors", "numpy")
 _OPTIONAL = {
-    "peft": ("verify folders of peft", "pip install peft"),
-    "datasets": ("tasks that are data sets of the hub", "pip install 'peftport[hub]'"),
-    "ray": ("study run --executor ray", "pip install 'peftport[ray]'"),
-    "gguf": ("hosts in GGUF files", "pip install 'peftport[gguf]'"),
+    "peft": ("verify folders of peft", "peft"),
+    "datasets": ("tasks that are data sets of the hub", "hub"),
+    "sacrebleu": ("chrF, of tasks that are written", "completion"),
+    "rouge-score": ("ROUGE-L, of tasks that are written", "completion"),
+    "lm-eval": ("test --lm-eval", "lm-eval"),
+    "ray": ("study run --executor ray", "ray"),
+    "gguf": ("hosts in GGUF files", "gguf"),
 }
+"""Distribution -> what needs it, and the extra of peftport that brings it."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,10 @@ def _commands(versions: Mapping[str, str | None]) -> list[dict[str, Any]]:
     adapters = f"name the Python of an environment with adapters in ${with_adapters.VARIABLE}"
     here = {
         "hosts and tasks of the hub": (not HF_HUB_OFFLINE, offline),
-        **{what: (versions[name] is not None, do) for name, (what, do) in _OPTIONAL.items()},
+        **{
+            what: (versions[name] is not None, f"pip install 'peftport[{extra}]'")
+            for name, (what, extra) in _OPTIONAL.items()
+        },
         "verify folders of AdapterHub": (with_adapters.python() is not None, adapters),
         "--push-to-hub": (get_token() is not None and not HF_HUB_OFFLINE, login),
         "training on a GPU": (_has_gpu(), "no GPU that torch can use; the CPU is taken"),
