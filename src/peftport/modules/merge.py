@@ -8,7 +8,7 @@ precision may differ in the last bit.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from peftport.hosts.weights import Weights
 from peftport.modules.card import merged_card
 from peftport.modules.module import Module
 from peftport.techniques import technique
+from peftport.techniques.base import WeightChange
 from peftport.techniques.head import BIAS, WEIGHT
 
 SHARD = 2 << 30
@@ -64,10 +65,10 @@ def merge(
         BadInput: the module is not LoRA, is made for another geometry, has a head, or `out`
             exists already.
     """
-    changed = _require_mergeable(module, geometry)
+    changes = _require_mergeable(module, geometry)
     weights = Weights(host)
     points = {
-        weights.stored_name(f"{geometry.linears[point].path}.weight"): point for point in changed
+        weights.stored_name(f"{geometry.linears[point].path}.weight"): point for point in changes
     }
     places, types = _places(host)
     sizes = {stored: size for stored, (_, size) in places.items()}
@@ -77,7 +78,11 @@ def merge(
         for file, names in shards.items():
             tensors = {n: _read(places[n][0], n) for n in names}
             for stored in points.keys() & tensors.keys():
-                tensors[stored] = _merged(tensors[stored], points[stored], module, geometry)
+                linear = geometry.linears[points[stored]]
+                change = changes[points[stored]].of(module.tensors)
+                tensors[stored] = _merged(
+                    tensors[stored], change.mT if linear.transposed else change
+                )
             save_file(tensors, folder / file, metadata={"format": "pt"})
         if len(shards) > 1:
             index = {n: file for file, names in shards.items() for n in names}
@@ -87,10 +92,10 @@ def merge(
     return MergedFiles(len(points), sum(sizes.values()), len(shards), types)
 
 
-def _require_mergeable(module: Module, geometry: Geometry) -> Iterable[str]:
-    """The linear layers whose weights a module changes; BadInput where that is not all it is."""
-    changed = technique(module.technique).changed(module.config, module.geometry)
-    if not changed:
+def _require_mergeable(module: Module, geometry: Geometry) -> dict[str, WeightChange]:
+    """What a module changes of the host's weights; BadInput where that is not all it is."""
+    changes = technique(module.technique).changes(module.config, module.geometry)
+    if not changes:
         raise BadInput(
             f"{module.technique} cannot be merged: it acts beside the host's weights. Only LoRA "
             "can; others are loaded with the host."
@@ -105,21 +110,18 @@ def _require_mergeable(module: Module, geometry: Geometry) -> Iterable[str]:
             "the module has a head, for which a plain model has no place: load the two together, "
             "as the module's README says."
         )
-    factors = {name for names in changed.values() for name in names}
+    factors = {name for change in changes.values() for name in change.tensors}
     others = sorted(module.tensors.keys() - factors - {BIAS})
     if others:
         raise BadInput(
             f"the module holds {others[0]!r} beside its factors ({len(others)} such tensors), "
             "which is not merged: load the module with its host."
         )
-    return changed
+    return changes
 
 
-def _merged(weight: Tensor, point: str, module: Module, geometry: Geometry) -> Tensor:
-    """A weight with the module's change, in the type that it came in."""
-    change = technique(module.technique).change(module.config, module.tensors, point)
-    if geometry.linears[point].transposed:
-        change = change.mT
+def _merged(weight: Tensor, change: Tensor) -> Tensor:
+    """A weight with a change of it, in the type that it came in."""
     return (weight.float() + change).to(weight.dtype).contiguous()
 
 

@@ -157,7 +157,8 @@ class _Library:
     def missing(self) -> str:
         """What to do where the library is not at hand."""
         if self.format == "peft":
-            return "peft is not installed, so it was not loaded with it: pip install 'peftport[peft]'"
+            install = "pip install 'peftport[peft]'"
+            return f"peft is not installed, so it was not loaded with it: {install}"
         return (
             "adapters is not at hand, so it was not loaded with it: name the Python of an "
             f"environment with adapters in ${with_adapters.VARIABLE}"

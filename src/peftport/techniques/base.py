@@ -12,6 +12,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -31,6 +32,18 @@ Shapes = dict[str, tuple[int, ...]]
 
 class Configuration(Options):
     """A technique's options; unknown keys are errors."""
+
+
+@dataclass(frozen=True)
+class WeightChange:
+    """How the weight of a linear layer changes under a module.
+
+    tensors: of the module, by name, that say it. of: gives it, (outputs, inputs), from the module's
+    tensors without lane axis.
+    """
+
+    tensors: tuple[str, ...]
+    of: Callable[[Parameters], Tensor]
 
 
 class Technique(ABC):
@@ -91,15 +104,10 @@ class Technique(ABC):
         """Fold away what only training needs; with or without lane axis. Most have nothing."""
         return config, parameters
 
-    def changed(self, config: Any, geometry: Geometry) -> dict[str, tuple[str, ...]]:
-        """The linear layers whose weights a module changes, each with the tensors that say how;
-        empty for a technique that acts beside the host's weights."""
+    def changes(self, config: Any, geometry: Geometry) -> dict[str, WeightChange]:
+        """What a module changes of the host's weights, by linear layer; empty for a technique that
+        acts beside them."""
         return {}
-
-    def change(self, config: Any, parameters: Parameters, point: str) -> Tensor:
-        """The change of such a layer's weight, without the lane axis: (outputs, inputs). Whoever
-        names layers in `changed` says it."""
-        raise NotImplementedError
 
     def idle(self, parameters: Parameters) -> str | None:
         """Which of `gates` are zero ("every lora_B"), one of them at each place, so that the module

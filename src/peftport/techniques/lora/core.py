@@ -23,6 +23,7 @@ from peftport.techniques.base import (
     Rewrite,
     Shapes,
     Technique,
+    WeightChange,
     by_lane,
     hooked,
     lanes_of,
@@ -105,14 +106,14 @@ class Lora(Technique):
         that the module can go to a host of another."""
         return _by_roles(config, geometry), parameters
 
-    def changed(self, config: LoraConfig, geometry: Geometry) -> dict[str, tuple[str, ...]]:
-        """Every target, by its two factors."""
-        points = targets(config, geometry)
-        return {point: (f"{point}.lora_A", f"{point}.lora_B") for point in points}
+    def changes(self, config: LoraConfig, geometry: Geometry) -> dict[str, WeightChange]:
+        """scale * lora_B @ lora_A at every target."""
 
-    def change(self, config: LoraConfig, parameters: Parameters, point: str) -> Tensor:
-        """scale * lora_B @ lora_A, (outputs, inputs)."""
-        return config.scale * (parameters[f"{point}.lora_B"] @ parameters[f"{point}.lora_A"])
+        def change(down: str, up: str) -> WeightChange:
+            return WeightChange((down, up), lambda own: config.scale * (own[up] @ own[down]))
+
+        points = targets(config, geometry)
+        return {point: change(f"{point}.lora_A", f"{point}.lora_B") for point in points}
 
     def attach(self, host: Any, config: LoraConfig, parameters: Parameters) -> Any:
         """Add each target's low-rank change to its output."""
