@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import peftport as pp
-from modules.formats.modules import made, silenced
+from modules.formats.modules import change, made, silenced
 from peftport.modules import formats
 from tiny_runs import host_in
 
@@ -98,6 +98,27 @@ def test_no_difference_is_given_where_another_part_of_a_text_is_read(tiny_host, 
     assert str(found).count("  not comparable") == 3
     alike = pp.test(module, str(here), str(tiny_task), against="bare")
     assert set(alike.differences) == {"bits_per_byte", "token_loss", "perplexity"}
+
+
+def test_a_module_whose_own_host_is_elsewhere_is_made_for_the_one_on_which_it_is_tested(
+    call, tested, module, from_peft, tiny_host, tiny_task
+):
+    """As `--from-host` says it of MODULE; without either the message names the option that does."""
+    host = tiny_host("llama")
+    here = tested("--against", from_peft, "--against-host", host)["against"]
+    change(from_peft, base_model_name_or_path="somebody/elsewhere")
+    assert tested("--against", from_peft, "--against-host", host)["against"] == here
+    found = pp.test(
+        module, host, str(tiny_task), against=from_peft, against_host=host,
+        label_words="terrible,great", template="{text} it was",
+    )  # fmt: skip
+    assert found.against is not None
+    assert found.against.figures == {name: here[name] for name in found.against.figures}
+    asked = ("test", module, "--host", host, "--task", tiny_task, "--against", from_peft)
+    code, _, error = call(*asked)
+    assert code == 2
+    assert "name it with --against-host" in error
+    assert "--from-host" not in error
 
 
 def test_what_cannot_be_compared_is_refused_before_anything_is_tested(

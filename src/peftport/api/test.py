@@ -70,7 +70,8 @@ def test(
         against: what to set beside it, tested on the same rows: "bare", the host without a module,
             which reads the rows as the module does; or another module.
         against_host: where that is tested. If not given, the bare host is `host`, and a module is
-            on `host` if it is made for it, else on its own.
+            on `host` if it is made for it, else on its own. A module of another library whose files
+            name no host that can be found is taken for one that is made for this one.
         limit_test: test on at most so many texts.
         label_words, template, text_column, label_column: for modules and data that do not say
             them. A word has no space before it: on decoders one is put there.
@@ -226,7 +227,7 @@ def _other(
     there = subject.host if where is None else _host_like(subject.host, where)
     if against == BARE:
         return _bare(there, subject.data)
-    handle = as_handle(against)
+    handle = _found(as_handle(against), where)
     if where is None and not made_for(handle.record, there.fingerprint):
         there = _host_like(subject.host, handle.record.host.name)
     other = _module(handle, there, *asked)
@@ -237,6 +238,21 @@ def _other(
             "which to ask."
         )
     return other
+
+
+def _found(handle: ModuleHandle, where: str | Path | HostHandle | None) -> ModuleHandle:
+    """A module to set beside another; where its files name no host that can be found, it is made
+    for the one on which it is to be tested."""
+    try:
+        _ = handle.outline
+    except BadInput as error:
+        if where is None:
+            raise BadInput(str(error).replace("--from-host", "--against-host")) from error
+        if handle.from_host is not None:
+            raise
+        host = where.name if isinstance(where, HostHandle) else str(where)
+        return _found(replace(handle, from_host=host), where)
+    return handle
 
 
 def _host_like(host: HostHandle, other: str | Path | HostHandle) -> HostHandle:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -83,86 +83,46 @@ def test(
 ) -> None:
     """Test MODULE on a host, on the test split; without MODULE the bare host."""
     import peftport as pp
+    from peftport.api.test import BARE
 
+    reading: dict[str, Any] = {
+        "label_words": label_words,
+        "template": template,
+        "text_column": text_column,
+        "label_column": label_column,
+        "kind": kind,
+        "system": system,
+        "max_answer": max_answer,
+        "scorer": scorer,
+    }
+    beside: dict[str, Any] = {"against": against, "against_host": against_host, "to_card": to_card}
+    on: dict[str, Any] = {"limit_test": limit_test, "device": device, "precision": precision}
+    harness = {"lm_eval": lm_eval, "lm_eval_path": lm_eval_path}
+    if module is None:
+        of_modules = {"from_host": from_host, "no_pickle": no_pickle, **beside, **harness}
+        _refuse(of_modules, "not without MODULE")
+    if (task is None) == (lm_eval is None):
+        raise pp.BadInput("name what to test on, with one of --task and --lm-eval.")
     loaded = None
     if module is not None:
         loaded = pp.load_module(module, from_host=from_host, pickles=not no_pickle)
-    else:
-        of_modules = {
-            "--from-host": from_host,
-            "--no-pickle": no_pickle or None,
-            "--against": against,
-            "--against-host": against_host,
-            "--to-card": to_card or None,
-            "--lm-eval": lm_eval,
-            "--lm-eval-path": lm_eval_path,
-        }
-        _refuse(of_modules, "not without MODULE")
-    if task is None:
-        if lm_eval is None:
-            raise pp.BadInput("name what to test on, with --task or with --lm-eval.")
-        _refuse(
-            {
-                "--label-words": label_words,
-                "--template": template,
-                "--text-column": text_column,
-                "--label-column": label_column,
-                "--kind": kind,
-                "--system": system,
-                "--max-answer": max_answer,
-                "--scorer": scorer,
-                "--to-card": to_card or None,
-                "--against": against,
-                "--against-host": against_host,
-            },
-            "not with --lm-eval, whose tasks say it themselves",
-        )
-        assert loaded is not None
-        told = pp.lm_eval(
-            loaded,
-            host,
-            lm_eval,
-            folder=lm_eval_path,
-            limit_test=limit_test,
-            device=device,
-            precision=precision,
-        )
-        show(told, as_json)
+    if loaded is not None and lm_eval is not None:
+        _refuse({**reading, **beside}, "not with --lm-eval, whose tasks say it themselves")
+        show(pp.lm_eval(loaded, host, lm_eval, folder=lm_eval_path, **on), as_json)
         return
-    if lm_eval is not None:
-        raise pp.BadInput("--task and --lm-eval: name one of them.")
-    _refuse({"--lm-eval-path": lm_eval_path}, "only with --lm-eval")
-    beside = (
-        against if against in (None, "bare") else pp.load_module(against, pickles=not no_pickle)
-    )
+    _refuse({"lm_eval_path": lm_eval_path}, "only with --lm-eval")
+    if against is not None and against != BARE:
+        beside["against"] = pp.ModuleHandle(Path(against), pickles=not no_pickle)
+    assert task is not None
     with Shares() as shown:
-        found = pp.test(
-            loaded,
-            host,
-            task,
-            against=beside,
-            against_host=against_host,
-            limit_test=limit_test,
-            label_words=label_words,
-            template=template,
-            text_column=text_column,
-            label_column=label_column,
-            kind=kind,
-            system=system,
-            max_answer=max_answer,
-            scorer=scorer,
-            device=device,
-            precision=precision,
-            to_card=to_card,
-            portion=shown.show,
-        )
+        found = pp.test(loaded, host, task, **reading, **beside, **on, portion=shown.show)
     show(found, as_json)
 
 
 def _refuse(given: Mapping[str, object], why: str) -> None:
-    """Refuse options that mean nothing here."""
+    """Refuse options that mean nothing here, by the names of their parameters."""
     from peftport.errors import BadInput
 
-    named = [name for name, value in given.items() if value is not None]
+    named = [f"--{name.replace('_', '-')}" for name, value in given.items() if value]
     if named:
         raise BadInput(f"{', '.join(named)}: {why}.")
