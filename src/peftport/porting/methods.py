@@ -65,7 +65,7 @@ def port_method(name: str) -> PortMethod:
 
 @dataclass(frozen=True)
 class Way:
-    """A method with options, as it is written in a list: "distill", or "distill:steps=100:keep=0.5".
+    """A method with options, as it is written in a list: "distill", or "distill:steps=50:keep=0.5".
 
     name: the method's. options: those that are written, by name; `settings` has every one.
     """
