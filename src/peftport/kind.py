@@ -185,11 +185,7 @@ class Kind(ABC):
         """How many bytes `pack` makes of a test on these examples."""
         from peftport.kept import Lengths
 
-        return Lengths(0, self.example_bytes(record) * len(gold), 0)
-
-    def example_bytes(self, record: Mapping[str, Any]) -> int:
-        """About so many bytes does a run keep of a test example."""
-        return 8 * len(self.metrics)
+        return Lengths(0, 8 * len(self.metrics) * len(gold), 0)
 
     def predictions(
         self, answers: Answers, record: Mapping[str, Any]

@@ -167,7 +167,7 @@ def test_of_a_kind_that_says_nothing_else_the_parts_of_its_metrics_are_kept():
     class Plain(type(kind_named("language"))):
         name = "plain"
 
-    for method in ("gold", "read_gold", "pack", "unpack", "lengths", "example_bytes"):
+    for method in ("gold", "read_gold", "pack", "unpack", "lengths"):
         setattr(Plain, method, getattr(Kind, method))
     kind = Plain()
     scored = Likelihood(np.array([4.0, 6.0]), np.array([2, 2]), np.array([8, 8]))

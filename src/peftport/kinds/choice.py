@@ -171,10 +171,6 @@ class Choice(Kind):
         """A float for each answer."""
         return Lengths(0, 4 * gold.sizes.size, len(record["labels"]))
 
-    def example_bytes(self, record: Mapping[str, Any]) -> int:
-        """Of the log-likelihoods of four answers, where it is not known how many there are."""
-        return 4 * (len(record["labels"]) or 4)
-
     def class_scores(self, answers: NDArray[np.floating], classes: int) -> NDArray[np.floating]:
         """Log-likelihoods of every text's answers."""
         return -answers.reshape(-1, classes)

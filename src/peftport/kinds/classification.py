@@ -119,10 +119,6 @@ class Classification(Kind):
         width = 1 if classes <= 256 else 2
         return Lengths(width * len(gold), (4 + 2 * len(gold)) * classes, classes)
 
-    def example_bytes(self, record: Mapping[str, Any]) -> int:
-        """Of a predicted class."""
-        return 1 if len(record["labels"]) <= 256 else 2
-
     def predictions(self, answers: Answers, record: Mapping[str, Any]) -> NDArray[np.integer]:
         """As they are kept."""
         return unpack_classes(answers.predictions, len(record["labels"]))

@@ -118,10 +118,6 @@ class Language(Kind):
         """As many as three numbers of every text take."""
         return Lengths(0, BYTES * len(gold), 0)
 
-    def example_bytes(self, record: Mapping[str, Any]) -> int:
-        """Of three numbers."""
-        return BYTES
-
     def lessons(self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> Lessons:
         """Texts that the donor writes itself, each from the first words of one of the texts on,
         drawn and not the most probable, which would be dull."""

@@ -77,13 +77,22 @@ def disk(plan: Plan, facts: Facts) -> int:
 
 def _arm_bytes(arm: Arm, plan: Plan, facts: Facts, identity: Identity) -> int:
     lane = next(plan.trajectories([arm]))
-    task = facts.tasks[arm.task]
-    answers = task["data"][plan.spec.split]["rows"] * facts.kind.example_bytes(task)
+    answers = _answers_bytes(arm.task, facts)
     rows = sum(len(identity.run(run)[1]) + answers + _ROW for run in runs_of(lane))
     if not arm.gives_donor:
         return rows
     module = _module_bytes(facts.techniques[arm.technique], arm, facts)
     return rows + len(identity.donor(lane)[1]) + module + _DONOR
+
+
+def _answers_bytes(label: str, facts: Facts) -> int:
+    """Of what a run keeps of its test. What it will write, nobody knows: as much as it should."""
+    task, gold = facts.tasks[label], facts.gold[label]
+    kept = facts.kind.lengths(facts.kind.read_gold(gold, task), task)
+    written = len(gold) if kept.predictions is None else kept.predictions
+    texts = _corrected_on(task)
+    beside = (4 + 2 * texts) * kept.classes if texts else 0
+    return written + kept.scores + beside
 
 
 def _module_bytes(options: dict[str, Any], arm: Arm, facts: Facts) -> int:

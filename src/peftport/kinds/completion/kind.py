@@ -120,13 +120,9 @@ class Completion(Kind):
 
     def lengths(self, gold: Any, record: Mapping[str, Any]) -> Lengths:
         """As many as the numbers of every example take; texts are as long as they are."""
-        return Lengths(None, self.example_bytes(record) * len(gold), 0)
-
-    def example_bytes(self, record: Mapping[str, Any]) -> int:
-        """Of its numbers."""
         from peftport.kinds.completion.judging import JUDGEMENTS
 
-        return BYTES + 8 * len(JUDGEMENTS)
+        return Lengths(None, (BYTES + 8 * len(JUDGEMENTS)) * len(gold), 0)
 
     def lessons(self, teacher: Teacher, task: Task, texts: Sequence[str], how: Asking) -> Lessons:
         """What the donor writes to each prompt (sequence-level distillation, Kim & Rush 2016, arXiv
