@@ -219,8 +219,8 @@ def load_task(
         kind=asks.name,
         form=form,
         flat=form == CHATS and (file.template is not None or bool(known.get("flat"))),
-        system=known.get("system") if file.system is None else file.system,
-        max_answer=file.max_answer or known.get("max_answer"),
+        system=file.system,
+        max_answer=file.max_answer,
         scorer=file.scorer,
     )
     task._reader, task._classes, task._says_template = reader, classes, templates is not None
