@@ -131,10 +131,12 @@ class Ported(Result):
             f"{self.account.method}, {self.seconds:.1f} s" + (f": {path}" if path else ""),
             f"tensors: {counted}" + (f"; each one in {path / 'account.json'}" if path else ""),
         ]
-        if "rank_loses" in told:
+        if told.get("rank_loses"):
             lost = told["rank_loses"]
             most = max(lost, key=lost.get)
             lines.append(f"cut to rank {told['rank']}: at most {lost[most]:.2%} is lost, at {most}")
+        elif "rank" in told:
+            lines.append(f"not cut: its rank is {told['rank']}")
         if told.get("texts"):
             lines.append(f"looked at {told['texts']['count']} texts of {told['texts']['source']}")
         if self.trained is not None and self.validation is not None:

@@ -57,6 +57,10 @@ def test_a_rank_that_is_no_smaller_leaves_the_module_as_it_is(tiny_host):
     module, ported = cut("llama", tiny_host, rank=64)
     assert ported.module.config.rank == module.config.rank
     assert all(torch.equal(t, ported.module.tensors[n]) for n, t in module.tensors.items())
+    assert ported.module.record.port["rank_loses"] == {}
+    assert {(each.action, "cut" in each.why) for each in ported.account.entries} == {
+        ("copied", False)
+    }
 
 
 @pytest.mark.parametrize(
@@ -84,3 +88,12 @@ def test_the_command_cuts_whatever_the_method(call, tiny_host, tiny_continuation
     found = json.loads(text)
     assert (found["rank"], load_module(tmp_path / "out").config.rank) == (2, 2)
     assert "loses" in json.loads((tmp_path / "out/account.json").read_text())["tensors"][0]["why"]
+
+
+def test_the_command_says_that_nothing_was_cut(call, tiny_host, tiny_continuation, tmp_path):
+    formats.save(made(host_in(tiny_host("llama")), "lora"), tmp_path / "module", "peft")
+    receiver = tiny_continuation("llama")
+    asked = ("port", tmp_path / "module", "--to", receiver, "--method", "copy", "--rank", 64)
+    code, text, error = call(*asked, "--out", tmp_path / "out")
+    rank = load_module(tmp_path / "module").config.rank
+    assert (code, f"not cut: its rank is {rank}\n" in text) == (0, True), text + error

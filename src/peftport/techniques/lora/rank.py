@@ -28,8 +28,9 @@ def cut(made: Made, config: LoraConfig, rank: int | None, energy: float | None) 
         energy: share of the squared norm, above 0 and at most 1.
 
     Returns:
-        The module with one rank for all places, no larger than before; its account says at every
-        place what was lost, its details the rank and the losses by place.
+        The module with one rank for all places; its account says at every place what was lost, its
+        details the rank and the losses by place. As it was, and with no losses, where its rank is
+        no larger than that.
 
     Raises:
         BadInput: a rank below 1, an energy that is no share, or both or neither of them.
@@ -38,15 +39,15 @@ def cut(made: Made, config: LoraConfig, rank: int | None, energy: float | None) 
     points = [n.removesuffix(".lora_A") for n in made.tensors if n.endswith(".lora_A")]
     parts = {point: _decomposed(made.tensors, point) for point in points}
     wanted = rank if rank is not None else max(_needed(p[1], energy or 1.0) for p in parts.values())
-    wanted = min(wanted, config.rank)
+    if wanted >= config.rank:
+        return replace(made, details={**made.details, "rank": config.rank, "rank_loses": {}})
     alpha = config.scale * (math.sqrt(wanted) if config.rslora else wanted)
     tensors, lost = dict(made.tensors), {}
     for point, (left, values, right) in parts.items():
         kept = min(wanted, len(values))
         root = values[:kept].sqrt()
-        if wanted < config.rank:
-            tensors[f"{point}.lora_B"] = _to(left[:, :kept] * root, wanted, 1)
-            tensors[f"{point}.lora_A"] = _to(root[:, None] * right[:kept], wanted, 0)
+        tensors[f"{point}.lora_B"] = _to(left[:, :kept] * root, wanted, 1)
+        tensors[f"{point}.lora_A"] = _to(root[:, None] * right[:kept], wanted, 0)
         whole = float(values.square().sum())
         rest = float(values[wanted:].square().sum())
         lost[point] = round(rest / whole, 6) if whole else 0.0
