@@ -167,6 +167,7 @@ def test_page_tables_and_summary_name_the_metric_and_its_direction(good):
         assert f"{title} (lower is better)" in told.replace(title.capitalize(), title)
         assert not {"accuracy", "AUROC", "correction", "kappa"} & set(told.split())
     assert "ahead of ones from scratch" in text
+    assert "lora: ahead of " in page and "lora: over " not in page
     assert "below host" in note
     found = summary(good)
     assert found["kind"] == kind.name

@@ -10,6 +10,7 @@ from typing import Any
 
 from peftport.metrics import Metric, Scale
 from peftport.reports import svg
+from peftport.reports.answers import SURE
 from peftport.reports.compared import Flips, Point
 from peftport.reports.comparisons import Analysis
 from peftport.reports.continuation import RATIOS, SHOWN, Fading, fadings, place_text
@@ -250,7 +251,7 @@ def differences(analysis: Analysis) -> list[View]:
             {
                 "title": title,
                 "relation": relation,
-                "rows": [_difference(point, limits) for point in members],
+                "rows": [_difference(point, limits, analysis.results.over) for point in members],
             }
             for (relation, title), members in groupby(
                 points, key=lambda p: _where(analysis, p.cell)
@@ -271,7 +272,7 @@ def _lead_limits(analysis: Analysis) -> tuple[float, float]:
     return min(low, 0.0), max(high, 0.0)
 
 
-def _difference(point: Point, limits: tuple[float, float]) -> dict[str, Any]:
+def _difference(point: Point, limits: tuple[float, float], over: str) -> dict[str, Any]:
     known = {name: lead for name, lead in point.leads.items() if lead is not None}
     items = [
         {
@@ -280,11 +281,11 @@ def _difference(point: Point, limits: tuple[float, float]) -> dict[str, Any]:
             "lead": figure(lead, sign=True),
             "span": span(lead, sign=True),
             "p": p_text(lead.adjusted),
-            "sure": lead.adjusted < 0.05,
+            "sure": lead.adjusted < SURE,
         }
         for name, lead in known.items()
     ]
-    label = "; ".join(f"over {i['name']} {i['lead']} ({i['span']}), {i['p']}" for i in items)
+    label = "; ".join(f"{over} {i['name']} {i['lead']} ({i['span']}), {i['p']}" for i in items)
     return {
         "technique": point.cell.technique,
         "svg": svg.ranges(f"{point.cell.technique}: {label}", known, limits, LANE) if known else "",
@@ -325,10 +326,10 @@ def _kept(analysis: Analysis, cell: Cell, budget: int) -> dict[str, Any]:
 
 def _flip_text(flips: Flips) -> str:
     whose = {"host": "bare host", "origin": "originating host with its module"}[flips.versus]
-    sure = sum(p < 0.05 for p in flips.p)
+    sure = sum(p < SURE for p in flips.p)
     return (
         f"against the {whose}: {flips.lost:.0f} lost, {flips.won:.0f} won of {flips.examples:,} "
-        f"(McNemar p below 0.05 for {sure} of {len(flips.p)} seeds)"
+        f"(McNemar p below {SURE} for {sure} of {len(flips.p)} seeds)"
     )
 
 
