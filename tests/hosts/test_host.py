@@ -15,7 +15,14 @@ from peftport.errors import BadInput
 from peftport.hosts import load_host
 from peftport.hosts.fingerprint import fingerprint
 from peftport.techniques import technique
-from techniques.references import batch, drawn, our_answer, reference_answer, reference_model
+from techniques.references import (
+    batch,
+    drawn,
+    our_answer,
+    reference_answer,
+    reference_model,
+    target_logits,
+)
 from tiny_runs import host_in
 
 DECODERS = [family for family in FAMILIES if KINDS[family] == "decoder"]
@@ -253,7 +260,7 @@ def test_logits_where_tokens_are_asked_for_are_transformers_own(family, tiny_hos
     labels = targets_of(host, inputs)
     model = reference_model(family, tiny_host(family))
     with torch.no_grad():
-        ours = host.target_logits(**inputs, labels=labels)
+        ours = target_logits(host, **inputs, labels=labels)
         if host.geometry.kind == "encoder-decoder":
             start = torch.zeros(len(labels), 1, dtype=torch.long)
             before = torch.cat([start, labels[:, :-1].clamp(min=0)], dim=1)
@@ -262,7 +269,7 @@ def test_logits_where_tokens_are_asked_for_are_transformers_own(family, tiny_hos
             theirs = model(**inputs).logits[labels >= 0]
     assert ours.shape == ((labels >= 0).sum(), theirs.shape[-1])
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
-    assert torch.equal(host.target_logits(**inputs, labels=labels), ours)
+    assert torch.equal(target_logits(host, **inputs, labels=labels), ours)
 
 
 def targets_of(host, inputs) -> torch.Tensor:

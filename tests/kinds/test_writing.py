@@ -16,7 +16,7 @@ from peftport.hosts import load_host
 from peftport.kinds.writing import Writing, ends_of, write
 from peftport.techniques import technique
 from peftport.techniques.base import stack_lanes
-from techniques.references import drawn
+from techniques.references import drawn, target_logits
 from tiny_runs import CASES, host_in
 from tiny_tokenizers import build_tokenizer
 
@@ -60,7 +60,7 @@ def written_alone(host, prompt: list[int], how: Writing) -> list[int]:
     for _ in range(how.most):
         if host.geometry.kind == "encoder-decoder":
             labels = torch.tensor([[*said, 0]])
-            logits = host.target_logits(ids, torch.ones_like(ids), labels)[-1]
+            logits = target_logits(host, ids, torch.ones_like(ids), labels)[-1]
         else:
             whole = torch.tensor([[*prompt, *said]])
             logits = host.next_token_logits(whole, torch.ones_like(whole))[0]

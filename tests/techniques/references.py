@@ -54,6 +54,13 @@ def our_answer(host, inputs: dict[str, Tensor]) -> Tensor:
         return host.next_token_logits(**inputs)
 
 
+@torch.no_grad()
+def target_logits(host, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
+    """Logits of the whole vocabulary at the places that labels ask for, (places, vocabulary)."""
+    found = host.predictions(input_ids, attention_mask, labels)
+    return torch.cat([logits for _, logits in found.parts()])
+
+
 def drawn(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> dict[str, Tensor]:
     """Parameters large enough that every one of them shows in the logits; no lane axis."""
     generator = torch.Generator().manual_seed(seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from peftport.hosts.fused import fuse
 from peftport.hosts.geometry import Geometry
 from peftport.hosts.loading import load_model
 from peftport.hosts.precision import Precision, lower_products
+from peftport.hosts.predictions import Predictions, acting_as, predicted
 from peftport.hosts.quantised import require_plain
 from peftport.hosts.skeleton import auto_class, pooler_options, require_points
 from peftport.hosts.source import (
@@ -101,12 +102,15 @@ class Host:
             start = start_token(self.model.config)
             first = input_ids.new_full((input_ids.shape[0], 1), start)
             self.require_room(input_ids.shape[1])
-            out = self.model(
-                input_ids=input_ids,
-                attention_mask=self._mask(attention_mask),
-                decoder_input_ids=first,
-                use_cache=False,
-            )
+            head = self.model.get_output_embeddings()
+            # In single precision always: a few words with logits near each other are compared.
+            with acting_as(head, partial(type(head).forward, head)):
+                out = self.model(
+                    input_ids=input_ids,
+                    attention_mask=self._mask(attention_mask),
+                    decoder_input_ids=first,
+                    use_cache=False,
+                )
             return out.logits[:, -1, chosen]  # (rows, vocabulary)
         last = attention_mask.sum(1) - 1
         # A causal host never looks at padding on the right, so that no mask is needed.
@@ -120,36 +124,24 @@ class Host:
             )
         return out.logits[:, 0]  # (rows, vocabulary)
 
-    def target_logits(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
-        """Logits of the whole vocabulary at the places where a token is to be predicted.
+    def predictions(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Predictions:
+        """What the host predicts at the places where a token is asked for, row by row.
 
         Args:
             input_ids, attention_mask: (rows, tokens), padded on the right.
             labels: the token that follows each place (decoder), or those of the answer (T5), and
                 below 0 where nothing is asked for: (rows, places).
-
-        Returns:
-            (labels of 0 or more, vocabulary), row by row.
         """
-        asked = labels >= 0  # (rows, places)
+        inputs: dict[str, Tensor] = {"input_ids": input_ids}
         if self.geometry.kind == "encoder-decoder":
             self.require_room(input_ids.shape[1])
-            before = labels.clamp(min=0)[:, :-1]
             start = labels.new_full((len(labels), 1), start_token(self.model.config))
-            with self._read_where(asked):
-                out = self.model(
-                    input_ids=input_ids,
-                    attention_mask=self._mask(attention_mask),
-                    decoder_input_ids=torch.cat([start, before], dim=1),
-                    use_cache=False,
-                )
-            return out.logits[0]
-        seen = {} if self.geometry.known else {"attention_mask": attention_mask}
-        with self._read_where(asked):
-            out = self.model(
-                input_ids=input_ids, **seen, **self._positions(input_ids), use_cache=False
-            )
-        return out.logits[0]  # (asked places, vocabulary)
+            before = torch.cat([start, labels.clamp(min=0)[:, :-1]], dim=1)
+            inputs |= {"attention_mask": self._mask(attention_mask), "decoder_input_ids": before}
+        else:
+            seen = {} if self.geometry.known else {"attention_mask": attention_mask}
+            inputs |= seen | self._positions(input_ids)
+        return predicted(self.model, labels >= 0, **inputs)
 
     def last_states(self, input_ids: Tensor, attention_mask: Tensor, whole: bool = False) -> Tensor:
         """A decoder's state at each text's last token, behind its last norm: (rows, width), from
@@ -189,21 +181,6 @@ class Host:
             yield
 
     @contextmanager
-    def _read_where(self, asked: Tensor) -> Iterator[None]:
-        """Read the vocabulary at some places alone, as (1, places asked for, vocabulary)."""
-        head = self.model.get_output_embeddings()
-
-        def chosen(_: Any, given: tuple[Tensor]) -> tuple[Tensor]:
-            # A host that is read a layer at a time has its vocabulary as its files have it.
-            return (given[0][asked][None].to(head.weight.dtype),)
-
-        watched = head.register_forward_pre_hook(chosen)
-        try:
-            yield
-        finally:
-            watched.remove()
-
-    @contextmanager
     def _read_at(self, last: Tensor, chosen: slice | list[int]) -> Iterator[None]:
         """Read a decoder's vocabulary at one token of each row, (rows,), and some of its words.
 
@@ -225,11 +202,8 @@ class Host:
                 logits[..., at] = functional.linear(states, weight[at].to(states), some)
             return logits
 
-        head.forward = read
-        try:
+        with acting_as(head, read):
             yield
-        finally:
-            del head.forward
 
     def _mask(self, mask: Tensor) -> Tensor:
         """A mask as the host takes it, and where it may so that none is made in the model."""

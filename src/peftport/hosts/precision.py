@@ -28,10 +28,10 @@ def bf16_is_fast() -> bool:
 
 
 def lower_products(model: Any, geometry: Geometry) -> None:
-    """Have a host's linear layers multiply in bfloat16, and on a GPU its attentions as well.
+    """Have a host's linear layers and its head multiply in bfloat16, and on a GPU its attentions
+    as well.
 
-    They take and give single precision as before. Embeddings and the layer that reads the
-    vocabulary are left alone: the one multiplies nothing, of the other few columns are wanted.
+    They take and give single precision as before. Embeddings are left alone: they multiply nothing.
     """
     for linear in geometry.linears.values():
         module = model.get_submodule(linear.path)
@@ -39,6 +39,9 @@ def lower_products(model: Any, geometry: Geometry) -> None:
         if module.bias is not None:
             module.bias.data = module.bias.data.to(torch.bfloat16)
         module.forward = partial(_product, module, linear.transposed)
+    head = model.get_output_embeddings()
+    if head is not None:
+        head.forward = _HeadProduct(head)
     # On CPUs attention in bfloat16 is slower than in single precision.
     if model.device.type == "cuda":
         for attention in geometry.attentions.values():
@@ -48,3 +51,23 @@ def lower_products(model: Any, geometry: Geometry) -> None:
 def _product(module: Any, transposed: bool, states: Tensor) -> Tensor:
     weight = module.weight.mT if transposed else module.weight  # (outputs, inputs)
     return functional.linear(states.to(weight.dtype), weight, module.bias).float()
+
+
+class _HeadProduct:
+    """The product of a head with the whole vocabulary, in bfloat16.
+
+    The head's weight stays as it is: embeddings can be tied to it, classes are read from a few of
+    its rows, and a module can put another in its place. So the product has a copy of its own, made
+    when it is first wanted.
+    """
+
+    def __init__(self, head: Any) -> None:
+        self._head = head
+        self._weight, self._low = None, torch.empty(0)
+
+    def __call__(self, states: Tensor) -> Tensor:
+        weight, bias = self._head.weight, self._head.bias
+        if self._weight is not weight:
+            self._weight, self._low = weight, weight.detach().to(torch.bfloat16)
+        logits = functional.linear(states.to(torch.bfloat16), self._low).float()
+        return logits if bias is None else logits + bias.float()

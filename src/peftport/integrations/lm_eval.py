@@ -197,11 +197,16 @@ class _Answers:
     def _scored(self, rows: Sequence[tuple[list[int], list[int]]]) -> list[tuple[float, bool]]:
         found: list[tuple[float, bool]] = [(0.0, True)] * len(rows)
         for numbers, ids, mask, labels in self._batches(rows):
-            logits = self.host.target_logits(ids, mask, labels).float()  # (tokens, vocabulary)
             wanted = labels[labels != IGNORED]
-            losses = functional.cross_entropy(logits, wanted, reduction="none").double()
+            losses = torch.zeros(len(wanted), dtype=torch.float64)
+            greedy = torch.zeros(len(wanted), dtype=torch.bool)
+            for at, logits in self.host.predictions(ids, mask, labels).parts():
+                loss = functional.cross_entropy(logits, wanted[at], reduction="none")
+                losses[at], greedy[at] = (
+                    loss.double().cpu(),
+                    (logits.argmax(-1) == wanted[at]).cpu(),
+                )
             sizes = (labels != IGNORED).sum(1).tolist()
-            greedy = logits.argmax(-1) == wanted
             for number, loss, best in zip(
                 numbers, losses.split(sizes), greedy.split(sizes), strict=True
             ):

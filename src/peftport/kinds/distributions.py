@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from peftport.kinds.sequences import SequenceLosses, lane_means, with_few_logits
+from peftport.kinds.sequences import SequenceLosses, lane_means, predictions, with_few_logits
 from peftport.metrics import Evaluation
 from peftport.tasks.pairs import IGNORED, EncodedPairs
 from peftport.techniques.base import Parameters
@@ -54,14 +54,14 @@ def distributions(teacher: Teacher, rows: EncodedPairs) -> Distributions:
     shares = torch.zeros(len(rows.targets), most)
     with teacher.attached():
         for chosen, batch in rows.evaluation_batches(with_few_logits(host)):
-            inputs = (batch.input_ids, batch.attention_mask, batch.labels)
-            logits = host.target_logits(*(part.to(host.device) for part in inputs))
-            top = logits[:, :known].float().topk(most)  # (places of these rows, most)
             begins, stops = rows.target_offsets[chosen], rows.target_offsets[chosen + 1]
             places = torch.cat(
                 [torch.arange(int(a), int(b)) for a, b in zip(begins, stops, strict=True)]
             )
-            tokens[places], shares[places] = top.indices.cpu(), top.values.softmax(-1).cpu()
+            for at, logits in predictions(host, batch.to(host.device)).parts():
+                top = logits[:, :known].topk(most)  # (places, most)
+                tokens[places[at]] = top.indices.cpu()
+                shares[places[at]] = top.values.softmax(-1).cpu()
     return Distributions(torch.from_numpy(rows.targets).long(), ends, tokens, shares)
 
 
@@ -91,17 +91,19 @@ class DistributionReadout(SequenceLosses):
 
     def losses(self, host: Host, batch: Any, parameters: Parameters, lanes: int) -> Tensor:
         """Cross-entropy with the donor's distributions in nats, a mean over a lane's tokens."""
-        labels = batch.labels
-        rows, _ = (labels != IGNORED).nonzero(as_tuple=True)
-        places = labels[labels != IGNORED]  # (tokens,)
-        written = labels.clone()
-        written[labels != IGNORED] = self.seen.targets[places]
-        inputs = (batch.input_ids, batch.attention_mask, written)
-        logits = host.target_logits(*(part.to(host.device) for part in inputs))
-        found = logits.float().log_softmax(-1)  # (tokens, vocabulary)
-        asked = found.gather(-1, self.seen.tokens[places].to(found.device))  # (tokens, most)
-        tokens = -(self.seen.shares[places].to(found.device) * asked).sum(-1)  # (tokens,)
-        return lane_means(tokens, rows.to(found.device), len(labels), lanes)
+        asked = batch.labels != IGNORED
+        places = batch.labels[asked]  # (tokens,)
+        written = batch.labels.clone()
+        written[asked] = self.seen.targets[places]
+        batch = replace(batch, labels=written).to(host.device)
+        tokens = self.seen.tokens[places].to(host.device)  # (tokens, most)
+        shares = self.seen.shares[places].to(host.device)
+
+        def losses(logits: Tensor, at: slice) -> Tensor:
+            found = logits.log_softmax(-1).gather(-1, tokens[at])  # (tokens, most)
+            return -(shares[at] * found).sum(-1)
+
+        return lane_means(host, batch, lanes, lambda found, weights: found.each(losses, weights))
 
     def evaluation(self, *args: Any) -> Evaluation:
         """As of rows that nobody has taught."""

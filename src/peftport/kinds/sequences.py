@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from peftport.errors import BadInput
 from peftport.kinds.likelihood import Likelihood
@@ -25,6 +24,7 @@ from peftport.training.readout import Readout
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
+    from peftport.hosts.predictions import Predictions
     from peftport.kind import Kind
     from peftport.tasks import Encoded, Rows, Task
 
@@ -49,13 +49,17 @@ class SequenceLosses(Readout):
     def losses(self, host: Host, batch: Any, parameters: Parameters, lanes: int) -> Tensor:
         """Cross-entropy in nats, a mean over all tokens that a lane's rows ask for, as TRL's and
         transformers' trainers have it."""
-        return lane_means(*token_losses(host, batch), len(batch.labels), lanes)
+        batch = batch.to(host.device)
+        tokens = batch.labels[batch.labels != IGNORED]
+        return lane_means(host, batch, lanes, lambda found, shares: found.nats(tokens, shares))
 
     def answers(self, host: Host, batch: Any, parameters: Parameters) -> Tensor:
         """The sum of each row's losses in nats, (lanes * batch, 1)."""
-        tokens, rows = token_losses(host, batch)
-        total = tokens.new_zeros(len(batch.labels), dtype=torch.float64)
-        return total.index_add(0, rows, tokens.double())[:, None]
+        batch = batch.to(host.device)
+        found = predictions(host, batch)
+        losses = found.nats(batch.labels[batch.labels != IGNORED])  # (tokens,)
+        total = losses.new_zeros(len(batch.labels), dtype=torch.float64)
+        return total.index_add(0, rows_of(batch), losses.double())[:, None]
 
     def tokens_at_once(self, host: Host) -> int:
         """As many as have few logits."""
@@ -88,32 +92,36 @@ def with_few_logits(host: Host) -> int:
     return max(_FEWEST, min(TEST_TOKENS, _LOGITS // max(1, host.geometry.vocabulary)))
 
 
-def token_losses(host: Host, batch: Any) -> tuple[Tensor, Tensor]:
-    """The loss of each token that is asked for, in nats, and the row that it is of: both (tokens,).
+def predictions(host: Host, batch: Any) -> Predictions:
+    """What a host predicts where a batch asks for a token.
 
     Args:
-        batch: rows with `labels` (rows, places), `IGNORED` where nothing is asked for.
+        batch: rows with `labels` (rows, places), `IGNORED` where nothing is asked for, on the
+            host's device.
     """
-    ids, mask, labels = (
-        part.to(host.device) for part in (batch.input_ids, batch.attention_mask, batch.labels)
-    )
-    logits = host.target_logits(ids, mask, labels)  # (tokens, vocabulary)
-    rows, _ = (labels != IGNORED).nonzero(as_tuple=True)
-    losses = functional.cross_entropy(logits.float(), labels[labels != IGNORED], reduction="none")
-    return losses, rows
+    return host.predictions(batch.input_ids, batch.attention_mask, batch.labels)
 
 
-def lane_means(tokens: Tensor, rows: Tensor, of: int, lanes: int) -> Tensor:
-    """Each lane's mean loss of a token, (lanes,), from the losses of tokens and the row that each
-    is of, both (tokens,).
+def rows_of(batch: Any) -> Tensor:
+    """The row of each token that a batch asks for, (tokens,)."""
+    return (batch.labels != IGNORED).nonzero(as_tuple=True)[0]
+
+
+def lane_means(
+    host: Host, batch: Any, lanes: int, losses: Callable[[Predictions, Tensor], Tensor]
+) -> Tensor:
+    """Each lane's mean loss of a token, (lanes,).
 
     Args:
-        of: rows of all lanes together.
+        batch: as `predictions` takes it, rows lane-major.
+        losses: of every token that is asked for, (tokens,), from what the host predicts and each
+            token's share in its lane's mean, (tokens,).
     """
-    lane = rows * lanes // of  # (tokens,)
-    total = tokens.new_zeros(lanes).index_add(0, lane, tokens)
-    counts = tokens.new_zeros(lanes).index_add(0, lane, torch.ones_like(tokens))
-    return total / counts
+    lane = rows_of(batch) * lanes // len(batch.labels)  # (tokens,)
+    ones = torch.ones_like(lane, dtype=torch.float32)
+    counts = ones.new_zeros(lanes).index_add(0, lane, ones)
+    tokens = losses(predictions(host, batch), 1 / counts[lane])
+    return tokens.new_zeros(lanes).index_add(0, lane, tokens) / counts
 
 
 def require_no_head(kind: Kind, host: Host, module: Parameters | None) -> None:

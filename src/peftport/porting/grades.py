@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
-from torch.nn import functional
 
 from peftport.porting.activations import contrasts_of
 from peftport.porting.reading import TokenRows
@@ -64,8 +63,7 @@ class AnswerGrade:
         assert part.labels is not None
         labels = part.labels.to(host.device)
         ids, mask = part.input_ids.to(host.device), part.attention_mask.to(host.device)
-        logits = host.target_logits(ids, mask, labels)  # (tokens, vocabulary)
-        return -functional.cross_entropy(logits.float(), labels[labels >= 0], reduction="none")
+        return -host.predictions(ids, mask, labels).nats(labels[labels >= 0])
 
     def sums(self, host: Host, states: Tensor, part: TokenRows, head: Parameters) -> Tensor:
         """Their sum, one contrast."""
