@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import peft
 import pytest
 import torch
@@ -10,11 +12,14 @@ from transformers import AutoModelForCausalLM
 
 from modules.formats.test_saved_by_others import PEFT, from_stock
 from peftport.errors import BadInput
-from peftport.modules import HostName, formats, load_module
+from peftport.modules import HostName, Module, formats, load_module
 from peftport.porting import port, port_method
 from peftport.porting.answers import donor_scores
+from peftport.porting.copy import Copy
 from peftport.porting.embeddings import embedding
+from peftport.porting.map_based import MappedMethod
 from peftport.porting.means import Means, side
+from peftport.porting.methods import METHODS
 from peftport.porting.prior import prior_offsets
 from peftport.techniques import technique
 from peftport.techniques.base import stack_lanes
@@ -88,19 +93,49 @@ def test_rows_go_to_the_tokens_of_the_same_text(tiny_host, tmp_path):
     assert torch.equal(ported.module.tensors["embedding.input.weight"][place], trained)
 
 
-def test_embeddings_of_another_width_are_dropped_where_that_is_allowed(tiny_host, tmp_path):
+@pytest.mark.parametrize("method", [name for name in METHODS if port_method(name).carries])
+@pytest.mark.parametrize("wider", [False, True], ids=["of one width", "wider"])
+def test_every_method_says_what_becomes_of_embeddings(method, wider, tiny_host, tmp_path):
+    """Mapped where the method has a map, copied by a copy alone, and never to another width."""
     from_stock(tiny_host("llama"), tmp_path / "theirs", **BOTH)
     module = load_module(tmp_path / "theirs")
-    method = {"method": "subspace"}
-    wider = host_in(tiny_host("llama")).geometry
-    from dataclasses import replace as changed
-
-    receiver = changed(wider, width=48)
-    from peftport.porting import port_method
-
+    receiver = host_in(tiny_host("llama")).geometry
+    receiver = replace(receiver, width=48) if wider else receiver
+    made = port_method(method)
     shapes = {name: tuple(tensor.shape) for name, tensor in module.tensors.items()}
-    request = port_method(method["method"]).request(module.record, shapes, receiver)
-    assert {entry.action for entry in request.besides} == {"dropped"}
+    request = made.request(module.record, shapes, receiver)
+    found = {entry.action for entry in made.besides(request)}
+    assert found == ({"mapped"} if method != "copy" else {"dropped" if wider else "copied"})
+
+
+def test_a_method_without_a_map_leaves_embeddings_out_where_that_is_allowed(
+    tiny_host, tiny_continuation, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Copy, "rows", None)
+    from_stock(tiny_host("llama"), tmp_path / "theirs", **BOTH)
+    module, there = load_module(tmp_path / "theirs"), tiny_continuation("llama")
+    with pytest.raises(BadInput, match=r"copy has no map for embeddings.*--allow-partial"):
+        moved(module, there)
+    assert moved(module, there, allow_partial=True).account.counts()["dropped"] == 2
+
+
+def test_without_the_donor_s_host_embeddings_are_left_out_where_that_is_allowed(
+    tiny_host, tiny_continuation, tmp_path, call
+):
+    """A copy takes nothing else of it; what the files say of the host is enough to read them."""
+    from_stock(tiny_host("llama"), tmp_path / "theirs", **BOTH)
+    module = load_module(tmp_path / "theirs")
+    gone = module.record.host.model_copy(update={"name": str(tmp_path / "gone")})
+    Module(module.record.model_copy(update={"host": gone}), module.tensors).save(tmp_path / "m")
+    asked = ("port", tmp_path / "m", "--to", tiny_continuation("llama"), "--method", "copy")
+    code, _, error = call(*asked, "--out", tmp_path / "out")
+    assert code == 2
+    assert "the module's own host is needed" in error
+    code, text, error = call(*asked, "--out", tmp_path / "out", "--allow-partial", "--no-verify")
+    assert code == 0, error
+    assert "the module's embeddings are left out: the module's own host is needed" in error
+    assert "8 copied, 2 dropped" in text
+    assert not load_module(tmp_path / "out").record.embeddings
 
 
 def test_what_cannot_be_carried_is_counted(tiny_host, tiny_continuation, tmp_path):
@@ -197,22 +232,24 @@ def test_what_is_in_the_embeddings_alone_is_taught(method, receiver, options, ta
 
 
 @EMBEDDINGS
-@pytest.mark.parametrize("how", ["kin", "wider"])
+@pytest.mark.parametrize("how", ["kin", "wider", "without"])
 def test_a_map_corrects_by_what_both_hosts_answer_with_the_embeddings(
-    how, options, taught, tiny_continuation, twin
+    how, options, taught, tiny_continuation, twin, monkeypatch
 ):
-    """A wider host has none of them, and what they say of the classes is then made up for."""
+    """Where none are carried, what they say of the classes is made up for."""
+    if how == "without":
+        monkeypatch.setattr(MappedMethod, "rows", None)
     _, donor, task = taught(options)
     folder = tiny_continuation("llama") if how == "kin" else twin("wider", "llama")
     host, other = host_in(donor.record.host.name), host_in(folder)
     means = Means(side(host.name), side(other.name), tuple(task.split("train").texts))
     name = HostName(name=other.name, fingerprint=other.fingerprint)
     made = port(donor, other.geometry, name, "procrustes", means=means, allow_partial=True).module
-    assert bool(made.record.embeddings) == (how == "kin")
+    assert bool(made.record.embeddings) == (how != "without")
     bias = made.tensors.pop("head.bias")
     theirs, ours = (scores_of(*each, task) for each in ((host, donor), (other, made)))
     torch.testing.assert_close(bias, prior_offsets(theirs, ours), atol=1e-3, rtol=0)
-    assert (bias.abs().max() > 0.5) == (how == "wider")
+    assert (bias.abs().max() > 0.5) == (how == "without")
 
 
 def test_modules_with_embeddings_are_assessed_with_them(

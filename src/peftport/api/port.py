@@ -238,7 +238,7 @@ def port(
     from peftport.porting import judge, port_method
     from peftport.porting import port as rewrite
     from peftport.porting.finished import work_beside
-    from peftport.porting.port import needs_of
+    from peftport.porting.port import needs_of, without_rows
     from peftport.training.clock import now
 
     require_at_least(0, steps=steps)
@@ -275,7 +275,12 @@ def port(
         notice_unsaid(donor.record, handle.called)
     asked, on = Asked(texts, text_count, text_column), device_named(device or receiver.device)
     begun = now(on)
-    means = means_for(needs, donor.record, receiver, on, asked, seed, data)
+    try:
+        means = means_for(needs, donor.record, receiver, on, asked, seed, data)
+    except BadInput as error:
+        if not allow_partial or not needs or made.requires(request.options):
+            raise  # it takes both hosts for more than the module's embeddings
+        donor, needs, means = without_rows(donor, error), frozenset(), None
     if needs and not ignore_memory and judge(made, request).account is not None:
         load = load_of(means, donor.record, text_count)
         estimate, options = require_memory(made, request, load, options or {})

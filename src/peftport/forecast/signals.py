@@ -20,6 +20,7 @@ from peftport.correction import agreement, most_likely
 from peftport.hosts.geometry import Geometry
 from peftport.metrics import offsets_of
 from peftport.porting.activations import observe
+from peftport.porting.copy import Copy
 from peftport.porting.embeddings import carry
 from peftport.porting.layers import linear_cka
 from peftport.porting.layerwise import read_passes
@@ -125,7 +126,7 @@ def compare_on_texts(request: Request, donor: Parameters, means: Means) -> TextS
     """
     streams, answers = [], []
     sides, passes = (means.origin, means.receiver), read_both(request, means)
-    copy = without_embeddings(donor) | carry(donor, means).tensors
+    copy = without_embeddings(donor) | carry(donor, means, Copy(), request).tensors
     for side, rows, module in zip(sides, passes, (donor, copy), strict=True):
         host = side.load()
         streams.append(layer_ends(host, rows))

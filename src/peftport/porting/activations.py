@@ -95,6 +95,25 @@ def observe(
     )
 
 
+def observe_scored(host: Host, passes: Sequence[TokenRows]) -> Tensor:
+    """Run the bare host, which is no encoder, over all passes and keep what its vocabulary scores:
+    (samples, width), at the decoder's kept places."""
+    kept = []
+    for rows in passes:
+        for part in rows.parts():
+
+            def see(_: Any, given: tuple[Tensor], part: TokenRows = part) -> None:
+                kept.append(at_places(given[0], part, "decoder"))
+
+            handle = host.model.get_output_embeddings().register_forward_pre_hook(see)
+            try:
+                with torch.no_grad():
+                    run_rows(host, part)
+            finally:
+                handle.remove()
+    return torch.cat(kept)
+
+
 def first_readers(points: Iterable[str]) -> dict[str, str]:
     """Of every place the first one that reads the same states."""
     first: dict[str, str] = {}
@@ -122,7 +141,7 @@ def run_rows(host: Host, rows: TokenRows) -> None:
 def stack_of(point: str) -> str:
     """The stack whose tokens a place sees: cross-attention reads keys and values off the
     encoder's."""
-    stack, _, role = (*point.split(".", 2), "")[:3]
+    stack, _, role = (*point.split(".", 2), "", "")[:3]
     return "encoder" if role in ("cross.k", "cross.v", "cross.keys", "cross.values") else stack
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
+from torch import Tensor
 
 from peftport.hosts.geometry import Geometry, geometry_from_record
 from peftport.modules import Record
@@ -22,9 +23,12 @@ from peftport.techniques.embeddings import is_embedding
 from peftport.techniques.head import WEIGHT, head_shapes, initial_head
 
 if TYPE_CHECKING:
+    from peftport.porting.embeddings import EmbeddingPair
     from peftport.porting.means import Means
 
 Need = Literal["weights", "texts"]
+RowMap = Callable[[Tensor], Tensor]
+"""Changes of an embedding's rows, (rows, origin) -> (rows, receiver). It is linear."""
 
 
 class MethodOptions(Options):
@@ -74,21 +78,6 @@ class Request:
     def rewriting(self) -> Rewriting:
         """How the donor's technique goes to another host."""
         return rewriting_of(self.donor.technique)
-
-    @property
-    def besides(self) -> tuple[Entry, ...]:
-        """What becomes of the embeddings that the donor brings along, as far as shapes tell, and
-        of what its files have and cannot be carried."""
-        alike = self.origin.width == self.receiver.width
-        entries = [
-            Entry(name, name, "copied", shape, scale=1.0, why="by the text of each token")
-            if alike
-            else Entry(name, None, "dropped", shape, why="the receiving host has another width")
-            for name, shape in self.donor.embeddings.items()
-        ]
-        why = "peftport cannot carry it"
-        entries += [Entry(n, None, "dropped", s, why=why) for n, s in self.donor.left_out.items()]
-        return tuple(entries)
 
     def with_conversion(self, account: Account) -> Account:
         """The account with what was lost before, where the donor was of another kind."""
@@ -146,6 +135,8 @@ class PortMethod(ABC):
     source: the paper it follows. control: whether the result is a control, which keeps nothing of
     what the donor learnt but its distribution or less. carries: whether the donor's tensors go
     over, with what it has besides; a control's do not, nor those that something is learnt from.
+    rows: what becomes of the rows of embeddings that go over: "copied" as they are, "mapped" by
+    `row_map`, which the method has then, or nothing where it has no map for them.
     needs: what it uses beside the module and the geometries: both hosts' weights, unlabelled texts;
     `requires` tells it with the options known. techniques: those that it can port;
     None for all. Options: what can be set with `--set KEY=VALUE`, found in `request.options`.
@@ -157,6 +148,7 @@ class PortMethod(ABC):
     source: ClassVar[str] = ""
     control: ClassVar[bool] = False
     carries: ClassVar[bool] = True
+    rows: ClassVar[Literal["copied", "mapped"] | None] = None
     needs: ClassVar[frozenset[Need]] = frozenset()
     techniques: ClassVar[frozenset[str] | None] = None
     Options: ClassVar[type[MethodOptions]] = MethodOptions
@@ -191,6 +183,31 @@ class PortMethod(ABC):
         """What it needs with these options: both hosts and texts where layers go by activations."""
         paired = getattr(options, "layers", None) == "cka"
         return self.needs | {"weights", "texts"} if paired else self.needs
+
+    def besides(self, request: Request) -> tuple[Entry, ...]:
+        """What becomes of the embeddings that the donor brings along, as far as shapes tell, and
+        of what its files have and cannot be carried."""
+        alike = request.origin.width == request.receiver.width
+        lost = "" if alike or self.rows == "mapped" else "the receiving host has another width"
+        if self.rows is None:
+            lost = f"{self.name} has no map for embeddings"
+        why = lost or "by the text of each token"
+        entries = [
+            Entry(name, None, "dropped", shape, why=why)
+            if lost or self.rows is None
+            else Entry(name, name, self.rows, shape, scale=1.0, why=why)
+            for name, shape in request.donor.embeddings.items()
+        ]
+        why = "peftport cannot carry it"
+        left_out = request.donor.left_out
+        return (*entries, *(Entry(n, None, "dropped", s, why=why) for n, s in left_out.items()))
+
+    def row_map(
+        self, request: Request, pair: EmbeddingPair, means: Means, generator: torch.Generator
+    ) -> RowMap:
+        """How changes of rows go from one of the originating host's embeddings to the receiving
+        one's, for methods whose `rows` are "mapped"."""
+        raise NotImplementedError(f"{self.name} maps no rows")
 
     @property
     def asks_donor(self) -> bool:

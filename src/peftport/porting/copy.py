@@ -42,6 +42,7 @@ class Copy(PortMethod):
         "depths want --layers, and a prefix cannot go to a deeper host."
     )
     source = "Sabry & Belz 2024, arXiv 2401.14228"
+    rows = "copied"
     Options: ClassVar[type[MethodOptions]] = CopyOptions
 
     def refusal(self, request: Request) -> str | None:

@@ -1,21 +1,25 @@
 """Embeddings that a module brings along, for another host: token by token.
 
 A row belongs to a token and not to its number, so it goes where the receiving host has a token of
-the same text. Rows that the module never changed are left to the receiving host.
+the same text. A copy brings the row itself. Any other method maps its change, the row less the
+originating host's own, which is added to the receiving host's own row. Rows that the module never
+changed are left to the receiving host.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from peftport.errors import BadInput
+from peftport.hosts.fingerprint import fingerprint
 from peftport.hosts.weights import Weights
-from peftport.porting.account import Entry
+from peftport.porting.account import Action, Entry
+from peftport.porting.base import PortMethod, Request, RowMap
 from peftport.techniques.base import Parameters
 from peftport.techniques.embeddings import INPUT, OUTPUT, SIDES, require_width
 
@@ -31,12 +35,35 @@ class Carried:
     entries: tuple[Entry, ...]
 
 
-def carry(tensors: Mapping[str, Tensor], means: Means) -> Carried:
+@dataclass(frozen=True)
+class EmbeddingPair:
+    """One embedding of both hosts.
+
+    side: `INPUT` or `OUTPUT`. there, here: of the originating and the receiving host, (tokens,
+    width). tokens: those that both have, a token of the one and of the other in each row, those
+    that the module changes first, and then as they stand in the vocabulary: (tokens, 2).
+    """
+
+    side: str
+    there: Tensor = field(repr=False)
+    here: Tensor = field(repr=False)
+    tokens: Tensor = field(repr=False)
+
+    def samples(self, most: int) -> tuple[Tensor, Tensor]:
+        """Rows of the same tokens on both hosts, (tokens, width), of the first `most` of them."""
+        there, here = self.tokens[:most].T
+        return self.there[there].float(), self.here[here].float()
+
+
+def carry(
+    tensors: Parameters, means: Means, method: PortMethod, request: Request, seed: int = 0
+) -> Carried:
     """Carry a module's embeddings over, as far as both vocabularies have the tokens.
 
     Args:
         tensors: the module's; others than embeddings are passed over.
-        means: both hosts, of one width.
+        means: both hosts, of one width where the method maps no rows.
+        seed: of what the method draws.
 
     Raises:
         BadInput: one of the hosts has no tokenizer, or an embedding is not as wide as its host.
@@ -46,67 +73,138 @@ def carry(tensors: Mapping[str, Tensor], means: Means) -> Carried:
         return Carried({}, ())
     here, there = means.receiver, means.origin
     partners = _partners(there, here)
+    mapped = method.rows == "mapped" and fingerprint(there.folder) != fingerprint(here.folder)
     made: Parameters = {}
     entries: list[Entry] = []
     for side in sides:
-        require_width(side, tensors, embedding(there, side).shape[1])
-        if f"{side}.weight" in tensors:
-            found, entry = _rows(side, tensors[f"{side}.weight"], there, here, partners)
-            made[f"{side}.weight"] = found
-            entries += entry
-        if f"{side}.lora_A" in tensors:
-            found_factors, entry = _factors(side, tensors, here, partners)
-            made |= found_factors
-            entries += entry
+        own = embedding(there, side), embedding(here, side)
+        require_width(side, tensors, own[0].shape[1])
+        changed, row_map = _changed(side, tensors, own[0], request.donor.dtype), None
+        if mapped:
+            means.progress(0.0, "the embeddings")
+            pair = EmbeddingPair(side, *own, _both(partners, changed, *own))
+            draw = torch.Generator().manual_seed(seed)
+            row_map = method.row_map(request, pair, means, draw)
+        way = _Way(side, changed, partners, *own, row_map)
+        rows = f"{side}.weight" in tensors
+        found = way.rows(tensors[f"{side}.weight"]) if rows else way.factors(tensors)
+        made |= found.tensors
+        entries += found.entries
     return Carried(made, tuple(entries))
 
 
-def _rows(
-    side: str, trained: Tensor, there: Side, here: Side, partners: Mapping[int, int]
-) -> tuple[Tensor, list[Entry]]:
-    """The receiving host's rows with those that the module changed, and what became of them."""
-    before, own = (embedding(host, side).float() for host in (there, here))
-    both = min(len(before), len(trained))
-    changed = torch.ones(len(trained), dtype=torch.bool)
-    changed[:both] = (trained[:both] != before[:both].to(trained)).any(1)
-    rows = torch.nonzero(changed).flatten().tolist()
-    result = own.clone()
-    kept = [(row, partners[row]) for row in rows if partners.get(row, len(own)) < len(own)]
-    for row, place in kept:
-        result[place] = trained[row]
-    name, width = f"{side}.weight", trained.shape[1]
-    return result, _told(name, len(kept), len(rows), (len(own), width), width)
+def _changed(side: str, tensors: Parameters, own: Tensor, dtype: str) -> list[int]:
+    """The tokens whose rows a module changes, as far as the type tells that it is stored in.
+
+    Args:
+        own: the rows of its host, (tokens, width).
+    """
+    trained = tensors.get(f"{side}.weight")
+    if trained is None:
+        changed = _along_tokens(side, tensors).any(1)
+    else:
+        both = min(len(own), len(trained))
+        stored = own[:both].to(getattr(torch, dtype)).to(trained)
+        changed = torch.ones(len(trained), dtype=torch.bool)
+        changed[:both] = (trained[:both] != stored).any(1)
+    found: list[int] = torch.nonzero(changed).flatten().tolist()
+    return found
 
 
-def _factors(
-    side: str, tensors: Mapping[str, Tensor], here: Side, partners: Mapping[int, int]
-) -> tuple[Parameters, list[Entry]]:
-    """Factors with the receiving host's tokens; those that the module does not know get zeros."""
-    by_token, other = ("A", "B") if side == INPUT else ("B", "A")
-    factor = tensors[f"{side}.lora_{by_token}"]
-    along = factor.mT if side == INPUT else factor  # (tokens, rank)
-    size = embedding(here, side).shape[0]
-    made = torch.zeros(size, along.shape[1], dtype=along.dtype)
-    rows = torch.nonzero(along.abs().sum(1)).flatten().tolist()
-    kept = [(row, partners[row]) for row in rows if partners.get(row, size) < size]
-    for row, place in kept:
-        made[place] = along[row]
-    name, unchanged = f"{side}.lora_{by_token}", f"{side}.lora_{other}"
-    placed = (made.mT if side == INPUT else made).contiguous()
-    shape = tuple(tensors[unchanged].shape)
-    entries = _told(name, len(kept), len(rows), tuple(placed.shape), along.shape[1])
-    entries.append(Entry(unchanged, unchanged, "copied", shape, scale=1.0))
-    return {name: placed, unchanged: tensors[unchanged].clone()}, entries
+def _along_tokens(side: str, tensors: Mapping[str, Tensor]) -> Tensor:
+    """The factor that has a side of tokens: (tokens, rank)."""
+    return tensors[f"{side}.lora_A"].mT if side == INPUT else tensors[f"{side}.lora_B"]
 
 
-def _told(name: str, kept: int, rows: int, shape: tuple[int, ...], width: int) -> list[Entry]:
-    """What became of one tensor whose rows belong to tokens."""
-    why = f"rows of {kept} of {rows} tokens, by their text"
-    entries = [Entry(name, name, "copied", shape, scale=1.0, why=why)] if kept else []
-    if kept < rows:
-        lost = f"{rows - kept} of {rows} tokens are not in the receiving host's vocabulary"
-        entries.append(Entry(name, None, "dropped", (rows - kept, width), why=lost))
-    return entries
+def _both(
+    partners: Mapping[int, int], changed: Sequence[int], there: Tensor, here: Tensor
+) -> Tensor:
+    """The tokens that both hosts have rows of, those that are changed first: (tokens, 2)."""
+    found = [
+        (token, partners[token])
+        for token in dict.fromkeys([*changed, *sorted(partners)])
+        if token < len(there) and partners.get(token, len(here)) < len(here)
+    ]
+    return torch.tensor(found, dtype=torch.long).reshape(-1, 2)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """The way of one embedding: which rows a module changes, their tokens' partners, both hosts'
+    own rows (tokens, width), and how changes are mapped; None where rows go as they are."""
+
+    side: str
+    changed: Sequence[int]
+    partners: Mapping[int, int]
+    there: Tensor
+    here: Tensor
+    row_map: RowMap | None
+
+    @property
+    def kept(self) -> list[tuple[int, int]]:
+        """The changed tokens that the receiving host has a row of, and their partners."""
+        size = len(self.here)
+        pairs = [(row, self.partners.get(row, size)) for row in self.changed]
+        return [(row, place) for row, place in pairs if place < size]
+
+    def rows(self, trained: Tensor) -> Carried:
+        """The receiving host's rows with those that the module changes."""
+        name, kept, result = f"{self.side}.weight", self.kept, self.here.float().clone()
+        if self.row_map is not None:
+            kept = [(row, place) for row, place in kept if row < len(self.there)]
+        sources, places = torch.tensor(kept, dtype=torch.long).reshape(-1, 2).T
+        if self.row_map is None:
+            result[places] = trained[sources].to(result)
+        elif kept:
+            change = trained[sources].float() - self.there[sources].float()
+            result[places] += _mapped(self.row_map, change)
+        return Carried({name: result}, self._told(name, tuple(result.shape), len(kept)))
+
+    def factors(self, tensors: Mapping[str, Tensor]) -> Carried:
+        """Factors with the receiving host's tokens; those that the module does not know get
+        zeros."""
+        by_token, across = (f"{self.side}.lora_{f}" for f in ("AB" if self.side == INPUT else "BA"))
+        along, kept = _along_tokens(self.side, tensors), self.kept
+        placed = torch.zeros(len(self.here), along.shape[1], dtype=along.dtype)
+        for row, place in kept:
+            placed[place] = along[row]
+        found = tensors[across].clone()
+        if self.row_map is not None:
+            ranks = found.mT if self.side == INPUT else found  # (rank, width)
+            found = _mapped(self.row_map, ranks.float())
+            found = found.mT.contiguous() if self.side == INPUT else found
+        made = {by_token: (placed.mT if self.side == INPUT else placed).contiguous(), across: found}
+        entries = self._told(by_token, tuple(made[by_token].shape), len(kept))
+        action: Action = "copied" if self.row_map is None else "mapped"
+        entries += (Entry(across, across, action, tuple(found.shape), scale=1.0),)
+        return Carried(made, entries)
+
+    def _told(self, name: str, shape: tuple[int, ...], carried: int) -> tuple[Entry, ...]:
+        """What became of one tensor whose rows belong to tokens, so many of which are carried."""
+        whole, kept, entries = len(self.changed), len(self.kept), list[Entry]()
+        mapped = self.row_map is not None and name.endswith(".weight")
+        if carried:
+            why = f"rows of {carried} of {whole} tokens, by their text"
+            why = f"changes of {why}, added to the host's own" if mapped else why
+            action: Action = "mapped" if mapped else "copied"
+            entries.append(Entry(name, name, action, shape, scale=1.0, why=why))
+        for lost, why in (
+            (whole - kept, "are not in the receiving host's vocabulary"),
+            (kept - carried, "have no row on the originating host, so that no change is known"),
+        ):
+            if lost:
+                told = f"{lost} of {whole} tokens {why}"
+                entries.append(Entry(name, None, "dropped", (lost, *shape[1:]), why=told))
+        return tuple(entries)
+
+
+def _mapped(row_map: RowMap, changes: Tensor) -> Tensor:
+    """Changes (rows, origin) on the receiving host: (rows, receiver). Of many rows the map's matrix
+    is made first, which takes as many rows as the originating host is wide."""
+    width = changes.shape[1]
+    if len(changes) <= width:
+        return row_map(changes)
+    return changes @ row_map(torch.eye(width))
 
 
 def embedding(host: Side, side: str) -> Tensor:

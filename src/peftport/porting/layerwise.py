@@ -18,7 +18,7 @@ from torch import Tensor
 from peftport.hosts.geometry import Geometry
 from peftport.kind import USUAL, Asking
 from peftport.memory import give_freed_memory_back
-from peftport.porting.activations import Observed
+from peftport.porting.activations import Observed, observe_scored
 from peftport.porting.base import Request
 from peftport.porting.finished import FinishedLayers, port_mark
 from peftport.porting.fitted import Fit, FittedMaps
@@ -105,6 +105,19 @@ def read_passes(
     sides = (means.origin, means.receiver)
     tokenizers = [load_tokenizer(side.folder, side.name) for side in sides]
     return _read(tokenizers, request, means, task, places, generator)
+
+
+def scored_states(
+    request: Request, means: Means, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """What the vocabularies of both bare hosts score, for the same tokens of the texts: (samples,
+    width) each."""
+    task, places = task_of(request.donor.task), request.options.places
+    passes = read_passes(request, means, task, places, generator)
+    found = []
+    for side, rows in zip((means.origin, means.receiver), passes, strict=True):
+        found.append(observe_scored(side.stream(), rows))
+    return found[0], found[1]
 
 
 def _read(

@@ -13,19 +13,21 @@ from peftport.hosts.geometry import Geometry
 from peftport.hosts.precision import bf16_is_fast
 from peftport.modules import Record
 from peftport.porting.account import Account, Entry, idle, left_over
-from peftport.porting.base import Made, MethodOptions, PortMethod, Request
+from peftport.porting.base import Made, MethodOptions, PortMethod, Request, RowMap
 from peftport.porting.copy import Copy
 from peftport.porting.estimate import CostEstimate, Load, estimated, loaded, weights_of
 from peftport.porting.fitted import Fit
 from peftport.porting.layers import Pairing, Pairs, pair_layers, partner_of
-from peftport.porting.layerwise import How, map_module
+from peftport.porting.layerwise import How, map_module, scored_states
 from peftport.porting.map_costs import mapping_costs
 from peftport.porting.rewriting import ByMaps, by_maps, rewriting_of
 from peftport.porting.similarity import layer_pairs
 from peftport.techniques.base import Parameters, Shapes
+from peftport.techniques.embeddings import OUTPUT
 from peftport.techniques.head import BIAS, DENSE_WEIGHT, head_shapes
 
 if TYPE_CHECKING:
+    from peftport.porting.embeddings import EmbeddingPair
     from peftport.porting.means import Means
 
 _PRIOR = "so that classes are as frequent as the donor's on the texts"
@@ -49,6 +51,7 @@ class MappedMethod(PortMethod):
     """A method that fits maps between the two hosts' spaces and rewrites the module by them."""
 
     needs = frozenset({"weights", "texts"})
+    rows = "mapped"
     Options: ClassVar[type[MethodOptions]] = MappedOptions
 
     def ports(self, name: str) -> bool:
@@ -58,6 +61,17 @@ class MappedMethod(PortMethod):
     @abstractmethod
     def fit(self, options: Any) -> Fit:
         """How each map is fitted."""
+
+    def row_map(
+        self, request: Request, pair: EmbeddingPair, means: Means, generator: torch.Generator
+    ) -> RowMap:
+        """What is read goes by the map of changes, fitted on both hosts' rows of the same tokens;
+        what scores the states behind the last norm goes by the map of these."""
+        fit = self.fit(request.options)
+        if pair.side == OUTPUT:
+            return fit.inputs(*scored_states(request, means, generator)).linear
+        change = fit.changes(*pair.samples(request.options.places), None)
+        return lambda rows: (change @ rows.mT).mT
 
     def carries_last(self, donor: Record, receiver: Geometry) -> bool:
         """Maps are of what layers compute, and such a head reads what is behind the last norm."""

@@ -114,7 +114,7 @@ def judge(
     except BadInput as error:
         return Verdict(method.name, str(error).removesuffix("."), requires)
     if account is not None and method.carries:
-        account = account.with_besides(request.besides)
+        account = account.with_besides(method.besides(request))
     problem = f"does not apply: {refusal}" if account is None else method.problem(account)
     estimate = method.estimate(request, load) if load is not None and account is not None else None
     return Verdict(method.name, problem, requires, account, estimate)

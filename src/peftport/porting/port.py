@@ -19,7 +19,7 @@ from peftport.porting.methods import judge, others, port_method
 from peftport.porting.rewriting import require_one, rewriting_of
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters
-from peftport.techniques.embeddings import brought
+from peftport.techniques.embeddings import brought, without_embeddings
 from peftport.techniques.head import WEIGHT
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def port(
     request = made.request(donor.record, shapes, receiver, options)
     _require_applies(made, request, allow_partial)
     _require_means(made, request, means)
-    carried = _carried(made, request, donor, means)
+    carried = _carried(made, request, donor, means, seed)
     generator = torch.Generator().manual_seed(seed)
     whole = request.rewriting.parted(donor.tensors, request.origin)
     body = {name: whole[name] for name in request.shapes}
@@ -128,14 +128,19 @@ def _typed(module: Module) -> Module:
 
 
 def _carried(
-    method: PortMethod, request: Request, donor: Module, means: Means | None
+    method: PortMethod, request: Request, donor: Module, means: Means | None, seed: int
 ) -> Carried | None:
     """The embeddings that the donor brings along, on the receiving host; None where none go
     over."""
-    if not (method.carries and any(entry.action == "copied" for entry in request.besides)):
+    if not _brings_rows(method, request):
         return None
     assert means is not None
-    return carry(donor.tensors, means)
+    return carry(donor.tensors, means, method, request, seed)
+
+
+def _brings_rows(method: PortMethod, request: Request) -> bool:
+    """Whether embeddings go over."""
+    return method.carries and any(entry.target for entry in method.besides(request))
 
 
 def _as_asked(
@@ -178,9 +183,9 @@ def _with_besides(
     """
     if not method.carries:
         return made
-    entries, tensors = request.besides, made.tensors
+    entries, tensors = method.besides(request), made.tensors
     if carried is not None:
-        entries = tuple(e for e in entries if e.action != "copied") + carried.entries
+        entries = tuple(e for e in entries if e.target is None) + carried.entries
         tensors = tensors | carried.tensors
     account = made.account.with_besides(entries)
     problem = None if allow_partial else method.problem(account)
@@ -195,8 +200,15 @@ def _with_besides(
 def needs_of(method: PortMethod, request: Request) -> frozenset[Need]:
     """What a port needs: what its method does, and both hosts for embeddings that are carried."""
     requires = method.requires(request.options)
-    carried = method.carries and any(entry.action == "copied" for entry in request.besides)
-    return requires | {"weights"} if carried else requires
+    return requires | {"weights"} if _brings_rows(method, request) else requires
+
+
+def without_rows(donor: Module, why: BadInput) -> Module:
+    """A module whose embeddings are among what is left out, with a notice that says why."""
+    _log.warning("notice: the module's embeddings are left out: %s", why)
+    left_out = donor.record.left_out | donor.record.embeddings
+    record = donor.record.model_copy(update={"embeddings": {}, "left_out": left_out})
+    return Module(record, without_embeddings(donor.tensors))
 
 
 def _require_applies(method: PortMethod, request: Request, allow_partial: bool) -> None:

@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor
 
 from peftport.porting.account import Account
-from peftport.porting.base import Made, MethodOptions, PortMethod, Request
+from peftport.porting.base import Made, MethodOptions, PortMethod, Request, RowMap
 from peftport.porting.estimate import (
     CostEstimate,
     Load,
@@ -38,6 +38,7 @@ from peftport.porting.svd import svd
 from peftport.techniques.base import Parameters
 
 if TYPE_CHECKING:
+    from peftport.porting.embeddings import EmbeddingPair
     from peftport.porting.means import Means
 
 _EXACT = 384
@@ -56,7 +57,10 @@ class SubspaceOptions(MethodOptions):
 
 
 class Subspace(PortMethod):
-    """Cross-LoRA."""
+    """Cross-LoRA.
+
+    splits: whether the originating weight is needed where shapes are equal, too.
+    """
 
     name = "subspace"
     about = "LoRA projected on the main subspaces of the receiving weights. Needs no text."
@@ -66,6 +70,8 @@ class Subspace(PortMethod):
     )
     source = "Cross-LoRA (arXiv 2508.05232)"
     needs = frozenset({"weights"})
+    rows = "mapped"
+    splits: ClassVar[bool] = False
     Options: ClassVar[type[MethodOptions]] = SubspaceOptions
 
     def ports(self, name: str) -> bool:
@@ -127,7 +133,7 @@ class Subspace(PortMethod):
     def reads_origin(self, request: Request, point: str, partner: str) -> bool:
         """Whether the originating weight is needed, too."""
         here, there = request.receiver.linears[point], request.origin.linears[partner]
-        return (here.inputs, here.outputs) != (there.inputs, there.outputs)
+        return self.splits or (here.inputs, here.outputs) != (there.inputs, there.outputs)
 
     def carried(
         self,
@@ -140,12 +146,30 @@ class Subspace(PortMethod):
 
         receiver, origin: left (outputs, rank) and right (inputs, rank) singular vectors.
         """
-        left, right = receiver
+        left, right = origin or (None, None)
+        return (
+            self.side_carried(up, receiver[0], left),
+            self.side_carried(down.mT, receiver[1], right).mT,
+        )
+
+    def side_carried(self, factor: Tensor, receiver: Tensor, origin: Tensor | None) -> Tensor:
+        """One side of a change, (width, r), on the receiving host, by the singular vectors (width,
+        rank) of that side."""
         if origin is None:
-            return left @ (left.mT @ up), (down @ right) @ right.mT
-        rank = min(left.shape[1], origin[0].shape[1])
-        there_left, there_right = (side[:, :rank] for side in origin)
-        return left[:, :rank] @ (there_left.mT @ up), (down @ there_right) @ right[:, :rank].mT
+            return receiver @ (receiver.mT @ factor)
+        rank = min(receiver.shape[1], origin.shape[1])
+        return receiver[:, :rank] @ (origin[:, :rank].mT @ factor)
+
+    def row_map(
+        self, request: Request, pair: EmbeddingPair, means: Means, generator: torch.Generator
+    ) -> RowMap:
+        """By the right singular vectors of both embeddings; of rows the tokens tell the place."""
+        rank = request.options.rank
+        here = singular_vectors(pair.here, rank, generator)[1]
+        there = None
+        if self.splits or pair.there.shape[1] != pair.here.shape[1]:
+            there = singular_vectors(pair.there, rank, generator)[1]
+        return lambda rows: self.side_carried(rows.mT, here, there).mT
 
 
 def _pairs(request: Request) -> Pairs:
@@ -160,6 +184,7 @@ class ProLora(Subspace):
     about = "LoRA's part within the originating weight's subspace, and the rest, each to its like."
     limits = "LoRA only, between hosts of one width. It aligns nothing: both parts are projected."
     source = "LoRA-X (arXiv 2501.16559), ProLoRA (arXiv 2506.04244)"
+    splits = True
 
     def refusal(self, request: Request) -> str | None:
         """Both hosts' weights must have the same shapes."""
@@ -173,23 +198,10 @@ class ProLora(Subspace):
             return "it needs hosts whose weights have the same shapes"
         return None
 
-    def reads_origin(self, request: Request, point: str, partner: str) -> bool:
-        """Both weights say which part of a change is which."""
-        return True
-
-    def carried(
-        self,
-        up: Tensor,
-        down: Tensor,
-        receiver: tuple[Tensor, Tensor],
-        origin: tuple[Tensor, Tensor] | None,
-    ) -> tuple[Tensor, Tensor]:
-        """The factors on the receiving host: each side is split and projected by itself."""
+    def side_carried(self, factor: Tensor, receiver: Tensor, origin: Tensor | None) -> Tensor:
+        """One side of a change, split and projected by itself."""
         assert origin is not None
-        return (
-            _split(up, origin[0], receiver[0]),
-            _split(down.mT, origin[1], receiver[1]).mT,
-        )
+        return _split(factor, origin, receiver)
 
 
 def _split(factor: Tensor, origin: Tensor, receiver: Tensor) -> Tensor:
