@@ -208,22 +208,6 @@ def test_layers_that_the_tensors_gainsay_are_refused(made, told, why, tiny_host,
         load_module(tmp_path / "theirs")
 
 
-def test_rows_trained_for_single_tokens_are_left_out_where_that_is_allowed(tiny_host, tmp_path):
-    config = peft.LoraConfig(
-        task_type="CAUSAL_LM", target_modules=["q_proj"], trainable_token_indices=[3, 5]
-    )
-    from_peft("llama", tiny_host("llama"), config, tmp_path / "theirs")
-    with pytest.raises(BadInput, match=r"`trainable_token_indices`.* --allow-partial"):
-        load_module(tmp_path / "theirs")
-    module = load_module(tmp_path / "theirs", partial=True)
-    assert module.config.targets == ("self.q",)
-    (left,) = module.record.left_out.items()
-    assert left == (
-        "model.embed_tokens.token_adapter.trainable_tokens_delta",
-        (2, module.geometry.width),
-    )
-
-
 @pytest.mark.parametrize("task_type", ["SEQ_CLS", "TOKEN_CLS"])
 @pytest.mark.parametrize("technique", ["lora", "prefix"])
 @pytest.mark.parametrize("family", ENCODERS)

@@ -81,7 +81,8 @@ def _saved(name: str) -> tuple[str, set[str]]:
 def _inside(adapters: Iterable[str]) -> re.Pattern[str]:
     """What peft's own layers add to names, and leaves out when it saves."""
     usual = "|".join(map(re.escape, {"default", *adapters}))
-    return re.compile(rf"\.(?:base_layer|modules_to_save(?:\.(?:{usual}))?)(?=\.)")
+    saved = rf"modules_to_save(?:\.(?:{usual}))?"
+    return re.compile(rf"\.(?:(?:token_adapter\.)?base_layer|{saved})(?=\.)")
 
 
 def names_in_model(path: Path, tensors: Mapping[str, Tensor], geometry: Geometry) -> Parameters:

@@ -31,6 +31,7 @@ from peftport.modules.formats.peft_config import (
 )
 from peftport.modules.formats.places import Places
 from peftport.modules.formats.rest import embedding_paths, read_rest, written_embeddings
+from peftport.modules.formats.token_rows import is_of_token_rows, read_token_rows
 from peftport.modules.module import Module
 from peftport.techniques.base import Parameters
 from peftport.techniques.lora import targets
@@ -45,7 +46,7 @@ _KNOWN = frozenset(
         *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
         *("init_lora_weights", "lora_dropout", "fan_in_fan_out", "megatron_core"),
         *("qalora_group_size", "eva_config", "runtime_config"),
-        "trainable_token_indices",  # their rows are tensors of their own, which are left out
+        "trainable_token_indices",
     }
 )
 _LAYER = re.compile(r".*\.[^.]*\.(\d+)\.")
@@ -63,16 +64,18 @@ def read(folder: Folder, path: Path, tensors: Mapping[str, Tensor]) -> Draft:
     }
     named = names_in_model(path, tensors, folder.geometry)
     found, others = _factors(folder, path, named, options, list(tensors))
+    rows = {name: others.pop(name) for name in list(others) if is_of_token_rows(name)}
     rest = read_rest(folder, path, others, classifier_kind(folder))
+    embeddings, lost = read_token_rows(folder, path, rows, rest.embeddings)
     options, body = as_options_and_tensors(found, options, folder.geometry, path)
     return Draft(
         "lora",
         options,
-        body | rest.head | rest.embeddings,
+        body | rest.head | embeddings,
         path,
         rest.pooling,
         classes_of(rest.head),
-        rest.left_out,
+        rest.left_out | lost,
     )
 
 

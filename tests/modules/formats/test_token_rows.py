@@ -1,0 +1,155 @@
+"""Rows that peft trains for single tokens: read as embeddings, and acting as they do there."""
+
+from __future__ import annotations
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from modules.formats.modules import PEFT, change, read_apart, refused, same
+from modules.formats.test_saved_by_others import save_quietly
+from peftport.modules import formats, load_module, read_outline
+from peftport.porting.embeddings import embedding
+from peftport.porting.means import side
+from porting.test_embeddings import answer, moved
+from techniques.references import batch, our_answer, reference_answer
+from tiny_hosts import drawn_like
+from tiny_runs import host_in
+
+INPUT, OUTPUT = "embedding.input", "embedding.output"
+ROWS = "model.embed_tokens.token_adapter.trainable_tokens_delta"
+PLACES = {"gpt2": ["c_attn"], "llama": ["q_proj"], "qwen2": ["q_proj"]}
+TIED = ("gpt2", "qwen2")
+
+
+def tokens_of(folder) -> list[int]:
+    """Two tokens of the texts that answers are compared on."""
+    ids = batch(host_in(folder).tokenizer)["input_ids"]
+    return [int(ids[0, 1]), int(ids[1, 2])]
+
+
+def from_stock(family, folder, into, tokens=None, grown=0, **options):
+    """Save a module of peft's with trained rows; the model."""
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    if grown:
+        model.resize_token_embeddings(model.config.vocab_size + grown, mean_resizing=False)
+    config = peft.LoraConfig(
+        task_type="CAUSAL_LM",
+        r=4,
+        target_modules=PLACES[family],
+        fan_in_fan_out=family == "gpt2",
+        trainable_token_indices=tokens or tokens_of(folder),
+        **options,
+    )
+    made = peft.get_peft_model(model, config)
+    with torch.no_grad():
+        for name, value in made.named_parameters():
+            if "lora_" in name or "trainable_tokens" in name:
+                value.add_(drawn_like(value, name))
+    save_quietly(made, into)
+    return made.eval()
+
+
+@pytest.mark.filterwarnings("ignore:Model has .tie_word_embeddings=True.:UserWarning")
+@pytest.mark.parametrize("family", PLACES)
+def test_they_act_here_as_there_and_on_another_host_when_written_again(
+    family, tiny_host, tiny_continuation, tmp_path
+):
+    """Where a host is tied, peft has them in its scores, too."""
+    model = from_stock(family, tiny_host(family), tmp_path / "theirs")
+    module = load_module(tmp_path / "theirs")
+    assert set(module.record.embeddings) == {
+        f"{name}.weight" for name in ((INPUT, OUTPUT) if family in TIED else (INPUT,))
+    }
+    host = host_in(tiny_host(family))
+    inputs = batch(host.tokenizer)
+    theirs, ours = reference_answer(model, family, inputs), answer(module, host, inputs)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    assert (theirs - our_answer(host, inputs)).abs().max() > 0.03
+    there = tiny_continuation(family)
+    ported = moved(module, there).module
+    formats.save(ported, tmp_path / "out", "peft")
+    again = peft.PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(there), str(tmp_path / "out")
+    ).eval()
+    ours = answer(ported, host_in(there), inputs)
+    theirs = reference_answer(again, family, inputs)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_a_row_goes_to_the_token_of_the_same_text_and_no_other_is_touched(
+    tiny_host, tiny_continuation, tmp_path
+):
+    tokens = tokens_of(tiny_host("llama"))
+    from_stock("llama", tiny_host("llama"), tmp_path / "theirs")
+    module, there = load_module(tmp_path / "theirs"), tiny_continuation("llama")
+    ported = moved(module, there)
+    found, own = ported.module.tensors[f"{INPUT}.weight"], embedding(side(str(there)), INPUT)
+    assert torch.nonzero((found != own).any(1)).flatten().tolist() == sorted(tokens)
+    stored = load_file(tmp_path / "theirs" / PEFT)[f"base_model.model.{ROWS}"]
+    assert torch.equal(found[tokens], stored)
+    assert any("rows of 2 of 2 tokens" in entry.why for entry in ported.account.entries)
+
+
+def test_both_embeddings_can_be_named_with_tokens_of_their_own(tiny_host, tmp_path):
+    host = tiny_host("llama")
+    from_stock("llama", host, tmp_path / "theirs", {"embed_tokens": [3, 5], "lm_head": [7]})
+    module = load_module(tmp_path / "theirs")
+    for name, tokens in ((INPUT, [3, 5]), (OUTPUT, [7])):
+        own = embedding(side(str(host)), name)
+        changed = (module.tensors[f"{name}.weight"] != own).any(1)
+        assert torch.nonzero(changed).flatten().tolist() == tokens
+    record, shapes = read_outline(tmp_path / "theirs")
+    assert record.embeddings == module.record.embeddings
+    assert shapes == {name: tuple(tensor.shape) for name, tensor in module.tensors.items()}
+    formats.save(module, tmp_path / "again", "peft")
+    assert same(load_module(tmp_path / "again"), module)
+
+
+def test_rows_of_tokens_that_the_host_does_not_have_are_counted(tiny_host, tmp_path):
+    """Which nobody can say the texts of, after the vocabulary grew."""
+    host = tiny_host("llama")
+    size = len(embedding(side(str(host)), INPUT))
+    from_stock("llama", host, tmp_path / "theirs", [3, size + 1], grown=5)
+    refused(tmp_path / "theirs", "trainable_tokens_delta'.* --allow-partial")
+    record = load_module(tmp_path / "theirs", partial=True).record
+    assert record.left_out == {ROWS: (1, 32)}
+    assert record.embeddings == {f"{INPUT}.weight": (size, 32)}
+
+
+def test_without_the_host_s_weights_they_are_left_out_where_that_is_allowed(tiny_host, tmp_path):
+    bare, theirs = tmp_path / "bare", tmp_path / "theirs"
+    bare.mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (bare / name).write_bytes((tiny_host("llama") / name).read_bytes())
+    from_stock("llama", tiny_host("llama"), theirs)
+    change(theirs, base_model_name_or_path=str(bare))
+    refused(theirs, "`trainable_token_indices` stand in place .*--from-host.*--allow-partial")
+    record = load_module(theirs, partial=True).record
+    assert (set(record.left_out), record.embeddings) == ({ROWS}, {})
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        (None, "expected the numbers of the tokens"),
+        ({"lm_head": [3, 5]}, "expected the numbers of the tokens"),
+        ([3, -5], "expected the numbers of the tokens"),
+        ([3, 3], "a token stands in it twice"),
+        ([3], r"shape \(2, 32\), expected \(1, 32\): a row for each"),
+    ],
+)
+def test_rows_that_the_configuration_does_not_tell_of_are_refused(told, why, tiny_host, tmp_path):
+    from_stock("llama", tiny_host("llama"), tmp_path / "theirs")
+    change(tmp_path / "theirs", trainable_token_indices=told)
+    refused(tmp_path / "theirs", why)
+
+
+def test_rows_of_another_width_are_refused(tiny_host, tmp_path):
+    from_stock("llama", tiny_host("llama"), tmp_path / "theirs")
+    path = tmp_path / "theirs" / PEFT
+    tensors = {n: t[:, :16].clone() if "trainable" in n else t for n, t in read_apart(path).items()}
+    save_file(tensors, path)
+    refused(tmp_path / "theirs", r"shape \(2, 16\), expected \(2, 32\)")
