@@ -28,6 +28,7 @@ QUICK = {
     "floor": ["--hosts", "lab"],
     "port": [],
     "maps": [],
+    "head": [],
     "lab": ["--hosts", "small", "--tasks", "films"],
 }
 

@@ -102,7 +102,7 @@ def test_losses_and_gradients_are_those_of_all_logits_bit_for_bit(family, tiny_h
 def test_a_few_places_at_a_time_give_the_same(family, tiny_host, tmp_path):
     (losses, found), (expected, plain) = both_ways(host_in(tiny_host(family)), tmp_path)
     torch.testing.assert_close(losses, expected, atol=1e-6, rtol=0)
-    assert distance(found, plain) < 1e-6
+    assert distance(found, plain) < 3e-6  # products of three rows are summed in another order
 
 
 @pytest.mark.usefixtures("few_at_a_time")

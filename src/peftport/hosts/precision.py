@@ -41,7 +41,7 @@ def lower_products(model: Any, geometry: Geometry) -> None:
         module.forward = partial(_product, module, linear.transposed)
     head = model.get_output_embeddings()
     if head is not None:
-        head.forward = _HeadProduct(head)
+        head.forward = HeadProduct(head)
     # On CPUs attention in bfloat16 is slower than in single precision.
     if model.device.type == "cuda":
         for attention in geometry.attentions.values():
@@ -53,7 +53,7 @@ def _product(module: Any, transposed: bool, states: Tensor) -> Tensor:
     return functional.linear(states.to(weight.dtype), weight, module.bias).float()
 
 
-class _HeadProduct:
+class HeadProduct:
     """The product of a head with the whole vocabulary, in bfloat16.
 
     The head's weight stays as it is: embeddings can be tied to it, classes are read from a few of
@@ -66,6 +66,7 @@ class _HeadProduct:
         self._weight, self._low = None, torch.empty(0)
 
     def __call__(self, states: Tensor) -> Tensor:
+        """States (..., width) -> logits (..., vocabulary), in single precision."""
         weight, bias = self._head.weight, self._head.bias
         if self._weight is not weight:
             self._weight, self._low = weight, weight.detach().to(torch.bfloat16)
