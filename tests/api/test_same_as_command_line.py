@@ -162,7 +162,7 @@ def study_that_ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_verb_and_its_function_find_the_same(case, place, call, request):
+def test_a_verb_and_its_function_find_the_same(case, place, call, request, capsys):
     written, function = CASES[case]
     if case.startswith("study"):
         tiny_study(place)
@@ -176,6 +176,7 @@ def test_a_verb_and_its_function_find_the_same(case, place, call, request):
     if Path("made").exists():
         Path("made").rename("of the command line")
     result = function("made")
+    assert capsys.readouterr() == ("", ""), "a function says nothing by itself"
     assert steady(json.loads(json.dumps(result.to_dict()))) == steady(told)
     assert result._repr_html_().startswith("<")
     assert str(result)

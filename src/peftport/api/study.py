@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from importlib import import_module
@@ -237,7 +236,8 @@ class Study:
         out: str | Path | None = None,
         workers: int | None = None,
         threads: int | None = None,
-        progress: Callable[[str], None] = lambda text: None,
+        progress: Any = None,
+        started: Callable[[str], None] = lambda text: None,
     ) -> TunedRates:
         """Choose each technique's learning rate on the validation split.
 
@@ -248,6 +248,8 @@ class Study:
             rates: to choose from.
             seeds: how many, none of which the study uses.
             out: a folder for the studies of the rates; `runs/NAME-rates` if not given.
+            progress: as for `run`.
+            started: told each rate.
 
         Raises:
             BadInput: as `run`.
@@ -256,7 +258,6 @@ class Study:
         from peftport.studies import tune as tuning
         from peftport.studies.executors import ExecutorOptions
         from peftport.studies.executors.local import LocalExecutor
-        from peftport.studies.progress import Lines
         from peftport.studies.run import run_study
         from peftport.studies.store import read_study
 
@@ -266,10 +267,10 @@ class Study:
         folder = Path(out) if out else Path("runs") / f"{self.spec.name}-rates"
         rows = {}
         for rate, candidate in made.items():
-            progress(f"learning rate {rate:g}, tested on {candidate.split}")
+            started(f"learning rate {rate:g}, tested on {candidate.split}")
             executor = LocalExecutor.from_options(ExecutorOptions(workers, threads))
             place = folder / f"{rate:g}"
-            outcome = run_study(candidate, place, executor, progress=Lines(sys.stderr))
+            outcome = run_study(candidate, place, executor, progress=progress)
             if outcome.interrupted:
                 raise KeyboardInterrupt
             with read_study(place) as store:

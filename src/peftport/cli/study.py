@@ -70,12 +70,19 @@ def tune(
     command with more rates tries those alone.
     """
     import peftport as pp
+    from peftport.studies.progress import Lines
 
     study = pp.Study(spec, settings=settings or ())
     numbers = parse_numbers(rates, "--rates", float)
     try:
         found = study.tune(
-            numbers, seeds=seeds, out=out, workers=workers, threads=threads, progress=say
+            numbers,
+            seeds=seeds,
+            out=out,
+            workers=workers,
+            threads=threads,
+            progress=Lines(sys.stderr),
+            started=say,
         )
     except KeyboardInterrupt:
         say("Interrupted; the same command goes on.")
