@@ -38,6 +38,23 @@ def test_what_cannot_be_found_is_said_at_once(tiny_host, tmp_path):
         pp.load_module(tmp_path / "nowhere")
 
 
+def test_a_model_in_memory_is_told_to_be_named_by_its_folder(tiny_host, lab_module):
+    model = pp.load_host(tiny_host("llama")).loaded.model
+    with pytest.raises(BadInput, match=r"host: expected a hub name.* not a Llama"):
+        pp.check(lab_module, model)
+    with pytest.raises(BadInput, match=r"host: expected a hub name.* not a Llama"):
+        pp.test(lab_module, model, "lab:films")
+    with pytest.raises(BadInput, match=r"module: expected a folder.* not a Llama"):
+        pp.check(model, "lab:small")
+
+
+def test_a_forecast_is_made_where_the_host_is_to_be(lab_module, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    receiver = pp.load_host("lab:small", device="cpu")
+    texts = [f"a film, number {n}" for n in range(40)]
+    assert pp.check(lab_module, receiver, forecast=True, texts=texts).forecast["on_texts"]
+
+
 def test_a_module_s_record_is_read_without_its_tensors(lab_module, monkeypatch):
     monkeypatch.setattr("peftport.modules.load_module", lambda *_, **__: 1 / 0)
     module = pp.load_module(lab_module)

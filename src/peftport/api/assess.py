@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from peftport.api.assessment import assessment_record, assessment_text
 from peftport.api.binding import made_for, with_task
-from peftport.api.hosts import HostHandle, device_named
+from peftport.api.hosts import HostHandle, as_host, device_named
 from peftport.api.means import TEXTS, Asked, TextSource, means_for
 from peftport.api.modules import ModuleHandle, as_handle
 from peftport.api.reading import require_at_least, require_rates, told
@@ -165,8 +165,7 @@ def assess(
     trained = handles[0].record.training
     usual_rate = technique(handles[0].record.technique).learning_rate
     ports.warm()
-    if not isinstance(host, HostHandle):
-        host = HostHandle(str(host), device, precision, kept=False)
+    host = as_host(host, device, precision)
     there = host.loaded
     said = told(
         *(label_words, template, text_column, label_column),

@@ -257,8 +257,9 @@ def _forecast(
     if on_texts:
         notice_unsaid(copy.donor, handle.called)
         donor = handle.tensors
+    on = device_named(device or receiver.device)
     needs: frozenset[Need] = frozenset({"weights", "texts"} if on_texts else {"weights"})
-    means = means_for(needs, copy.donor, receiver, device_named(device), asked, seed=0, task=task)
+    means = means_for(needs, copy.donor, receiver, on, asked, seed=0, task=task)
     assert means is not None
     return forecast(copy, donor, means, relation)
 

@@ -166,11 +166,22 @@ def load_host(
     return host
 
 
-def as_host(host: str | Path | HostHandle, device: str | None = None) -> HostHandle:
-    """A handle of what a function was given; a host by name is not kept in memory."""
+def as_host(
+    host: str | Path | HostHandle, device: str | None = None, precision: Precision = "fp32"
+) -> HostHandle:
+    """A handle of what a function was given; a host by name is not kept in memory.
+
+    Raises:
+        BadInput: it is neither a handle nor a name.
+    """
     if isinstance(host, HostHandle):
         return host
-    return HostHandle(str(host), device, kept=False)
+    if not isinstance(host, str | Path):
+        raise BadInput(
+            f"host: expected a hub name, a folder, lab:NAME or what load_host gives, and not a "
+            f"{type(host).__name__}. Save a model with its tokenizer in a folder and name that."
+        )
+    return HostHandle(str(host), device, precision, kept=False)
 
 
 def device_named(device: str | None) -> str:

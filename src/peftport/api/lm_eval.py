@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftport.api.binding import noticed_host_of_test
-from peftport.api.hosts import HostHandle
+from peftport.api.hosts import HostHandle, as_host
 from peftport.api.modules import as_handle
 from peftport.api.result import Result
 from peftport.errors import BadInput
@@ -120,8 +120,7 @@ def lm_eval(
     if not all(names) or not names:
         raise BadInput("--lm-eval names no task: expected TASK or TASK,TASK.")
     handle = as_handle(module)
-    if not isinstance(host, HostHandle):
-        host = HostHandle(str(host), device, precision, kept=False)
+    host = as_host(host, device, precision)
     loaded = handle.module
     if loaded.geometry != host.geometry:
         raise BadInput(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from peftport.api.result import Result
 from peftport.errors import BadInput
@@ -203,7 +203,12 @@ def load_module(
 
 def as_handle(module: ModuleLike) -> ModuleHandle:
     """A handle of what a function was given: a folder, a handle, a module, or a result that holds
-    one (`Ported`, `TrainedModule`)."""
+    one (`Ported`, `TrainedModule`).
+
+    Raises:
+        BadInput: it is none of them, or a folder that cannot be found.
+    """
+    from peftport.modules import Module
     from peftport.modules.found import find_module
 
     if isinstance(module, ModuleHandle):
@@ -213,7 +218,12 @@ def as_handle(module: ModuleLike) -> ModuleHandle:
     inner = getattr(module, "module", None)
     if isinstance(inner, ModuleHandle):
         return inner
-    return ModuleHandle(None, made=cast("Module", module))
+    if isinstance(module, Module):
+        return ModuleHandle(None, made=module)
+    raise BadInput(
+        "module: expected a folder, a name on the hub, or what load_module, train or port gives, "
+        f"and not a {type(module).__name__}. Save a module of another library and name its folder."
+    )
 
 
 def _product(shape: tuple[int, ...]) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peftport.api.binding import made_for, noticed_host_of_test, with_task
-from peftport.api.hosts import HostHandle
+from peftport.api.hosts import HostHandle, as_host
 from peftport.api.modules import ModuleHandle, as_handle
 from peftport.api.reading import (
     Told,
@@ -106,8 +106,7 @@ def test(
     from peftport.modules.card import add_figures
 
     require_at_least(1, limit_test=limit_test)
-    if not isinstance(host, HostHandle):
-        host = HostHandle(str(host), device, precision, kept=False)
+    host = as_host(host, device, precision)
     said = told(
         *(label_words, template, text_column, label_column),
         kind=kind,
@@ -257,9 +256,7 @@ def _found(handle: ModuleHandle, where: str | Path | HostHandle | None) -> Modul
 
 def _host_like(host: HostHandle, other: str | Path | HostHandle) -> HostHandle:
     """Another host, on the same device and in the same precision."""
-    if isinstance(other, HostHandle):
-        return other
-    return HostHandle(str(other), host.device, host.precision, kept=False)
+    return as_host(other, host.device, host.precision)
 
 
 def _half(portion: Portion, which: int) -> Portion:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftport.api.hosts import HostHandle
+from peftport.api.hosts import HostHandle, as_host
 from peftport.api.modules import ModuleHandle
 from peftport.api.reading import plain_task, require_at_least, require_rates, told
 from peftport.api.result import Result
@@ -162,8 +162,7 @@ def train(
         scorer=scorer,
     )
     data = plain_task(task, said, limit_train=limit_train)
-    if not isinstance(host, HostHandle):
-        host = HostHandle(str(host), device, precision, kept=False)
+    host = as_host(host, device, precision)
     trained: Trained = train_module(
         host.loaded,
         data,
