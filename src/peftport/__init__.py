@@ -33,13 +33,13 @@ if TYPE_CHECKING:
         list_families,
         list_hosts,
         load_host,
-        pretrain_host,
     )
     from peftport.api.lm_eval import LmEvaluated, lm_eval
     from peftport.api.merge import Merged, merge
     from peftport.api.methods import list_methods
     from peftport.api.modules import ModuleHandle, load_module
     from peftport.api.port import Ported, port
+    from peftport.api.pretraining import pretrain_host
     from peftport.api.study import Study
     from peftport.api.test import test
     from peftport.api.tested import Tested
@@ -90,14 +90,18 @@ _PLACES = {
     "peftport.api.doctor": ("Diagnosis", "doctor"),
     "peftport.api.formats": ("list_formats",),
     "peftport.api.hosts": (
-        *("HostHandle", "describe_host", "list_families", "list_hosts", "load_host"),
-        "pretrain_host",
+        "HostHandle",
+        "describe_host",
+        "list_families",
+        "list_hosts",
+        "load_host",
     ),
     "peftport.api.lm_eval": ("LmEvaluated", "lm_eval"),
     "peftport.api.merge": ("Merged", "merge"),
     "peftport.api.methods": ("list_methods",),
     "peftport.api.modules": ("ModuleHandle", "load_module"),
     "peftport.api.port": ("Ported", "port"),
+    "peftport.api.pretraining": ("pretrain_host",),
     "peftport.api.study": ("Study",),
     "peftport.api.test": ("test",),
     "peftport.api.tested": ("Tested",),
