@@ -158,6 +158,39 @@ def test_a_decoder_s_head_is_read_and_written_as_it_is(tiny_host, tmp_path):
     assert all(torch.equal(tensor, ours[name]) for name, tensor in theirs.items())
 
 
+@pytest.mark.parametrize(
+    ("family", "targets", "told"),
+    [
+        ("electra", ["query"], "how sequence classifiers of electra hosts are built is not known"),
+        ("distilbert", ["q_lin"], "how sequence classifiers of distilbert hosts are built"),
+        ("bert", ["query"], "the module's head stands on the pooler of .*, which has none"),
+    ],
+)
+def test_an_encoder_s_head_that_cannot_be_read_is_left_out_when_that_is_allowed(
+    family, targets, told, tiny_host, tmp_path
+):
+    auto = AutoModelForSequenceClassification
+    options = {"task_type": "SEQ_CLS", "target_modules": targets}
+    from_stock(tiny_host(family), tmp_path / "theirs", auto, **options)
+    refused(tmp_path / "theirs", f"{told}.*--allow-partial.*without its head .classifier")
+    module = load_module(tmp_path / "theirs", partial=True)
+    assert all("classifier" in name for name in module.record.left_out)
+    assert not any(name.startswith("head.") for name in module.tensors)
+    record, shapes = read_outline(tmp_path / "theirs", partial=True)
+    assert record.left_out == module.record.left_out
+    assert shapes.keys() == module.tensors.keys()
+
+
+def test_a_head_that_peft_saved_twice_over_is_read_once(tiny_host, tmp_path):
+    """With `bias="all"` peft writes the head's biases by two names."""
+    options = {"task_type": "SEQ_CLS", "target_modules": ["query"], "bias": "all"}
+    host = tiny_host("roberta")
+    from_stock(host, tmp_path / "theirs", AutoModelForSequenceClassification, **options)
+    assert any("modules_to_save.default" in name for name in load_file(tmp_path / "theirs" / PEFT))
+    module = load_module(tmp_path / "theirs")
+    assert (module.record.head, module.classes) == ("first", 2)
+
+
 def test_a_value_head_is_left_out_when_that_is_allowed(written):
     folder = written("peft", "llama", "lora")
     respell(folder / PEFT, {"v_head.summary.weight": torch.ones(1, 32)})

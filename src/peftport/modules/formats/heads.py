@@ -64,7 +64,7 @@ def read_classifier(
             "classifiers."
         )
     inner = {name.removeprefix(f"{geometry.prefix}."): t for name, t in tensors.items()}
-    shape = _shape_of(geometry, kind)
+    shape = _shape_of(geometry, kind, f"{path}: tensor {first!r}: ")
     if kind == "token":
         return "mean", _named(inner, _LINEAR, path)
     if shape == "dense":
@@ -92,7 +92,12 @@ def written_classifier(module: Module) -> tuple[Kind | None, Parameters]:
     if module.record.head == "last":
         return "sequence", {SCORE: module.tensors[WEIGHT]}
     kind: Kind = "token" if module.record.head == "mean" else "sequence"
-    names, shape = _LINEAR, _shape_of(module.geometry, kind)
+    try:
+        names, shape = _LINEAR, _shape_of(module.geometry, kind)
+    except BadInput as error:
+        raise BadInput(
+            f"{error} The head can be kept in peftport's own format alone (--format peftport)."
+        ) from error
     if shape == "dense":
         names = _WITH_DENSE
     elif shape == "pooler":
@@ -143,13 +148,15 @@ def host_tensor(folder: Folder, names: tuple[str, ...]) -> Tensor | None:
     return None
 
 
-def _shape_of(geometry: Geometry, kind: Kind) -> str:
-    """How a family's classifier of a kind is built: "linear", "dense" or "pooler"."""
+def _shape_of(geometry: Geometry, kind: Kind, where: str = "") -> str:
+    """How a family's classifier of a kind is built: "linear", "dense" or "pooler".
+
+    where: beginning of the message where that is not known.
+    """
     shapes: dict[str, str] = geometry.trait("heads") or {}
     if kind not in shapes:
         raise BadInput(
-            f"the {kind} classifiers of {geometry.family} hosts are not known here: a head can be "
-            "kept in peftport's own format alone (--format peftport)."
+            f"{where}how {kind} classifiers of {geometry.family} hosts are built is not known here."
         )
     return shapes[kind]
 

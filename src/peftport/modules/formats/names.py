@@ -100,17 +100,17 @@ def names_in_model(path: Path, tensors: Mapping[str, Tensor], geometry: Geometry
             f"{path} holds {len(adapters)} adapters, {', '.join(adapters)}: save the one that is "
             "meant alone."
         )
-    kept = {name: t for name, t in tensors.items() if not _is_double(name, tensors)}
+    inside, own = _inside(adapters), _towers_of(geometry)
+    kept = {name: t for name, t in tensors.items() if not _is_double(name, tensors, inside)}
     if kept and not any(_BASE in name for name in kept):
         _log.info("notice: %s: names have no %s in front and are read as they are", path, _MODEL)
-    inside, own = _inside(adapters), _towers_of(geometry)
     return _renamed(path, kept, lambda name: _within(name, inside, own))
 
 
-def _is_double(name: str, tensors: Mapping[str, Tensor]) -> bool:
+def _is_double(name: str, tensors: Mapping[str, Tensor], inside: re.Pattern[str]) -> bool:
     """Whether a saved part of the model is in the file under the name that counts, too."""
     return ".original_module." in name or (
-        ".modules_to_save." in name and name.replace(".modules_to_save.", ".") in tensors
+        ".modules_to_save." in name and inside.sub("", name) in tensors
     )
 
 

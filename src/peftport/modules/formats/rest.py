@@ -97,15 +97,15 @@ def read_rest(folder: Folder, path: Path, tensors: Mapping[str, Tensor], kind: K
             )
     named = head_names(folder.geometry, kind)
     head = {name: tensor for name, tensor in tensors.items() if name in named}
-    pooling, read = read_classifier(folder, path, head, kind)
+    pooling, read, left_out = _head(folder, path, head, kind)
     others = {name: tensor for name, tensor in tensors.items() if name not in head}
     if not others:
-        return Rest(pooling, read)
+        return Rest(pooling, read, left_out=left_out)
     sides = Places(
         {f"{side}.weight": f"{p}.weight" for side, p in embedding_paths(folder.geometry).items()}
     )
     host = _HostRows(folder)
-    embeddings, left_out, own = {}, {}, []
+    embeddings, own = {}, []
     for name, tensor in others.items():
         side = sides.find(name)
         if host.has(path, name, side):
@@ -120,6 +120,22 @@ def read_rest(folder: Folder, path: Path, tensors: Mapping[str, Tensor], kind: K
             *(path, _listed(own), folder.host_name, host.grown),
         )
     return Rest(pooling, read, embeddings, left_out)
+
+
+def _head(
+    folder: Folder, path: Path, head: Parameters, kind: Kind | None
+) -> tuple[Pooling, Parameters, Shapes]:
+    """The head, or the shapes of what it has where it cannot be read and may be left out."""
+    try:
+        return *read_classifier(folder, path, head, kind), {}
+    except BadInput as error:
+        if not folder.partial:
+            raise BadInput(
+                f"{error} With `peftport port --allow-partial` the module is read without its "
+                f"head ({', '.join(list(head)[:3])}), and the account says so."
+            ) from error
+        _log.warning("notice: %s: the head is left out: %s", path, error)
+        return "mean", {}, {name: tuple(tensor.shape) for name, tensor in head.items()}
 
 
 class _HostRows:
