@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from torch import Tensor
 
-from peftport.porting.activations import Observed
+from peftport.porting.abreast import abreast
+from peftport.porting.activations import Observed, Spaces
 from peftport.porting.layers import Pairs, layer_of, partner_of
 from peftport.porting.semi_orthogonal import Change, InputMap
 from peftport.porting.space_map import SpaceMap
+
+_ALONE = 4096
+"""Spaces of more dimensions have their maps fitted one after the other."""
 
 
 class Fit(Protocol):
@@ -58,6 +64,21 @@ class FittedMaps:
     def partner(self, point: str) -> str | None:
         """The same place of the originating host; None where the layer has no partner."""
         return partner_of(point, self.pairs)
+
+    def fit_all(self, spaces: Spaces) -> None:
+        """Fit the maps of some places' inputs and changes, the widest first; two at a time, but for
+        those so wide that one keeps all cores busy and two would take twice the memory."""
+        inputs, outputs = self.receiver.inputs, self.receiver.outputs
+        first = {id(inputs[point]): point for point in spaces.inputs}  # of places that read alike
+        wanted: list[tuple[int, Callable[[], object]]] = [
+            *((inputs[point].shape[1], partial(self.inputs, point)) for point in first.values()),
+            *((outputs[point].shape[1], partial(self.changes, point)) for point in spaces.changes),
+        ]
+        wanted.sort(key=lambda each: -each[0])
+        for width, fitted in wanted:
+            if width > _ALONE:
+                fitted()
+        abreast([fitted for width, fitted in wanted if width <= _ALONE])
 
     def inputs(self, point: str) -> SpaceMap | None:
         """Of what goes into a linear layer."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,8 +18,8 @@ from torch import Tensor
 
 from peftport.hosts.geometry import Geometry
 from peftport.kind import USUAL, Asking
-from peftport.memory import give_freed_memory_back
-from peftport.porting.activations import Observed, observe_scored
+from peftport.porting.abreast import abreast
+from peftport.porting.activations import Observed, Spaces, observe_scored
 from peftport.porting.base import Request
 from peftport.porting.finished import FinishedLayers, port_mark
 from peftport.porting.fitted import Fit, FittedMaps
@@ -28,7 +29,7 @@ from peftport.porting.layers import Pairs, layer_of, partner_of
 from peftport.porting.prior import class_scores, prior_offsets
 from peftport.porting.reading import TokenRows, read_pair, task_of
 from peftport.porting.rewriting import ByMaps, Mapped, Receiving, by_maps
-from peftport.porting.walk import Walk
+from peftport.porting.walk import Layer, Walk
 from peftport.progress import Portion
 from peftport.tasks import Task
 from peftport.techniques import technique
@@ -239,11 +240,10 @@ class _Port:
         seen = self._rewriting.seen(request, whole, self.there.host, self.there.passes[0])
         gradients = self.how.fit.uses_gradients
         self.progress(_ANSWERED, "both hosts on the texts")
-        walks = self.there.walk(gradients), self.here.walk(gradients)
-        head = self._head(*walks)
+        there, here = abreast([partial(run.walk, gradients) for run in (self.there, self.here)])
+        head = self._head(there, here)
         receiving = Receiving(self.here.host, self.here.passes[0], self.here.besides)
-        for layer, maps in self._layers(*walks, head):
-            self.finished.put(layer, self._rewriting.layer(request, donor, maps, seen))
+        self._go_through(there, here, head, seen)
         made = self._rewriting.whole(request, self.finished.tensors, receiving)
         in_order = sorted(made.tensors.items(), key=_in_order(self._receiver))
         made = replace(made, tensors=dict(in_order) | head)
@@ -271,10 +271,9 @@ class _Port:
         maps = FittedMaps(self.how.fit, self.how.pairs, *ends)
         return map_head(donor, self._receiver, maps)
 
-    def _layers(
-        self, there: Walk, here: Walk, head: Parameters
-    ) -> Iterator[tuple[str, FittedMaps]]:
-        """Each layer of the receiving host that is not finished, and its maps, the last one first.
+    def _go_through(self, there: Walk, here: Walk, head: Parameters, seen: Any) -> None:
+        """Rewrite the module at each layer of the receiving host that is not finished, the last one
+        first.
 
         Gradients come down through those that are finished; nothing else is seen of them.
         """
@@ -286,26 +285,32 @@ class _Port:
         origin = there.layers(wanted, head_of(self.donor))
         paired = {layer for layer, partner in to_do.items() if partner is not None}
         wanted = spaces(config, self._receiver).within(paired)
-        for done, layer in enumerate(here.layers(wanted, head)):
-            give_freed_memory_back()
+        receiver = here.layers(wanted, head)
+        rewrite = partial(self._rewriting.layer, self.request, self.donor)
+        for done, name in enumerate(here.order):
             share = _SEEN + (_MAPPED - _SEEN) * done / len(self.how.pairs)
             self.progress(share, f"layer {done + 1} of {len(self.how.pairs)}")
-            if layer.name in finished:
-                continue
-            how, partner = self.how, self.how.pairs[layer.name]
-            if partner is None:
-                nothing = Observed({}, {})
-                maps = FittedMaps(how.fit, how.pairs, nothing, nothing, layer=layer.name)
-                yield layer.name, maps
-                continue
-            other = next(each for each in origin if each.name == partner)
-            slopes = {
-                point: (other.gradients[source], gradient)
-                for point, gradient in layer.gradients.items()
-                if (source := partner + point.removeprefix(layer.name)) in other.gradients
-            }
-            seen = other.observed, layer.observed
-            yield layer.name, FittedMaps(how.fit, how.pairs, *seen, slopes, layer.name)
+            goals = (origin, to_do.get(name)), (receiver, name)
+            pair = abreast([partial(_gone_to, *goal) for goal in goals])
+            if name in to_do:
+                self.finished.put(name, rewrite(self._maps(name, pair, wanted), seen))
+            del pair  # it is let go before the next one is seen
+
+    def _maps(self, name: str, pair: list[Layer | None], wanted: Spaces) -> FittedMaps:
+        """The maps from a layer's partner to the layer, those that are wanted already fitted."""
+        (other, layer), how = pair, self.how
+        if other is None or layer is None:
+            nothing = Observed({}, {})
+            return FittedMaps(how.fit, how.pairs, nothing, nothing, layer=name)
+        slopes = {
+            point: (other.gradients[source], gradient)
+            for point, gradient in layer.gradients.items()
+            if (source := other.name + point.removeprefix(name)) in other.gradients
+        }
+        seen = other.observed, layer.observed
+        maps = FittedMaps(how.fit, how.pairs, *seen, slopes, name)
+        maps.fit_all(wanted.within((name,)))
+        return maps
 
     def _with_prior(self, made: Mapped, donor: Tensor) -> Mapped:
         """The module with its classes as frequent as the donor's on the texts."""
@@ -316,6 +321,11 @@ class _Port:
         bias = made.tensors.get(BIAS, torch.zeros(len(shift))) + shift
         details = {"prior_offsets": [round(float(value), 4) for value in shift]}
         return replace(made, tensors=made.tensors | {BIAS: bias}, details=made.details | details)
+
+
+def _gone_to(layers: Iterator[Layer], name: str | None) -> Layer | None:
+    """The layer of a name, gone to through those before it; None where none is asked for."""
+    return None if name is None else next(each for each in layers if each.name == name)
 
 
 def _in_order(geometry: Geometry) -> Callable[[tuple[str, Tensor]], int]:

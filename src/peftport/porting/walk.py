@@ -13,6 +13,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -120,6 +121,11 @@ class Walk:
         ]
         return torch.cat(kept)
 
+    @cached_property
+    def order(self) -> tuple[str, ...]:
+        """Names of the layers, the last one first."""
+        return tuple(dict.fromkeys(reversed([call.layer for call in self._runs[0]])))
+
     def layers(self, wanted: Spaces, head: Parameters | None = None) -> Iterator[Layer]:
         """Every layer, the last one first. It can be gone through once.
 
@@ -129,7 +135,7 @@ class Walk:
         """
         if self._grade is not None:
             self._begin({name: tensor[None] for name, tensor in (head or {}).items()})
-        for layer in dict.fromkeys(reversed([call.layer for call in self._runs[0]])):
+        for layer in self.order:
             yield self._again(layer, wanted.within((layer,)))
 
     def _begin(self, head: Parameters) -> None:

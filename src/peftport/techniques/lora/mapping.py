@@ -4,6 +4,7 @@ layers and hosts that do not."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from peftport.hosts.geometry import Geometry, Linear
 from peftport.modules import Record
+from peftport.porting.abreast import abreast
 from peftport.porting.activations import Spaces
 from peftport.porting.fitted import FittedMaps
 from peftport.porting.rewriting import ByFactors, ByMaps, Mapped, Receiving
@@ -86,14 +88,20 @@ def map_lora(
     config: LoraConfig, donor: Parameters, geometry: Geometry, maps: FittedMaps
 ) -> Parameters:
     """B A x -> (P B) (A M) x with the maps P of changes and M of inputs."""
+    places = {p: li for p, li in targets(config, geometry).items() if maps.covers(p)}
+    mapped = abreast([partial(_mapped, donor, maps, point) for point in places])
     made: Parameters = {}
-    for point, linear in targets(config, geometry).items():
-        if not maps.covers(point):
-            continue
-        partner, inputs, change = maps.partner(point), maps.inputs(point), maps.changes(point)
-        if partner is None or inputs is None or change is None:
-            made |= _idle(point, linear, config.rank)
-            continue
-        made[f"{point}.lora_A"] = inputs.linear(donor[f"{partner}.lora_A"])
-        made[f"{point}.lora_B"] = change @ donor[f"{partner}.lora_B"]
+    for (point, linear), factors in zip(places.items(), mapped, strict=True):
+        made |= factors or _idle(point, linear, config.rank)
     return made
+
+
+def _mapped(donor: Parameters, maps: FittedMaps, point: str) -> Parameters:
+    """Both factors of a place; none where its layer has no partner."""
+    partner, inputs, change = maps.partner(point), maps.inputs(point), maps.changes(point)
+    if partner is None or inputs is None or change is None:
+        return {}
+    return {
+        f"{point}.lora_A": inputs.linear(donor[f"{partner}.lora_A"]),
+        f"{point}.lora_B": change @ donor[f"{partner}.lora_B"],
+    }
