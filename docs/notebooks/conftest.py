@@ -1,4 +1,4 @@
-"""Notebooks on real language models run where what they need is at hand, and are skipped elsewhere."""
+"""Notebooks on real language models are skipped where what they need is not at hand."""
 
 from __future__ import annotations
 
