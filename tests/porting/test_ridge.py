@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +119,23 @@ def test_it_says_when_it_misses_most_of_the_donor(
     with caplog.at_level("WARNING"):
         ported(donor, host, other, task)
     assert ("of what the module says of texts that were left out" in caplog.text) is said
+
+
+def test_scores_that_do_not_move_as_asked_are_not_pushed_harder_and_harder(
+    tiny_host: Any, tiny_task: Path, tmp_path: Path, caplog: Any
+) -> None:
+    """A host caps its logits far below what the donor says: what a sweep misses would be divided
+    by next to nothing."""
+    folder = tmp_path / "capped"
+    shutil.copytree(tiny_host("gemma3_text"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"final_logit_softcapping": 1e-3}))
+    host, other = host_in(tiny_host("llama")), host_in(folder)
+    task = few_rows_of(tiny_task)
+    donor = train_module(host, task, "lora", {}, steps=20, seed=0, learning_rate=0.01).module
+    once = ported(donor, host, other, task, layer=0, sweeps=1).module.tensors
+    found = ported(donor, host, other, task, layer=0).module
+    assert found.record.port is not None
+    assert found.record.port["gain"] < 0.1
+    assert all(torch.equal(found.tensors[name], once[name]) for name in once)
+    assert "it goes no further" in caplog.text

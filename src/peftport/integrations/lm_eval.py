@@ -21,7 +21,7 @@ from peftport.errors import BadInput
 from peftport.kinds.sequences import with_few_logits
 from peftport.kinds.writing import Writing, write
 from peftport.registry import did_you_mean
-from peftport.tasks.batches import padded
+from peftport.tasks.batches import pad_of, padded
 from peftport.tasks.pairs import IGNORED, beginning, by_template
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class _Answers:
         while order:
             many = max(1, most // sizes[order[0]])
             numbers, order = order[:many], order[many:]
-            ids = padded([shown[number][0] for number in numbers], self.tokenizer.pad_token_id)
+            ids = padded([shown[number][0] for number in numbers], pad_of(self.tokenizer))
             mask = padded([[1] * len(shown[number][0]) for number in numbers], 0)
             labels = padded([shown[number][1] for number in numbers], IGNORED)
             device = self.host.device

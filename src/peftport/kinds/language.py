@@ -155,6 +155,7 @@ def _halves(text: str, task: Task) -> tuple[str, str]:
 
 def _windows(tokenizer: Any, task: Task, texts: Sequence[str]) -> Encoded:
     """Texts as a decoder reads them."""
+    from peftport.tasks.batches import pad_of
     from peftport.tasks.pairs import EncodedPairs, beginning, concatenated
 
     begin = beginning(tokenizer)
@@ -178,9 +179,15 @@ def _windows(tokenizer: Any, task: Task, texts: Sequence[str]) -> Encoded:
     # All bytes of a text stand with its first window, so that they are counted once.
     first = np.diff(np.asarray(of), prepend=-1) > 0
     sizes = np.where(first, [len(shown_texts[row].encode()) for row in of], 0)
-    pad = tokenizer.pad_token_id
     return EncodedPairs(
-        tokens, offsets, np.asarray(of, np.int64), pad or 0, targets, target_offsets, False, sizes
+        tokens,
+        offsets,
+        np.asarray(of, np.int64),
+        pad_of(tokenizer),
+        targets,
+        target_offsets,
+        False,
+        sizes,
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from peftport.tasks.batches import padded
+from peftport.tasks.batches import pad_of, padded
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
@@ -76,7 +76,7 @@ def write(
     order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), row))
     for rows in _together(order, prompts, lanes):
         these, left = [prompts[row] for row in rows], host.geometry.kind != "encoder-decoder"
-        ids = padded(these, host.tokenizer.pad_token_id or 0, left)
+        ids = padded(these, pad_of(host.tokenizer), left)
         mask = padded([[1] * len(prompt) for prompt in these], 0, left)
         said = _generated(host, ids.repeat(lanes, 1), mask.repeat(lanes, 1), how)
         for place, answer in enumerate(said):
@@ -108,7 +108,7 @@ def _generated(host: Host, ids: Tensor, mask: Tensor, how: Writing) -> list[list
         max_new_tokens=how.most if apart else min(how.most, host.room_after(ids.shape[1])),
         **_drawn(how.temperature),
         eos_token_id=list(how.ends) or None,
-        pad_token_id=host.tokenizer.pad_token_id or 0,
+        pad_token_id=pad_of(host.tokenizer),
         bos_token_id=host.tokenizer.bos_token_id,
         decoder_start_token_id=_start(host) if apart else None,
         use_cache=True,

@@ -51,6 +51,9 @@ _MUCH = 0.8
 """Share of the donor's variance beyond which a port should be tested before it is used. Ports
 between language models that missed 0.5 to 0.7 were as good as native modules; of those that missed
 0.8 some were, and some kept nothing."""
+_LEAST = 0.1
+"""Of what a sweep asks of the scores, by how much they have to move for another sweep: what is
+missed is divided by it."""
 _log = logging.getLogger(__name__)
 
 
@@ -214,6 +217,13 @@ class _Fitting:
                 self.progress(0.6 + 0.4 * sweep / self.options.sweeps, f"sweep {sweep + 1}")
                 before, found = found, self._scores(self._tensors({point: (read, write)}))
                 gain = _gain(found - before, here.double() @ reading.matrix.mT)
+                if gain < _LEAST:
+                    _log.warning(
+                        "notice: the receiving host's scores move by %.2f of what ridge asks for; "
+                        "it goes no further. Test the port beside the bare host",
+                        gain,
+                    )
+                    break
                 reading = fit_reading(here, (self.aim - found) / gain, [first.strength])
             read = read + reading.matrix
         details = {

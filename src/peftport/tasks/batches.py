@@ -179,13 +179,12 @@ def encode_texts(
     if not lengths.all():
         text = texts[int(lengths.argmin())]
         raise BadInput(f"task {task.name}: the {called} text {text!r} gives no token on this host.")
-    pad = tokenizer.pad_token_id
     known = np.asarray(labels)
     return Encoded(
         tokens=tokens,
         offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
         labels=known.astype(np.int64 if known.ndim == 1 else np.float32),
-        pad=0 if pad is None else pad,
+        pad=pad_of(tokenizer),
     )
 
 
@@ -279,6 +278,12 @@ def closing_tokens(tokenizer: Any) -> int:
 def rounded_up(length: Any, multiple: int = MULTIPLE) -> Any:
     """A length, or an array of lengths, rounded up to a multiple."""
     return -(-length // multiple) * multiple
+
+
+def pad_of(tokenizer: Any) -> int:
+    """The token that fills rows up; any where the tokenizer has none, for it is masked."""
+    found = tokenizer.pad_token_id
+    return 0 if found is None else int(found)
 
 
 def padded(rows: Sequence[Sequence[int]], value: int, left: bool = False) -> torch.Tensor:

@@ -20,7 +20,7 @@ import torch
 
 from peftport.errors import BadInput, RunFailed
 from peftport.limits import write_chat
-from peftport.tasks.batches import Batch, Encoded, Integers, closing_tokens, rounded_up
+from peftport.tasks.batches import Batch, Encoded, Integers, closing_tokens, pad_of, rounded_up
 from peftport.tasks.task import Task
 
 IGNORED = -100
@@ -128,14 +128,13 @@ def encode_pairs(
             *(task.name, writer.cut, len(pairs), writer.limit),
         )
     inputs = [prompt if writer.apart else prompt + answer for prompt, answer in rows]
-    pad = tokenizer.pad_token_id
     tokens, offsets = concatenated(inputs)
     targets, target_offsets = concatenated([answer for _, answer in rows])
     return EncodedPairs(
         tokens,
         offsets,
         np.asarray(range(len(pairs)) if of is None else of, np.int64),
-        0 if pad is None else pad,
+        pad_of(tokenizer),
         targets,
         target_offsets,
         writer.apart,
