@@ -14,10 +14,10 @@ from typing import TypeVar
 
 import torch
 
-Made = TypeVar("Made")
+_Gift = TypeVar("_Gift")
 
 
-def abreast(jobs: Sequence[Callable[[], Made]]) -> list[Made]:
+def abreast(jobs: Sequence[Callable[[], _Gift]]) -> list[_Gift]:
     """Do jobs, begun in their order, and give what each one gives.
 
     Where torch has one thread they are done one after the other.
