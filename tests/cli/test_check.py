@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import peft
@@ -202,6 +203,28 @@ def test_a_host_of_pickles_alone_is_told_as_port_refuses_it(call, from_peft, bar
     assert all("read from safetensors only" in each["problem"] for each in found)
     code, _, error = call("port", from_peft, "--host", host, "--out", tmp_path / "out")
     assert (code, "read from safetensors only" in error) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda file: file.write_bytes(file.read_bytes()[:-9]), "not a whole safetensors file"),
+        (lambda file: file.write_text("version https://git-lfs.github.com/spec/v1"), "git-lfs"),
+        (lambda file: (file.unlink(), os.mkfifo(file)), "is a pipe"),
+        (lambda file: (file.unlink(), file.symlink_to("nowhere")), "has no model.safetensors"),
+    ],
+)
+def test_weights_that_are_not_whole_are_told_as_port_refuses_them(
+    spoil, told, call, from_peft, tiny_host, tmp_path
+):
+    host = tmp_path / "host"
+    shutil.copytree(tiny_host("llama"), host)
+    spoil(host / "model.safetensors")
+    code, text, _ = call("check", from_peft, "--host", host, "--json")
+    assert code == 0
+    assert all(told in each["problem"] for each in json.loads(text)["methods"])
+    code, _, error = call("port", from_peft, "--host", host, "--out", tmp_path / "out")
+    assert (code, told in error) == (2, True)
 
 
 def test_what_is_left_out_when_asked_is_told(call, from_peft, tiny_host):

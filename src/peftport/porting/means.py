@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from peftport.errors import BadInput
-from peftport.files import is_file
 from peftport.hosts.fingerprint import (
     WEIGHTS_INDEX,
     fingerprint,
     of_weights,
+    read_header,
     same_host,
     shown,
     weight_files,
@@ -126,12 +126,14 @@ def unread(*names: str) -> str | None:
 
 def without_weights(name: str) -> str | None:
     """Why the weights of a host on this machine are none that are read, by the names of its files
-    alone; None where they are, and where there are none yet."""
+    and what they say they hold; None where they are, and where there are none yet."""
     folder = folder_at_hand(name)
-    if folder is None or not (any(folder.glob("*.bin")) or is_file(folder / WEIGHTS_INDEX)):
+    there = ("*.bin", "*.safetensors", WEIGHTS_INDEX)
+    if folder is None or not any(any(folder.glob(pattern)) for pattern in there):
         return None
     try:
-        weight_files(folder)
+        for file in weight_files(folder):
+            read_header(file)
     except BadInput as error:
         return str(error).removesuffix(".")
     return None
