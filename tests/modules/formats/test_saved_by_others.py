@@ -104,6 +104,18 @@ def save_quietly(made, into):
         made.save_pretrained(str(into))
 
 
+def test_rank_and_alpha_that_the_file_leaves_out_are_those_that_peft_takes(tiny_host, tmp_path):
+    from_stock(tiny_host("llama"), tmp_path / "theirs", r=8, lora_alpha=8)
+    whole = load_module(tmp_path / "theirs")
+    path = tmp_path / "theirs" / "adapter_config.json"
+    said = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in said.items() if k not in ("r", "lora_alpha")}))
+    found = load_module(tmp_path / "theirs")
+    assert found.config == whole.config
+    usual = peft.PeftConfig.from_pretrained(str(tmp_path / "theirs"))
+    assert (found.config.rank, found.config.alpha) == (usual.r, usual.lora_alpha) == (8, 8)
+
+
 def test_embeddings_that_peft_saved_untrained_are_left_out_with_a_notice(
     tiny_host, tmp_path, caplog
 ):

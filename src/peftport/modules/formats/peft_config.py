@@ -77,9 +77,9 @@ def _is_usual(folder: Folder, key: str, value: Any) -> bool:
     return key in fields and fields[key] == value and type(fields[key]) is type(value)
 
 
-def positive_number(folder: Folder, key: str, kind: type = int) -> Any:
-    """A positive number of the configuration."""
-    value = folder.config.get(key)
+def positive_number(folder: Folder, key: str, kind: type = int, usual: int | None = None) -> Any:
+    """A positive number of the configuration; `usual` where it says nothing, as peft has it."""
+    value = folder.config.get(key, usual)
     allowed = (int,) if kind is int else (int, float)
     if isinstance(value, bool) or not isinstance(value, allowed) or not 0 < value < 1e9:
         folder.refuse(key, f"{value!r}, expected a positive number")

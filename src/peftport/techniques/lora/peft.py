@@ -58,8 +58,8 @@ def read(folder: Folder, path: Path, tensors: Mapping[str, Tensor]) -> Draft:
     refuse_unknown(folder, _KNOWN)
     refuse_start(folder)
     options = {
-        "rank": positive_number(folder, "r"),
-        "alpha": positive_number(folder, "lora_alpha", float),
+        "rank": positive_number(folder, "r", usual=8),
+        "alpha": positive_number(folder, "lora_alpha", float, usual=8),
         "rslora": flag(folder, "use_rslora"),
     }
     named = names_in_model(path, tensors, folder.geometry)
