@@ -68,6 +68,32 @@ def test_a_further_control_that_ports_do_not_beat_counts() -> None:
     assert found["continuation"].short == "Only in part, zero-shot"
 
 
+def test_every_pair_stands_beside_the_first_control_that_was_run_for_it() -> None:
+    """A pair that cannot be copied has samples of another method's ports, and no others."""
+
+    def missing(row: Mapping[str, Any]) -> bool:
+        apart = (row["relation"] == "independent") != (row["control"] == "spectrum")
+        return row["condition"] == "sampled" and apart
+
+    results = Synthetic(controls=("gaussian", "spectrum"), missing=missing).results()
+    analysis = analyse(results)
+    assert analysis.controls == ("sampled", "scratch", "host")
+    for point in analysis.points:
+        assert results.controls(point.cell) == (
+            ("spectrum",) if point.cell.relation == "independent" else ("gaussian",)
+        )
+        assert all(point.means[name] is not None for name in ("sampled", "scratch", "host"))
+    for answer in answer_questions(analysis):
+        for found in answer.findings:
+            assert not found.short.startswith("Not known"), said(found)
+            assert "sampled ones" in said(found)
+    whole = answer_questions(analysis)[0]
+    assert all("sampled ones in" in said(found) for found in whole.findings)
+    assert {part.figure for part in analysis.decompositions["independent"]} == {
+        part.figure for part in analysis.decompositions["continuation"]
+    }
+
+
 def test_a_lead_that_does_not_outlast_the_adjustment_is_no_yes() -> None:
     results = Synthetic().results()
     pool = analyse(results).pool("continuation", "copy", 0)

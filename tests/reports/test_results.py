@@ -137,7 +137,7 @@ def test_without_predictions_there_are_no_draws() -> None:
 
 def test_controls_begin_with_the_gaussian_one() -> None:
     results = Synthetic(controls=("spectrum", "gaussian", "permuted")).results()
-    assert results.controls == ("gaussian", "permuted", "spectrum")
+    assert results.controls(CELL) == ("gaussian", "permuted", "spectrum")
 
 
 def test_settings_and_pairs_in_words() -> None:

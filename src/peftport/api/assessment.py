@@ -63,7 +63,7 @@ def assessment_record(
         "learning_rates": outcome.rates,
         "texts": {"count": len(assessment.texts), "source": assessment.source},
         "methods": {name: _method(analysis, cell, outcome) for name, cell in cells.items()},
-        "controls": list(results.controls),
+        "controls": list(results.controls(some)),
         "refused": outcome.refused,
         "budgets": budgets,
         "head_alone_accuracy": assessment.head_alone(),
@@ -121,12 +121,10 @@ def _budget(analysis: Analysis, cells: Cells, budget: int) -> dict[str, Any]:
         point = analysis.point(cell, budget)
         for key, attribute in read.items():
             for condition, found in getattr(point, attribute).items():
-                figures[key][_label(analysis.results, condition, name)] = _estimate(found)
+                figures[key][_label(analysis, cell, condition)] = _estimate(found)
         kept = point.recovery
         ports[name] = {
-            "minus": {
-                _label(analysis.results, c, name): _estimate(e) for c, e in point.leads.items()
-            },
+            "minus": {_label(analysis, cell, c): _estimate(e) for c, e in point.leads.items()},
             "recovery": _estimate(kept.ratio) if kept else None,
             "recovery_note": kept.reason if kept else "",
             **_lift(kind.ranking, point.effect),
@@ -146,7 +144,7 @@ def _own(analysis: Analysis, cells: Cells, budget: int) -> dict[str, Figure]:
     from peftport.reports.statistics import level
 
     return {
-        _label(analysis.results, condition, name): _estimate(level(series))
+        _label(analysis, cell, condition): _estimate(level(series))
         for name, cell in cells.items()
         for condition, series in analysis.series(cell, budget, _OWN).items()
         if series is not None
@@ -161,10 +159,10 @@ def _lift(metric: str, kept: Recovery | None) -> dict[str, Figure]:
     }
 
 
-def _label(results: Results, condition: str, method: str) -> str:
+def _label(analysis: Analysis, cell: Cell, condition: str) -> str:
     """Samplings and ports go by their own names."""
-    sampling = results.controls[0] if results.controls else "sampled"
-    return {"sampled": sampling, "ported": method}.get(condition, condition)
+    sampling = next(iter(analysis.results.controls(cell)), "sampled")
+    return {"sampled": sampling, "ported": cell.method}.get(condition, condition)
 
 
 def _estimate(found: Any) -> dict[str, float | None] | None:

@@ -44,7 +44,7 @@ from peftport.reports.statistics import (
 )
 
 Beside = Mapping[str, Series | None]
-"""Condition -> its figures. `sampled` is the first control, others go by their own names."""
+"""Condition -> its figures. `sampled` is the cell's first control, others go by their own names."""
 
 
 class Analysis:
@@ -56,7 +56,14 @@ class Analysis:
     @property
     def controls(self) -> tuple[str, ...]:
         """What ported modules are compared with, by the keys of `Point.leads`."""
-        return ("sampled", *self.results.controls[1:], "scratch", "host")
+        return ("sampled", *self.further, "scratch", "host")
+
+    @cached_property
+    def further(self) -> tuple[str, ...]:
+        """Samplings that are not the first of every cell that has them, by their own names."""
+        results = self.results
+        found = (name for cell in results.cells for name in results.controls(cell)[1:])
+        return tuple(dict.fromkeys(found))
 
     @cached_property
     def points(self) -> tuple[Point, ...]:
@@ -134,24 +141,24 @@ class Analysis:
 
     def series(self, cell: Cell, budget: int, metric: str = "") -> dict[str, Series | None]:
         """The figures of a cell by condition, as in `Point.means`; of another metric if asked."""
-        controls = self.results.controls
+        first, others = (found := self.results.controls(cell))[:1], found[1:]
 
         def read(condition: str, control: str = "") -> Series | None:
             return self.results.series(cell, condition, budget, control, metric)
 
-        found = {
+        figures = {
             "host": read("host"),
-            "sampled": read("sampled", *controls[:1]),
+            "sampled": read("sampled", *first),
             "scratch": read("scratch"),
             "ported": read("ported"),
             "native": read("native"),
         }
-        return found | {name: read("sampled", name) for name in controls[1:]}
+        return figures | {n: read("sampled", n) if n in others else None for n in self.further}
 
     def measure(self, cell: Cell, condition: str, budget: int, column: str) -> float | None:
         """The mean over seeds of another measure, by the keys of `Point.means`."""
-        control = self.results.controls[:1] if condition == "sampled" else ()
-        if condition in self.results.controls[1:]:
+        control = self.results.controls(cell)[:1] if condition == "sampled" else ()
+        if condition in self.further:
             condition, control = "sampled", (condition,)
         runs = self.results.run_ids(cell, condition, budget, *control)
         found = self.results.measure(runs.values(), column)

@@ -120,10 +120,12 @@ def explain(results: Results, relation: str) -> tuple[Decomposition, ...]:
 def _figures(results: Results, relation: str) -> pd.DataFrame:
     done = results.done[results.done["relation"] == relation]
     ported = done[done["condition"] == "ported"]
-    sampled = done[(done["condition"] == "sampled") & done["control"].isin(results.controls[:1])]
+    sampled = done[done["condition"] == "sampled"]
     rows: list[dict[str, Any]] = []
     for row in pd.concat([ported, sampled]).itertuples(index=False):
         cell = Cell(*(getattr(row, name) for name in Cell._fields))
+        if row.condition == "sampled" and row.control not in results.controls(cell)[:1]:
+            continue
         condition = cell.method or row.condition
         rows.append(
             _factors(results, cell, int(row.budget), condition)
@@ -137,7 +139,7 @@ def _leads(results: Results, relation: str) -> pd.DataFrame:
     for cell in results.cells:
         for budget in results.budgets if cell.relation == relation else ():
             ported = results.series(cell, "ported", budget)
-            sampled = results.series(cell, "sampled", budget, *results.controls[:1])
+            sampled = results.series(cell, "sampled", budget, *results.controls(cell)[:1])
             if ported is None or sampled is None:
                 continue
             others = dict(zip(sampled.seeds, sampled.values, strict=True))

@@ -94,7 +94,9 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "note": interval_note(analysis),
         "conditions": columns(analysis),
         "controls": analysis.controls,
-        "first_control": next(iter(results.controls), ""),
+        "first_control": " or ".join(
+            dict.fromkeys(n for c in results.cells for n in results.controls(c)[:1])
+        ),
         "smallest": sections.when(min(results.budgets, default=0)),
         "answers": answer_questions(analysis),
         "glance": sections.glance(analysis),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -189,11 +189,16 @@ class Results:
         """The port methods that occur."""
         return tuple(dict.fromkeys(cell.method for cell in self.cells))
 
+    def controls(self, cell: Cell) -> tuple[str, ...]:
+        """The samplings beside a cell's ports; the first is the one that they are set beside."""
+        return self._controls.get((cell.origin, cell.receiver, cell.relation), ())
+
     @cached_property
-    def controls(self) -> tuple[str, ...]:
-        """The samplings that occur; the first is the one that a port is set beside."""
-        found = self.rows.loc[self.rows["condition"] == "sampled", "control"].unique()
-        return tuple(sorted(found, key=lambda name: (name != "gaussian", name)))
+    def _controls(self) -> dict[Any, tuple[str, ...]]:
+        sampled = self.rows[self.rows["condition"] == "sampled"]
+        found = sampled.groupby(["origin", "receiver", "relation"])["control"].unique()
+        order = partial(sorted, key=lambda name: (name != "gaussian", name))
+        return {pair: tuple(order(names)) for pair, names in found.items()}
 
     @property
     def has_predictions(self) -> bool:

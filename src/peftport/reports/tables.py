@@ -54,7 +54,7 @@ class Grid:
 def columns(analysis: Analysis) -> tuple[str, ...]:
     """Conditions as tables show them: further controls stand beside the first."""
     place = CONDITIONS.index("sampled") + 1
-    return (*CONDITIONS[:place], *analysis.results.controls[1:], *CONDITIONS[place:])
+    return (*CONDITIONS[:place], *analysis.further, *CONDITIONS[place:])
 
 
 def accuracy_grids(analysis: Analysis, short: bool = False) -> Iterator[Grid]:
