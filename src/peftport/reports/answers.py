@@ -10,7 +10,7 @@ from peftport.reports.comparisons import Analysis, analyse
 from peftport.reports.evidence import THRESHOLD
 from peftport.reports.measures import Recovery
 from peftport.reports.results import Results
-from peftport.reports.statistics import Estimate
+from peftport.reports.statistics import SURE, Estimate
 from peftport.reports.wording import (
     after,
     count,
@@ -24,7 +24,6 @@ from peftport.reports.wording import (
     with_span,
 )
 
-SURE = 0.05
 _NOT_ASKED = "Not asked here"
 
 

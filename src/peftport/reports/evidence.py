@@ -5,7 +5,7 @@ A port is *open*, worth having, when it is surely better than the bare host with
 correction, than every sampling and than a fresh module, and when it is also surely better than the
 bare host by the kind's third metric: of classes when it ranks texts better (AUROC, which no
 threshold touches), of completions when what it writes is nearer to the references (chrF). "Surely"
-is a two-sided test at `LEVEL`, shared among the methods that were tried (Bonferroni). Figures are
+is a two-sided test at `SURE`, shared among the methods that were tried (Bonferroni). Figures are
 those at the smallest budget alone, of classes corrected ones.
 """
 
@@ -20,10 +20,9 @@ from peftport.reports.compared import vanishes
 from peftport.reports.comparisons import Analysis
 from peftport.reports.measures import LEAST_GAIN, Recovery, recovery
 from peftport.reports.results import Cell
-from peftport.reports.statistics import Estimate, Series, difference
+from peftport.reports.statistics import SURE, Estimate, Series, difference
 from peftport.reports.wording import name_of
 
-LEVEL = 0.05
 HALF_KEPT = 0.5
 IN_FULL = "training in full"
 THRESHOLD = "what it gains is a threshold, which the bare host can have without a module"
@@ -195,7 +194,7 @@ def weigh(
 
 def surely_above(found: Estimate, tests: int) -> bool:
     """Whether a figure is surely above 0, as one of so many tests."""
-    return found.value > 0 and found.low > 0 and _p(found) < LEVEL / tests
+    return found.value > 0 and found.low > 0 and _p(found) < SURE / tests
 
 
 def _p(found: Estimate) -> float:

@@ -20,6 +20,7 @@ from peftport.reports.comparisons import Analysis, analyse
 from peftport.reports.continuation import SHOWN
 from peftport.reports.notes import minus, shows_plain
 from peftport.reports.results import Results, number_columns, word_columns
+from peftport.reports.statistics import SURE
 from peftport.reports.tables import (
     columns,
     interval_note,
@@ -97,6 +98,7 @@ def _context(analysis: Analysis) -> dict[str, Any]:
         "first_control": " or ".join(
             dict.fromkeys(n for c in results.cells for n in results.controls(c)[:1])
         ),
+        "sure": SURE,
         "smallest": sections.when(min(results.budgets, default=0)),
         "answers": answer_questions(analysis),
         "glance": sections.glance(analysis),

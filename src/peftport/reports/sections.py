@@ -10,13 +10,12 @@ from typing import Any
 
 from peftport.metrics import Metric, Scale
 from peftport.reports import svg
-from peftport.reports.answers import SURE
 from peftport.reports.compared import Flips, Point
 from peftport.reports.comparisons import Analysis
 from peftport.reports.continuation import RATIOS, SHOWN, Fading, fadings, place_text
 from peftport.reports.evidence import THRESHOLD
 from peftport.reports.results import Cell
-from peftport.reports.statistics import Estimate
+from peftport.reports.statistics import SURE, Estimate
 from peftport.reports.tables import columns
 from peftport.reports.wording import (
     NONE,

@@ -41,6 +41,9 @@ from peftport.metrics import SHARES, Scale
 
 DRAWS = 2000
 LEVEL = 0.95
+"""What intervals cover."""
+SURE = 0.05
+"""A p-value below it, adjusted for all that was asked, is no chance."""
 _KEPT = 4_000_000
 """Counts of examples in resamples that are held at once."""
 

@@ -12,14 +12,14 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from peftport.plain import inline, printable
-from peftport.reports.answers import SURE, Answer, answer_questions
+from peftport.reports.answers import Answer, answer_questions
 from peftport.reports.compared import Point, Pool
 from peftport.reports.comparisons import Analysis, analyse
 from peftport.reports.continuation import fadings
 from peftport.reports.measures import Recovery
 from peftport.reports.notes import interval_note, plain_name, ranking_name, shows_plain
 from peftport.reports.results import CONDITIONS, Results
-from peftport.reports.statistics import Estimate
+from peftport.reports.statistics import SURE, Estimate
 from peftport.reports.wording import (
     NONE,
     after,
