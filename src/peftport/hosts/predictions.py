@@ -83,16 +83,20 @@ class _Each(torch.autograd.Function):
         ctx: Any, states: Tensor, whole: Predictions, read: Read, weights: Tensor
     ) -> Tensor:
         wanted = ctx.needs_input_grad[0]
-        numbers, gradients = [states.new_zeros(0)], [states[:0]]
+        # What stays is made first: made in between, it would lie among the logits' freed memory,
+        # and those of the next places would not fit there.
+        wide = torch.promote_types(states.dtype, torch.float32)
+        numbers = states.new_empty(len(states), dtype=wide)
+        gradients = torch.empty_like(states) if wanted else states[:0]
         for at in whole._few():
             some = states[at].detach().requires_grad_(wanted)  # (places, width)
             with torch.set_grad_enabled(wanted):
                 found = read(whole.read_out(some), at)  # (places,)
-            numbers.append(found.detach())
+            numbers[at] = found.detach()
             if wanted:
-                gradients += torch.autograd.grad(found, some, weights[at].to(found))
-        ctx.save_for_backward(torch.cat(gradients), weights)
-        return torch.cat(numbers)
+                (gradients[at],) = torch.autograd.grad(found, some, weights[at].to(found))
+        ctx.save_for_backward(gradients, weights)
+        return numbers
 
     @staticmethod
     @torch.autograd.function.once_differentiable
