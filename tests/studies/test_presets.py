@@ -127,9 +127,11 @@ def test_the_llm_preset_has_the_founding_factors_and_takes_others_by_settings():
         ("smollm2", "gemma3"): "independent",
     }
     assert dict(spec.ways(spec.pairs[2])) == {"ported": "ridge", "sampled": "gaussian of ridge"}
-    assert {setting.origin_task == setting.task for setting in spec.settings} == {True, False}
     places = "techniques={lora: {rank: 4, targets: [q, v]}}"
     given = [f"{key}=/given" for key in ("smollm2", "continued", "gemma3", "data")]
+    tasks = "[{origin_task: sst2, task: sst2}, {origin_task: sst2, task: other}]"
+    larger = load_spec("llm", [*given, "tasks.other=/given/other", f"settings={tasks}"])
+    assert {setting.origin_task == setting.task for setting in larger.settings} == {True, False}
     other = load_spec("llm", [*given, places, "donor_steps=20"])
     assert other.techniques == {"lora": {"rank": 4, "targets": ["q", "v"]}}
     assert other.donor_steps == 20

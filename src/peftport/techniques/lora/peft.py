@@ -59,7 +59,7 @@ def read(folder: Folder, path: Path, tensors: Mapping[str, Tensor]) -> Draft:
     refuse_start(folder)
     options = {
         "rank": positive_number(folder, "r", usual=8),
-        "alpha": positive_number(folder, "lora_alpha", float, usual=8),
+        "alpha": positive_number(folder, "lora_alpha", float),
         "rslora": flag(folder, "use_rslora"),
     }
     named = names_in_model(path, tensors, folder.geometry)
