@@ -46,57 +46,8 @@ PushToHub = Annotated[
 Private = Annotated[
     bool, typer.Option("--private", help="A repository that --push-to-hub makes is private.")
 ]
-LabelWords = Annotated[
-    str | None,
-    typer.Option(
-        "--label-words",
-        help="Words for the labels in order, joined by commas. No space before them: on decoders "
-        "one is put between template and word.",
-    ),
-]
-Template = Annotated[
-    str | None,
-    typer.Option(
-        "--template",
-        help="How a text is put before a host, {text} standing for it once: '{text} it was'. The "
-        "label word follows it on decoders.",
-    ),
-]
 TextColumn = Annotated[
     str | None, typer.Option("--text-column", help="The column of texts; text if not given.")
-]
-LabelColumn = Annotated[
-    str | None, typer.Option("--label-column", help="The task's column of labels.")
-]
-Kind = Annotated[
-    str | None,
-    typer.Option(
-        "--kind",
-        help="What the task asks for: classification, choice, completion or language. What the "
-        "columns of its data tell if not given.",
-    ),
-]
-System = Annotated[
-    str | None,
-    typer.Option("--system", help="The system's turn of every chat, in place of the data's."),
-]
-MaxAnswer = Annotated[
-    int | None,
-    typer.Option(
-        "--max-answer",
-        min=1,
-        help="The most tokens that a host writes as an answer; as many as the longest reference "
-        "has if not given, 128 at most.",
-    ),
-]
-Scorer = Annotated[
-    str | None,
-    typer.Option(
-        "--scorer",
-        metavar="MODULE:FUNCTION",
-        help="A metric of your own for tasks of kind completion: a function of what was written "
-        "and of the reference.",
-    ),
 ]
 LimitTest = Annotated[
     int | None, typer.Option("--limit-test", min=1, help="Test on at most so many texts.")

@@ -10,30 +10,24 @@ import typer
 from peftport.cli.arguments import (
     Device,
     FromHost,
-    Kind,
-    LabelColumn,
-    LabelWords,
     LimitTest,
-    MaxAnswer,
     NoPickle,
     Precision,
-    Scorer,
-    System,
     TaskName,
-    Template,
-    TextColumn,
     TextCount,
     Texts,
     ToHost,
 )
 from peftport.cli.output import AsJson, parse_numbers, show
 from peftport.cli.progress import Shares
+from peftport.cli.reading import ScoreOptions, gathered
 from peftport.hosts.genealogy import Relation
 
 GATE_CLOSED = 3
 """Exit code of an assessment that --fail-under does not let pass."""
 
 
+@gathered
 def assess(
     modules: Annotated[
         list[str],
@@ -53,8 +47,6 @@ def assess(
     ] = None,
     texts: Texts = None,
     text_count: TextCount = 1000,
-    text_column: TextColumn = None,
-    label_column: LabelColumn = None,
     budgets: Annotated[
         str, typer.Option(help="Training steps on the receiving host, joined by commas.")
     ] = "0,10,100",
@@ -78,12 +70,8 @@ def assess(
         typer.Option(help="How the hosts stand to each other, if their records do not say it."),
     ] = None,
     limit_test: LimitTest = None,
-    label_words: LabelWords = None,
-    template: Template = None,
-    kind: Kind = None,
-    system: System = None,
-    max_answer: MaxAnswer = None,
-    scorer: Scorer = None,
+    *,
+    reading: ScoreOptions,
     fail_under: Annotated[
         float | None,
         typer.Option(
@@ -111,20 +99,13 @@ def assess(
             methods=None if methods is None else methods.split(","),
             texts=texts,
             text_count=text_count,
-            text_column=text_column,
-            label_column=label_column,
             budgets=steps,
             seeds=seeds,
             native_steps=native_steps,
             learning_rates=rates,
             relation=relation,
             limit_test=limit_test,
-            label_words=label_words,
-            template=template,
-            kind=kind,
-            system=system,
-            max_answer=max_answer,
-            scorer=scorer,
+            **reading,
             fail_under=fail_under,
             device=device,
             precision=precision,

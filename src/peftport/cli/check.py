@@ -10,22 +10,19 @@ import typer
 from peftport.cli.arguments import (
     Device,
     FromHost,
-    Kind,
-    LabelColumn,
-    LabelWords,
     Layers,
     ModuleFolder,
     NoPickle,
     Set,
-    Template,
-    TextColumn,
     Texts,
     ToHost,
     options_of,
 )
 from peftport.cli.output import AsJson, show
+from peftport.cli.reading import ReadingOptions, gathered
 
 
+@gathered
 def check(
     module: ModuleFolder,
     host: ToHost,
@@ -49,7 +46,6 @@ def check(
             "not given, as in `port`; 256 for the forecast.",
         ),
     ] = None,
-    text_column: TextColumn = None,
     task: Annotated[
         str | None,
         typer.Option(
@@ -58,14 +54,12 @@ def check(
             "texts of the forecast where --texts names none.",
         ),
     ] = None,
-    label_column: LabelColumn = None,
     relation: Annotated[
         Literal["continuation", "independent"] | None,
         typer.Option(help="How the hosts stand to each other, if their records do not say it."),
     ] = None,
-    label_words: LabelWords = None,
-    template: Template = None,
-    kind: Kind = None,
+    *,
+    reading: ReadingOptions,
     device: Device = None,
     from_host: FromHost = None,
     no_pickle: NoPickle = False,
@@ -85,13 +79,9 @@ def check(
         forecast=forecast,
         texts=texts,
         text_count=text_count,
-        text_column=text_column,
         task=task,
-        label_column=label_column,
         relation=relation,
-        label_words=label_words,
-        template=template,
-        kind=kind,
+        **reading,
         device=device,
     )
     show(found, as_json)

@@ -11,20 +11,13 @@ from peftport.cli.arguments import (
     Device,
     Format,
     FromHost,
-    Kind,
-    LabelColumn,
-    LabelWords,
     Layers,
     LimitTrain,
-    MaxAnswer,
     ModuleFolder,
     NoPickle,
     Private,
     PushToHub,
     Set,
-    System,
-    Template,
-    TextColumn,
     TextCount,
     Texts,
     ToHost,
@@ -32,8 +25,10 @@ from peftport.cli.arguments import (
 )
 from peftport.cli.output import AsJson, show, upload
 from peftport.cli.progress import Shares, losses_to_stderr
+from peftport.cli.reading import AnswerOptions, gathered
 
 
+@gathered
 def port(
     module: ModuleFolder,
     host: ToHost,
@@ -49,7 +44,6 @@ def port(
     layers: Layers = None,
     texts: Texts = None,
     text_count: TextCount = 1000,
-    text_column: TextColumn = None,
     task: Annotated[
         str | None,
         typer.Option(
@@ -58,7 +52,6 @@ def port(
             "leaves unsaid of texts and words is taken from it.",
         ),
     ] = None,
-    label_column: LabelColumn = None,
     steps: Annotated[
         int, typer.Option(min=0, help="Training steps on the task after the port; 0 is none.")
     ] = 0,
@@ -67,11 +60,8 @@ def port(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts in a training step.")] = 16,
     limit_train: LimitTrain = None,
-    label_words: LabelWords = None,
-    template: Template = None,
-    kind: Kind = None,
-    system: System = None,
-    max_answer: MaxAnswer = None,
+    *,
+    reading: AnswerOptions,
     seed: Annotated[
         int, typer.Option(help="Of what the method draws, of the texts, of the training's order.")
     ] = 0,
@@ -119,18 +109,12 @@ def port(
             options=options_of(set_, layers),
             texts=texts,
             text_count=text_count,
-            text_column=text_column,
             task=task,
-            label_column=label_column,
             steps=steps,
             learning_rate=learning_rate,
             batch_size=batch_size,
             limit_train=limit_train,
-            label_words=label_words,
-            template=template,
-            kind=kind,
-            system=system,
-            max_answer=max_answer,
+            **reading,
             seed=seed,
             device=device,
             allow_partial=allow_partial,

@@ -12,23 +12,17 @@ from peftport.cli.arguments import (
     Device,
     FromHost,
     HostName,
-    Kind,
-    LabelColumn,
-    LabelWords,
     LimitTest,
-    MaxAnswer,
     NoPickle,
     OptionalTask,
     Precision,
-    Scorer,
-    System,
-    Template,
-    TextColumn,
 )
 from peftport.cli.output import AsJson, show
 from peftport.cli.progress import Shares
+from peftport.cli.reading import ScoreOptions, gathered
 
 
+@gathered
 def test(
     host: HostName,
     module: Annotated[
@@ -53,14 +47,8 @@ def test(
         ),
     ] = None,
     limit_test: LimitTest = None,
-    label_words: LabelWords = None,
-    template: Template = None,
-    text_column: TextColumn = None,
-    label_column: LabelColumn = None,
-    kind: Kind = None,
-    system: System = None,
-    max_answer: MaxAnswer = None,
-    scorer: Scorer = None,
+    *,
+    reading: ScoreOptions,
     device: Device = None,
     precision: Precision = "fp32",
     from_host: FromHost = None,
@@ -85,16 +73,6 @@ def test(
     import peftport as pp
     from peftport.api.test import BARE
 
-    reading: dict[str, Any] = {
-        "label_words": label_words,
-        "template": template,
-        "text_column": text_column,
-        "label_column": label_column,
-        "kind": kind,
-        "system": system,
-        "max_answer": max_answer,
-        "scorer": scorer,
-    }
     beside: dict[str, Any] = {"against": against, "against_host": against_host, "to_card": to_card}
     on: dict[str, Any] = {"limit_test": limit_test, "device": device, "precision": precision}
     harness = {"lm_eval": lm_eval, "lm_eval_path": lm_eval_path}

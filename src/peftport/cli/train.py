@@ -10,25 +10,19 @@ import typer
 from peftport.cli.arguments import (
     Device,
     HostName,
-    Kind,
-    LabelColumn,
-    LabelWords,
     LimitTrain,
-    MaxAnswer,
     Precision,
     Private,
     PushToHub,
-    Scorer,
-    System,
     TaskName,
-    Template,
-    TextColumn,
     options_of,
 )
 from peftport.cli.output import AsJson, show, upload
 from peftport.cli.progress import losses_to_stderr
+from peftport.cli.reading import ScoreOptions, gathered
 
 
+@gathered
 def train(
     host: HostName,
     task: TaskName,
@@ -48,14 +42,8 @@ def train(
             help="An option of the technique, such as rank=16. Repeat for more.",
         ),
     ] = None,
-    label_words: LabelWords = None,
-    template: Template = None,
-    text_column: TextColumn = None,
-    label_column: LabelColumn = None,
-    kind: Kind = None,
-    system: System = None,
-    max_answer: MaxAnswer = None,
-    scorer: Scorer = None,
+    *,
+    reading: ScoreOptions,
     limit_train: LimitTrain = None,
     push_to_hub: PushToHub = None,
     private: Private = False,
@@ -76,14 +64,7 @@ def train(
         learning_rate=learning_rate,
         batch_size=batch_size,
         options=options_of(set_),
-        label_words=label_words,
-        template=template,
-        text_column=text_column,
-        label_column=label_column,
-        kind=kind,
-        system=system,
-        max_answer=max_answer,
-        scorer=scorer,
+        **reading,
         limit_train=limit_train,
         device=device,
         precision=precision,
