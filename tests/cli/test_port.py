@@ -103,7 +103,7 @@ def test_what_does_not_fit_into_memory_is_refused_with_what_makes_it_fit(
 def test_fewer_places_are_taken_where_those_make_it_fit(procrustes, monkeypatch):
     """Unless another number was asked for: then it is said which would do."""
     monkeypatch.setattr("peftport.porting.map_based.mapping_costs", _by_places)
-    monkeypatch.setattr("peftport.api.port.load_of", lambda *_: Load(1000))
+    monkeypatch.setattr("peftport.api.planned.load_of", lambda *_: Load(1000))
     monkeypatch.setattr("peftport.porting.estimate.memory_at_hand", lambda: 3e9)
     code, _, error = procrustes("--set", "places=4096")
     assert (code, "--set places=1024 makes it fit" in error) == (2, True)

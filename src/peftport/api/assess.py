@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from peftport.porting.base import Need
     from peftport.porting.means import Means
     from peftport.porting.methods import Way
+    from peftport.studies.assess import Assessment
     from peftport.tasks import Task
+    from peftport.training import TrainingSettings
 
 SEEDS = 3
 BUDGETS = (0, 10, 100)
@@ -146,13 +148,8 @@ def assess(
     >>> sorted(found.frame()["condition"].unique())
     ['host', 'native', 'ported', 'sampled', 'scratch']
     """
-    import pandas as pd
-
-    from peftport.reports.results import Results
     from peftport.studies import ports
     from peftport.studies.assess import Assessment
-    from peftport.techniques import technique
-    from peftport.training import TrainingSettings
 
     if not budgets:
         raise BadInput("--budgets: expected one number of steps or more, such as 0,10,100.")
@@ -162,8 +159,6 @@ def assess(
     ways = _ways(methods)
     handles = _handles(modules)
     numbers = _seeds(handles, seeds)
-    trained = handles[0].record.training
-    usual_rate = technique(handles[0].record.technique).learning_rate
     ports.warm()
     host = as_host(host, device, precision)
     there = host.loaded
@@ -176,35 +171,60 @@ def assess(
     )
     read = [with_task(handle, task, said, limit_test) for handle in handles]
     donors, data = [donor for donor, _ in read], read[0][1]
-    ways = ways or _ways(_to_try(handles[0], donors[0].record, host, data))
+    record = donors[0].record
+    ways = ways or _ways(_to_try(handles[0], record, host, data))
     asked, on = Asked(texts, text_count, text_column), device_named(host.device)
-    means = _means(ways, donors[0].record, host, on, asked, data)
-    if donors[0].record.embeddings:
+    means = _means(ways, record, host, on, asked, data)
+    if record.embeddings:
         _log.warning(_OF_EMBEDDINGS)
     assessment = Assessment(
         modules=[donors[place % len(donors)] for place in range(len(numbers))],
         host=there,
         task=data,
-        relation=_relation(donors[0].record, there, relation),
+        relation=_relation(record, there, relation),
         budgets=list(budgets),
         seeds=numbers,
-        native_steps=native_steps or _native_steps(trained, budgets),
-        rates=list(learning_rates or [trained.get("learning_rate", usual_rate)]),
-        settings=TrainingSettings(
-            batch_size=trained.get("batch_size", 16), precision=host.precision
-        ),
+        native_steps=native_steps or _native_steps(record.training, budgets),
+        rates=list(learning_rates or [_own_rate(record)]),
+        settings=_settings(record, host),
         ways=ways,
         texts=means.texts if means else (),
         source=means.source if means else "",
-        origin=_origin(donors[0].record, on),
+        origin=_origin(record, on),
         progress=progress,
         portion=portion,
     )
+    return _assessed(assessment, len(donors), fail_under)
+
+
+def _assessed(assessment: Assessment, modules: int, fail_under: float | None) -> Assessed:
+    """Run it, and say what it found of so many modules."""
+    import pandas as pd
+
+    from peftport.reports.results import Results
+
     found = assessment.run()
-    facts = {"study": "assess", "kind": data.kind}
+    facts = {"study": "assess", "kind": assessment.task.kind}
     results = Results(pd.DataFrame(found.rows), {}, found.gold, facts, found.scored)
-    record = assessment_record(results, assessment, found, len(donors), fail_under)
+    record = assessment_record(results, assessment, found, modules, fail_under)
     return Assessed(record, tuple(found.rows))
+
+
+def _own_rate(record: Record) -> float:
+    """The learning rate that a module was trained with; its technique's where its files do not say
+    it."""
+    from peftport.techniques import technique
+
+    usual = technique(record.technique).learning_rate
+    return float(record.training.get("learning_rate", usual))
+
+
+def _settings(record: Record, host: HostHandle) -> TrainingSettings:
+    """How modules are trained beside one: with as many texts a step as it was."""
+    from peftport.training import TrainingSettings
+
+    size = record.training.get("batch_size", 16)
+    return TrainingSettings(batch_size=size, precision=host.precision)
 
 
 def _native_steps(trained: Mapping[str, Any], budgets: Sequence[int]) -> int:

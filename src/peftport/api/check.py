@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from peftport.modules import Record
     from peftport.porting import Verdict
     from peftport.porting.base import Need, Request
+    from peftport.porting.estimate import Load
     from peftport.tasks import Task
-    from peftport.techniques.base import Parameters
+    from peftport.techniques.base import Parameters, Shapes
 
 Stated = Literal["continuation", "independent"]
 FORECAST_TEXTS = 256
@@ -161,18 +162,11 @@ def check(
     ['copy', 'subspace']
     """
     from peftport.hosts import geometry_from_record
-    from peftport.porting import judge, judge_all, port_method, to_try
+    from peftport.porting import port_method, to_try
     from peftport.porting.estimate import Load
-    from peftport.porting.means import unread, without_weights
-    from peftport.porting.texts import require_enough
 
     handle, receiver = as_handle(module), as_host(host, device)
-    if options and method is None:
-        raise BadInput("--set and --layers are of one method: name it with --method.")
-    if (texts is not None or relation) and not forecast:
-        raise BadInput("--texts and --relation are for the forecast: add --forecast.")
-    if text_count is not None:
-        require_enough(text_count)
+    _require_consistent(method, options, forecast, texts, relation, text_count)
     # A file that cannot be read is bad input, and no answer.
     handle = replace(handle, partial=True)
     record, shapes = handle.outline
@@ -185,20 +179,9 @@ def check(
         copy = port_method("copy").request(record, shapes, geometry)
         asked = Asked(texts, text_count or FORECAST_TEXTS, text_column)
         made_of = _forecast(copy, handle, receiver, asked, data, device, relation).record()
-    blind, load = unread(record.host.name, receiver.name), Load(text_count or TEXTS)
-    if method is None:
-        verdicts = judge_all(record, shapes, geometry, blind, load)
-    else:
-        made = port_method(method)
-        request = made.request(record, shapes, geometry, options)
-        verdicts = [judge(made, request, blind, load)]
-    closed = without_weights(receiver.name)
-    verdicts = [_with_words(verdict, record, receiver) for verdict in verdicts]
-    if closed is not None:  # its fingerprint is of them, which a module's record keeps
-        verdicts = [replace(v, problem=closed, account=None, estimate=None) for v in verdicts]
-    kin = related(record, receiver, look=False)
-    if made_of is not None and made_of["genealogy"] is not None:
-        kin = made_of["genealogy"] != "independent"
+    load = Load(text_count or TEXTS)
+    verdicts = _verdicts(record, shapes, receiver, method, options, load)
+    kin = _kin(record, receiver, made_of)
     return Checked(
         module=handle.called,
         format=handle.format,
@@ -214,6 +197,58 @@ def check(
         one=method is not None,
         forecast=made_of,
     )
+
+
+def _require_consistent(
+    method: str | None,
+    options: Mapping[str, Any] | None,
+    forecast: bool,
+    texts: TextSource,
+    relation: Stated | None,
+    text_count: int | None,
+) -> None:
+    """Raise BadInput for what means nothing without something else that is not given."""
+    from peftport.porting.texts import require_enough
+
+    if options and method is None:
+        raise BadInput("--set and --layers are of one method: name it with --method.")
+    if (texts is not None or relation) and not forecast:
+        raise BadInput("--texts and --relation are for the forecast: add --forecast.")
+    if text_count is not None:
+        require_enough(text_count)
+
+
+def _verdicts(
+    record: Record,
+    shapes: Shapes,
+    receiver: HostHandle,
+    method: str | None,
+    options: Mapping[str, Any] | None,
+    load: Load,
+) -> list[Verdict]:
+    """What is found of one method, or of each."""
+    from peftport.porting import judge, judge_all, port_method
+    from peftport.porting.means import unread, without_weights
+
+    blind = unread(record.host.name, receiver.name)
+    if method is None:
+        verdicts = judge_all(record, shapes, receiver.geometry, blind, load)
+    else:
+        made = port_method(method)
+        request = made.request(record, shapes, receiver.geometry, options)
+        verdicts = [judge(made, request, blind, load)]
+    closed = without_weights(receiver.name)
+    verdicts = [_with_words(verdict, record, receiver) for verdict in verdicts]
+    if closed is not None:  # its fingerprint is of them, which a module's record keeps
+        verdicts = [replace(v, problem=closed, account=None, estimate=None) for v in verdicts]
+    return verdicts
+
+
+def _kin(record: Record, receiver: HostHandle, forecast: Mapping[str, Any] | None) -> bool | None:
+    """Whether the two hosts share their pretraining, of which a forecast knows more."""
+    if forecast is not None and forecast["genealogy"] is not None:
+        return bool(forecast["genealogy"] != "independent")
+    return related(record, receiver, look=False)
 
 
 def _with_words(verdict: Verdict, record: Record, receiver: HostHandle) -> Verdict:

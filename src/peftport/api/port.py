@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftport.api.hosts import HostHandle, as_host, device_named
-from peftport.api.means import TEXTS, Asked, TextSource, load_of, means_for, require_memory
+from peftport.api.means import TEXTS, Asked, TextSource
 from peftport.api.modules import ModuleHandle, as_handle
+from peftport.api.planned import PlannedPort, require_a_method
 from peftport.api.reading import (
+    Told,
     informed,
     notice_unsaid,
     require_at_least,
     require_rates,
     task_for,
     told,
-    words_problem_of,
 )
 from peftport.api.result import Result
-from peftport.api.suggestions import Options, a_way_on, related, said_options
+from peftport.api.suggestions import said_options
 from peftport.api.train import silent
 from peftport.errors import BadInput
 from peftport.progress import Losses, Portion
@@ -34,10 +34,6 @@ if TYPE_CHECKING:
     from peftport.modules import Module
     from peftport.porting import Account
     from peftport.tasks import Task
-    from peftport.training.module import Trained
-
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -233,124 +229,76 @@ def port(
     lora from lab:small to lab:small-tuned by copy, ... s
     tensors: 24 copied
     """
-    from peftport.modules import HostName, formats
+    from peftport.modules import formats
     from peftport.places import require_new
-    from peftport.porting import judge, port_method
-    from peftport.porting import port as rewrite
+    from peftport.porting import port_method
     from peftport.porting.finished import work_beside
-    from peftport.porting.port import needs_of, without_rows
     from peftport.training.clock import now
 
-    require_at_least(0, steps=steps)
-    require_at_least(1, batch_size=batch_size, limit_train=limit_train)
-    require_rates(learning_rate=learning_rate)
+    _require_trainable(task, steps, batch_size, limit_train, learning_rate)
     path = None if out is None else Path(out)
     if path is not None:
         require_new(path)
     handle, receiver = replace(as_handle(module), partial=allow_partial), as_host(to, device)
-    made = port_method(method or "copy")
+    donor, made = handle.module, port_method(method or "copy")
     made.configure(options or {})
-    donor = handle.module
     written = formats.FORMATS.require(format or handle.format)
-    if steps and task is None:
-        raise BadInput(f"--steps {steps} needs a --task to train on.")
     said = told(
         *(label_words, template, text_column, label_column),
         kind=kind,
         system=system,
         max_answer=max_answer,
     )
-    data = task_for(donor.record, task, said, limit_train=limit_train) if task else None
-    donor = replace(donor, record=informed(donor.record, said, data))
+    donor, data = _informed(donor, task, said, limit_train)
     if method is None and not options and not allow_partial:
         named = {"--task": task, "--texts": str(texts) if isinstance(texts, str | Path) else None}
-        _require_a_method(handle, donor, receiver, {**named, **said_options(handle, said)})
-    shapes = {key: tuple(tensor.shape) for key, tensor in donor.tensors.items()}
-    request = made.request(donor.record, shapes, receiver.geometry, options or {})
-    needs = needs_of(made, request)
-    name = HostName(name=receiver.name, fingerprint=receiver.fingerprint)
-    if problem := words_problem_of(made, donor.record, receiver.geometry, receiver.name):
-        raise BadInput(f"{problem}.")
-    if steps or "texts" in needs:
+        require_a_method(handle, donor, receiver, {**named, **said_options(handle, said)})
+    planned = PlannedPort(donor, receiver, made, options or {}, allow_partial)
+    planned.require_words()
+    if steps or "texts" in planned.needs:
         notice_unsaid(donor.record, handle.called)
     asked, on = Asked(texts, text_count, text_column), device_named(device or receiver.device)
     begun = now(on)
-    try:
-        means = means_for(needs, donor.record, receiver, on, asked, seed, data)
-    except BadInput as error:
-        if not allow_partial or not needs or made.requires(request.options):
-            raise  # it takes both hosts for more than the module's embeddings
-        donor, needs, means = without_rows(donor, error), frozenset(), None
-    if needs and not ignore_memory and judge(made, request).account is not None:
-        load = load_of(means, donor.record, text_count)
-        estimate, options = require_memory(made, request, load, options or {})
-        _log.info("%s: %s", made.name, estimate.text())
+    planned = planned.with_means(asked, on, seed, data)
+    if not ignore_memory:
+        planned = planned.within_memory(text_count)
     with work_beside(path) as work:
-        ported = rewrite(
-            donor,
-            receiver.geometry,
-            name,
-            made.name,
-            options=options or {},
-            seed=seed,
-            allow_partial=allow_partial,
-            rank=rank,
-            energy=energy,
-            means=means and replace(means, progress=portion, work=work),
-        )
+        ported = planned.done(seed, rank, energy, portion, work)
         took = now(on) - begun
         result = Ported(ModuleHandle(None, made=ported.module), written, ported.account, took)
         if steps and data is not None:
-            trained = _train(
-                ported.module, receiver, data, steps, seed, learning_rate, batch_size, progress
-            )
-            result = _with_training(result, trained)
+            training = (steps, seed, learning_rate, batch_size, progress)
+            result = _trained_on(result, receiver, data, *training)
         if path is not None:
             result = _saved(result, path)
     return _verified(result, receiver) if path is not None and verify else result
 
 
-def _require_a_method(
-    handle: ModuleHandle, donor: Module, receiver: HostHandle, given: Options
+def _require_trainable(
+    task: str | None,
+    steps: int,
+    batch_size: int,
+    limit_train: int | None,
+    learning_rate: float | None,
 ) -> None:
-    """Raise BadInput that says which methods can, where a plain copy cannot; a notice where it can,
-    and the hosts are not known to share their pretraining."""
-    from peftport.porting import judge_all, to_try
-    from peftport.porting.means import unread
-
-    blind = unread(donor.record.host.name, receiver.name)
-    verdicts = judge_all(donor.record, handle.outline[1], receiver.geometry, blind)
-    found = {verdict.method: verdict for verdict in verdicts}
-    problem = found["copy"].problem
-    can = to_try(verdicts, kind=donor.record.kind)
-    if problem is None:
-        others = [each for each in can if each.method != "copy"]
-        if others and not related(donor.record, receiver):
-            _log.warning(
-                "notice: no --method is named, so the module is copied. That keeps something only "
-                "where %s continues %s, or the reverse; else see `%s`",
-                receiver.name,
-                donor.record.host.name,
-                a_way_on(handle, receiver.name, others[0], given),
-            )
-        return
-    told = "; ".join(
-        f"{each.method} (looks at {_looks_at(each.requires)})" if each.requires else each.method
-        for each in can
-    )
-    advice = "No method can."
-    if can:
-        tried = a_way_on(handle, receiver.name, can[0], given)
-        advice = f"Methods that can: {told}. Name one with --method; see `{tried}`."
-    raise BadInput(f"{handle.called} cannot be copied to {receiver.name}: {problem}. {advice}")
+    """Raise BadInput for a training after the port that cannot be."""
+    require_at_least(0, steps=steps)
+    require_at_least(1, batch_size=batch_size, limit_train=limit_train)
+    require_rates(learning_rate=learning_rate)
+    if steps and task is None:
+        raise BadInput(f"--steps {steps} needs a --task to train on.")
 
 
-def _looks_at(needs: frozenset[str]) -> str:
-    return "both hosts and texts" if "texts" in needs else "both hosts"
+def _informed(
+    donor: Module, task: str | None, said: Told, limit_train: int | None
+) -> tuple[Module, Task | None]:
+    """The module with what its files leave unsaid, and the task that says it, if there is one."""
+    data = task_for(donor.record, task, said, limit_train=limit_train) if task else None
+    return replace(donor, record=informed(donor.record, said, data)), data
 
 
-def _train(
-    module: Module,
+def _trained_on(
+    result: Ported,
     receiver: HostHandle,
     task: Task,
     steps: int,
@@ -358,23 +306,21 @@ def _train(
     learning_rate: float | None,
     batch_size: int,
     progress: Losses,
-) -> Trained:
+) -> Ported:
+    """The result with its module trained on the receiving host."""
     from peftport.training import TrainingSettings
     from peftport.training.module import train_further
 
-    return train_further(
+    trained = train_further(
         receiver.loaded,
         task,
-        module,
+        result.module.module,
         steps=steps,
         seed=seed,
         learning_rate=learning_rate,
         settings=TrainingSettings(precision=receiver.precision, batch_size=batch_size),
         progress=progress,
     )
-
-
-def _with_training(result: Ported, trained: Trained) -> Ported:
     return replace(
         result,
         module=ModuleHandle(None, made=trained.module),
