@@ -133,24 +133,15 @@ def pretrain(
         RunFailed: the loss was not finite.
     """
     require_new(out)
-    if (family is None) == (origin is None):
-        raise BadInput("give either a family, for a new host, or a host to continue from.")
-    if origin is not None and (sizes is not None or cased):
-        raise BadInput(f"{origin} has its sizes and its tokenizer; give them with a family only.")
-    if teacher is not None:
-        _require_teachable(family, teacher, sizes, cased)
-    if family is not None:
-        family_entry(family)
-    else:
-        geometry_in(find_host(str(origin)).files(weights=False), str(origin))
+    _require_possible(family, origin, teacher, sizes, cased)
     files = read_texts(text, text_column)
     texts = [each for file in files for each in file.texts]
-    if family is not None and teacher is not None:
-        start = taught(family, teacher, sizes or Sizes(), settings.seed)
-    elif family is not None:
-        start = from_scratch(family, texts, sizes or Sizes(), cased, settings.seed)
-    else:
+    if family is None:
         start = continued(str(origin), settings.seed)
+    elif teacher is not None:
+        start = taught(family, teacher, sizes or Sizes(), settings.seed)
+    else:
+        start = from_scratch(family, texts, sizes or Sizes(), cased, settings.seed)
     require_positions(start, settings.length)
     rate = settings.learning_rate or (CONTINUED if start.parent else FROM_SCRATCH)
     objective = objective_for(start)
@@ -179,6 +170,22 @@ def pretrain(
     }
     save_host(out, start, record)
     return Pretrained(out, record, losses)
+
+
+def _require_possible(
+    family: str | None, origin: str | None, teacher: str | None, sizes: Sizes | None, cased: bool
+) -> None:
+    """Raise BadInput, before any text is read, unless these say what host is made."""
+    if (family is None) == (origin is None):
+        raise BadInput("give either a family, for a new host, or a host to continue from.")
+    if origin is not None and (sizes is not None or cased):
+        raise BadInput(f"{origin} has its sizes and its tokenizer; give them with a family only.")
+    if teacher is not None:
+        _require_teachable(family, teacher, sizes, cased)
+    if family is not None:
+        family_entry(family)
+    else:
+        geometry_in(find_host(str(origin)).files(weights=False), str(origin))
 
 
 def from_scratch(family: str, texts: list[str], sizes: Sizes, cased: bool, seed: int) -> Start:

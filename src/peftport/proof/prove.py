@@ -93,15 +93,10 @@ def prove(
             module = load_module(folder, from_host=from_host, pickles=pickles)
         except BadInput as error:
             problems.append(f"peftport does not read it: {error}")
+    inputs, ours = _ours(lend, module, geometry, texts)
     problems += _changed(folder, module)
-    host = lend()
-    inputs = as_batch(host.tokenizer, texts)
-    ours = None
-    if module is not None and module.geometry == geometry:
-        ours = our_answers(host, module, inputs)
-    elif module is not None:
+    if module is not None and ours is None:
         problems.append("it is made for a host of another geometry")
-    del host
     ask = _Library(format, folder, host_folder, geometry, inputs, device, precision)
     found: Outputs | None = None
     try:
@@ -109,28 +104,26 @@ def prove(
     except BadInput as error:
         library = ask.name
         problems.append(str(error))
-    else:
-        if library is None:
-            notes.append(ask.missing)
-    problems += _unloaded(found, library)
+    if library is None:
+        notes.append(ask.missing)
+    tolerance, apart = TOLERANCE[precision], _apart(ours, found)
+    problems += [*_unloaded(found, library), *_otherwise(apart, tolerance, library)]
+    notes += _not_compared(found)
     taken = served(*folder_of_peft(folder), geometry) if format == "peft" else []
-    apart = _apart(ours, found) if library is not None and format != formats.OWN else None
-    if found is not None and found.other is not None:
-        apart = None
-        notes.append(
-            f"it is for {found.other}, and peftport runs such hosts as another class: their "
-            "answers are not of one kind and were not compared"
-        )
-    tolerance = TOLERANCE[precision]
-    if apart is not None and apart > tolerance:
-        problems.append(
-            f"{library} answers otherwise than peftport: {apart:.1e} apart, and {tolerance:.0e} "
-            "are allowed (as a share of the largest number)"
-        )
-    seen = ours if found is None and library is None else found
-    if format == formats.OWN:
-        seen, library = ours, _own()
+    seen = ours if library is None or format == formats.OWN else found
     return Proof(library, seen, apart, tolerance, tuple(problems), tuple(notes), tuple(taken))
+
+
+def _ours(
+    lend: Callable[[], Host], module: Module | None, geometry: Geometry, texts: tuple[str, ...]
+) -> tuple[dict[str, torch.Tensor], Outputs | None]:
+    """The texts as the host reads them, and what peftport makes of them; None where the module is
+    not for such a host. The host is let go."""
+    host = lend()
+    inputs = as_batch(host.tokenizer, texts)
+    if module is None or module.geometry != geometry:
+        return inputs, None
+    return inputs, our_answers(host, module, inputs)
 
 
 @dataclass(frozen=True)
@@ -195,9 +188,28 @@ def _unloaded(found: Outputs | None, library: str | None) -> Iterator[str]:
             yield f"{library} {what} {', '.join(map(repr, names[:_LISTED]))}{more}"
 
 
+def _otherwise(apart: float | None, tolerance: float, library: str | None) -> Iterator[str]:
+    """That the library answers otherwise than peftport, where it does."""
+    if apart is not None and apart > tolerance:
+        yield (
+            f"{library} answers otherwise than peftport: {apart:.1e} apart, and {tolerance:.0e} "
+            "are allowed (as a share of the largest number)"
+        )
+
+
+def _not_compared(found: Outputs | None) -> Iterator[str]:
+    """Why the library's answers are not held against peftport's, where they are not."""
+    if found is not None and found.other is not None:
+        yield (
+            f"it is for {found.other}, and peftport runs such hosts as another class: their "
+            "answers are not of one kind and were not compared"
+        )
+
+
 def _apart(ours: Outputs | None, theirs: Outputs | None) -> float | None:
-    """The largest distance between two answers as a share of the largest number."""
-    if ours is None or theirs is None:
+    """The largest distance between two answers as a share of the largest number; None where one is
+    missing or they are not of one kind."""
+    if ours is None or theirs is None or theirs.other is not None:
         return None
     if ours.module.shape != theirs.module.shape:
         return float("inf")
