@@ -6,10 +6,10 @@ from math import isfinite
 from typing import Any
 
 from peftport.kind import USUAL, Kind
-from peftport.reports.answers import answer_questions
-from peftport.reports.compared import Flips, Point
+from peftport.reports.answers import Answer, answer_questions
+from peftport.reports.compared import Curve, Flips, Point
 from peftport.reports.comparisons import Analysis, analyse
-from peftport.reports.continuation import fadings
+from peftport.reports.continuation import Fading, fadings
 from peftport.reports.measures import Recovery, Steps
 from peftport.reports.results import Results
 from peftport.reports.statistics import Estimate
@@ -40,54 +40,24 @@ def summary(results: Results | Analysis) -> dict[str, Any]:
             "failed": len(known.failed),
             "not_run": missing_rows(known),
         },
-        "answers": [
-            {
-                "question": answer.question,
-                "findings": [
-                    {
-                        "relation": finding.relation,
-                        "method": finding.method,
-                        "short": finding.short,
-                        "sentences": list(finding.sentences),
-                    }
-                    for finding in answer.findings
-                ],
-            }
-            for answer in answer_questions(analysis)
-        ],
+        "answers": [_answer(answer) for answer in answer_questions(analysis)],
         "cells": [_cell(point, known.kind) for point in analysis.points],
-        "continuations": [
-            {
-                "technique": fading.technique,
-                "origin": fading.origin,
-                "setting": fading.setting,
-                "method": fading.method,
-                "budget": fading.budget,
-                "unit": fading.unit,
-                "sentence": fading.sentence,
-                "half": [_plain(end) for end in fading.half] if fading.half else None,
-                "places": [
-                    {
-                        "amount": place.amount,
-                        "receiver": place.point.cell.receiver,
-                        "recovery": {n: _recovery(kept) for n, kept in place.recovered.items()},
-                    }
-                    for place in fading.places
-                ],
-            }
-            for fading in fadings(analysis)
-        ],
-        "curves": [
-            curve.cell._asdict()
-            | {
-                "areas": {name: _figure(area) for name, area in curve.areas.items()},
-                "area_leads": {name: _lead(lead) for name, lead in curve.leads.items()},
-                "scratch_matches_after": _steps(curve.to_match),
-                "matches_native_after": _steps(curve.to_native),
-            }
-            for curve in analysis.curves.values()
-        ],
+        "continuations": [_fading(fading) for fading in fadings(analysis)],
+        "curves": [_curve(curve) for curve in analysis.curves.values()],
     }
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    findings = [
+        {
+            "relation": finding.relation,
+            "method": finding.method,
+            "short": finding.short,
+            "sentences": list(finding.sentences),
+        }
+        for finding in answer.findings
+    ]
+    return {"question": answer.question, "findings": findings}
 
 
 def _cell(point: Point, kind: Kind) -> dict[str, Any]:
@@ -104,6 +74,36 @@ def _cell(point: Point, kind: Kind) -> dict[str, Any]:
         "leads": {name: _lead(found) for name, found in point.leads.items()},
         "recovery": _recovery(point.recovery),
         "flips": [_flips(flips) for flips in point.flips],
+    }
+
+
+def _fading(fading: Fading) -> dict[str, Any]:
+    return {
+        "technique": fading.technique,
+        "origin": fading.origin,
+        "setting": fading.setting,
+        "method": fading.method,
+        "budget": fading.budget,
+        "unit": fading.unit,
+        "sentence": fading.sentence,
+        "half": [_plain(end) for end in fading.half] if fading.half else None,
+        "places": [
+            {
+                "amount": place.amount,
+                "receiver": place.point.cell.receiver,
+                "recovery": {n: _recovery(kept) for n, kept in place.recovered.items()},
+            }
+            for place in fading.places
+        ],
+    }
+
+
+def _curve(curve: Curve) -> dict[str, Any]:
+    return curve.cell._asdict() | {
+        "areas": {name: _figure(area) for name, area in curve.areas.items()},
+        "area_leads": {name: _lead(lead) for name, lead in curve.leads.items()},
+        "scratch_matches_after": _steps(curve.to_match),
+        "matches_native_after": _steps(curve.to_native),
     }
 
 

@@ -36,6 +36,8 @@ from peftport.reports.wording import (
 
 if TYPE_CHECKING:
     from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
 
 
 _WIDEST = 8
@@ -233,50 +235,56 @@ def missing_rows(results: Results) -> int:
 def terminal_table(results: Results | Analysis) -> Group:
     """The study for a terminal, made for `rich.console.Console.print`: answers, then tables."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     analysis = analyse(results)
-
-    def shown(text: str) -> Text:
-        return Text(printable(text))  # a str would be read as markup
-
-    parts: list[Table | Text] = [
-        shown(f"{analysis.results.name}: {summary_line(analysis.results)}")
-    ]
-    parts[0].style = "bold"
+    head = _shown(f"{analysis.results.name}: {summary_line(analysis.results)}")
+    head.style = "bold"
+    parts: list[Table | Text] = [head]
     grids = [*accuracy_grids(analysis, short=True)]
     if shows_plain(analysis.results):
         grids += beside_grids(analysis)
     for grid in grids:
-        table = Table(
-            title=shown(grid.title),
-            title_justify="left",
-            title_style="bold",
-            box=None,
-            padding=(0, 1, 0, 0),
-        )
-        for name in grid.head:
-            table.add_column(
-                shown(_narrow(name)),
-                no_wrap=True,
-                justify="left" if name in ("technique", "figure") else "right",
-                style="bold" if name == "ported" else "",
-            )
-        before = None
-        for row in grid.rows:
-            first = "" if row[0] == before else row[0]
-            before = row[0]
-            # With a control more there is room for every digit, and for none of the spaces.
-            tight = len(grid.head) > _WIDEST
-            cells = (cell.replace(" ±", "±") if tight else cell for cell in row[1:])
-            table.add_row(shown(first), *map(shown, cells))
-        parts += [Text(""), table]
+        parts += [Text(""), _terminal_grid(grid)]
     parts += [Text(""), Text(interval_note(analysis), style="dim"), Text("")]
     for answer in answer_questions(analysis):
         parts.append(Text(answer.question, style="bold"))
-        parts += [shown(f"  {f.about}: {f.short}") for f in answer.findings]
+        parts += [_shown(f"  {f.about}: {f.short}") for f in answer.findings]
     return Group(*parts)
+
+
+def _terminal_grid(grid: Grid) -> Table:
+    """A table in which a name stands once before all its rows."""
+    from rich.table import Table
+
+    table = Table(
+        title=_shown(grid.title),
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        padding=(0, 1, 0, 0),
+    )
+    for name in grid.head:
+        table.add_column(
+            _shown(_narrow(name)),
+            no_wrap=True,
+            justify="left" if name in ("technique", "figure") else "right",
+            style="bold" if name == "ported" else "",
+        )
+    # With a control more there is room for every digit, and for none of the spaces.
+    tight = len(grid.head) > _WIDEST
+    before = None
+    for name, *cells in grid.rows:
+        shown = [cell.replace(" ±", "±") if tight else cell for cell in cells]
+        table.add_row(*map(_shown, ("" if name == before else name, *shown)))
+        before = name
+    return table
+
+
+def _shown(text: str) -> Text:
+    from rich.text import Text
+
+    return Text(printable(text))  # a str would be read as markup
 
 
 def _narrow(name: str) -> str:
