@@ -199,6 +199,15 @@ def test_a_file_can_be_read_in_one_sitting(file):
     assert len(file.read_text().splitlines()) < 400
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_what_a_function_does_fits_a_screen(file):
+    """Its signature and what is said of it stand above, and may be longer."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[1 if ast.get_docstring(node) and len(node.body) > 1 else 0]
+            assert node.end_lineno - first.lineno < 50, node.name
+
+
 def test_the_version_is_said_alike_everywhere():
     import peftport
 
