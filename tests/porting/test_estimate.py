@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
+import torch
 
 from peftport.porting import METHODS, judge, port_method
 from peftport.porting import estimate as estimates
 from peftport.porting.estimate import Load, memory_at_hand
 from porting.spaces import geometry
 from porting.test_map_based import asked
+
+measured_pace = estimates.products_per_second
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +65,16 @@ def test_fewer_places_take_less():
 def test_the_system_tells_how_much_memory_is_at_hand():
     found = memory_at_hand()
     assert found is None or found > 0
+
+
+def test_a_machine_is_as_fast_while_others_have_its_cores(monkeypatch):
+    multiply, threads = torch.mm, torch.get_num_threads()
+    measured_pace.cache_clear()
+    undisturbed = measured_pace()
+    monkeypatch.setattr(torch, "mm", lambda *both: time.sleep(0.02) or multiply(*both))
+    measured_pace.cache_clear()
+    assert measured_pace() > undisturbed / 3
+    assert torch.get_num_threads() == threads
 
 
 def test_an_estimate_reads_in_words():

@@ -1,7 +1,8 @@
 """What a port will take, told from the geometries before anything is loaded.
 
-Seconds come from the multiplications that it needs and from how fast this machine multiplies now;
-memory from what is held at once. One estimate was held against a measured port (docs/porting.md).
+Seconds come from the multiplications that it needs and from how fast this machine multiplies while
+it does nothing else; memory from what is held at once. One estimate was held against a measured
+port (docs/porting.md).
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ _EFFICIENCY = 0.6
 """Of products within a port beside large ones by themselves."""
 _SPREAD = 1.3
 """What memory is held beside what is counted here."""
+_SIDE, _MEASURED_SECONDS = 512, 0.05
+"""Of the products by which this machine is measured: their side, and how long they take together,
+which is longer than any clock's tick."""
 
 
 @dataclass(frozen=True)
@@ -112,17 +116,28 @@ def estimated(
 
 
 @cache
-def products_per_second(side: int = 512) -> float:
-    """Floating-point operations a second of a product, while this machine does nothing else."""
+def products_per_second() -> float:
+    """Floating-point operations a second of a product, on all threads of a machine that does
+    nothing else.
+
+    The clock is of this thread's own work, which stands while other processes have the core; a
+    product on several threads would wait for the last of them, and on a busy machine that is most
+    of its time.
+    """
     import torch
 
-    one, other = torch.ones(side, side), torch.ones(side, side)
-    best = math.inf
-    for _ in range(30):
-        begun = time.perf_counter()
-        one @ other
-        best = min(best, time.perf_counter() - begun)
-    return 2.0 * side**3 / best
+    one, other = torch.ones(_SIDE, _SIDE), torch.ones(_SIDE, _SIDE)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        torch.mm(one, other)  # the first one loads what the others use
+        begun, products = time.thread_time(), 0
+        while (spent := time.thread_time() - begun) < _MEASURED_SECONDS:
+            torch.mm(one, other)
+            products += 1
+    finally:
+        torch.set_num_threads(threads)
+    return threads * products * 2.0 * _SIDE**3 / spent
 
 
 def memory_at_hand() -> float | None:
