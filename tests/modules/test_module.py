@@ -25,8 +25,8 @@ from peftport.modules import (
     expected_shapes,
     load_module,
     module,
+    read_outline,
     read_record,
-    read_shapes,
     versions,
 )
 from peftport.techniques import technique
@@ -91,7 +91,7 @@ def test_a_module_comes_back_as_it_was_saved(family, case, tiny_host, tmp_path):
     assert after.geometry == host_in(tiny_host(family)).geometry
     assert list(after.tensors) == sorted(before.tensors)
     assert all(torch.equal(after.tensors[n], tensor) for n, tensor in before.tensors.items())
-    assert read_shapes(tmp_path / "module") == expected_shapes(before.record)
+    assert read_outline(tmp_path / "module") == (before.record, expected_shapes(before.record))
 
 
 def test_its_folder_holds_two_files_and_the_account_of_a_port(tiny_host, tmp_path):
@@ -226,7 +226,7 @@ def emptied(path: Path) -> None:
         emptied,
     ],
 )
-@pytest.mark.parametrize("read", [load_module, read_shapes])
+@pytest.mark.parametrize("read", [load_module, read_outline])
 def test_a_file_that_is_not_whole_safetensors_is_refused(saved, corrupt, read):
     corrupt(saved / TENSORS)
     with pytest.raises(BadInput, match=rf"{saved / TENSORS} is not a whole safetensors file: \w"):
@@ -259,14 +259,18 @@ def test_tensors_that_do_not_belong_are_refused_by_name(saved, changes, message)
     with pytest.raises(BadInput, match=message) as error:
         load_module(saved)
     assert str(saved / TENSORS) in str(error.value)
+    with pytest.raises(BadInput) as from_outline:
+        read_outline(saved)
+    assert str(from_outline.value) == str(error.value)
 
 
-def test_one_number_that_is_not_finite_is_enough(saved):
+@pytest.mark.parametrize("read", [load_module, read_outline])
+def test_one_number_that_is_not_finite_is_enough(saved, read):
     tensor = load_file(saved / TENSORS)[B]
     tensor[17, 2] = torch.nan
     spoil(saved, **{B.replace(".", "__"): tensor})
     with pytest.raises(BadInput, match="not finite"):
-        load_module(saved)
+        read(saved)
 
 
 @pytest.mark.parametrize(

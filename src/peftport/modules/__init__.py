@@ -8,7 +8,6 @@ from peftport.modules.module import (
     load_module,
     read_outline,
     read_record,
-    read_shapes,
     versions,
 )
 
@@ -20,6 +19,5 @@ __all__ = [
     "load_module",
     "read_outline",
     "read_record",
-    "read_shapes",
     "versions",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import platform
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,6 +24,7 @@ from peftport.hosts.fingerprint import read_header
 from peftport.hosts.geometry import Geometry, geometry_from_record
 from peftport.hosts.source import lasting
 from peftport.kind import USUAL
+from peftport.modules.finite import require_finite_file
 from peftport.modules.found import FOREIGN_CONFIG, RECORD, find_module
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Shapes
@@ -238,13 +239,7 @@ def load_module(
             another library is of a kind that peftport does not read.
     """
     folder = find_module(folder)
-    if is_foreign(folder):
-        from peftport.modules.formats import read
-
-        module = read(folder, from_host, pickles, partial=partial)
-    else:
-        module = Module(read_record(folder, from_host), load_tensors(folder / TENSORS))
-        require_whole(module, folder / TENSORS, RECORD)
+    module = _read(folder, from_host, pickles, data=True, partial=partial)
     if idle := technique(module.technique).idle(module.tensors):
         rows = any(f"{side}.weight" in module.tensors for side in SIDES)
         kept = ["head"] * (WEIGHT in module.tensors) + ["embeddings"] * rows
@@ -254,6 +249,19 @@ def load_module(
             "trained?",
             *(folder, idle, rest),
         )
+    return module
+
+
+def _read(
+    folder: Path, from_host: str | None, pickles: bool, *, data: bool, partial: bool
+) -> Module:
+    """Read a module's folder, without `data` with its tensors on torch's meta device."""
+    if is_foreign(folder):
+        from peftport.modules.formats import read
+
+        return read(folder, from_host, pickles, data, partial)
+    module = Module(read_record(folder, from_host), load_tensors(folder / TENSORS, data))
+    require_whole(module, folder / TENSORS, RECORD)
     return module
 
 
@@ -278,14 +286,9 @@ def require_whole(module: Module, path: Path, described_by: str) -> None:
 def read_outline(
     folder: Path, from_host: str | None = None, pickles: bool = True, partial: bool = False
 ) -> tuple[Record, Shapes]:
-    """Read a module's record and its tensors' shapes without their data; arguments and errors as
-    `load_module`."""
-    folder = find_module(folder)
-    if not is_foreign(folder):
-        return read_record(folder, from_host), read_shapes(folder)
-    from peftport.modules.formats import read
-
-    module = read(folder, from_host, pickles, data=False, partial=partial)
+    """Read a module's record and its tensors' shapes, with no more than one tensor's data in
+    memory; arguments and errors as `load_module`."""
+    module = _read(find_module(folder), from_host, pickles, data=False, partial=partial)
     return module.record, {name: tuple(t.shape) for name, t in module.tensors.items()}
 
 
@@ -323,25 +326,18 @@ def parse_record(raw: Any, path: Path) -> Record:
     return record
 
 
-def read_shapes(folder: Path) -> Shapes:
-    """Names and shapes of the tensors in `module.safetensors`, read without their data."""
-    header, _ = read_header(folder / TENSORS)
-    shapes: Shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
-    require_filled(folder / TENSORS, shapes)
-    return shapes
-
-
 def load_tensors(path: Path, data: bool = True) -> Parameters:
     """Read tensors as float32, without `data` as their shapes alone, on torch's meta device.
 
     Raises:
-        BadInput: the file is anything else than whole safetensors of floats.
+        BadInput: the file is anything else than whole safetensors of finite floats.
     """
     header, _ = read_header(path)
     for name, entry in header.items():
         if entry["dtype"] not in ("F32", "F16", "BF16", "F64"):
             raise BadInput(f"{path}: tensor {name!r} is of type {entry['dtype']}, expected floats.")
     require_filled(path, {name: tuple(entry["shape"]) for name, entry in header.items()})
+    require_finite_file(path)
     if not data:
         return {n: torch.empty(entry["shape"], device="meta") for n, entry in header.items()}
     # Copied, because the tensors of `load_file` are views of the file as long as they live.
@@ -374,7 +370,10 @@ def expected_shapes(record: Record) -> Shapes:
 def versions() -> dict[str, str]:
     """Versions of what made a module or a run."""
     packages = ("peftport", "torch", "transformers")
-    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+    return {"python": platform.python_version()} | {name: _version(name) for name in packages}
+
+
+_version = cache(version)  # each call would parse a package's whole description
 
 
 def _compare(path: Path, found: Shapes, expected: Shapes, described_by: str) -> None:

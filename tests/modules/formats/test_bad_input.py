@@ -136,7 +136,10 @@ def test_numbers_that_are_not_finite_are_refused(value, format, file, written):
     name, tensor = next(iter(read_apart(folder / file).items()))
     tensor[1, 2] = value
     respell(folder / file, {name: tensor})
-    refused(folder, rf"{file}: tensor 'decoder\..*' has values that are not finite")
+    message = f"{file}: tensor '{name}' has values that are not finite"
+    refused(folder, message)
+    with pytest.raises(BadInput, match=message):
+        read_outline(folder)
 
 
 def test_a_prefix_of_another_size_is_refused(written):
@@ -221,6 +224,12 @@ def test_a_pickle_that_runs_something_does_not_run(save, with_pickle, tmp_path):
         ({"weight": torch.eye(3).to_sparse()}, "'weight' is of type"),
         ({"weight": torch.ones(2, dtype=torch.complex64)}, "torch.complex64, expected floats"),
         ({"weight": torch.ones(1).expand(10**12)}, "'weight' claims more data than the file has"),
+        ({"weight": torch.ones(2, device="meta")}, "'weight' claims more data than the file has"),
+        ({"weight": torch.tensor([torch.nan, 1])}, "'weight' has values that are not finite"),
+        (
+            {"weight": torch.tensor([1, torch.nan]).to(torch.float8_e5m2)},
+            "'weight' has values that are not finite",
+        ),
     ],
 )
 def test_a_pickle_of_other_things_than_plain_tensors_is_refused(content, message, with_pickle):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from peftport.errors import BadInput
 from peftport.files import exists, is_file, read_json, require_regular
+from peftport.modules.finite import require_finite_tensor
 from peftport.modules.module import load_tensors, require_filled
 from peftport.techniques.base import Parameters
 
@@ -36,7 +37,8 @@ def read_weights(
         The file that was read, and its tensors.
 
     Raises:
-        BadInput: there is no file, it may not or cannot be read, or a tensor is none of floats.
+        BadInput: there is no file, it may not or cannot be read, or a tensor is none of floats or
+            not finite.
     """
     if exists(folder / safe):
         return folder / safe, load_tensors(folder / safe, data)
@@ -53,6 +55,8 @@ def read_weights(
     _log.info("notice: %s is a pickle, read by torch's weights-only loader and nothing else", path)
     tensors = {name: _plain(name, tensor, path) for name, tensor in unpickled(path).items()}
     require_filled(path, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    for name, tensor in tensors.items():
+        require_finite_tensor(path, name, tensor)
     if not data:
         return path, {name: tensor.to("meta") for name, tensor in tensors.items()}
     return path, {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
@@ -149,6 +153,6 @@ def _plain(name: Any, tensor: Any, path: Path) -> Tensor:
         raise BadInput(f"{path}: {name!r} is a {type(tensor).__name__}, expected a tensor.")
     if tensor.layout != torch.strided or tensor.is_quantized or not tensor.is_floating_point():
         raise BadInput(f"{path}: tensor {name!r} is of type {tensor.dtype}, expected floats.")
-    if tensor.numel() * tensor.element_size() > path.stat().st_size:
+    if tensor.is_meta or tensor.numel() * tensor.element_size() > path.stat().st_size:
         raise BadInput(f"{path}: tensor {name!r} claims more data than the file has.")
     return tensor.detach()
