@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.testing
@@ -24,6 +27,9 @@ from typer.testing import CliRunner
 from good_files import write_good
 from peftport.cli import app
 from peftport.errors import BadInput
+from peftport.forecast.signals import compare_weights
+from peftport.hosts.loading import load_model
+from peftport.porting.means import Side
 from strangers import CALLED, a_stranger
 
 pytestmark = pytest.mark.long
@@ -46,7 +52,7 @@ class Reader:
 
 
 CHECK = "check {}/modules/%s --host {}/hosts/%s"
-TEST = "test {}/modules/own --host {}/hosts/%s --task {}/task/task.yaml --limit-test 8"
+TEST = "test {}/modules/own --host {}/hosts/%s --task {}/task/task.yaml --limit-test 2"
 TEXTS = CHECK % ("own", "llama") + " --forecast --texts {}"
 TEXT_FORMS = ("txt", "json", "jsonl", "csv", "parquet")
 READERS = (
@@ -113,11 +119,34 @@ def good(tiny_host, tiny_task, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _one_command_line():
-    """The command line is put together once: most of the time of a call is that."""
+def _made_once():
+    """What no stranger's file is part of is made once: most of the time of a call is that."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("typer.testing._get_command", lru_cache(typer.testing._get_command))
+        make_once(patch)
         yield
+
+
+def make_once(patch: pytest.MonkeyPatch) -> None:
+    """Keep the command line, the weights of hosts, which are good ones wherever a host is run, and
+    how far they are apart."""
+    made: dict[Any, Any] = {}
+
+    def kept(make: Callable[..., Any], key: Callable[..., Any], *, copied: bool) -> Any:
+        def once(*args: Any, **options: Any) -> Any:
+            name = (make.__qualname__, key(*args), *options.items())
+            if name not in made:
+                made[name] = make(*args, **options)
+            return copy.deepcopy(made[name]) if copied else made[name]
+
+        return once
+
+    def sides(origin: Side, receiver: Side, layers: Sequence[str]) -> Any:
+        return origin.folder, receiver.folder, tuple(layers)
+
+    patch.setattr("typer.testing._get_command", lru_cache(typer.testing._get_command))
+    patch.setattr("peftport.hosts.host.load_model", kept(load_model, lambda *a: a, copied=True))
+    compared = kept(compare_weights, sides, copied=False)
+    patch.setattr(import_module("peftport.forecast.forecast"), "compare_weights", compared)
 
 
 def outcome(command: str, folder: Path) -> tuple[int, str]:

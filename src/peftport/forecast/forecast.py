@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from peftport.errors import BadInput
@@ -81,7 +82,7 @@ def forecast(
     recorded = relation_of(means.origin.folder, "", means.receiver.folder)
     relation = settled(stated, recorded, f"{means.origin.name} -> {means.receiver.name}")
     tried = on_texts is not None and on_texts.answers is not None
-    calibrated = Calibrated(known.cells, FROM_TEXTS if tried else FROM_WEIGHTS)
+    calibrated = _calibrated(FROM_TEXTS if tried else FROM_WEIGHTS)
     signals = asdict(weights) | (asdict(on_texts) if on_texts else {})
     recovery = calibrated.curve(request.donor.technique, signals)
     doubt = _doubt(weights.distance, relation, known)
@@ -102,6 +103,12 @@ def forecast(
         notes=tuple(notes),
         calibrated_on=known.about,
     )
+
+
+@cache
+def _calibrated(names: tuple[str, ...]) -> Calibrated:
+    """The curve over these signals, fitted once a process, also without each pair of hosts."""
+    return Calibrated(calibration().cells, names)
 
 
 def _require_covered(request: Request, means: Means, known: Calibration) -> None:

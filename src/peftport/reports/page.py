@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,12 @@ def write_report(results: Results | Analysis, folder: Path) -> Path:
 def render(results: Results | Analysis) -> str:
     """The page as HTML."""
     analysis = analyse(results)
+    return _environment().get_template("page.html.jinja").render(_context(analysis))
+
+
+@cache
+def _environment() -> Environment:
+    """The templates, with what they call; each is compiled once a process."""
     environment = Environment(
         loader=PackageLoader("peftport.reports"),
         autoescape=True,
@@ -83,7 +90,7 @@ def render(results: Results | Analysis) -> str:
         "many": count, "duration": duration, "sample": svg.sample, "sentence": sentence,
         "span": span,
     }  # fmt: skip
-    return environment.get_template("page.html.jinja").render(_context(analysis))
+    return environment
 
 
 def _context(analysis: Analysis) -> dict[str, Any]:
