@@ -7,7 +7,7 @@ from torch.nn.functional import pad
 from peftport.hosts.geometry import Geometry
 from peftport.porting.fitted import FittedMaps
 from peftport.techniques.base import Parameters
-from peftport.techniques.head import BIAS, DENSE_BIAS, DENSE_WEIGHT, WEIGHT
+from peftport.techniques.head import BIAS, WEIGHT, dense_in
 
 
 def last_block(geometry: Geometry) -> str:
@@ -30,13 +30,14 @@ def map_head(donor: Parameters, geometry: Geometry, maps: FittedMaps) -> Paramet
         return dict(donor)
     states = maps.states(last_block(geometry))
     assert states is not None
-    first = (DENSE_WEIGHT, DENSE_BIAS) if DENSE_WEIGHT in donor else (WEIGHT, BIAS)
+    dense = dense_in(donor)
+    first = (dense.weight, dense.bias) if dense else (WEIGHT, BIAS)
     made = dict(donor)
     made[first[0]] = states.weight(donor[first[0]])
     made[first[1]] = states.bias(donor[first[0]], donor[first[1]])
-    if DENSE_WEIGHT in donor:
-        more = geometry.width - len(made[DENSE_BIAS])
-        made[DENSE_WEIGHT] = pad(made[DENSE_WEIGHT], (0, 0, 0, more))  # (width, width)
-        made[DENSE_BIAS] = pad(made[DENSE_BIAS], (0, more))  # (width,)
+    if dense:
+        more = geometry.width - len(made[dense.bias])
+        made[dense.weight] = pad(made[dense.weight], (0, 0, 0, more))  # (width, width)
+        made[dense.bias] = pad(made[dense.bias], (0, more))  # (width,)
         made[WEIGHT] = pad(made[WEIGHT], (0, more))  # (classes, width)
     return made

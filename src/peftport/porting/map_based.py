@@ -24,7 +24,7 @@ from peftport.porting.rewriting import ByMaps, by_maps, rewriting_of
 from peftport.porting.similarity import layer_pairs
 from peftport.techniques.base import Parameters, Shapes
 from peftport.techniques.embeddings import OUTPUT
-from peftport.techniques.head import BIAS, DENSE_WEIGHT, head_shapes
+from peftport.techniques.head import BIAS, dense_in, head_shapes
 
 if TYPE_CHECKING:
     from peftport.porting.embeddings import EmbeddingPair
@@ -82,7 +82,7 @@ class MappedMethod(PortMethod):
         here, there = request.origin, request.receiver
         if here.kind != there.kind:
             return f"its maps go between hosts of one kind, not from {here.kind} to {there.kind}"
-        if DENSE_WEIGHT in request.shapes and here.width > there.width:
+        if dense_in(request.shapes) and here.width > there.width:
             return (
                 f"the module's head has a dense layer as wide as its host ({here.width}), which "
                 f"the receiving host ({there.width}) has no room for"

@@ -15,6 +15,7 @@ from peftport.modules import HostName, Module, versions
 from peftport.porting.account import Account
 from peftport.porting.base import Made, Need, PortMethod, Request
 from peftport.porting.embeddings import Carried, carry
+from peftport.porting.heads import head_of
 from peftport.porting.methods import judge, others, port_method
 from peftport.porting.rewriting import require_one, rewriting_of
 from peftport.techniques import technique
@@ -209,6 +210,24 @@ def without_rows(donor: Module, why: BadInput) -> Module:
     left_out = donor.record.left_out | donor.record.embeddings
     record = donor.record.model_copy(update={"embeddings": {}, "left_out": left_out})
     return Module(record, without_embeddings(donor.tensors))
+
+
+def without_head(ported: PortedModule, why: str) -> PortedModule:
+    """A ported module whose head is left out, with a notice that says why."""
+    _log.warning("notice: the module's head is left out: %s", why)
+    head, account = head_of(ported.module.tensors), ported.account
+    entries = tuple(
+        replace(each, target=None, action="dropped", scale=None, why=why)
+        if each.target in head
+        else each
+        for each in account.entries
+    )
+    record = ported.module.record
+    port = (record.port or {}) | {"counts": replace(account, entries=entries).counts()}
+    task = record.task | {"labels": []}
+    record = record.model_copy(update={"head": "mean", "port": port, "task": task})
+    kept = {name: t for name, t in ported.module.tensors.items() if name not in head}
+    return PortedModule(Module(record, kept), replace(account, entries=entries))
 
 
 def _require_applies(method: PortMethod, request: Request, allow_partial: bool) -> None:

@@ -26,7 +26,7 @@ _WITH_HEAD = {
     "SEQ_CLS": "AutoModelForSequenceClassification",
     "TOKEN_CLS": "AutoModelForTokenClassification",
 }
-_CLASSIFIERS = ("classifier.weight", "classifier.out_proj.weight", "score.weight")
+_CLASSIFIERS = (".classifier.weight", ".classifier.out_proj.weight", ".score.weight")
 
 
 def distribution() -> str | None:

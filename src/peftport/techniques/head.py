@@ -4,8 +4,10 @@ Tensors: `head.weight` (classes, width), `head.bias` (classes,). A head that poo
 the mean of the last hidden states over the text: peftport's own, and the same as the mean of a
 token classifier's logits. One that pools by "first" reads the first token's state through
 `head.dense.weight` (width, width), `head.dense.bias` (width,) and tanh, as BERT's and RoBERTa's
-sequence classifiers do; such heads come with modules of other libraries. So do those of decoders
-that pool by "last": `head.weight` alone reads the state of the text's last token.
+sequence classifiers do; such heads come with modules of other libraries. With another activation
+the dense layer has its name: `head.dense_relu.weight` and "first_relu" as DistilBERT's,
+`head.dense_gelu.weight` and "first_gelu" as ELECTRA's. Of other libraries are those of decoders,
+too, that pool by "last": `head.weight` alone reads the state of the text's last token.
 
 Hosts that are read by label words need no head. A module that was ported to one may still have a
 `head.bias` (classes,), pooling "words": it is added to the label words' scores.
@@ -13,17 +15,51 @@ Hosts that are read by label words need no head. A module that was ported to one
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
+from torch.nn.functional import gelu, relu
 
 from peftport.hosts.geometry import Geometry
 from peftport.techniques.base import Parameters, Shapes, normal
 
 WEIGHT, BIAS = "head.weight", "head.bias"
-DENSE_WEIGHT, DENSE_BIAS = "head.dense.weight", "head.dense.bias"
-Pooling = Literal["mean", "first", "last", "words"]
+Pooling = Literal["mean", "first", "first_relu", "first_gelu", "last", "words"]
+
+
+@dataclass(frozen=True)
+class Dense:
+    """The dense layer of a head: the names of its tensors, and what follows it.
+
+    activation: its name in other libraries.
+    """
+
+    weight: str
+    bias: str
+    activation: str
+    function: Callable[[Tensor], Tensor]
+
+
+DENSE: dict[str, Dense] = {
+    "first": Dense("head.dense.weight", "head.dense.bias", "tanh", torch.tanh),
+    "first_relu": Dense("head.dense_relu.weight", "head.dense_relu.bias", "relu", relu),
+    "first_gelu": Dense("head.dense_gelu.weight", "head.dense_gelu.bias", "gelu", gelu),
+}
+"""By pooling."""
+
+
+def dense_in(names: Container[str]) -> Dense | None:
+    """The dense layer among a module's tensors."""
+    return next((dense for dense in DENSE.values() if dense.weight in names), None)
+
+
+def pooling_by(activation: str) -> Pooling | None:
+    """How a head pools whose dense layer is followed by this; None where peftport has no such."""
+    found = (pooling for pooling, dense in DENSE.items() if dense.activation == activation)
+    return cast("Pooling | None", next(found, None))
 
 
 def head_shapes(geometry: Geometry, classes: int, pooling: Pooling = "mean") -> Shapes:
@@ -37,8 +73,10 @@ def head_shapes(geometry: Geometry, classes: int, pooling: Pooling = "mean") -> 
         return (
             {BIAS: (classes,)} if pooling == "words" else {WEIGHT: (classes, width)} if last else {}
         )
-    dense = {DENSE_WEIGHT: (width, width), DENSE_BIAS: (width,)} if pooling == "first" else {}
-    return {WEIGHT: (classes, width), BIAS: (classes,), **dense}
+    shapes: Shapes = {WEIGHT: (classes, width), BIAS: (classes,)}
+    if dense := DENSE.get(pooling):
+        shapes |= {dense.weight: (width, width), dense.bias: (width,)}
+    return shapes
 
 
 def initial_head(
@@ -58,17 +96,18 @@ def head_logits(states: Tensor, attention_mask: Tensor, parameters: Parameters) 
     Args:
         states: (lanes * batch, tokens, width).
         attention_mask: (lanes * batch, tokens).
-        parameters: the head's tensors with the lane axis; with a dense layer it pools by "first".
+        parameters: the head's tensors with the lane axis; one with a dense layer reads the
+            first token.
 
     Returns:
         (lanes * batch, classes).
     """
     weight, bias = parameters[WEIGHT], parameters[BIAS]
     lanes, width = weight.shape[0], weight.shape[-1]
-    if DENSE_WEIGHT in parameters:
+    if dense := dense_in(parameters):
         first = states[:, 0].reshape(lanes, -1, width)  # (lanes, batch, width)
-        dense, shift = parameters[DENSE_WEIGHT], parameters[DENSE_BIAS]
-        pooled = torch.tanh(torch.baddbmm(shift[:, None], first, dense.mT))
+        shift = parameters[dense.bias][:, None]
+        pooled = dense.function(torch.baddbmm(shift, first, parameters[dense.weight].mT))
     else:
         mask = attention_mask[..., None].to(states.dtype)
         mean = (states * mask).sum(1) / mask.sum(1)  # (lanes * batch, width)

@@ -178,8 +178,7 @@ def test_a_decoder_s_head_is_read_and_written_as_it_is(tiny_host, tmp_path):
 @pytest.mark.parametrize(
     ("family", "targets", "told"),
     [
-        ("electra", ["query"], "how sequence classifiers of electra hosts are built is not known"),
-        ("distilbert", ["q_lin"], "how sequence classifiers of distilbert hosts are built"),
+        ("modernbert", ["Wqkv"], "how sequence classifiers of modernbert hosts are built is not"),
         ("bert", ["query"], "the module's head stands on the pooler of .*, which has none"),
     ],
 )

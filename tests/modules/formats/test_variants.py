@@ -175,7 +175,8 @@ def test_prefixes_on_t5_are_refused_in_adapterhub(tiny_host, with_pickle):
         ({"config__head_type": "question_answering"}, "a head of type 'question_answering'"),
         ({"config__layers": 3}, "a head of type 'classification' with 3 layers"),
         ({"config__use_pooler": True}, "2 layers on the pooler"),
-        ({"config__activation_function": "relu"}, "config.activation_function: 'relu'"),
+        ({"config__activation_function": "swish"}, "config.activation_function: 'swish'"),
+        ({"config__activation_function": ["gelu"]}, r"config.activation_function: \['gelu'\]"),
         ({"name": "other"}, "tensor 'heads.peftport.* is none of a head's"),
     ],
 )

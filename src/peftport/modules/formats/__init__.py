@@ -26,7 +26,7 @@ from peftport.modules.module import (
 )
 from peftport.plain import printable
 from peftport.registry import Registry
-from peftport.techniques.head import BIAS
+from peftport.techniques.head import BIAS, WEIGHT
 
 __all__ = ["FORMATS", "OWN", "format_of", "read", "save"]
 
@@ -126,6 +126,17 @@ def save(
             write_json(temporary / ACCOUNT, account)
         text = card(module, made.read_by, usage, account, figures)
         write_atomic(temporary / CARD, text.encode())
+
+
+def head_problem(module: Module, name: str) -> str | None:
+    """Why a format cannot hold a module's head; None where it can, or where there is none."""
+    if WEIGHT not in module.tensors:
+        return None
+    try:
+        FORMATS.get(name)().files(module)
+    except BadInput as error:
+        return str(error)
+    return None
 
 
 def _bias_told(module: Module) -> str:

@@ -11,21 +11,22 @@ from peftport.errors import BadInput
 from peftport.files import exists, read_json
 from peftport.modules.formats.adapterhub_layout import NAME, layout_of
 from peftport.modules.formats.base import Draft, Folder
-from peftport.modules.formats.heads import Kind, host_pooler, host_tensor, read_classifier
+from peftport.modules.formats.heads import (
+    Kind,
+    host_dense,
+    host_tensor,
+    read_classifier,
+    sequence_head,
+)
 from peftport.modules.module import Module
 from peftport.techniques.base import Parameters
-from peftport.techniques.head import BIAS, DENSE_BIAS, DENSE_WEIGHT, WEIGHT, Pooling
+from peftport.techniques.head import BIAS, DENSE, WEIGHT, Pooling, pooling_by
 
 CONFIG, SAFE, PICKLED = "head_config.json", "model_head.safetensors", "pytorch_model_head.bin"
 
 # Layers of a head are counted with their dropouts and activations.
 _TAGGING = {"1.weight": WEIGHT, "1.bias": BIAS}
-_WITH_DENSE = {
-    "1.weight": DENSE_WEIGHT,
-    "1.bias": DENSE_BIAS,
-    "4.weight": WEIGHT,
-    "4.bias": BIAS,
-}
+
 _LANGUAGE = (
     "lm_head.weight",
     "shared.weight",
@@ -60,22 +61,33 @@ def with_head(folder: Folder, draft: Draft) -> Draft:
 
 
 def written(module: Module) -> tuple[dict[str, Any], Parameters]:
-    """Configuration and tensors of a module's head, both empty where it has none."""
+    """Configuration and tensors of a module's head, both empty where it has none; BadInput for one
+    that adapters cannot follow."""
     if WEIGHT not in module.tensors:
         return {}, {}
+    if module.record.head == "last":
+        raise BadInput(
+            "the module's head reads the last token by one matrix, which heads of adapters do not: "
+            "write it with --format peft or --format peftport."
+        )
     tagging = module.record.head == "mean"
     labels = {str(label): index for index, label in enumerate(module.record.task["labels"])}
     config = {
         "head_type": "tagging" if tagging else "classification",
         "num_labels": module.classes,
         "layers": 1 if tagging else 2,
-        "activation_function": "tanh",
+        "activation_function": "tanh" if tagging else DENSE[module.record.head].activation,
         "label2id": labels,
         "dropout_prob": None,
         **({} if tagging else {"use_pooler": False, "bias": True}),
     }
-    names = _TAGGING if tagging else _WITH_DENSE
+    names = _TAGGING if tagging else _with_dense(module.record.head)
     return config, {f"heads.{NAME}.{inner}": module.tensors[n] for inner, n in names.items()}
+
+
+def _with_dense(pooling: Pooling) -> dict[str, str]:
+    dense = DENSE[pooling]
+    return {"1.weight": dense.weight, "1.bias": dense.bias, "4.weight": WEIGHT, "4.bias": BIAS}
 
 
 def _flexible(
@@ -89,19 +101,22 @@ def _flexible(
         return "mean", _named(path, tensors, before, _TAGGING)
     on_pooler = bool(layout_of(folder.geometry).get("pooled_heads"))
     if kind == "classification" and layers == 1 and pooled and on_pooler:
-        return "first", _named(path, tensors, before, _TAGGING) | host_pooler(folder)
+        pooler = host_dense(folder, sequence_head(folder.geometry))
+        return "first", _named(path, tensors, before, _TAGGING) | pooler
     if kind != "classification" or layers != 2 or pooled:
         raise BadInput(
             f"{folder.path / CONFIG}: config: a head of type {kind!r} with {layers!r} layers"
             f"{' on the pooler' * pooled}; peftport reads classification heads of 2 layers, and "
             f"tagging heads of 1. Remove {CONFIG} and {path.name} to read the module without."
         )
-    if head.get("activation_function") != "tanh":
+    activation = head.get("activation_function")
+    pooling = pooling_by(activation)
+    if pooling is None:
         raise BadInput(
-            f"{folder.path / CONFIG}: config.activation_function: "
-            f"{head.get('activation_function')!r}, expected 'tanh'."
+            f"{folder.path / CONFIG}: config.activation_function: {activation!r}, expected one of "
+            f"{', '.join(dense.activation for dense in DENSE.values())}."
         )
-    return "first", _named(path, tensors, before, _WITH_DENSE)
+    return pooling, _named(path, tensors, before, _with_dense(pooling))
 
 
 def _named(path: Any, tensors: Parameters, before: str, names: dict[str, str]) -> Parameters:

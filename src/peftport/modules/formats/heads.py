@@ -1,7 +1,8 @@
 """Classification heads as transformers' own model classes have them.
 
-A sequence classifier reads the first token through a dense layer and tanh: RoBERTa's has that layer
-in its head, BERT's is the pooler, which belongs to the host unless the module holds one. A token
+A sequence classifier reads the first token through a dense layer and an activation, tanh mostly.
+RoBERTa's has that layer in its head, BERT's is the pooler, which belongs to the host unless the
+module holds one. The family's data file says where the layer is and what follows it. A token
 classifier is a linear layer at every token; the mean of its logits over the text is what
 peftport's own head computes, and how that head is written. Decoders' sequence classifiers read the
 last token through one matrix.
@@ -10,6 +11,7 @@ last token through one matrix.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,26 +20,66 @@ from safetensors import safe_open
 from torch import Tensor
 
 from peftport.errors import BadInput
-from peftport.files import by_library
+from peftport.files import by_library, read_json
 from peftport.hosts.fingerprint import read_header, weight_files
 from peftport.hosts.geometry import Geometry
 from peftport.modules.formats.base import Folder
 from peftport.modules.module import Module
 from peftport.techniques.base import Parameters
-from peftport.techniques.head import BIAS, DENSE_BIAS, DENSE_WEIGHT, WEIGHT, Pooling
+from peftport.techniques.head import BIAS, DENSE, WEIGHT, Pooling, pooling_by
 
 Kind = Literal["sequence", "token"]
 SCORE = "score.weight"
 """The head of transformers' sequence classifiers that are decoders: at the last token."""
 
-_LINEAR = {"classifier.weight": WEIGHT, "classifier.bias": BIAS}
-_POOLER = {"pooler.dense.weight": DENSE_WEIGHT, "pooler.dense.bias": DENSE_BIAS}
-_WITH_DENSE = {
-    "classifier.dense.weight": DENSE_WEIGHT,
-    "classifier.dense.bias": DENSE_BIAS,
-    "classifier.out_proj.weight": WEIGHT,
-    "classifier.out_proj.bias": BIAS,
-}
+_OUT = "classifier"
+_PLACES = ("classifier.dense", "classifier.out_proj", "pooler.dense", "pooler", "pre_classifier")
+"""Where sequence classifiers have their layers."""
+
+
+@dataclass(frozen=True)
+class SequenceHead:
+    """How a family's sequence classifiers are built, as its data file says.
+
+    Attributes:
+        dense: path of the layer at the first token. out: of the one that gives the classes.
+        activation: between the two.
+        inside: whether the dense layer is one of the bare model's.
+        told_by: the key of a host's config.json that may say another activation.
+    """
+
+    dense: str
+    out: str = _OUT
+    activation: str = "tanh"
+    inside: bool = False
+    told_by: str | None = None
+
+    @property
+    def pooling(self) -> Pooling:
+        """What a module's record says of such a head."""
+        found = pooling_by(self.activation)
+        assert found is not None
+        return found
+
+    @property
+    def dense_names(self) -> dict[str, str]:
+        """The dense layer's tensors: name in the model with the head -> name here."""
+        dense = DENSE[self.pooling]
+        return {f"{self.dense}.weight": dense.weight, f"{self.dense}.bias": dense.bias}
+
+    @property
+    def out_names(self) -> dict[str, str]:
+        """The same of the layer that gives the classes."""
+        return _linear(self.out)
+
+    @property
+    def parts(self) -> list[str]:
+        """The parts of the model with the head that hold the two layers."""
+        return list(dict.fromkeys(path.partition(".")[0] for path in (self.out, self.dense)))
+
+
+def _linear(path: str) -> dict[str, str]:
+    return {f"{path}.weight": WEIGHT, f"{path}.bias": BIAS}
 
 
 def read_classifier(
@@ -64,14 +106,14 @@ def read_classifier(
             "classifiers."
         )
     inner = {name.removeprefix(f"{geometry.prefix}."): t for name, t in tensors.items()}
-    shape = _shape_of(geometry, kind, f"{path}: tensor {first!r}: ")
     if kind == "token":
-        return "mean", _named(inner, _LINEAR, path)
-    if shape == "dense":
-        return "first", _named(inner, _WITH_DENSE, path)
-    if inner.keys() & _POOLER.keys():
-        return "first", _named(inner, _LINEAR | _POOLER, path)
-    return "first", _named(inner, _LINEAR, path) | host_pooler(folder)
+        _require_token_head(geometry, f"{path}: tensor {first!r}: ")
+        return "mean", _named(inner, _linear(_OUT), path)
+    head = sequence_head(geometry, f"{path}: tensor {first!r}: ")
+    _require_usual_activation(folder, head)
+    if len(head.parts) == 1 or inner.keys() & head.dense_names.keys():
+        return head.pooling, _named(inner, head.out_names | head.dense_names, path)
+    return head.pooling, _named(inner, head.out_names, path) | host_dense(folder, head)
 
 
 def head_names(geometry: Geometry, kind: Kind | None) -> frozenset[str]:
@@ -80,7 +122,8 @@ def head_names(geometry: Geometry, kind: Kind | None) -> frozenset[str]:
         return frozenset()
     if geometry.kind == "decoder":
         return frozenset({SCORE} if kind == "sequence" else ())
-    names = _LINEAR if kind == "token" else _LINEAR | _POOLER | _WITH_DENSE
+    paths = (_OUT,) if kind == "token" else (_OUT, *_PLACES)
+    names = [name for path in paths for name in _linear(path)]
     prefix = geometry.prefix
     return frozenset(f"{before}{name}" for name in names for before in ("", f"{prefix}."))
 
@@ -91,19 +134,34 @@ def written_classifier(module: Module) -> tuple[Kind | None, Parameters]:
         return None, {}
     if module.record.head == "last":
         return "sequence", {SCORE: module.tensors[WEIGHT]}
-    kind: Kind = "token" if module.record.head == "mean" else "sequence"
+    token, geometry = module.record.head == "mean", module.geometry
     try:
-        names, shape = _LINEAR, _shape_of(module.geometry, kind)
+        if token:
+            _require_token_head(geometry)
+            names = _linear(_OUT)
+        else:
+            names = _written_names(module)
     except BadInput as error:
         raise BadInput(
-            f"{error} The head can be kept in peftport's own format alone (--format peftport)."
+            f"{error} The head can be kept in peftport's own format alone (--format peftport); "
+            "`port --allow-partial` leaves it out."
         ) from error
-    if shape == "dense":
-        names = _WITH_DENSE
-    elif shape == "pooler":
-        before = module.geometry.prefix
-        names = _LINEAR | {f"{before}.{name}": ours for name, ours in _POOLER.items()}
+    kind: Kind = "token" if token else "sequence"
     return kind, {name: module.tensors[ours] for name, ours in names.items()}
+
+
+def _written_names(module: Module) -> dict[str, str]:
+    """Names of a sequence classifier's tensors in the model with the head, and here; BadInput where
+    the module's has another activation."""
+    geometry, ours = module.geometry, DENSE[module.record.head].activation
+    head = sequence_head(geometry)
+    if head.pooling != module.record.head:
+        raise BadInput(
+            f"the module's head has {ours} behind its dense layer, and sequence classifiers of "
+            f"{geometry.family} hosts have {head.activation}."
+        )
+    before = f"{geometry.prefix}." if head.inside else ""
+    return head.out_names | {f"{before}{name}": n for name, n in head.dense_names.items()}
 
 
 def saved_modules(module: Module) -> list[str] | None:
@@ -113,21 +171,21 @@ def saved_modules(module: Module) -> list[str] | None:
         return None
     if module.geometry.kind == "decoder":
         return ["score"]
-    in_pooler = _shape_of(module.geometry, kind) == "pooler"
-    return ["classifier", "pooler"] if in_pooler else ["classifier"]
+    return [_OUT] if kind == "token" else sequence_head(module.geometry).parts
 
 
-def host_pooler(folder: Folder) -> Parameters:
-    """The pooler of the module's host as a head's dense layer; BadInput when it has none."""
+def host_dense(folder: Folder, head: SequenceHead) -> Parameters:
+    """The dense layer of a head that is the host's own; BadInput when it has none."""
     prefix = folder.geometry.prefix
     found = {}
-    for name, ours in _POOLER.items():
+    for name, ours in head.dense_names.items():
         tensor = host_tensor(folder, (name, f"{prefix}.{name}"))
         if tensor is None:
+            part = head.dense.partition(".")[0]
             folder.refuse(
                 folder.host_key,
-                f"the module's head stands on the pooler of {folder.host_name}, which has none; "
-                "its pooler was drawn at random when the module was trained, and was not kept",
+                f"the module's head stands on the {part} of {folder.host_name}, which has none; "
+                f"its {part} was drawn at random when the module was trained, and was not kept",
             )
         found[ours] = tensor
     return found
@@ -148,17 +206,41 @@ def host_tensor(folder: Folder, names: tuple[str, ...]) -> Tensor | None:
     return None
 
 
-def _shape_of(geometry: Geometry, kind: Kind, where: str = "") -> str:
-    """How a family's classifier of a kind is built: "linear", "dense" or "pooler".
+def sequence_head(geometry: Geometry, where: str = "") -> SequenceHead:
+    """How sequence classifiers of a family are built.
 
-    where: beginning of the message where that is not known.
+    Args:
+        where: beginning of the message where that is not known.
     """
-    shapes: dict[str, str] = geometry.trait("heads") or {}
-    if kind not in shapes:
+    found = (geometry.trait("heads") or {}).get("sequence")
+    if found is None:
         raise BadInput(
-            f"{where}how {kind} classifiers of {geometry.family} hosts are built is not known here."
+            f"{where}how sequence classifiers of {geometry.family} hosts are built is not known "
+            "here."
         )
-    return shapes[kind]
+    return SequenceHead(**found)
+
+
+def _require_token_head(geometry: Geometry, where: str = "") -> None:
+    """Raise BadInput where a family's token classifiers are not known to be one linear layer."""
+    if (geometry.trait("heads") or {}).get("token") != "linear":
+        raise BadInput(
+            f"{where}how token classifiers of {geometry.family} hosts are built is not known here."
+        )
+
+
+def _require_usual_activation(folder: Folder, head: SequenceHead) -> None:
+    """Raise BadInput for a host whose configuration has another activation than its family."""
+    if head.told_by is None:
+        return
+    config = read_json(folder.host_files() / "config.json")
+    said = config.get(head.told_by, head.activation) if isinstance(config, dict) else None
+    if said != head.activation:
+        folder.refuse(
+            folder.host_key,
+            f"{head.told_by} of {folder.host_name} is {said!r}; peftport reads heads of "
+            f"{folder.geometry.family} hosts with {head.activation!r}",
+        )
 
 
 def _named(tensors: Parameters, names: Mapping[str, str], path: Path) -> Parameters:

@@ -1,0 +1,171 @@
+"""Heads of sequence classifiers, as every family of encoders has them: read from stock peft, copied
+to the same family, written, and loaded by stock peft, with logits within 1e-5."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import Any
+
+import peft
+import pytest
+import torch
+
+from modules.formats.modules import answer_of, made, refused, same, silenced
+from modules.formats.test_with_peft import assert_same, from_peft, stock, stock_answer
+from peftport.errors import BadInput
+from peftport.modules import HostName, formats, load_module
+from peftport.modules.formats.heads import sequence_head
+from peftport.porting import port
+from peftport.techniques.head import BIAS, DENSE, WEIGHT, head_logits
+from techniques.references import batch
+from tiny_runs import host_in
+
+PARTS = {
+    "bert": (["classifier", "bert.pooler"], "first"),
+    "roberta": (["classifier"], "first"),
+    "xlm-roberta": (["classifier"], "first"),
+    "camembert": (["classifier"], "first"),
+    "albert": (["classifier", "albert.pooler"], "first"),
+    "distilbert": (["classifier", "pre_classifier"], "first_relu"),
+    "electra": (["classifier"], "first_gelu"),
+    "deberta": (["classifier", "pooler"], "first_gelu"),
+    "deberta-v2": (["classifier", "pooler"], "first_gelu"),
+}
+"""The parts that make the head of a family, and how it pools."""
+TARGETS = {
+    "albert": ["query", "ffn"],
+    "distilbert": ["q_lin", "lin1"],
+    "deberta": ["in_proj", "intermediate.dense"],
+    "deberta-v2": ["query_proj", "intermediate.dense"],
+}
+
+
+def lora(family: str, saved: list[str] | None = None) -> peft.LoraConfig:
+    return peft.LoraConfig(
+        task_type="SEQ_CLS",
+        r=4,
+        lora_alpha=12,
+        target_modules=TARGETS.get(family, ["query", "intermediate.dense"]),
+        modules_to_save=PARTS[family][0] if saved is None else saved,
+    )
+
+
+@pytest.mark.parametrize("family", PARTS)
+def test_a_head_is_read_copied_written_and_loaded_by_stock_peft(
+    family, tiny_host, tiny_continuation, tmp_path
+):
+    folder, near = tiny_host(family), tiny_continuation(family)
+    host, there = host_in(folder), host_in(near)
+    inputs = batch(host.tokenizer)
+    model = from_peft(family, folder, lora(family), tmp_path / "theirs")
+    module = load_module(tmp_path / "theirs")
+    assert module.record.head == PARTS[family][1]
+    bare = answer_of(silenced(module), host, inputs)
+    assert_same(
+        answer_of(module, host, inputs), stock_answer(model, family, "SEQ_CLS", inputs), bare
+    )
+
+    name = HostName(name=str(near), fingerprint=there.fingerprint)
+    copied = port(module, there.geometry, name).module
+    formats.save(copied, tmp_path / "copied", "peft")
+    assert same(load_module(tmp_path / "copied"), copied)
+    loaded = peft.PeftModel.from_pretrained(stock(near, "SEQ_CLS"), str(tmp_path / "copied"))
+    theirs = stock_answer(loaded.eval(), family, "SEQ_CLS", inputs)
+    bare = answer_of(silenced(copied), there, inputs)
+    assert_same(answer_of(copied, there, inputs), theirs, bare)
+
+
+@pytest.mark.parametrize("family", ["bert", "albert", "deberta", "deberta-v2"])
+def test_a_dense_layer_that_was_not_saved_is_missed_by_name(family, tiny_host, tmp_path):
+    """peft saves by itself what is named `...classifier`, so that DistilBERT's head comes whole."""
+    from_peft(family, tiny_host(family), lora(family, ["classifier"]), tmp_path / "theirs")
+    part = sequence_head(host_in(tiny_host(family)).geometry).dense.partition(".")[0]
+    refused(
+        tmp_path / "theirs",
+        f"the module's head stands on the {part} of .*, which has none; its {part} was drawn at "
+        "random when the module was trained, and was not kept",
+    )
+
+
+@pytest.mark.parametrize("family", ["deberta", "deberta-v2"])
+def test_an_activation_that_only_a_host_s_configuration_tells_is_looked_at(
+    family, tiny_host, tmp_path
+):
+    shutil.copytree(tiny_host(family), tmp_path / "host")
+    path = tmp_path / "host" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pooler_hidden_act": "tanh"}))
+    from_peft(family, tmp_path / "host", lora(family), tmp_path / "theirs")
+    refused(tmp_path / "theirs", "pooler_hidden_act of .* is 'tanh'; .* with 'gelu'")
+
+
+@pytest.mark.parametrize("to", ["bert", "distilbert", "electra"])
+@pytest.mark.parametrize("family", ["roberta", "distilbert", "electra"])
+def test_a_head_of_another_activation_is_refused_in_words(family, to, tiny_host, tmp_path):
+    from_peft(family, tiny_host(family), lora(family), tmp_path / "theirs")
+    module = load_module(tmp_path / "theirs")
+    record: dict[str, Any] = {"geometry": host_in(tiny_host(to)).geometry.record()}
+    there = type(module)(module.record.model_copy(update=record), module.tensors)
+    if PARTS[family][1] == PARTS[to][1]:
+        formats.save(there, tmp_path / "there", "peft")
+        return
+    here = DENSE[PARTS[family][1]].activation
+    with pytest.raises(BadInput, match=f"head has {here} behind .* of {to} hosts have .*peftport"):
+        formats.save(there, tmp_path / "there", "peft")
+
+
+def test_a_head_answers_by_its_own_activation():
+    torch.manual_seed(0)
+    states, mask = torch.randn(3, 5, 4), torch.ones(3, 5, dtype=torch.long)
+    eye = {WEIGHT: torch.eye(4)[None], BIAS: torch.zeros(1, 4)}
+    expected = {
+        "first": states[:, 0].tanh(),
+        "first_relu": states[:, 0].clamp(min=0),
+        "first_gelu": torch.nn.functional.gelu(states[:, 0]),
+    }
+    for pooling, dense in DENSE.items():
+        head = eye | {dense.weight: torch.eye(4)[None], dense.bias: torch.zeros(1, 4)}
+        torch.testing.assert_close(head_logits(states, mask, head), expected[pooling])
+
+
+@pytest.mark.parametrize("pooling", DENSE)
+def test_adapters_flexible_heads_have_any_of_the_activations(pooling, tiny_host, tmp_path):
+    module = made(host_in(tiny_host("bert")), "houlsby", pooling)
+    formats.save(module, tmp_path / "module", "adapterhub")
+    config = json.loads((tmp_path / "module" / "head_config.json").read_text())["config"]
+    assert config["activation_function"] == DENSE[pooling].activation
+    assert same(load_module(tmp_path / "module"), module)
+
+
+def test_a_decoder_s_head_is_none_that_adapters_has(tiny_host, tmp_path):
+    module = made(host_in(tiny_host("llama")), "lora", "last")
+    with pytest.raises(BadInput, match=r"reads the last token by one matrix, .*--format peft"):
+        formats.save(module, tmp_path / "module", "adapterhub")
+    assert not (tmp_path / "module").exists()
+
+
+def test_a_head_that_the_receiving_family_has_not_is_left_out_when_that_is_allowed(
+    tiny_host, call, tmp_path
+):
+    from_peft("distilbert", tiny_host("distilbert"), lora("distilbert"), tmp_path / "theirs")
+    asked = ("port", tmp_path / "theirs", "--host", tiny_host("bert"), "--method", "copy")
+    code, _, error = call(*asked, "--out", tmp_path / "out")
+    assert code == 2
+    assert "has relu behind its dense layer" in error
+    assert "`port --allow-partial` leaves it out" in error
+    code, _, error = call(*asked, "--out", tmp_path / "out", "--allow-partial", "--verify")
+    assert code == 0, error
+    assert "notice: the module's head is left out: the module's head has relu behind" in error
+    found = load_module(tmp_path / "out")
+    assert not any(name.startswith("head.") for name in found.tensors)
+    account = json.loads((tmp_path / "out" / "account.json").read_text())
+    dropped = {each["source"] for each in account["tensors"] if each["action"] == "dropped"}
+    assert dropped == {
+        f"head.{n}" for n in ("weight", "bias", "dense_relu.weight", "dense_relu.bias")
+    }
+    assert account["counts"]["dropped"] == 4
+    assert found.record.port is not None and found.record.port["counts"] == account["counts"]
+
+    code, _, error = call(*asked, "--out", tmp_path / "own", "--format", "peftport")
+    assert code == 0, error
+    assert load_module(tmp_path / "own").record.head == "first_relu"
