@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ import torch
 from peftport.porting import METHODS, judge, port_method
 from peftport.porting import estimate as estimates
 from peftport.porting.estimate import Load, memory_at_hand
+from peftport.techniques.embeddings import shape_there
 from porting.spaces import geometry
 from porting.test_map_based import asked
 
@@ -81,3 +83,36 @@ def test_an_estimate_reads_in_words():
     found = estimates.CostEstimate(150.0, 2.36e9, 7.6e6)
     assert found.text() == "about 2 min, 2.4 GB of memory, 7.6 MB written"
     assert replace(found, seconds=40.2).text().startswith("about 40 s")
+
+
+EMBEDDINGS = {
+    "embedding.input.weight": ((7, 32), (50, 48)),
+    "embedding.output.lora_A": ((2, 32), (2, 48)),
+    "embedding.output.lora_B": ((7, 2), (50, 2)),
+    "embedding.input.lora_A": ((2, 7), (2, 50)),
+    "embedding.input.lora_B": ((32, 2), (48, 2)),
+}
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_embeddings_that_a_module_brings_along_are_counted(name):
+    method, request = requested(name)
+    there = replace(request.receiver, vocabulary=50)
+    plain = replace(request, receiver=there)
+    shapes = {name: shape for name, (shape, _) in EMBEDDINGS.items()}
+    brings = replace(plain, donor=request.donor.model_copy(update={"embeddings": shapes}))
+    found, without = (judge(method, each, load=Load(200)) for each in (brings, plain))
+    if found.account is None:
+        return
+    numbers = sum(math.prod(shape) for shape in shapes.values())
+    assert found.estimate.memory >= without.estimate.memory + 4.0 * numbers
+    goes_over = method.carries and method.rows == "mapped"  # the hosts differ in width
+    written = sum(math.prod(shape) for _, shape in EMBEDDINGS.values()) if goes_over else 0
+    assert found.estimate.disk == without.estimate.disk + 4.0 * written
+
+
+@pytest.mark.parametrize("name", EMBEDDINGS)
+def test_an_embedding_s_shape_follows_its_host(name):
+    here, there = EMBEDDINGS[name]
+    host = replace(geometry("llama", 48, 4), vocabulary=50)
+    assert shape_there(name, here, host) == there

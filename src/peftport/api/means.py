@@ -101,7 +101,7 @@ def require_memory(
 
     def taking(options: Mapping[str, Any], texts: int) -> CostEstimate:
         asked = method.request(request.donor, request.shapes, request.receiver, options)
-        return method.estimate(asked, replace(load, texts=texts))
+        return method.takes(asked, replace(load, texts=texts))
 
     usual, free = taking(settings, load.texts), memory_at_hand()
     if free is None or usual.memory <= free:

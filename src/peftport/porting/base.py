@@ -14,12 +14,12 @@ from peftport.hosts.geometry import Geometry, geometry_from_record
 from peftport.modules import Record
 from peftport.options import Options, build_options
 from peftport.porting.account import Account, Entry, idle, left_over
-from peftport.porting.estimate import CostEstimate, Load, estimated
+from peftport.porting.estimate import CostEstimate, Load, estimated, with_embeddings
 from peftport.porting.layers import Pairs, partner_of
 from peftport.porting.rewriting import Rewriting, rewriting_of
 from peftport.techniques import technique, working_techniques
 from peftport.techniques.base import Parameters, Shapes
-from peftport.techniques.embeddings import is_embedding
+from peftport.techniques.embeddings import is_embedding, shape_there
 from peftport.techniques.head import WEIGHT, head_shapes, initial_head
 
 if TYPE_CHECKING:
@@ -240,6 +240,15 @@ class PortMethod(ABC):
     def estimate(self, request: Request, load: Load) -> CostEstimate:
         """What the port will take; for a method that looks at no host what every one takes."""
         return estimated((), 0.0, 0.0, self.written(request))
+
+    def takes(self, request: Request, load: Load) -> CostEstimate:
+        """The estimate, with the embeddings that the donor brings along."""
+        entries = self.besides(request) if self.carries else ()
+        there = request.receiver
+        carried = {e.target: shape_there(e.target, e.shape, there) for e in entries if e.target}
+        hosts, alone = (request.origin, there), "texts" not in self.requires(request.options)
+        found = self.estimate(request, load)
+        return with_embeddings(found, request.donor.embeddings, carried, hosts, alone)
 
     def written(self, request: Request) -> Shapes:
         """Shapes of the ported module's tensors, as the account has them: a method may write

@@ -115,6 +115,30 @@ def estimated(
     return CostEstimate(seconds + reading / 1e9, memory, disk)
 
 
+def with_embeddings(
+    found: CostEstimate,
+    brought: Shapes,
+    carried: Shapes,
+    hosts: tuple[Geometry, ...],
+    tokenizers: bool,
+) -> CostEstimate:
+    """The estimate of a port with the embeddings that a module brings along.
+
+    Args:
+        brought: shapes of the module's own. carried: of those that the ported module has.
+        hosts: both; where rows go over, those of both are in memory.
+        tokenizers: whether theirs are loaded for this alone.
+    """
+    own, written = (4.0 * sum(map(math.prod, shapes.values())) for shapes in (brought, carried))
+    held, seconds = own + written, found.seconds
+    if carried:
+        held += 4.0 * sum(geometry.vocabulary * geometry.width for geometry in hosts)
+        tokens = sum(geometry.vocabulary for geometry in hosts) if tokenizers else 0
+        held += _TOKENIZER_BYTES * tokens
+        seconds += _TOKENIZER_SECONDS * tokens
+    return CostEstimate(seconds, found.memory + _SPREAD * held, found.disk + written)
+
+
 @cache
 def products_per_second() -> float:
     """Floating-point operations a second of a product, on all threads of a machine that does

@@ -116,7 +116,7 @@ def judge(
     if account is not None and method.carries:
         account = account.with_besides(method.besides(request))
     problem = f"does not apply: {refusal}" if account is None else method.problem(account)
-    estimate = method.estimate(request, load) if load is not None and account is not None else None
+    estimate = method.takes(request, load) if load is not None and account is not None else None
     return Verdict(method.name, problem, requires, account, estimate)
 
 

@@ -20,6 +20,7 @@ from peftport.errors import BadInput
 from peftport.techniques.base import Parameters, Shapes, Technique, lanes_of
 
 if TYPE_CHECKING:
+    from peftport.hosts.geometry import Geometry
     from peftport.hosts.host import Host
 
 INPUT, OUTPUT = "embedding.input", "embedding.output"
@@ -48,6 +49,17 @@ def require_width(side: str, tensors: Mapping[str, Tensor], width: int) -> None:
                 f"the module's tensor {name!r} has shape {tuple(tensors[name].shape)}, and its "
                 f"host's embeddings are {width} wide: it was made for another host."
             )
+
+
+def shape_there(name: str, shape: tuple[int, ...], host: Geometry) -> tuple[int, ...]:
+    """The shape that one of these tensors has on another host."""
+    side, _, kind = name.rpartition(".")
+    if kind == "weight":
+        return host.vocabulary, host.width
+    rank = shape[0 if kind == "lora_A" else 1]
+    by_token = kind == ("lora_A" if side == INPUT else "lora_B")
+    size = host.vocabulary if by_token else host.width
+    return (rank, size) if kind == "lora_A" else (size, rank)
 
 
 def without_embeddings(tensors: Parameters) -> Parameters:
