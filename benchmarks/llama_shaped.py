@@ -1,4 +1,5 @@
-"""Hosts of Llama's shape with random weights, as the files of large hosts are: bfloat16, shards.
+"""Hosts of Llama's or Qwen3's shape with random weights, as the files of large hosts are: bfloat16,
+shards.
 
 Columns are scaled by (1 + j)^-1/2, so that singular values fall slowly, as pretrained ones do.
 """
@@ -33,13 +34,23 @@ class Shape:
     ffn: int
     vocabulary: int = 128_256
     tied: bool = False
+    family: str = "llama"
+
+    @property
+    def head(self) -> int:
+        """Width of a head."""
+        return self.width // self.heads
 
 
 SHAPES = {
-    "small": Shape(1024, 2, 8, 2, 2816, vocabulary=1000, tied=True),
+    "small": Shape(1024, 2, 8, 2, 2816, vocabulary=49_152, tied=True),
     "1b": Shape(2048, 16, 32, 8, 8192, tied=True),
     "8b": Shape(4096, 32, 32, 8, 14_336),
+    "small-qwen3": Shape(512, 3, 4, 2, 1536, vocabulary=49_152, tied=True, family="qwen3"),
+    "1b-qwen3": Shape(2048, 20, 16, 8, 6144, vocabulary=151_936, tied=True, family="qwen3"),
+    "8b-qwen3": Shape(4096, 36, 32, 8, 12_288, vocabulary=151_936, family="qwen3"),
 }
+_CLASSES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 
 
 def write_host(folder: Path, shape: Shape, seed: int) -> None:
@@ -97,14 +108,14 @@ def _random(sizes: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 def _config(shape: Shape) -> dict[str, object]:
     return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+        "architectures": [_CLASSES[shape.family]],
+        "model_type": shape.family,
         "hidden_size": shape.width,
         "intermediate_size": shape.ffn,
         "num_hidden_layers": shape.layers,
         "num_attention_heads": shape.heads,
         "num_key_value_heads": shape.key_heads,
-        "head_dim": shape.width // shape.heads,
+        "head_dim": shape.head,
         "vocab_size": shape.vocabulary,
         "tie_word_embeddings": shape.tied,
         "hidden_act": "silu",
@@ -113,8 +124,8 @@ def _config(shape: Shape) -> dict[str, object]:
 
 
 def _sizes(shape: Shape) -> dict[str, tuple[int, ...]]:
-    """Weights by their names in Llama's files."""
-    width, keys = shape.width, shape.width // shape.heads * shape.key_heads
+    """Weights by their names in the family's files."""
+    width, keys = shape.width, shape.head * shape.key_heads
     found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (shape.vocabulary, width)}
     for layer in range(shape.layers):
         block = f"model.layers.{layer}"
@@ -129,5 +140,8 @@ def _sizes(shape: Shape) -> dict[str, tuple[int, ...]]:
             f"{block}.mlp.up_proj.weight": (shape.ffn, width),
             f"{block}.mlp.down_proj.weight": (width, shape.ffn),
         }
+        if shape.family == "qwen3":
+            norms = ("q_norm", "k_norm")
+            found |= {f"{block}.self_attn.{norm}.weight": (shape.head,) for norm in norms}
     found["model.norm.weight"] = (width,)
     return found if shape.tied else found | {"lm_head.weight": (shape.vocabulary, width)}

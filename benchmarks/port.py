@@ -13,10 +13,6 @@ are from each other at most, relative to the plain one.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -30,6 +26,7 @@ from llama_shaped import SHAPES, write_host, write_module
 from measuring import arguments, as_table, save, spread, written
 from peftport.modules import load_module
 from peftport.porting.means import Side, side
+from watched import command, let_go
 
 RANK = 64
 """Of the subspace, as is the method's default."""
@@ -95,31 +92,6 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
     }
 
 
-_WATCHED = """
-import os, subprocess, sys, time
-begun = time.perf_counter()
-running = subprocess.Popen(sys.argv[1:], stdout=sys.stderr)
-_, status, used = os.wait4(running.pid, 0)
-print(time.perf_counter() - begun, used.ru_maxrss / 1024)
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
-"""A small process between: peak memory counts that of the process a child is split from."""
-
-
-def command(folder: Path, *arguments: str) -> dict[str, float]:
-    """Run peftport: seconds of all of it, those that it says of the port itself, peak memory."""
-    let_go(folder)
-    command = [sys.executable, "-m", "peftport", *arguments, "--json"]
-    done = subprocess.run(
-        [sys.executable, "-c", _WATCHED, *command], capture_output=True, text=True
-    )
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
-    seconds, peak = map(float, done.stdout.split())
-    told = json.loads(done.stderr[done.stderr.index("{") :])
-    return {"seconds": seconds, "port_seconds": told.get("seconds", 0.0), "peak_mib": peak}
-
-
 def reading(host: Side) -> float:
     """Seconds to read every linear weight once."""
     let_go(host.folder)
@@ -127,14 +99,6 @@ def reading(host: Side) -> float:
     for point in host.geometry.linears:
         host.linear(point)
     return time.perf_counter() - begun
-
-
-def let_go(folder: Path) -> None:
-    """Have the system forget what it keeps of the files in memory."""
-    os.sync()
-    for path in folder.rglob("*.safetensors"):
-        with path.open("rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 class Plain:

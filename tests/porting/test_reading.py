@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peftport.errors import BadInput
-from peftport.porting.reading import WORDS, TokenRows, aligned, read_pair, task_of
+from peftport.hosts.geometry import geometry_of
+from peftport.porting.reading import (
+    WORDS,
+    TokenRows,
+    aligned,
+    read_pair,
+    task_of,
+    tokens_at_once,
+)
 from peftport.tasks.task import TEMPLATES
 from tiny_tokenizers import build_tokenizer
 from tiny_words import opinions
@@ -173,3 +181,15 @@ def test_no_special_token_stands_between_a_decoder_s_template_and_its_word():
     assert ending("film")["input_ids"][-1] == ending.eos_token_id
     last = rows.attention_mask.sum(1) - 1
     assert ending.eos_token_id not in rows.input_ids[torch.arange(len(last)), last].tolist()
+
+
+def llama(width: int, ffn: int, heads: int, key_heads: int):
+    sizes = {"hidden_size": width, "intermediate_size": ffn, "num_hidden_layers": 2}
+    attention = {"num_attention_heads": heads, "num_key_value_heads": key_heads}
+    return geometry_of({"model_type": "llama", **sizes, **attention}, "llama")
+
+
+def test_the_wider_a_host_the_more_tokens_are_read_at_a_time():
+    """A layer of an 8B has 218,103,808 weights and takes and gives 81,920 numbers a token."""
+    assert tokens_at_once(llama(576, 1536, 9, 3)) == 512
+    assert tokens_at_once(llama(4096, 14_336, 32, 8)) == 2 * 218_103_808 // (4 * 81_920) == 1331

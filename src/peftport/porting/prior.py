@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from peftport.porting.reading import TokenRows
+from peftport.porting.reading import TokenRows, tokens_at_once
 from peftport.techniques.base import Parameters, Technique
 from peftport.techniques.embeddings import attached
 from peftport.training.readout import ClassReadout, class_logits
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from peftport.hosts.host import Host
 
 _SWEEPS = 200
-_TOKENS = 512
-"""Tokens at a time, padding among them."""
 
 
 @torch.no_grad()
@@ -39,7 +37,7 @@ def class_scores(
     with attached(host, technique, config, lanes):
         parts = [
             class_logits(host, part, lanes, readout).float().cpu()
-            for part in rows.parts(tokens=_TOKENS)
+            for part in rows.parts(tokens=tokens_at_once(host.geometry))
         ]
     return torch.cat(parts)
 

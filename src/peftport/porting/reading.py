@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from peftport.errors import BadInput
+from peftport.hosts.geometry import Geometry
 from peftport.kind import USUAL, kind_named
 from peftport.kinds.sequences import turns_text
+from peftport.porting.layers import layer_of
 from peftport.porting.texts import FEWEST
 from peftport.tasks.batches import padded
 from peftport.tasks.task import TEMPLATES, Task
@@ -28,6 +30,8 @@ WORDS = 64
 _CHARACTERS = 1 << 14
 """A text whose words have more is none of words, and too long for any host."""
 _AT_ONCE = 64
+_TOKENS = 512
+"""Tokens of a part at least, where a host's layers are narrow."""
 
 Spans = list[tuple[int, int]]
 
@@ -88,6 +92,20 @@ class TokenRows:
     def _width(self, stack: str) -> int:
         of_decoder = stack == "decoder" and self.decoder_ids is not None
         return (self.decoder_ids if of_decoder else self.input_ids).shape[1]  # type: ignore[union-attr]
+
+
+def tokens_at_once(geometry: Geometry) -> int:
+    """How many tokens, padding among them, are read at a time: so many that what a layer makes of
+    them weighs what the layer does.
+
+    A large host's weights are read from its files for every part, and with few tokens the reading
+    would take longer than the multiplying.
+    """
+    first = layer_of(next(iter(geometry.linears)))
+    layer = [each for point, each in geometry.linears.items() if layer_of(point) == first]
+    weights = 2 * sum(each.inputs * each.outputs for each in layer)  # bytes, in half precision
+    activations = 4 * sum(each.inputs + each.outputs for each in layer)
+    return max(_TOKENS, weights // activations)
 
 
 def task_of(record: Mapping[str, Any]) -> Task:

@@ -31,15 +31,12 @@ from peftport.porting.activations import (
     watched,
 )
 from peftport.porting.grades import ClassGrade, Grade
-from peftport.porting.reading import TokenRows
+from peftport.porting.reading import TokenRows, tokens_at_once
 from peftport.techniques.base import Parameters
 from peftport.training.readout import ClassReadout
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
-
-_TOKENS = 512
-"""Tokens, padding among them, of which a layer's graph is kept at a time."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +96,10 @@ class Walk:
         self._runs: list[list[_Call]] = []
         self._states: list[Tensor] = []
         self._modules = {layer: host.part(path) for layer, path in layer_paths(host).items()}
+        tokens = tokens_at_once(host.geometry)
         for index, rows in enumerate(passes):
             graded = grade is not None and index == 0
-            for part in rows.parts(tokens=_TOKENS):
+            for part in rows.parts(tokens=tokens):
                 self._parts.append(part)
                 self._runs.append([])
                 with _recorded(self._modules, self._runs[-1], graded):
