@@ -57,11 +57,13 @@ def test_durations_are_said_as_a_person_does(seconds, words):
 
 
 def test_each_of_several_pieces_of_work_is_named_and_its_share_shown_below(monkeypatch):
+    now = [100.0]
     monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr("peftport.progress.time.monotonic", lambda: now[0])
     with Shares() as shares:
         for number in (1, 2):
             shares.begin(f"port {number} of 2")
-            shares._line._last = 0.0
+            now[0] += 60.0
             shares.show(0.5, "layer 1 of 2")
         written = sys.stderr.getvalue()
     lines = written.replace("\r\x1b[K", "\n").split("\n")

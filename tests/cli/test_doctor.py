@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -25,9 +26,20 @@ def test_versions_devices_and_caches_are_told(call, tmp_path, monkeypatch):
     assert tokens in found["caches"]
 
 
+def without(monkeypatch, *packages: str) -> None:
+    """As on a machine where these are not installed."""
+    known = subject.version
+
+    def version(name: str) -> str:
+        if name in packages:
+            raise PackageNotFoundError(name)
+        return known(name)
+
+    monkeypatch.setattr(subject, "version", version)
+
+
 def test_what_is_missing_is_told_with_what_to_do(call, monkeypatch):
-    known = subject._version
-    monkeypatch.setattr(subject, "_version", lambda name: None if name == "ray" else known(name))
+    without(monkeypatch, "ray")
     code, text, _ = call("doctor")
     assert code == 0
     assert "no   study run --executor ray: pip install 'peftport[ray]'" in text
@@ -44,8 +56,7 @@ def test_whatever_an_extra_brings_is_told_when_it_is_missing(call, monkeypatch):
         if extra not in ("dev", "docs")
         for line in lines
     }
-    known = subject._version
-    monkeypatch.setattr(subject, "_version", lambda name: None if name in brought else known(name))
+    without(monkeypatch, *brought)
     found = json.loads(call("doctor", "--json")[1])
     assert brought.keys() <= found["versions"].keys()
     told = [each["do"] for each in found["commands"] if not each["ready"]]

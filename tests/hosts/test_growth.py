@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from peftport.errors import BadInput
-from peftport.hosts.growth import _without_vocabulary, require_bounded
+from peftport.hosts.growth import require_bounded
 
 LONGER = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 16}
 SPACE = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
@@ -53,4 +53,5 @@ def test_names_that_are_written_in_another_way_are_read_all_the_same(tmp_path: P
 def test_what_tokenizers_do_is_let_through_without_a_look_at_their_words(tmp_path: Path) -> None:
     parts = {"normalizer": sequence([SPACE] * 30), "decoder": None, "model": MODEL}
     looked_at(tmp_path / "tokenizer.json", json.dumps(parts))
-    assert b"merges" not in _without_vocabulary(json.dumps(parts).encode())
+    cut_off = json.dumps(parts).removesuffix("}}")  # whoever reads the words finds no end
+    looked_at(tmp_path / "tokenizer.json", cut_off)

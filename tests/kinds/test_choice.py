@@ -8,7 +8,7 @@ import torch
 
 from families import KINDS
 from peftport.errors import BadInput
-from peftport.kinds.choice import ABSENT, Chosen, _by_length
+from peftport.kinds.choice import ABSENT, Choice, Chosen
 from peftport.tasks import encode_unlabelled, load_task
 from peftport.training import readout_of
 from peftport.training.evaluate import evaluate_one
@@ -76,7 +76,7 @@ def test_an_answer_that_a_row_lacks_never_wins():
     scores = np.array([[-30_000.0, -40_000.0, ABSENT], [-1.0, -2.0, -3.0]], np.float32)
     chosen = Chosen(scores, np.array([0, 0]), sizes=np.array([[9000, 1, 1], [1, 1, 1]]))
     assert chosen.predictions.tolist() == [0, 0]
-    assert _by_length(chosen).tolist() == [1, 1]
+    assert Choice().metrics["length_accuracy"].parts(chosen).tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("family", ["llama", "t5"])

@@ -47,20 +47,32 @@ def assessment(tiny_host, tiny_task, monkeypatch) -> Assessment:
     )
 
 
-def test_native_modules_take_the_rate_that_is_best_where_they_end(assessment, monkeypatch):
-    trained = []
-    real = assessment.trial.train
-
-    def tried(lanes, steps, rate):
-        best = {2: 0.1, 6: 0.001}[steps]
-        return {lane.name: float(rate == best) for lane in lanes}
+def judged(assessment, monkeypatch, best: dict[int, float]) -> list[tuple]:
+    """Validation figures are such that each number of steps has that best rate; what is tested is
+    trained, and gives the (condition, budgets, rate) of each lane."""
+    trained, real = [], assessment.trial.train
 
     def train(lanes, budgets, rates, split=None):
-        trained.extend((lane.condition, tuple(budgets), rates[lane.name]) for lane in lanes)
-        return real(lanes, budgets, rates, split)
+        if split is None:
+            trained.extend((lane.condition, tuple(budgets), rates[lane.name]) for lane in lanes)
+            yield from real(lanes, budgets, rates)
+            return
+        assert split == assessment.trial.encoded("validation")
+        for lane in lanes:
+            yield validated(assessment, lane, budgets[-1], rates[lane.name] == best[budgets[-1]])
 
-    monkeypatch.setattr(assessment, "_tried", tried)
     monkeypatch.setattr(assessment.trial, "train", train)
+    return trained
+
+
+def validated(assessment, lane, steps: int, figure: float) -> Found:
+    """A lane with a figure of the validation split."""
+    figures = {assessment.task.asks.primary: float(figure)}
+    return Found(lane, steps, Evaluation(None, None, figures), 0.0)
+
+
+def test_native_modules_take_the_rate_that_is_best_where_they_end(assessment, monkeypatch):
+    trained = judged(assessment, monkeypatch, best={2: 0.1, 6: 0.001})
     outcome = assessment.run()
     assert outcome.rates["scratch"] == outcome.rates["copy"] == 0.1
     assert outcome.rates["native"] == 0.001
@@ -72,19 +84,13 @@ def test_native_modules_take_the_rate_that_is_best_where_they_end(assessment, mo
 
 @pytest.fixture
 def taught(assessment, monkeypatch) -> Assessment:
-    """Whose port took three steps of training itself, of which 0.1 is the best rate; and 0.001 of
-    native modules."""
+    """Whose port took three steps of training itself."""
 
     def port_apart(job, _progress):
         record = job.donor.record.model_copy(update={"port": {"steps": 3}})
         return Taken(replace(job.donor, record=record), 0.1, 0.0)
 
-    def tried(lanes, steps, rate):
-        best = {3: 0.1, 6: 0.001}[steps]
-        return {lane.name: float(rate == best) for lane in lanes}
-
     monkeypatch.setattr(assess, "port_apart", port_apart)
-    monkeypatch.setattr(assessment, "_tried", tried)
     assessment.budgets = [0]
     return assessment
 
@@ -93,13 +99,7 @@ def test_what_stands_beside_a_method_that_trains_has_the_rate_that_is_best_there
     taught, monkeypatch
 ):
     """Also where nothing else is trained."""
-    trained, real = [], taught.trial.train
-
-    def train(lanes, budgets, rates, split=None):
-        trained.extend((lane.condition, tuple(budgets), rates[lane.name]) for lane in lanes)
-        return real(lanes, budgets, rates, split)
-
-    monkeypatch.setattr(taught.trial, "train", train)
+    trained = judged(taught, monkeypatch, best={3: 0.1, 6: 0.001})
     outcome = taught.run()
     assert outcome.rates["scratch, 3 steps"] == 0.1
     assert outcome.rates["native"] == outcome.rates["scratch"] == 0.001
@@ -111,25 +111,12 @@ def test_what_stands_beside_a_method_that_trains_has_the_rate_that_is_best_there
 
 
 def test_a_fresh_module_of_a_budget_s_steps_is_trained_once(taught, monkeypatch):
-    monkeypatch.setattr(
-        taught, "_tried", lambda lanes, *_: dict.fromkeys({x.name for x in lanes}, 1)
-    )
+    judged(taught, monkeypatch, best={3: 0.1, 6: 0.001})
     taught.budgets = [0, 3]
     outcome = taught.run()
     rows = [(row["condition"], row["budget"]) for row in outcome.rows]
     assert rows.count(("scratch", 3)) == 2
     assert "scratch, 3 steps" not in outcome.rates
-
-
-def test_rates_are_tried_on_validation_alone_and_judged_by_corrected_figures(assessment):
-    seen = []
-    real = assessment.trial.train
-    assessment.trial.train = lambda lanes, budgets, rates, split=None: (  # type: ignore[method-assign]
-        seen.append(split) or real(lanes, budgets, rates, split)
-    )
-    found = assessment._tried(assessment._scratch(), 2, 0.1)
-    assert set(found) == {"scratch"}
-    assert seen == [assessment.trial.encoded("validation")]
 
 
 def test_a_port_agrees_with_its_donor_as_kappa_says(assessment):
@@ -222,16 +209,19 @@ def test_every_kind_is_assessed_in_its_own_metric(kind, family, tiny_host, tiny_
 def test_the_rate_is_the_one_with_the_lower_loss_or_the_higher_accuracy(
     assessment, kind, best, monkeypatch
 ):
-    name = kind_named(kind).primary
-    figure = {0.001: 0.5, 0.1: 0.75}
+    """Of a kind whose primary figure is a loss, or an accuracy, which are read here alike."""
+    figure, real = {0.001: 0.5, 0.1: 0.75}, assessment.trial.train
+    primary, score = kind_named(kind).primary, kind_named(kind).score
 
     def train(lanes, budgets, rates, split=None):
+        if split is None:
+            yield from real(lanes, budgets, rates)
+            return
         for lane in lanes:
-            found = Evaluation(None, None, {name: figure[rates[lane.name]]})
+            found = Evaluation(None, None, {primary: figure[rates[lane.name]]})
             yield Found(lane, budgets[-1], found, 0.0)
 
     monkeypatch.setattr(assessment.trial, "train", train)
-    monkeypatch.setattr(assessment, "task", assessment.task.model_copy(update={"kind": kind}))
-    scratch = assessment._scratch()
-    apart = {"native": 6}
-    assert assessment._choose(scratch, scratch, apart) == {"scratch": best, "native": best}
+    monkeypatch.setattr(type(assessment.task.asks), "score", lambda _, found: score(found))
+    rates = assessment.run().rates
+    assert rates and set(rates.values()) == {best}

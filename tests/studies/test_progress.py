@@ -27,11 +27,12 @@ def test_speed_counts_what_this_sitting_recorded():
     assert "10 a minute" in state(300, recorded=10).text()
 
 
-def test_a_file_gets_whole_lines_now_and_then_and_the_last_one():
-    stream = io.StringIO()
-    lines = Lines(stream, every=1e9)
+def test_a_file_gets_whole_lines_now_and_then_and_the_last_one(monkeypatch):
+    now, stream = [100.0], io.StringIO()
+    monkeypatch.setattr("peftport.progress.time.monotonic", lambda: now[0])
+    lines = Lines(stream, every=60.0)
     lines.show(state(0))
-    lines._line._last = -1e12
+    now[0] += 60.0
     lines.show(state(1))
     lines.show(state(2))
     lines.end(state(3))
@@ -50,11 +51,12 @@ def test_a_line_that_says_nothing_new_is_not_written_again():
     assert len(stream.getvalue().splitlines()) == 1
 
 
-def test_a_terminal_gets_one_line_that_is_written_over():
-    stream = Terminal()
+def test_a_terminal_gets_one_line_that_is_written_over(monkeypatch):
+    now, stream = [100.0], Terminal()
+    monkeypatch.setattr("peftport.progress.time.monotonic", lambda: now[0])
     lines = Lines(stream)
-    lines._line._every = 0.0
     lines.show(state(1))
+    now[0] += 1.0
     lines.show(state(2))
     lines.end(state(2))
     assert stream.getvalue().count("\n") == 1
