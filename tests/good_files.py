@@ -131,7 +131,7 @@ def _write_store(folder: Path) -> None:
         read_store(GOLDEN / "store-v1") as store,
         closing(sqlite3.connect(folder / "study.sqlite")) as db,
     ):
-        store._db.backup(db)
+        store.db.backup(db)
     (folder / "driver.lock").write_text('{"pid": 1, "host": "x", "since": "y"}')
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -123,19 +125,28 @@ class Killed(Copy):
         raise AssertionError("no process outlives this signal")
 
 
+@contextmanager
+def registered(*names: str) -> Iterator[None]:
+    """Methods of this file by these names, for a while."""
+    for name in names:
+        METHODS.add(name, f"port_methods:{name.capitalize()}")
+    yield
+    for name in names:
+        METHODS.remove(name)
+
+
 @pytest.fixture
-def soft(monkeypatch: pytest.MonkeyPatch) -> str:
+def soft() -> Iterator[str]:
     """The method `soft`, registered for one test."""
-    monkeypatch.setitem(METHODS._places, "soft", "port_methods:Soft")
-    return "soft"
+    with registered("soft"):
+        yield "soft"
 
 
 @pytest.fixture
-def extreme(monkeypatch: pytest.MonkeyPatch) -> None:
+def extreme() -> Iterator[None]:
     """The methods `hungry`, `dying` and `killed`, registered for one test."""
-    monkeypatch.setitem(METHODS._places, "hungry", "port_methods:Hungry")
-    monkeypatch.setitem(METHODS._places, "dying", "port_methods:Dying")
-    monkeypatch.setitem(METHODS._places, "killed", "port_methods:Killed")
+    with registered("hungry", "dying", "killed"):
+        yield
 
 
 class Turned(Copy):
@@ -161,7 +172,7 @@ class Turned(Copy):
 
 
 @pytest.fixture
-def turned(monkeypatch: pytest.MonkeyPatch) -> str:
+def turned() -> Iterator[str]:
     """The method `turned`, registered for one test."""
-    monkeypatch.setitem(METHODS._places, "turned", "port_methods:Turned")
-    return "turned"
+    with registered("turned"):
+        yield "turned"

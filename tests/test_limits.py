@@ -88,17 +88,17 @@ def test_threads_take_turns():
 
 def test_a_process_that_ended_is_started_anew():
     write_chat(PLAIN, TURNS, {})
-    process = limits._CONFINED._process
+    process = limits.CONFINED.process
     assert process is not None
     process.kill()
     process.wait()
     assert write_chat("{{ messages[0].role }}", TURNS, {}) == "user"
 
 
-@pytest.mark.parametrize("missing", ["_PROGRAM", "sys.executable"])
+@pytest.mark.parametrize("missing", ["PROGRAM", "sys.executable"])
 def test_where_none_can_be_started_it_is_said(missing, monkeypatch, tmp_path):
     monkeypatch.setattr(f"peftport.limits.{missing}", str(tmp_path / "nothing"))
-    limits._CONFINED.end()
+    limits.CONFINED.end()
     with pytest.raises(RunFailed, match="no process for chat templates can be started"):
         write_chat(PLAIN, TURNS, {})
 
@@ -107,7 +107,7 @@ ASKS = """
 import os, sys
 from peftport import limits
 limits.write_chat("x", [{"role": "user"}], {})
-print(limits._CONFINED._process.pid, flush=True)
+print(limits.CONFINED.process.pid, flush=True)
 if sys.argv[1] == "killed":
     os.kill(os.getpid(), 9)
 if sys.argv[1] == "killed while a template runs":
@@ -135,10 +135,10 @@ import os
 from peftport import limits
 turns = [{"role": "user"}]
 limits.write_chat("x", turns, {})
-mine = limits._CONFINED._process.pid
+mine = limits.CONFINED.process.pid
 child = os.fork()
 assert limits.write_chat("{{ messages[0].role }}", turns, {}) == "user"
-assert (limits._CONFINED._process.pid == mine) == (child != 0)
+assert (limits.CONFINED.process.pid == mine) == (child != 0)
 if child:
     assert os.waitpid(child, 0)[1] == 0
     assert limits.write_chat("x", turns, {}) == "x"

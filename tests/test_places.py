@@ -97,7 +97,7 @@ def test_a_place_where_nothing_can_be_made_is_refused_before_work_begins(name):
 
 
 def test_memory_is_in_bytes_on_macos_too(monkeypatch):
-    monkeypatch.setattr(memory, "_STATUS", Path("/nowhere"))  # macOS has no /proc
+    monkeypatch.setattr(memory, "STATUS", Path("/nowhere"))  # macOS has no /proc
     here = resident_peak()
     monkeypatch.setattr(sys, "platform", "darwin")
     assert here / resident_peak() == pytest.approx(1024, rel=0.1)

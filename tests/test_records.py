@@ -30,7 +30,7 @@ def test_a_list_gives_its_objects_wherever_it_is_cut(
     path = tmp_path_factory.mktemp("list") / "a.json"
     path.write_text(json.dumps(rows, indent=indent, ensure_ascii=ascii), errors="surrogatepass")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "_AT_ONCE", at_once)
+        patch.setattr(records, "AT_ONCE", at_once)
         found = list(of_list(path))
     assert [record.value for record in found] == rows
     assert [record.where for record in found] == [
@@ -60,7 +60,7 @@ def test_what_is_no_list_of_objects_is_named(text, message, tmp_path):
 
 def test_a_row_that_is_too_long_is_told_without_the_rest_of_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "LONGEST", 1000)
-    monkeypatch.setattr(records, "_AT_ONCE", 100)
+    monkeypatch.setattr(records, "AT_ONCE", 100)
     (tmp_path / "a.json").write_text('[{"a": 1}, {"a": "' + "x" * 10_000 + '"}]')
     with pytest.raises(BadInput, match=r"row 2 of .* more than 1,000 bytes"):
         list(of_list(tmp_path / "a.json"))
@@ -72,7 +72,7 @@ def test_a_row_that_is_too_long_is_told_without_the_rest_of_the_file(tmp_path, m
 def test_a_row_of_a_large_list_is_as_long_as_a_row_of_a_small_one(tmp_path, monkeypatch):
     """However much of the file was read at a time; and what is wrong in it is said."""
     monkeypatch.setattr(records, "LONGEST", 1000)
-    monkeypatch.setattr(records, "_AT_ONCE", 100)
+    monkeypatch.setattr(records, "AT_ONCE", 100)
     path, rest = tmp_path / "a.json", ', {"a": 1}' * 200 + "]"
     path.write_text('[{"a": "' + "x" * 1500 + '"}' + rest)
     with pytest.raises(BadInput, match=r"row 1 of .* more than 1,000 bytes"):

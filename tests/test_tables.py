@@ -27,7 +27,7 @@ def test_a_column_has_one_type_over_all_batches(name, tmp_path, monkeypatch):
     path = tmp_path / "a.jsonl"
     path.write_text("\n".join(map(json.dumps, ROWS[name])))
     whole = read_table(path)
-    monkeypatch.setattr(tables, "_BATCH", 1)
+    monkeypatch.setattr(tables, "BATCH", 1)
     found = read_table(path)
     assert found.schema == whole.schema
     assert found.to_pylist() == whole.to_pylist()

@@ -23,7 +23,7 @@ from peftport.errors import RunFailed
 SECONDS, MEMORY = 10.0, 1 << 30
 """What a program may take for one chat."""
 _START = 120.0
-_PROGRAM = Path(__file__).with_name("confined.py")
+PROGRAM = Path(__file__).with_name("confined.py")
 _PART = 1 << 16
 _ENDED = "the process in which it ran has ended"
 
@@ -54,11 +54,11 @@ def write_chat(
         RunFailed: no process can be started.
     """
     asked = {"template": template, "turns": list(turns), "options": options}
-    return _CONFINED.answer(json.dumps(asked), seconds, memory)
+    return CONFINED.answer(json.dumps(asked), seconds, memory)
 
 
 class _Confined:
-    """The process, while there is one."""
+    """The process, while there is one: `process`."""
 
     def __init__(self) -> None:
         self.forget()
@@ -66,13 +66,13 @@ class _Confined:
     def forget(self) -> None:
         """Leave the process to whoever has it: a process that was forked has none yet."""
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self._memory = 0
 
     def answer(self, line: str, seconds: float, memory: int) -> str:
         """What the process says to a line."""
         with self._lock:
-            if self._process is None or self._memory != memory or self._process.poll() is not None:
+            if self.process is None or self._memory != memory or self.process.poll() is not None:
                 self.end()
                 self._start(memory)
             try:
@@ -87,15 +87,15 @@ class _Confined:
 
     def end(self) -> None:
         """End the process, if there is one."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
 
     def _start(self, memory: int) -> None:
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", str(_PROGRAM), str(memory)],
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", str(PROGRAM), str(memory)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -108,17 +108,17 @@ class _Confined:
             raise RunFailed(f"no process for chat templates can be started: {error}.") from error
 
     def _write(self, line: str) -> None:
-        assert self._process is not None and self._process.stdin is not None
+        assert self.process is not None and self.process.stdin is not None
         try:
-            self._process.stdin.write(line.encode() + b"\n")
-            self._process.stdin.flush()
+            self.process.stdin.write(line.encode() + b"\n")
+            self.process.stdin.flush()
         except BrokenPipeError as error:
             raise TooMuch(_ENDED) from error
 
     def _read(self, seconds: float) -> bytes:
         """The next line."""
-        assert self._process is not None and self._process.stdout is not None
-        source, until = self._process.stdout.fileno(), time.monotonic() + seconds
+        assert self.process is not None and self.process.stdout is not None
+        source, until = self.process.stdout.fileno(), time.monotonic() + seconds
         found = list[bytes]()
         while not found or not found[-1].endswith(b"\n"):
             if not connection.wait([source], max(0.0, until - time.monotonic())):
@@ -129,6 +129,6 @@ class _Confined:
         return b"".join(found)
 
 
-_CONFINED = _Confined()
-os.register_at_fork(after_in_child=_CONFINED.forget)
-atexit.register(_CONFINED.end)
+CONFINED = _Confined()
+os.register_at_fork(after_in_child=CONFINED.forget)
+atexit.register(CONFINED.end)

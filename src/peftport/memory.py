@@ -14,7 +14,7 @@ from pathlib import Path
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 _LARGEST = 2**31 - 1
 _COLLECT_AFTER = (20_000, 20, 50)
-_STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _PEAK = re.compile(r"^VmHWM:\s*(\d+) kB$", re.MULTILINE)
 
 
@@ -49,7 +49,7 @@ def resident_peak() -> float:
     Linux tells it of the program that runs; what `getrusage` tells there includes the program that
     started it, which may have been a large one.
     """
-    if _STATUS.exists() and (found := _PEAK.search(_STATUS.read_text())):
+    if STATUS.exists() and (found := _PEAK.search(STATUS.read_text())):
         return 1024.0 * int(found[1])
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
     return float(unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -17,7 +17,7 @@ from peftport.files import opened, parse_first, parse_json
 
 LONGEST = 1 << 23
 """Bytes of a row: as objects in memory, up to thirty times as many."""
-_AT_ONCE = 1 << 20
+AT_ONCE = 1 << 20
 _WRITTEN = re.compile(r"[^ \t\n\r]")
 
 
@@ -152,7 +152,7 @@ class _Text:
         """Read as much again as is left, so that a long value is not tried often."""
         left = self._text[self.place :]
         try:
-            new = self._file.read(max(_AT_ONCE, len(left)))
+            new = self._file.read(max(AT_ONCE, len(left)))
         except UnicodeDecodeError as error:
             raise BadInput(f"{self._path} is not UTF-8 text: {error}.") from error
         self._text, self.place, self._ended = left + new, 0, not new

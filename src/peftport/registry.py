@@ -55,6 +55,10 @@ class Registry:
         is added by entry points."""
         self._places[name] = place
 
+    def remove(self, name: str) -> None:
+        """Take back what `add` registered in this process."""
+        del self._places[name]
+
     def place(self, name: str) -> str:
         """Where `name` is defined, "module:attribute"; BadInput when it is not known."""
         name = self.require(name)

@@ -29,7 +29,7 @@ _COLUMNS = 10_000
 _USUAL, _CELLS = 64, 1 << 25
 """Columns that a table of any length may have, and cells of those beyond them, which a small file
 can claim by leaving most of them out."""
-_BATCH = 1 << 22
+BATCH = 1 << 22
 """Bytes of text that are objects in memory before they are part of a table."""
 
 
@@ -202,7 +202,7 @@ class _Columns:
         for record in records:
             batch.append(record.value)
             size += record.size
-            if size > _BATCH:
+            if size > BATCH:
                 self._add(batch)
                 batch, size = [], 0
         if batch:

@@ -118,7 +118,7 @@ def _by_places(_request, samples):
 
 
 def test_it_says_beforehand_what_it_will_take_and_then_how_far_it_is(procrustes, monkeypatch):
-    monkeypatch.setattr("peftport.cli.progress._QUIET", 0.0)
+    monkeypatch.setattr("peftport.cli.progress.QUIET", 0.0)
     code, _, error = procrustes()
     assert code == 0, error
     assert "procrustes: about " in error

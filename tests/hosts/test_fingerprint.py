@@ -103,9 +103,9 @@ def test_names_types_and_shapes_count(folder):
 def test_large_hosts_are_sampled_and_a_trained_one_is_told_apart(folder, tmp_path, monkeypatch):
     whole = fingerprint(folder)
     _weights_mark.cache_clear()  # it keeps the marks of files, however they were made
-    monkeypatch.setattr("peftport.hosts.fingerprint._WHOLE", 0)
-    monkeypatch.setattr("peftport.hosts.fingerprint._PAGE", 64)
-    monkeypatch.setattr("peftport.hosts.fingerprint._PAGES", 3)
+    monkeypatch.setattr("peftport.hosts.fingerprint.READ_WHOLE", 0)
+    monkeypatch.setattr("peftport.hosts.fingerprint.PAGE", 64)
+    monkeypatch.setattr("peftport.hosts.fingerprint.PAGES", 3)
     name, tensor = max(load_file(folder / FILE).items(), key=lambda item: item[1].numel())
     assert tensor.nbytes > 3 * 64
     marks = [whole, fingerprint(folder)]

@@ -105,10 +105,10 @@ def with_families(monkeypatch):
     def put(entries: dict[str, Any]) -> None:
         for module in (geometry, discovery):
             monkeypatch.setattr(module, "families", lambda: entries)
-        discovery._discovered.cache_clear()
+        discovery.discovered_in.cache_clear()
 
     yield put
-    discovery._discovered.cache_clear()
+    discovery.discovered_in.cache_clear()
 
 
 def wrong_role(family: dict[str, Any]) -> str:

@@ -29,8 +29,8 @@ FAR_APART = ["llama", "gemma2", "granite", "t5", "t5-v1.0", "gpt2"]
 
 @pytest.fixture
 def few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictions, "_LOGITS", 1)
-    monkeypatch.setattr(predictions, "_FEWEST", 3)
+    monkeypatch.setattr(predictions, "LOGITS", 1)
+    monkeypatch.setattr(predictions, "FEWEST", 3)
 
 
 def rows_for(host: Host) -> Batch:

@@ -17,7 +17,7 @@ DECODERS = ("llama", "gpt2", "gemma3_text", "qwen3")
 
 @pytest.fixture(autouse=True)
 def no_host_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "_WHOLE", 0)
+    monkeypatch.setattr(streaming, "LOADED_WHOLE", 0)
 
 
 def empty(host) -> set[str]:
@@ -74,7 +74,7 @@ def test_a_vocabulary_of_another_type_is_converted_in_parts(words, tiny_host, mo
     head._parameters["weight"] = torch.nn.Parameter(stored.float(), requires_grad=False)
     wanted = host.next_token_logits(ids, mask)
     head._parameters["weight"] = torch.nn.Parameter(stored, requires_grad=False)
-    monkeypatch.setattr(host_module, "_WORDS_AT_ONCE", words)
+    monkeypatch.setattr(host_module, "WORDS_AT_ONCE", words)
     converted: list[int] = []
     product = functional.linear
 

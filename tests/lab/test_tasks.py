@@ -25,16 +25,16 @@ def test_every_domain_has_a_task_of_two_classes_and_one_of_three():
 
 
 def test_the_same_rows_every_time():
-    lab._everything.cache_clear()
+    lab.all_rows.cache_clear()
     first = lab.rows("films", "test")
-    lab._everything.cache_clear()
+    lab.all_rows.cache_clear()
     assert lab.rows("films", "test") == first
 
 
 @pytest.mark.parametrize("task", ["food", "food-three"])
 def test_the_stated_share_of_labels_is_wrong(task):
     """Reviews of every class come in turn, so a wrong label is seen by its place."""
-    _, labels = lab._everything(task)
+    _, labels = lab.all_rows(task)
     classes = len(lab.label_words(task))
     wrong = sum(label != index % classes for index, label in enumerate(labels)) / len(labels)
     assert wrong == pytest.approx(lab.LABEL_NOISE, abs=0.015)

@@ -29,7 +29,7 @@ from peftport.porting import finished
 from peftport.techniques.{technique}.mapping import {mapping} as ByMaps
 
 module, host, texts, out, log, pause = sys.argv[1:]
-finished._EVERY = 0.0
+finished.EVERY = 0.0
 of_layer = ByMaps.layer
 
 def logged(self, request, donor, maps, seen):
@@ -92,7 +92,7 @@ def test_a_port_that_is_killed_goes_on_where_it_was(
 
 
 def test_layers_come_back_in_their_order_and_as_they_were(tmp_path, monkeypatch):
-    monkeypatch.setattr(finished, "_EVERY", 0.0)
+    monkeypatch.setattr(finished, "EVERY", 0.0)
     first, folder = FinishedLayers(tmp_path / "work"), tmp_path / "work"
     made = {"b": torch.rand(4, 3).mT, "a": torch.rand(2)}
     first.put("decoder.1", made)
@@ -111,7 +111,7 @@ def test_short_ports_leave_no_files(tmp_path):
 def test_a_file_that_cannot_be_read_is_made_again_and_the_others_stay(
     tmp_path, monkeypatch, caplog
 ):
-    monkeypatch.setattr(finished, "_EVERY", 0.0)
+    monkeypatch.setattr(finished, "EVERY", 0.0)
     first = FinishedLayers(tmp_path)
     for number in range(3):
         first.put(f"decoder.{number}", {f"t{number}": torch.full((2,), float(number))})
@@ -138,7 +138,7 @@ def test_another_tokenizer_or_other_code_is_another_port(tiny_host, tmp_path, mo
     other = replace(host, tokenizer=host_in(tiny_host("gpt2")).tokenizer)
     assert mark(hosts=[other]) != mark()
     before = mark()
-    monkeypatch.setattr(finished, "_code_mark", lambda: "other")
+    monkeypatch.setattr(finished, "code_mark", lambda: "other")
     assert mark() != before
 
 

@@ -237,7 +237,7 @@ def test_a_host_in_half_precision_is_mapped_for_a_module_that_writes(
     """Read a layer at a time, such a host keeps its vocabulary in half precision."""
     from transformers import AutoModelForCausalLM
 
-    monkeypatch.setattr(streaming, "_WHOLE", 0)
+    monkeypatch.setattr(streaming, "LOADED_WHOLE", 0)
     folders = [write_host("llama", tmp_path / name, noise=noise) for name, noise in HALVES.items()]
     for folder in folders:
         model = AutoModelForCausalLM.from_pretrained(folder)

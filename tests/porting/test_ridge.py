@@ -112,7 +112,7 @@ def test_encoders_are_refused_with_the_way_out(tiny_host: Any, tiny_task: Path) 
 def test_it_says_when_it_misses_most_of_the_donor(
     much: float, said: bool, tiny_host: Any, tiny_task: Path, monkeypatch: Any, caplog: Any
 ) -> None:
-    monkeypatch.setattr(ridge, "_MUCH", much)
+    monkeypatch.setattr(ridge, "MUCH", much)
     host, other = host_in(tiny_host("llama")), host_in(tiny_host("gpt2"))
     task = few_rows_of(tiny_task)
     donor = train_module(host, task, "lora", {}, steps=2, seed=0).module

@@ -257,7 +257,7 @@ def test_a_port_can_do_without(lora, tiny_continuation, call, tmp_path):
 def test_a_large_host_is_left_to_those_who_ask(
     lora, tiny_continuation, call, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("peftport.api.verify._LARGE", 0)
+    monkeypatch.setattr("peftport.api.verify.LARGE", 0)
     asked = ("port", lora, "--host", tiny_continuation("llama"), "--out", tmp_path / "out")
     code, text, error = call(*asked)
     assert code == 0, error

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from peftport.reports.answers import Finding, _short, answer_questions
+from peftport.reports.answers import Finding, answer_questions, short_answer
 from peftport.reports.comparisons import analyse
 from synthetic_studies import Synthetic, founding
 
@@ -99,8 +99,8 @@ def test_a_lead_that_does_not_outlast_the_adjustment_is_no_yes() -> None:
     pool = analyse(results).pool("continuation", "copy", 0)
     assert pool is not None
     weak = {name: replace(lead, adjusted=0.3) for name, lead in pool.leads.items()}
-    assert _short(pool).startswith("Yes, by ")
-    assert _short(replace(pool, leads=weak)).startswith("No: zero-shot there is nothing")
+    assert short_answer(pool).startswith("Yes, by ")
+    assert short_answer(replace(pool, leads=weak)).startswith("No: zero-shot there is nothing")
 
 
 def test_the_technique_matters_where_it_does() -> None:

@@ -127,7 +127,7 @@ def test_each_technique_s_memory_is_its_own_whatever_was_measured_before(made, m
         return 0.1, {}
 
     monkeypatch.setattr(bench, "train", train)
-    monkeypatch.setattr(bench, "_test", lambda *_: 0.1)
+    monkeypatch.setattr(bench, "test", lambda *_: 0.1)
     (_, large, _), (_, small, _) = (
         bench.pace(name, facts.techniques[name], 4) for name in ("lora", "adapter")
     )

@@ -65,9 +65,9 @@ def test_threads_are_shared_fairly(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert available_threads() == 8
-    assert [LocalExecutor(n)._threads for n in (1, 2, 3, 8, 20)] == [8, 4, 2, 1, 1]
+    assert [LocalExecutor(n).threads for n in (1, 2, 3, 8, 20)] == [8, 4, 2, 1, 1]
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    assert LocalExecutor(2)._threads == 1
+    assert LocalExecutor(2).threads == 1
 
 
 def test_two_packs_are_worked_on_at_the_same_time(executor):
@@ -209,7 +209,7 @@ def _alive(pid: int) -> bool:
 
 
 def test_what_only_a_cluster_has_is_refused():
-    assert LocalExecutor.from_options(ExecutorOptions())._most == 1
+    assert LocalExecutor.from_options(ExecutorOptions()).free() == 1
     for options in (ExecutorOptions(address="10.0.0.1:6379"), ExecutorOptions(gpus=0.5)):
         with pytest.raises(BadInput, match="belongs to --executor ray"):
             LocalExecutor.from_options(options)
@@ -314,6 +314,6 @@ def test_where_no_process_can_be_started_the_study_says_so(executor, monkeypatch
         raise EOFError
 
     monkeypatch.setattr("multiprocessing.popen_forkserver.forkserver.connect_to_new_process", never)
-    monkeypatch.setattr("peftport.studies.processes._PAUSE", 0.0)
+    monkeypatch.setattr("peftport.studies.processes.PAUSE", 0.0)
     with pytest.raises(RunFailed, match=r"no worker process can be started .EOFError.; run the"):
         executor.submit(work(0))

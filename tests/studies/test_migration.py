@@ -66,7 +66,7 @@ def test_opening_it_to_go_on_migrates_it_once_and_keeps_every_figure(old):
         }
         assert all(answers.scores is None for _, answers in store.answers())
         assert all(store.donor(donor)[0].answers is None for donor in store.donor_statuses())
-        (version,) = store._db.execute("PRAGMA user_version").fetchone()
+        (version,) = store.db.execute("PRAGMA user_version").fetchone()
         assert version == VERSION
     with open_store(old) as store:
         assert list(store.rows()) == before

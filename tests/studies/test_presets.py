@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from peftport.errors import BadInput
-from peftport.studies.load import _PRESETS, load_spec, preset_names
+from peftport.studies.load import PRESETS, load_spec, preset_names
 from peftport.studies.plan import Plan
 from peftport.studies.resolve import resolve
 from peftport.studies.spec import Spec
@@ -18,7 +18,7 @@ FOUNDING = [name for name in preset_names() if name.startswith("founding")]
 
 def load(name: str) -> Spec:
     """A preset with something for each of its parameters."""
-    declared = yaml.safe_load((_PRESETS / f"{name}.yaml").read_text()).get("parameters", {})
+    declared = yaml.safe_load((PRESETS / f"{name}.yaml").read_text()).get("parameters", {})
     return load_spec(name, [f"{key}=/given/{key}" for key in declared])
 
 
@@ -46,7 +46,7 @@ def test_what_is_all_of_the_lab_is_found_and_every_port_of_it_can_be_done(name):
 
 @pytest.mark.parametrize("name", preset_names())
 def test_no_preset_holds_a_path_of_some_machine(name):
-    text = (_PRESETS / f"{name}.yaml").read_text()
+    text = (PRESETS / f"{name}.yaml").read_text()
     places = [*load(name).hosts.values(), *load(name).tasks.values()]
     assert all(not place.startswith(("/", "~")) or "/given/" in place for place in places)
     assert "http" not in text

@@ -160,7 +160,7 @@ def test_an_address_where_somebody_else_listens_is_refused_soon(monkeypatch):
 
 
 def test_a_cluster_that_cannot_be_joined_is_refused_with_the_reason(monkeypatch):
-    monkeypatch.setattr("peftport.studies.executors.ray._JOIN", "raise RuntimeError('too old')")
+    monkeypatch.setattr("peftport.studies.executors.ray.JOINING", "raise RuntimeError('too old')")
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         assert refused(address).endswith("cannot be joined: RuntimeError: too old")

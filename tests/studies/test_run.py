@@ -273,6 +273,6 @@ def test_a_study_that_does_not_say_which_tokenizer_it_was_begun_with_goes_on(
         facts = store.facts
         for host in facts["hosts"].values():
             del host["tokenizer"]
-        store._db.execute("UPDATE meta SET value = ? WHERE key = 'facts'", (json.dumps(facts),))
-        seal_meta(store._db)
+        store.db.execute("UPDATE meta SET value = ? WHERE key = 'facts'", (json.dumps(facts),))
+        seal_meta(store.db)
     assert nursery.run(study, finished) == 0

@@ -52,8 +52,8 @@ def store(tmp_path):
 
 
 def test_a_new_store_is_durable_and_knows_what_it_is_for(store):
-    assert store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert store._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    assert store.db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert store.db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
     assert store.spec == {"name": "tiny"}
     assert store.facts == {"hosts": {}}
     assert store.gold() == {"films": bytes([0, 1, 1])}
@@ -204,7 +204,7 @@ def test_a_log_torn_at_any_place_gives_whole_readings(tmp_path):
         end = rng.randrange(len(log) + 1)
         (torn / f"{NAME}-wal").write_bytes(log[:end] + rng.randbytes(rng.choice([0, 40, 5000])))
         with open_store(torn) as store:
-            assert store._db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            assert store.db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
             known = store.statuses()
             readings = len(known) // 3
             assert set(known) == {f"run{i:04d}" for i in range(3 * readings)}
@@ -280,7 +280,7 @@ def test_a_full_disk_is_said_and_the_store_goes_on_when_there_is_room(tmp_path):
             with pytest.raises(RunFailed):
                 store.record([row(90_000 + j, log="x" * 5000) for j in range(30)])
         with open_store(folder) as store:
-            assert store._db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            assert store.db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
             assert len(store.statuses()) == 3 * committed
         subprocess.run(["mount", "-o", "remount,size=4m", str(folder)], check=True)
         with open_store(folder) as store:
@@ -290,11 +290,11 @@ def test_a_full_disk_is_said_and_the_store_goes_on_when_there_is_room(tmp_path):
 
 def test_a_database_at_its_limit_says_so_and_goes_on_when_it_may(store):
     """The same without a file system of its own: SQLite's own report of a full disk."""
-    (pages,) = store._db.execute("PRAGMA page_count").fetchone()
-    store._db.execute(f"PRAGMA max_page_count = {pages + 8}")
+    (pages,) = store.db.execute("PRAGMA page_count").fetchone()
+    store.db.execute(f"PRAGMA max_page_count = {pages + 8}")
     committed = fill(store)
     assert len(store.statuses()) == 3 * committed
-    store._db.execute("PRAGMA max_page_count = 1000000")
+    store.db.execute("PRAGMA max_page_count = 1000000")
     store.record([row(90_000)])
     assert len(store.statuses()) == 3 * committed + 1
 

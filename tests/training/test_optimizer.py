@@ -79,7 +79,7 @@ def one_step(lanes: list[Parameters], clip: float | None) -> Tensor:
     optimizer = LaneAdamW(stack_lanes(starts()), torch.tensor(RATES), clip)
     give(optimizer, lanes)
     optimizer.step()
-    return optimizer._mean.norm(dim=1) / 0.1
+    return optimizer.mean.norm(dim=1) / 0.1
 
 
 def test_a_lane_is_clipped_by_its_own_norm_alone():

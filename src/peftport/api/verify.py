@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from peftport.hosts.precision import Precision
     from peftport.proof.prove import Proof
 
-_LARGE = 2 << 30
+LARGE = 2 << 30
 """Bytes of a host's files from which `port` leaves verification to those who ask for it."""
 
 
@@ -179,7 +179,7 @@ def verify_written(module: ModuleHandle, host: HostHandle) -> Verified:
     A host that is large, or has no tokenizer, is not loaded for that: then nothing is claimed.
     """
     size = sum(file.stat().st_size for file in host.folder.glob("*.safetensors"))
-    if size > _LARGE and "loaded" not in host.__dict__:
+    if size > LARGE and "loaded" not in host.__dict__:
         return _unseen(
             module,
             host,

@@ -76,7 +76,7 @@ class StepProgress(_Shown):
             self._sum, self._count = 0.0, 0
 
 
-_QUIET = 10.0
+QUIET = 10.0
 """Seconds between two lines in a file."""
 
 
@@ -84,7 +84,7 @@ class Shares(_Shown):
     """Shows how much of a port is done, and how long the rest will take."""
 
     def __init__(self) -> None:
-        super().__init__(Line(sys.stderr, _QUIET, patient=True))
+        super().__init__(Line(sys.stderr, QUIET, patient=True))
         self._begun = time.monotonic()
 
     def begin(self, text: str) -> None:

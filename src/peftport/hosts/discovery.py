@@ -42,11 +42,12 @@ def discovered(config: Mapping[str, Any], host: str) -> Geometry:
         written = json.dumps(config, sort_keys=True, default=str)
     except (TypeError, ValueError) as error:
         raise BadInput(f"host {host}: its configuration cannot be read: {error}.") from error
-    return _discovered(written, host)
+    return discovered_in(written, host)
 
 
 @lru_cache(maxsize=64)
-def _discovered(written: str, host: str) -> Geometry:
+def discovered_in(written: str, host: str) -> Geometry:
+    """The same from the configuration as JSON; the last ones are kept."""
     config = configuration(json.loads(written), host)
     family, wrapped = family_of(config)
     text = config.text_config if wrapped else config

@@ -29,9 +29,9 @@ from peftport.hosts.gguf import mark_of
 WEIGHTS_INDEX = "model.safetensors.index.json"
 """Says which of a host's weights are in which of its files."""
 _CHUNK = 1 << 24
-_WHOLE = 4 << 30
+READ_WHOLE = 4 << 30
 """Bytes of weights up to which all are read."""
-_PAGE, _PAGES = 4096, 64
+PAGE, PAGES = 4096, 64
 _TICK = 2_000_000_000
 _SETTINGS = 16
 _HEADER_LIMIT = 20_000_000
@@ -175,7 +175,7 @@ def _weights_mark(files: tuple[tuple[str, int, int], ...]) -> str:
     for name, _, _ in files:
         header, start = read_header(Path(name))
         places.update({tensor: (name, start, entry) for tensor, entry in header.items()})
-    sampled = sum(size for _, _, size in files) > _WHOLE
+    sampled = sum(size for _, _, size in files) > READ_WHOLE
     digest = hashlib.sha256()
     for tensor in sorted(places):
         name, start, entry = places[tensor]
@@ -195,7 +195,7 @@ def _chunks(begin: int, end: int) -> Iterator[tuple[int, int]]:
 
 def _pages(begin: int, end: int) -> Iterator[tuple[int, int]]:
     """Pages at equal distances, the first and the last among them; all of a small tensor."""
-    if end - begin <= _PAGE * _PAGES:
+    if end - begin <= PAGE * PAGES:
         return _chunks(begin, end)
-    last = end - begin - _PAGE
-    return ((begin + last * page // (_PAGES - 1), _PAGE) for page in range(_PAGES))
+    last = end - begin - PAGE
+    return ((begin + last * page // (PAGES - 1), PAGE) for page in range(PAGES))

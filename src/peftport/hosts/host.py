@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _CUT_AT = ("self.o", "ffn.gate", "ffn.up", "ffn.gate_up")
 """Roles of a decoder's layer whose inputs are no token's but their own."""
-_WORDS_AT_ONCE = 16384
+WORDS_AT_ONCE = 16384
 _VOCABULARIES = (
     "tokenizer.json",
     "vocab.json",
@@ -196,8 +196,8 @@ class Host:
                 return functional.linear(states, weight, bias)
             # A vocabulary that is held in another type is never converted as a whole.
             logits = states.new_empty(*states.shape[:2], len(weight))  # (rows, 1, vocabulary)
-            for first in range(0, len(weight), _WORDS_AT_ONCE):
-                at = slice(first, first + _WORDS_AT_ONCE)
+            for first in range(0, len(weight), WORDS_AT_ONCE):
+                at = slice(first, first + WORDS_AT_ONCE)
                 some = None if bias is None else bias[at].to(states)
                 logits[..., at] = functional.linear(states, weight[at].to(states), some)
             return logits

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_LOGITS = 1 << 25
+LOGITS = 1 << 25
 """Logits that there are at a time, in numbers: 128 MiB."""
-_FEWEST = 32
+FEWEST = 32
 """Places that are read at a time at the least: with fewer the product is mostly reading weights."""
 
 Read = Callable[[Tensor, slice], Tensor]
@@ -71,7 +71,7 @@ class Predictions:
         return self.each(read, weights)
 
     def _few(self) -> Iterator[slice]:
-        many = max(_FEWEST, _LOGITS // self.vocabulary)
+        many = max(FEWEST, LOGITS // self.vocabulary)
         return (slice(first, first + many) for first in range(0, len(self.states), many))
 
 

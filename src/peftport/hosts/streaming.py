@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from peftport.hosts.host import Host
 
 _SLOT = "_peftport_streamed"
-_WHOLE = 64 << 20
+LOADED_WHOLE = 64 << 20
 """Hosts whose files are no larger are loaded whole."""
 
 
@@ -65,7 +65,7 @@ def stream_host(name: str, device: str = "cpu", precision: Precision | None = No
 
     folder = find_host(name).files()
     geometry, files = geometry_in(folder, name), weight_files(folder)
-    large = sum(file.stat().st_size for file in files) > _WHOLE
+    large = sum(file.stat().st_size for file in files) > LOADED_WHOLE
     usual = geometry.kind == "decoder" and geometry.known and not geometry.trait("own_attention")
     if device != "cpu" or not usual or not large or family_of(host_config(folder, name))[1]:
         return load_host(name, device, precision or "fp32")

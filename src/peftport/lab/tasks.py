@@ -48,7 +48,7 @@ def rows(task: str, split: str) -> tuple[list[str], list[int]]:
             raise BadInput(
                 f"unknown {what} {word!r}.{did_you_mean(word, known)} Known: {', '.join(known)}."
             )
-    texts, labels = _everything(task)
+    texts, labels = all_rows(task)
     names = list(SIZES)
     start = sum(SIZES[name] for name in names[: names.index(split)])
     wanted = slice(start, start + SIZES[split])
@@ -62,7 +62,7 @@ def label_words(task: str) -> tuple[str, ...]:
 
 
 @cache
-def _everything(task: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+def all_rows(task: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """All rows of a task, reviews of every class in turn, no text twice."""
     rng, domain = Random(f"lab task {task}"), TASK_DOMAINS[task.removesuffix(_THREE)]
     classes = len(label_words(task))

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from peftport.hosts.host import Host
 
 _log = logging.getLogger(__name__)
-_EVERY = 1.0
+EVERY = 1.0
 """Seconds of work from one file to the next: short ports leave none."""
 
 
@@ -89,7 +89,7 @@ class FinishedLayers:
         """Keep what was made of one more layer."""
         self.layers[layer] = _plain(made)
         self._new.append(layer)
-        if self._folder is None or time.monotonic() - self._since < _EVERY:
+        if self._folder is None or time.monotonic() - self._since < EVERY:
             return
         new = {layer: self.layers[layer] for layer in self._new}
         told = json.dumps({layer: list(tensors) for layer, tensors in new.items()})
@@ -105,7 +105,7 @@ def _plain(tensors: Parameters) -> Parameters:
     return {n: t.clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
 
 
-def _code_mark() -> str:
+def code_mark() -> str:
     """A name for the package's own code, which changes more often than its version."""
     package, digest = Path(__file__).parents[1], hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
@@ -138,7 +138,7 @@ def port_mark(
             for h in hosts
         ],
         "versions": versions(),
-        "code": _code_mark(),
+        "code": code_mark(),
         "threads": torch.get_num_threads(),
     }
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())

@@ -47,7 +47,7 @@ PLACE = "ffn.down"
 """The linear layer whose weight is changed: it reads a feed-forward network's inner states."""
 
 
-_MUCH = 0.8
+MUCH = 0.8
 """Share of the donor's variance beyond which a port should be tested before it is used. Ports
 between language models that missed 0.5 to 0.7 were as good as native modules; of those that missed
 0.8 some were, and some kept nothing."""
@@ -203,7 +203,7 @@ class _Fitting:
         readings = {point: fit_reading(states, self.aim - found) for point, states in seen.items()}
         point = min(readings, key=lambda point: readings[point].missed)
         here, first = seen[point], readings[point]
-        if first.missed > _MUCH:
+        if first.missed > MUCH:
             _log.warning(
                 "notice: ridge misses %.2f of what the module says of texts that were left out. "
                 "That alone has not told good ports from bad ones: test it beside the bare host. "

@@ -92,10 +92,10 @@ def _outperform(analysis: Analysis, relation: str, method: str) -> Finding:
             f"{first.of - first.cells} of {count(first.of, 'cell')} are left out of these "
             "averages because runs are missing or failed."
         )
-    return Finding(*about, _short(first), tuple(sentences))
+    return Finding(*about, short_answer(first), tuple(sentences))
 
 
-def _short(pool: Pool) -> str:
+def short_answer(pool: Pool) -> str:
     """Yes, no or in part, from the leads over every control and the bare host."""
     against = [lead for name, lead in pool.leads.items() if name != "host"]
     host = pool.leads.get("host")

@@ -39,11 +39,11 @@ def with_lanes(spec: Spec, folder: Path, facts: Facts) -> Spec:
         with read_store(folder) as store:
             lanes = int(store.spec["lanes"])
     else:
-        lanes = _in_another_process(spec, facts)
+        lanes = choose_apart(spec, facts)
     return spec.model_copy(update={"lanes": lanes})
 
 
-def _in_another_process(spec: Spec, facts: Facts) -> int:
+def choose_apart(spec: Spec, facts: Facts) -> int:
     """Choose where torch may be imported: the driver of a study lives without it."""
     known = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")

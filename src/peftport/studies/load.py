@@ -12,13 +12,13 @@ from peftport.files import exists, parse_yaml, read_yaml
 from peftport.registry import did_you_mean
 from peftport.studies.spec import Spec, parse_spec
 
-_PRESETS = Path(__file__).parent / "presets"
+PRESETS = Path(__file__).parent / "presets"
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
 
 
 def preset_names() -> list[str]:
     """The names of the specifications that come with the package."""
-    return sorted(path.stem for path in _PRESETS.glob("*.yaml"))
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
 def load_spec(name: str, settings: Iterable[str] = ()) -> Spec:
@@ -37,7 +37,7 @@ def load_spec(name: str, settings: Iterable[str] = ()) -> Spec:
     data = read_yaml(path)
     if not isinstance(data, dict):
         raise BadInput(f"{path}: a specification is a mapping of keys to values.")
-    return read_spec(data, settings, str(path) if path.parent != _PRESETS else f"preset {name}")
+    return read_spec(data, settings, str(path) if path.parent != PRESETS else f"preset {name}")
 
 
 def read_spec(
@@ -84,7 +84,7 @@ def _find(name: str) -> Path:
             f"no specification {name!r}.{did_you_mean(name, presets)} "
             f"Presets: {', '.join(presets)}; or give the path of a .yaml file."
         )
-    return _PRESETS / f"{name}.yaml"
+    return PRESETS / f"{name}.yaml"
 
 
 def _split(settings: Iterable[str]) -> dict[str, str]:

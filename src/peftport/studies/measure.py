@@ -151,7 +151,7 @@ class Bench:
         most = max(1, min(lanes, int(SLOW / max(trained, 1e-9))))
         trained, parameters = self.train(name, options, most)
         made = technique(name)
-        tested = self._test(made, made.configure(options), parameters)
+        tested = self.test(made, made.configure(options), parameters)
         train_tokens, test_tokens = self.tokens()[self.task]
         rows = most * self.settings.batch_size
         pace = Pace(trained / (rows * train_tokens), tested / (most * test_tokens))
@@ -163,7 +163,7 @@ class Bench:
         heads = initial_head(
             self.host.geometry, self.readout.classes, torch.Generator().manual_seed(0)
         )
-        tested = self._test(None, None, stack_lanes([heads]))
+        tested = self.test(None, None, stack_lanes([heads]))
         return tested / self.tokens()[self.task][1]
 
     def train(self, name: str, options: Mapping[str, Any], lanes: int) -> tuple[float, Parameters]:
@@ -188,7 +188,7 @@ class Bench:
         )
         return (last.seconds - first.seconds) / _STEPS, last.parameters
 
-    def _test(self, made: Any, config: Any, parameters: Parameters) -> float:
+    def test(self, made: Any, config: Any, parameters: Parameters) -> float:
         """Seconds of a text under all lanes."""
         rows = self.rows[self.task]["test"]
         begun = now(self.host.device)

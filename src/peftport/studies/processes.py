@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from peftport.errors import RunFailed
 
-_TRIES, _PAUSE = 5, 0.2
+_TRIES, PAUSE = 5, 0.2
 Made = TypeVar("Made")
 
 
@@ -44,5 +44,5 @@ def started(make: Callable[[], Made]) -> Made:
             return make()
         except (EOFError, OSError, BrokenExecutor) as error:
             reason = f"{type(error).__name__}: {error}".rstrip(": ")
-            time.sleep(_PAUSE * attempt)
+            time.sleep(PAUSE * attempt)
     raise RunFailed(f"no worker process can be started ({reason}); run the study again to go on.")

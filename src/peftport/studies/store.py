@@ -44,11 +44,16 @@ NAME = "study.sqlite"
 
 
 class Store:
-    """An open study. Made by `create`, `open_store` or `read_store`; a context manager."""
+    """An open study. Made by `create`, `open_store` or `read_store`; a context manager.
+
+    Attributes:
+        folder: of the study.
+        db: its database. What is written through it is written by nobody but the store.
+    """
 
     def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
         self.folder = folder
-        self._db = connection
+        self.db = connection
         self._sitting: int | None = None
         self._begun = time.monotonic()
 
@@ -66,8 +71,8 @@ class Store:
         """
         if self._sitting is not None:
             with suppress(sqlite3.Error):
-                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._db.close()
+                self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.db.close()
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -101,7 +106,7 @@ class Store:
 
     def sittings(self) -> list[tuple[str, float, int]]:
         """When each sitting began, its seconds until it last recorded, and its runs."""
-        return self._db.execute(
+        return self.db.execute(
             "SELECT started, seconds, runs FROM sittings ORDER BY number"
         ).fetchall()
 
@@ -204,20 +209,20 @@ class Store:
     def _read(self, sql: str, *given: Any) -> Iterator[tuple[Any, ...]]:
         """What a query gives; BadInput where the file is no whole database any more."""
         try:
-            yield from self._db.execute(sql, given)
+            yield from self.db.execute(sql, given)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise damaged(self.folder / NAME, str(error)) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         try:
-            self._db.execute("BEGIN IMMEDIATE")
+            self.db.execute("BEGIN IMMEDIATE")
             try:
-                yield self._db
-                self._db.execute("COMMIT")
+                yield self.db
+                self.db.execute("COMMIT")
             except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+                if self.db.in_transaction:
+                    self.db.execute("ROLLBACK")
                 raise
         except sqlite3.OperationalError as error:
             raise RunFailed(
@@ -298,7 +303,7 @@ def read_study(folder: Path) -> Store:
     what no study wrote (`peftport.studies.contents`)."""
     store = read_store(folder)
     try:
-        require_contents(store._db, folder / NAME)
+        require_contents(store.db, folder / NAME)
     except BaseException:
         store.close()
         raise

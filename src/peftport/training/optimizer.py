@@ -24,8 +24,8 @@ class LaneAdamW:
     Whatever changes from step to step is a tensor that is changed in place, the number of steps
     too, so that a recorded step can be replayed.
 
-    Attributes: `flat`, all parameters (lanes, parameters); `alive`, (lanes,);
-        `steps` taken so far, ().
+    Attributes: `flat`, all parameters (lanes, parameters); `mean`, of their gradients so far, of
+        the same shape; `alive`, (lanes,); `steps` taken so far, ().
 
     Args:
         start: the modules' parameters with the lane axis; not changed.
@@ -48,7 +48,7 @@ class LaneAdamW:
         self.alive = torch.ones(len(flat), dtype=torch.bool, device=flat.device)  # (lanes,)
         self._rates = learning_rates.to(flat)[:, None]  # (lanes, 1)
         self._clip, self._decay, self._warmup = clip, weight_decay, max(1, warmup)
-        self._mean, self._square = torch.zeros_like(flat), torch.zeros_like(flat)
+        self.mean, self._square = torch.zeros_like(flat), torch.zeros_like(flat)
         self.steps = torch.zeros((), dtype=torch.float64, device=flat.device)
 
     def parameters(self) -> Parameters:
@@ -73,9 +73,9 @@ class LaneAdamW:
         if self._clip is not None:
             gradient = gradient * torch.clamp(self._clip / (norm + 1e-6), max=1.0).nan_to_num(0.0)
         self.steps += 1
-        self._mean.lerp_(gradient, 1 - BETAS[0])
+        self.mean.lerp_(gradient, 1 - BETAS[0])
         self._square.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
-        mean = self._mean / (1 - BETAS[0] ** self.steps)
+        mean = self.mean / (1 - BETAS[0] ** self.steps)
         scale = (self._square / (1 - BETAS[1] ** self.steps)).sqrt_().add_(EPSILON)
         risen = (self.steps / self._warmup).clamp(max=1.0)
         rates = torch.where(alive, self._rates * risen, 0.0)

@@ -45,7 +45,7 @@ class LocalExecutor:
         start: str | None = None,
     ) -> None:
         self._most = workers
-        self._threads = threads or max(1, available_threads() // workers)
+        self.threads = threads or max(1, available_threads() // workers)
         self._entry = entry
         self._workers: list[_Worker] = []
         self._lost: list[Lost] = []
@@ -69,7 +69,7 @@ class LocalExecutor:
 
         first, entry = "peftport.studies.executors.preload", self._entry.split(":")[0]
         self._context.set_forkserver_preload([first, entry])
-        with _for_workers(self._threads):
+        with _for_workers(self.threads):
             forkserver.ensure_running()
 
     def free(self) -> int:
@@ -90,8 +90,8 @@ class LocalExecutor:
 
     def _new_worker(self) -> _Worker:
         self.warm()
-        with _for_workers(self._threads):
-            return _Worker(self._context, self._threads, self._entry)
+        with _for_workers(self.threads):
+            return _Worker(self._context, self.threads, self._entry)
 
     def poll(self, seconds: float) -> Iterator[Event]:
         """What has happened; waits for at most `seconds` when nothing has."""

@@ -25,7 +25,7 @@ from peftport.studies.work import Broken, Event, Finished, Work
 KNOCK, JOIN = 3.0, 15.0
 """Seconds for somebody to answer at an address, and to prove a cluster that can be joined."""
 _CAPACITY_HOLDS = 2.0
-_JOIN = "import logging, ray, sys; ray.init(address=sys.argv[1], logging_level=logging.ERROR)"
+JOINING = "import logging, ray, sys; ray.init(address=sys.argv[1], logging_level=logging.ERROR)"
 
 
 class RayExecutor:
@@ -170,7 +170,7 @@ def _require_answer(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=KNOCK).close()
     except (OSError, OverflowError) as error:
         raise BadInput(f"--address {address} does not answer: {error}.") from error
-    command = [sys.executable, "-c", _JOIN, address]
+    command = [sys.executable, "-c", JOINING, address]
     try:
         joined = subprocess.run(command, capture_output=True, text=True, timeout=JOIN)
     except subprocess.TimeoutExpired as error:
