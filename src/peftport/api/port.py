@@ -241,8 +241,9 @@ def port(
     if path is not None:
         require_new(path)
     handle, receiver = replace(as_handle(module), partial=allow_partial), as_host(to, device)
-    donor, made = handle.module, port_method(method or "copy")
+    made = port_method(method or "copy")
     made.configure(options or {})
+    donor = handle.module
     written = formats.FORMATS.require(format or handle.format)
     said = told(
         *(label_words, template, text_column, label_column),
