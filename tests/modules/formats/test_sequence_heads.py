@@ -10,8 +10,19 @@ from typing import Any
 import peft
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from modules.formats.modules import answer_of, made, refused, same, silenced
+from modules.formats.modules import (
+    PEFT,
+    answer_of,
+    change,
+    made,
+    read_apart,
+    refused,
+    respell,
+    same,
+    silenced,
+)
 from modules.formats.test_with_peft import assert_same, from_peft, stock, stock_answer
 from peftport.errors import BadInput
 from peftport.modules import HostName, formats, load_module
@@ -169,3 +180,41 @@ def test_a_head_that_the_receiving_family_has_not_is_left_out_when_that_is_allow
     code, _, error = call(*asked, "--out", tmp_path / "own", "--format", "peftport")
     assert code == 0, error
     assert load_module(tmp_path / "own").record.head == "first_relu"
+
+
+SHAPES = [(), (2,), (1, 2, 32)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("head", ["mean", "first"])
+@pytest.mark.parametrize("case", ["lora", "prefix"])
+def test_a_weight_of_a_head_that_is_no_matrix_is_refused(case, head, shape, written):
+    folder = written("peft", "roberta", case, head=head)
+    name = next(
+        n for n in read_apart(folder / PEFT) if n.endswith(("classifier.weight", "out_proj.weight"))
+    )
+    respell(folder / PEFT, {name: torch.ones(shape)})
+    refused(folder, r"the weight of the head has shape \(.*\), expected classes, width")
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("head", ["mean", "first"])
+def test_neither_is_one_of_adapters(head, shape, written):
+    folder = written("adapterhub", "bert", "houlsby", head=head)
+    place = folder / "model_head.safetensors"
+    name = sorted(n for n in read_apart(place) if n.endswith(".weight"))[-1]
+    respell(place, {name: torch.ones(shape)})
+    refused(folder, r"the weight of the head has shape \(.*\), expected classes, width")
+
+
+def test_a_static_head_without_a_configuration_of_its_own_is_read(written):
+    """What stands in place of it is looked past."""
+    folder = written("adapterhub", "bert", "houlsby", head="mean")
+    place = folder / "model_head.safetensors"
+    tensors = read_apart(place)
+    kinds = {"bias": "classifier.bias", "weight": "classifier.weight"}
+    save_file({kinds[name.rpartition(".")[2]]: t for name, t in tensors.items()}, place)
+    for odd in ([1], "x", 3):
+        named = {"config": odd, "model_class": "BertForTokenClassification"}
+        change(folder, "head_config.json", **named)
+        assert load_module(folder).record.task["labels"] == [0, 1]

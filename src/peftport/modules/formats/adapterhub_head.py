@@ -13,6 +13,7 @@ from peftport.modules.formats.adapterhub_layout import NAME, layout_of
 from peftport.modules.formats.base import Draft, Folder
 from peftport.modules.formats.heads import (
     Kind,
+    classes_of,
     host_dense,
     host_tensor,
     read_classifier,
@@ -56,7 +57,7 @@ def with_head(folder: Folder, draft: Draft) -> Draft:
         draft,
         tensors=draft.tensors | head,
         pooling=pooling,
-        labels=_labels(config, head[WEIGHT].shape[0]) if WEIGHT in head else (),
+        labels=_labels(config, classes_of(head, path)),
     )
 
 
@@ -137,16 +138,14 @@ def _kind(config: dict[str, Any]) -> Kind | None:
     return "token" if name.endswith("ForTokenClassification") else None
 
 
-def _labels(config: dict[str, Any], classes: int) -> tuple[Any, ...]:
+def _labels(config: dict[str, Any], numbers: tuple[int, ...]) -> tuple[Any, ...]:
     """Names of the classes in order; their numbers where they have only those."""
-    named = (config.get("config") or config).get("label2id")
-    if not isinstance(named, dict) or sorted(map(str, named.values())) != sorted(
-        map(str, range(classes))
-    ):
-        return tuple(range(classes))
+    own = config.get("config")
+    named = (own if isinstance(own, dict) else config).get("label2id")
+    if not isinstance(named, dict) or sorted(map(str, named.values())) != sorted(map(str, numbers)):
+        return numbers
     ordered = tuple(sorted(named, key=lambda label: int(named[label])))
-    generic = ordered == tuple(f"LABEL_{i}" for i in range(classes))
-    return tuple(range(classes)) if generic else ordered
+    return numbers if ordered == tuple(f"LABEL_{i}" for i in numbers) else ordered
 
 
 def _require_the_host_s(folder: Folder, name: str, tensor: torch.Tensor) -> None:

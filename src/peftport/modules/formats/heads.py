@@ -254,6 +254,17 @@ def _named(tensors: Parameters, names: Mapping[str, str], path: Path) -> Paramet
     return {ours: tensors[name] for name, ours in names.items()}
 
 
-def classes_of(head: Parameters) -> tuple[int, ...]:
-    """Labels that only say how many classes a head has."""
-    return tuple(range(head[WEIGHT].shape[0])) if WEIGHT in head else ()
+def classes_of(head: Parameters, path: Path) -> tuple[int, ...]:
+    """Labels that only say how many classes a head has; BadInput where its weight is no matrix.
+
+    Args:
+        path: the file that it is from.
+    """
+    if WEIGHT not in head:
+        return ()
+    shape = tuple(head[WEIGHT].shape)
+    if len(shape) != 2:
+        raise BadInput(
+            f"{path}: the weight of the head has shape {shape}, expected classes, width."
+        )
+    return tuple(range(shape[0]))

@@ -74,7 +74,7 @@ def read(folder: Folder, path: Path, tensors: Mapping[str, Tensor]) -> Draft:
         body | rest.head | embeddings,
         path,
         rest.pooling,
-        classes_of(rest.head),
+        classes_of(rest.head, path),
         rest.left_out | lost,
     )
 

@@ -69,7 +69,7 @@ def read(folder: Folder, path: Path, tensors: Mapping[str, Tensor]) -> Draft:
     }
     options = {"length": length, "attentions": [f"{stack}.self"] if doubled else None}
     tensors = body | rest.head | rest.embeddings
-    labels = classes_of(rest.head)
+    labels = classes_of(rest.head, path)
     return Draft("prefix", options, tensors, path, rest.pooling, labels, rest.left_out)
 
 
