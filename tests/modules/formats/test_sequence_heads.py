@@ -25,6 +25,7 @@ from modules.formats.modules import (
 )
 from modules.formats.test_with_peft import assert_same, from_peft, stock, stock_answer
 from peftport.errors import BadInput
+from peftport.hosts import families
 from peftport.modules import HostName, formats, load_module
 from peftport.modules.formats.heads import sequence_head
 from peftport.porting import port
@@ -60,6 +61,11 @@ def lora(family: str, saved: list[str] | None = None) -> peft.LoraConfig:
         target_modules=TARGETS.get(family, ["query", "intermediate.dense"]),
         modules_to_save=PARTS[family][0] if saved is None else saved,
     )
+
+
+def test_every_family_that_says_how_its_heads_are_built_is_tried():
+    known = {name for name, entry in families().items() if "sequence" in (entry.get("heads") or {})}
+    assert set(PARTS) == known
 
 
 @pytest.mark.parametrize("family", PARTS)
