@@ -117,6 +117,14 @@ class PlannedPort:
             means=means and replace(means, progress=portion, work=work),
         )
 
+    def writable(self, ported: PortedModule, written: str) -> PortedModule:
+        """What was made, without a head that the format cannot hold where the port is partial."""
+        from peftport.modules import formats
+        from peftport.porting.port import without_head
+
+        why = formats.head_problem(ported.module, written) if self.partial else None
+        return without_head(ported, why) if why else ported
+
 
 def require_a_method(
     handle: ModuleHandle, donor: Module, receiver: HostHandle, given: Options

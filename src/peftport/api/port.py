@@ -233,7 +233,6 @@ def port(
     from peftport.places import require_new
     from peftport.porting import port_method
     from peftport.porting.finished import work_beside
-    from peftport.porting.port import without_head
     from peftport.training.clock import now
 
     _require_trainable(task, steps, batch_size, limit_train, learning_rate)
@@ -265,9 +264,7 @@ def port(
     if not ignore_memory:
         planned = planned.within_memory(text_count)
     with work_beside(path) as work:
-        ported = planned.done(seed, rank, energy, portion, work)
-        if allow_partial and (why := formats.head_problem(ported.module, written)):
-            ported = without_head(ported, why)
+        ported = planned.writable(planned.done(seed, rank, energy, portion, work), written)
         took = now(on) - begun
         result = Ported(ModuleHandle(None, made=ported.module), written, ported.account, took)
         if steps and data is not None:
