@@ -44,12 +44,8 @@ NAME = "study.sqlite"
 
 
 class Store:
-    """An open study. Made by `create`, `open_store` or `read_store`; a context manager.
-
-    Attributes:
-        folder: of the study.
-        db: its database. What is written through it is written by nobody but the store.
-    """
+    """An open study; its database is `db`. Made by `create`, `open_store` or `read_store`; a context
+    manager."""
 
     def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
         self.folder = folder
