@@ -44,8 +44,8 @@ NAME = "study.sqlite"
 
 
 class Store:
-    """An open study; its database is `db`. Made by `create`, `open_store` or `read_store`; a context
-    manager."""
+    """An open study; its database is `db`. Made by `create`, `open_store` or `read_store`; a
+    context manager."""
 
     def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
         self.folder = folder
