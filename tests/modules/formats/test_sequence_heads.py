@@ -116,6 +116,14 @@ def test_an_activation_that_only_a_host_s_configuration_tells_is_looked_at(
     refused(tmp_path / "theirs", "pooler_hidden_act of .* is 'tanh'; .* with 'gelu'")
 
 
+def test_a_head_that_was_written_here_is_read_without_its_host(tiny_host, tmp_path):
+    shutil.copytree(tiny_host("deberta"), tmp_path / "host")
+    module = made(host_in(tmp_path / "host"), "lora", "first_gelu")
+    formats.save(module, tmp_path / "module", "peft")
+    shutil.rmtree(tmp_path / "host")
+    assert same(load_module(tmp_path / "module"), module)
+
+
 @pytest.mark.parametrize("to", ["bert", "distilbert", "electra"])
 @pytest.mark.parametrize("family", ["roberta", "distilbert", "electra"])
 def test_a_head_of_another_activation_is_refused_in_words(family, to, tiny_host, tmp_path):

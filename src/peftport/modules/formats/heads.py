@@ -231,7 +231,7 @@ def _require_token_head(geometry: Geometry, where: str = "") -> None:
 
 def _require_usual_activation(folder: Folder, head: SequenceHead) -> None:
     """Raise BadInput for a host whose configuration has another activation than its family."""
-    if head.told_by is None:
+    if head.told_by is None or folder.kept is not None:  # it was looked at when it was first read
         return
     config = read_json(folder.host_files() / "config.json")
     said = config.get(head.told_by, head.activation) if isinstance(config, dict) else None
