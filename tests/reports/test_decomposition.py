@@ -45,6 +45,16 @@ def test_shares_of_an_unbalanced_grid_are_of_type_two() -> None:
     assert found.of("budget") == pytest.approx(expected["C(budget)"] / total)
 
 
+@pytest.mark.parametrize("name", ["NaN", "nan", "None", "", "inf", "a:b", "C(x)", "'"])
+def test_a_level_is_one_whatever_it_is_called(name: str) -> None:
+    plain = frame(technique=("adapter", "lora"), budget=("0", "10"))
+    table = plain.assign(technique=plain["technique"].replace("adapter", name))
+    found, expected = (decompose(t, "x", ("technique", "budget")) for t in (table, plain))
+    assert found is not None and expected is not None
+    for factors in ("technique", "budget"):
+        assert found.of(factors) == pytest.approx(expected.of(factors))
+
+
 def test_a_factor_with_one_level_is_passed_over() -> None:
     found = decompose(
         frame(technique=("adapter", "lora"), pair=("one",)), "x", ("technique", "pair")

@@ -49,6 +49,8 @@ def test_rows_from_a_file_with_gaps_are_tidied() -> None:
         ("accuracy", [1], r"row 3 of the rows has '\[1\]' as its accuracy"),
         ("auroc", float("inf"), "row 3 of the rows has 'inf' as its auroc"),
         ("accuracy", -1e308, "row 3 of the rows has '-1e.308' as its accuracy"),
+        ("accuracy", b"\xff", "the column accuracy of the rows holds no numbers: .*decode"),
+        ("seed", b"\xff", "the column seed of the rows holds no numbers: .*decode"),
         ("seed", 0.5, "row 3 of the rows has '0.5' as its seed; expected a whole number"),
         ("budget", float("inf"), "row 3 of the rows has 'inf' as its budget"),
         ("n_test", 10**40, "as its n_test; expected a whole number"),

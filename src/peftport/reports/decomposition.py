@@ -69,6 +69,9 @@ def decompose(frame: pd.DataFrame, figure: str, factors: Sequence[str]) -> Decom
     total = float(((frame["y"] - frame["y"].mean()) ** 2).sum())
     if not varied or total <= 1e-12:
         return None
+    # Levels by number: a name such as "NaN" would be taken for a row without one.
+    levels = {name: pd.factorize(frame[name], sort=True)[0] for name in varied}
+    frame = frame.assign(**levels)
     kept: list[tuple[str, ...]] = []
     left_out: list[str] = []
     terms = [(name,) for name in varied] + list(combinations(varied, 2))

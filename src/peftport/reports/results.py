@@ -380,11 +380,12 @@ def _numbers(column: pd.Series, whole: bool = False) -> pd.Series:
     """A column as floats, with nothing where it has nothing; BadInput names what is no number."""
     try:
         found = pd.to_numeric(column, errors="coerce").astype(float)
-    except (TypeError, ValueError, OverflowError) as error:  # times, and what holds several values
+        said = column.notna() & ~column.astype(str).str.strip().str.lower().isin(("", "nan"))
+    # Times, bytes that are no text, and what holds several values.
+    except (TypeError, ValueError, OverflowError) as error:
         raise BadInput(
             f"the column {column.name} of the rows holds no numbers: {error}."
         ) from error
-    said = column.notna() & ~column.astype(str).str.strip().str.lower().isin(("", "nan"))
     wrong = (found.isna() & said) | (found.abs() > _MOST)
     if whole:
         wrong |= (found % 1 != 0) & found.notna() | (found.abs() > _EXACT)
