@@ -59,7 +59,8 @@ def read_exported(file: Path) -> Results:
     from peftport.tables import read_table
 
     try:
-        rows = read_table(file).to_pandas()
+        # What a file says of pandas' types need not be true of its columns.
+        rows = read_table(file).to_pandas(ignore_metadata=True)
         return Results(rows, facts={"kind": kind_of_columns(rows.columns).name})
     except BadInput as error:
         message = str(error)
