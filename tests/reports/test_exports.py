@@ -60,6 +60,18 @@ def test_what_a_file_says_of_pandas_types_is_not_believed(column, odd, tmp_path:
         assert column in str(error)
 
 
+@pytest.mark.parametrize("name", ["task", "unknown"])
+def test_columns_of_one_name_are_refused_before_they_are_looked_at(name, tmp_path: Path) -> None:
+    table = pa.Table.from_pandas(STUDY.results().rows, preserve_index=False)
+    words, lists = pa.array(["x"] * len(table)), pa.array([["x"]] * len(table))
+    twice = table.append_column(name, lists)
+    if name not in table.column_names:
+        twice = twice.append_column(name, words)
+    pq.write_table(twice, tmp_path / "rows.parquet")
+    with pytest.raises(BadInput, match=f"have the columns {name} more than once"):
+        read_exported(tmp_path / "rows.parquet")
+
+
 def test_a_failed_run_has_null_figures_in_json() -> None:
     rows = json.loads(write_export(STUDY.results().rows, "json"))
     failed = [row for row in rows if row["status"] == "failed"]

@@ -59,8 +59,13 @@ def read_exported(file: Path) -> Results:
     from peftport.tables import read_table
 
     try:
+        table = read_table(file)
+        names = table.column_names
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:  # pandas takes columns of one name for columns of one type
+            raise BadInput(f"the rows have the columns {', '.join(twice)} more than once.")
         # What a file says of pandas' types need not be true of its columns.
-        rows = read_table(file).to_pandas(ignore_metadata=True)
+        rows = table.to_pandas(ignore_metadata=True)
         return Results(rows, facts={"kind": kind_of_columns(rows.columns).name})
     except BadInput as error:
         message = str(error)
