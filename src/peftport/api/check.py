@@ -180,7 +180,8 @@ def check(
         asked = Asked(texts, text_count or FORECAST_TEXTS, text_column)
         made_of = _forecast(copy, handle, receiver, asked, data, device, relation).record()
     load = Load(text_count or TEXTS)
-    verdicts = _verdicts(record, shapes, receiver, method, options, load)
+    found = _verdicts(record, shapes, receiver, method, options, load)
+    verdicts = [_with_head(verdict, receiver, handle.format) for verdict in found]
     kin = _kin(record, receiver, made_of)
     return Checked(
         module=handle.called,
@@ -260,6 +261,17 @@ def _with_words(verdict: Verdict, record: Record, receiver: HostHandle) -> Verdi
     method = port_method(verdict.method)
     problem = words_problem_of(method, record, receiver.geometry, receiver.name)
     return replace(verdict, problem=problem)
+
+
+def _with_head(verdict: Verdict, receiver: HostHandle, format: str) -> Verdict:
+    """The verdict, with the refusal of a head that `port` would have: it writes in the module's
+    own format if none is named."""
+    from peftport.modules import formats
+
+    if verdict.problem is not None or verdict.account is None:
+        return verdict
+    problem = formats.head_problem(verdict.account.targets, receiver.geometry, format)
+    return replace(verdict, problem=problem and f"{problem}; --format peftport keeps it")
 
 
 def _entry(verdict: Verdict) -> dict[str, Any]:

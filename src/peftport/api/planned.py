@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from peftport.api.hosts import HostHandle
     from peftport.api.modules import ModuleHandle
     from peftport.modules import Module
+    from peftport.porting import Account
     from peftport.porting.base import Need, PortMethod, Request
     from peftport.porting.means import Means
     from peftport.porting.port import PortedModule
@@ -57,12 +58,30 @@ class PlannedPort:
 
         return needs_of(self.method, self.request)
 
+    @cached_property
+    def _account(self) -> Account | None:
+        """What would become of every tensor; None where the method does not apply."""
+        from peftport.porting import judge
+
+        return judge(self.method, self.request).account
+
     def require_words(self) -> None:
         """Raise BadInput where a host cannot read the module's label words, for this method."""
         request, receiver = self.request, self.receiver
         record, geometry = request.donor, request.receiver
         if problem := words_problem_of(self.method, record, geometry, receiver.name):
             raise BadInput(f"{problem}.")
+
+    def require_writable(self, format: str) -> None:
+        """Raise BadInput, before any work, where a format cannot hold the head that would be made;
+        a partial port goes on and leaves it out."""
+        from peftport.modules import formats
+
+        if self.partial or self._account is None:
+            return
+        geometry = self.receiver.geometry
+        if problem := formats.head_problem(self._account.targets, geometry, format):
+            raise BadInput(f"{problem}. {formats.HEAD_ADVICE}")
 
     def with_means(
         self, asked: Asked, device: str, seed: int, task: Task | None = None
@@ -83,9 +102,7 @@ class PlannedPort:
     def within_memory(self, count: int) -> PlannedPort:
         """The same with options by which it fits into memory, of `count` texts where none are at
         hand; says what it takes. BadInput where it does not fit."""
-        from peftport.porting import judge
-
-        if self.means is None or judge(self.method, self.request).account is None:
+        if self.means is None or self._account is None:
             return self
         load = load_of(self.means, self.donor.record, count)
         estimate, options = require_memory(self.method, self.request, load, self.options)
@@ -117,13 +134,16 @@ class PlannedPort:
             means=means and replace(means, progress=portion, work=work),
         )
 
-    def writable(self, ported: PortedModule, written: str) -> PortedModule:
+    def writable(self, ported: PortedModule, format: str) -> PortedModule:
         """What was made, without a head that the format cannot hold where the port is partial."""
         from peftport.modules import formats
         from peftport.porting.port import without_head
 
-        why = formats.head_problem(ported.module, written) if self.partial else None
-        return without_head(ported, why) if why else ported
+        if not self.partial:
+            return ported
+        module = ported.module
+        why = formats.head_problem(module.tensors, module.geometry, format)
+        return without_head(ported, f"{why}; --format peftport keeps it") if why else ported
 
 
 def require_a_method(

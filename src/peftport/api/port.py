@@ -256,6 +256,7 @@ def port(
         require_a_method(handle, donor, receiver, {**named, **said_options(handle, said)})
     planned = PlannedPort(donor, receiver, made, options or {}, allow_partial)
     planned.require_words()
+    planned.require_writable(written)
     if steps or "texts" in planned.needs:
         notice_unsaid(donor.record, handle.called)
     asked, on = Asked(texts, text_count, text_column), device_named(device or receiver.device)

@@ -51,6 +51,11 @@ class Account:
         """The account with what became of things that belong to no technique."""
         return replace(self, entries=self.entries + entries)
 
+    @property
+    def targets(self) -> frozenset[str]:
+        """Names of the ported module's tensors."""
+        return frozenset(entry.target for entry in self.entries if entry.target)
+
     def counts(self) -> dict[str, int]:
         """Number of tensors by action."""
         found = Counter(entry.action for entry in self.entries)

@@ -62,6 +62,14 @@ def pooling_by(activation: str) -> Pooling | None:
     return cast("Pooling | None", next(found, None))
 
 
+def pooling_of(names: Container[str]) -> Pooling | None:
+    """How the head among a module's tensors pools; None where none of them is a head's matrix."""
+    if WEIGHT not in names:
+        return None
+    found = (pooling for pooling, dense in DENSE.items() if dense.weight in names)
+    return cast("Pooling", next(found, "mean" if BIAS in names else "last"))
+
+
 def head_shapes(geometry: Geometry, classes: int, pooling: Pooling = "mean") -> Shapes:
     """Shapes of the head that a module of a host of this geometry has: none without classes; on a
     decoder a matrix at the last token or a bias of label words, if any."""

@@ -177,7 +177,7 @@ def test_a_head_that_the_receiving_family_has_not_is_left_out_when_that_is_allow
     code, _, error = call(*asked, "--out", tmp_path / "out")
     assert code == 2
     assert "has relu behind its dense layer" in error
-    assert "`port --allow-partial` leaves it out" in error
+    assert "`port --allow-partial` leaves the head out" in error
     code, _, error = call(*asked, "--out", tmp_path / "out", "--allow-partial", "--verify")
     assert code == 0, error
     assert "notice: the module's head is left out: the module's head has relu behind" in error
@@ -194,6 +194,42 @@ def test_a_head_that_the_receiving_family_has_not_is_left_out_when_that_is_allow
     code, _, error = call(*asked, "--out", tmp_path / "own", "--format", "peftport")
     assert code == 0, error
     assert load_module(tmp_path / "own").record.head == "first_relu"
+
+
+@pytest.mark.parametrize("method", ["copy", "procrustes"])
+def test_such_a_head_is_refused_before_any_work_and_by_check_alike(
+    method, tiny_host, tiny_task, call, tmp_path, monkeypatch
+):
+    """Written with peftport's format it is whole, and in one of adapters with its activation."""
+    from_peft("distilbert", tiny_host("distilbert"), lora("distilbert"), tmp_path / "theirs")
+    asked = (tmp_path / "theirs", "--host", tiny_host("bert"), "--method", method)
+    why = "has relu behind its dense layer, and sequence classifiers of bert hosts have tanh"
+    code, text, error = call("check", *asked)
+    assert code == 0, error
+    assert f"{why}; --format peftport keeps it; --allow-partial" in " ".join(text.split())
+    for format in ("peftport", "adapterhub"):
+        out = tmp_path / format
+        texts = ("--texts", tiny_task, "--format", format, "--no-verify")
+        code, _, error = call("port", *asked, *texts, "--out", out)
+        assert code == 0, error
+        assert load_module(out).record.head == "first_relu"
+
+    def means_for(*_: object) -> None:
+        raise AssertionError("hosts are loaded")
+
+    monkeypatch.setattr("peftport.api.planned.means_for", means_for)
+    code, _, error = call("port", *asked, "--texts", tiny_task, "--out", tmp_path / "out")
+    assert code == 2
+    assert f"{why}. Write it with --format peftport; `port --allow-partial` leaves" in error
+
+
+def test_a_head_is_not_left_out_for_what_else_a_format_cannot_hold(tiny_host, call, tmp_path):
+    formats.save(made(host_in(tiny_host("bert")), "houlsby", "mean"), tmp_path / "module")
+    asked = ("port", tmp_path / "module", "--host", tiny_host("bert"), "--out", tmp_path / "out")
+    code, _, error = call(*asked, "--format", "peft", "--allow-partial")
+    assert code == 2
+    assert "peft has no adapter" in error
+    assert "the module's head is left out" not in error
 
 
 SHAPES = [(), (2,), (1, 2, 32)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 
 from peftport.errors import BadInput
 from peftport.files import new_folder, read_json, write_atomic, write_json
+from peftport.hosts.geometry import Geometry
 from peftport.modules.card import CARD, card
-from peftport.modules.formats.base import Folder, ForeignFormat, Format, with_record
+from peftport.modules.formats.base import HEAD_ADVICE, Folder, ForeignFormat, Format, with_record
 from peftport.modules.formats.provenance import KEPT, provenance, read_provenance
 from peftport.modules.formats.stored import stored_type
 from peftport.modules.found import find_module
@@ -26,9 +27,9 @@ from peftport.modules.module import (
 )
 from peftport.plain import printable
 from peftport.registry import Registry
-from peftport.techniques.head import BIAS, WEIGHT
+from peftport.techniques.head import BIAS, pooling_of
 
-__all__ = ["FORMATS", "OWN", "format_of", "read", "save"]
+__all__ = ["FORMATS", "HEAD_ADVICE", "OWN", "format_of", "read", "save"]
 
 OWN = "peftport"
 LABEL_BIAS = "peftport_label_bias.safetensors"
@@ -128,15 +129,15 @@ def save(
         write_atomic(temporary / CARD, text.encode())
 
 
-def head_problem(module: Module, name: str) -> str | None:
-    """Why a format cannot hold a module's head; None where it can, or where there is none."""
-    if WEIGHT not in module.tensors:
-        return None
-    try:
-        FORMATS.get(name)().files(module)
-    except BadInput as error:
-        return str(error)
-    return None
+def head_problem(names: Container[str], geometry: Geometry, name: str) -> str | None:
+    """Why a format cannot hold the head among a module's tensors; None where it can, or where none
+    of them is a head's.
+
+    Args:
+        geometry: of the module's host. name: of the format.
+    """
+    pooling, made = pooling_of(names), FORMATS.get(name)()
+    return pooling and made.head_problem(geometry, pooling)
 
 
 def _bias_told(module: Module) -> str:

@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 from peftport.errors import BadInput
-from peftport.hosts.geometry import families
+from peftport.hosts.geometry import Geometry, families
 from peftport.hosts.source import for_others
 from peftport.modules.formats import adapterhub_head
 from peftport.modules.formats.adapterhub_layout import NAME, Hub, layout_of
 from peftport.modules.formats.base import Draft, Files, Folder, ForeignFormat
 from peftport.modules.formats.keeping import InAdapterHub, kept_in, other_formats
 from peftport.modules.module import FOREIGN_CONFIG, Module
+from peftport.techniques.head import Pooling
 
 SAFE, PICKLED = "adapter.safetensors", "pytorch_adapter.bin"
 VERSION = "adapters.1.3.0"
@@ -61,6 +62,10 @@ class AdapterHub(ForeignFormat):
             return Files(json, {SAFE: tensors})
         json[adapterhub_head.CONFIG] = shared | {"config": head_config}
         return Files(json, {SAFE: tensors, adapterhub_head.SAFE: head})
+
+    def head_problem(self, geometry: Geometry, pooling: Pooling) -> str | None:
+        """Heads are those of adapters' own making, the same on every host."""
+        return adapterhub_head.head_problem(pooling)
 
     def usage(self, module: Module) -> str:
         """How adapters loads it."""

@@ -10,7 +10,7 @@ import torch
 from peftport.errors import BadInput
 from peftport.files import exists, read_json
 from peftport.modules.formats.adapterhub_layout import NAME, layout_of
-from peftport.modules.formats.base import Draft, Folder
+from peftport.modules.formats.base import HEAD_ADVICE, Draft, Folder
 from peftport.modules.formats.heads import (
     Kind,
     classes_of,
@@ -66,11 +66,8 @@ def written(module: Module) -> tuple[dict[str, Any], Parameters]:
     that adapters cannot follow."""
     if WEIGHT not in module.tensors:
         return {}, {}
-    if module.record.head == "last":
-        raise BadInput(
-            "the module's head reads the last token by one matrix, which heads of adapters do not: "
-            "write it with --format peft or --format peftport."
-        )
+    if problem := head_problem(module.record.head):
+        raise BadInput(f"{problem}. {HEAD_ADVICE}")
     tagging = module.record.head == "mean"
     labels = {str(label): index for index, label in enumerate(module.record.task["labels"])}
     config = {
@@ -84,6 +81,16 @@ def written(module: Module) -> tuple[dict[str, Any], Parameters]:
     }
     names = _TAGGING if tagging else _with_dense(module.record.head)
     return config, {f"heads.{NAME}.{inner}": module.tensors[n] for inner, n in names.items()}
+
+
+def head_problem(pooling: Pooling) -> str | None:
+    """Why adapters has no head that pools so; None where it has."""
+    if pooling != "last":
+        return None
+    return (
+        "the module's head reads the last token by one matrix, which heads of adapters do not and "
+        "those of --format peft do"
+    )
 
 
 def _with_dense(pooling: Pooling) -> dict[str, str]:
@@ -102,8 +109,9 @@ def _flexible(
         return "mean", _named(path, tensors, before, _TAGGING)
     on_pooler = bool(layout_of(folder.geometry).get("pooled_heads"))
     if kind == "classification" and layers == 1 and pooled and on_pooler:
-        pooler = host_dense(folder, sequence_head(folder.geometry))
-        return "first", _named(path, tensors, before, _TAGGING) | pooler
+        static = sequence_head(folder.geometry)
+        pooler = host_dense(folder, static)
+        return static.pooling, _named(path, tensors, before, _TAGGING) | pooler
     if kind != "classification" or layers != 2 or pooled:
         raise BadInput(
             f"{folder.path / CONFIG}: config: a head of type {kind!r} with {layers!r} layers"

@@ -34,6 +34,8 @@ from peftport.techniques.head import Pooling
 UNKNOWN_TASK = "unknown"
 _log = logging.getLogger(__name__)
 _HINT = "name the host with --from-host"
+HEAD_ADVICE = "Write it with --format peftport; `port --allow-partial` leaves the head out."
+"""What to do with a head that a format cannot hold."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,11 @@ class Format(ABC):
     @abstractmethod
     def files(self, module: Module) -> Files:
         """The files of a module; BadInput when this format cannot say what the module does."""
+
+    def head_problem(self, geometry: Geometry, pooling: Pooling) -> str | None:
+        """Why no file of this format holds a head that pools so, on such a host; None where one
+        does."""
+        return None
 
     @abstractmethod
     def usage(self, module: Module) -> str:

@@ -23,7 +23,7 @@ from peftport.errors import BadInput
 from peftport.files import by_library, read_json
 from peftport.hosts.fingerprint import read_header, weight_files
 from peftport.hosts.geometry import Geometry
-from peftport.modules.formats.base import Folder
+from peftport.modules.formats.base import HEAD_ADVICE, Folder
 from peftport.modules.module import Module
 from peftport.techniques.base import Parameters
 from peftport.techniques.head import BIAS, DENSE, WEIGHT, Pooling, pooling_by
@@ -132,33 +132,37 @@ def written_classifier(module: Module) -> tuple[Kind | None, Parameters]:
     """The head under the names that it has in the model with the head, and that model's kind."""
     if WEIGHT not in module.tensors:
         return None, {}
-    if module.record.head == "last":
-        return "sequence", {SCORE: module.tensors[WEIGHT]}
-    token, geometry = module.record.head == "mean", module.geometry
-    try:
-        if token:
-            _require_token_head(geometry)
-            names = _linear(_OUT)
-        else:
-            names = _written_names(module)
-    except BadInput as error:
-        raise BadInput(
-            f"{error} The head can be kept in peftport's own format alone (--format peftport); "
-            "`port --allow-partial` leaves it out."
-        ) from error
-    kind: Kind = "token" if token else "sequence"
+    geometry, pooling = module.geometry, module.record.head
+    if problem := head_problem(geometry, pooling):
+        raise BadInput(f"{problem}. {HEAD_ADVICE}")
+    kind: Kind = "token" if pooling == "mean" else "sequence"
+    names = _written_names(geometry, pooling)
     return kind, {name: module.tensors[ours] for name, ours in names.items()}
 
 
-def _written_names(module: Module) -> dict[str, str]:
-    """Names of a sequence classifier's tensors in the model with the head, and here; BadInput where
-    the module's has another activation."""
-    geometry, ours = module.geometry, DENSE[module.record.head].activation
+def head_problem(geometry: Geometry, pooling: Pooling) -> str | None:
+    """Why transformers has no classifier with a head that pools so, on such a host; None where it
+    has."""
+    try:
+        _written_names(geometry, pooling)
+    except BadInput as error:
+        return str(error).removesuffix(".")
+    return None
+
+
+def _written_names(geometry: Geometry, pooling: Pooling) -> dict[str, str]:
+    """Names of a head's tensors in the model with the head, and here; BadInput where such models
+    are not known, or have another activation."""
+    if pooling == "last":
+        return {SCORE: WEIGHT}
+    if pooling == "mean":
+        _require_token_head(geometry)
+        return _linear(_OUT)
     head = sequence_head(geometry)
-    if head.pooling != module.record.head:
+    if head.pooling != pooling:
         raise BadInput(
-            f"the module's head has {ours} behind its dense layer, and sequence classifiers of "
-            f"{geometry.family} hosts have {head.activation}."
+            f"the module's head has {DENSE[pooling].activation} behind its dense layer, and "
+            f"sequence classifiers of {geometry.family} hosts have {head.activation}."
         )
     before = f"{geometry.prefix}." if head.inside else ""
     return head.out_names | {f"{before}{name}": n for name, n in head.dense_names.items()}

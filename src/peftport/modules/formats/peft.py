@@ -6,15 +6,17 @@ from dataclasses import replace
 from typing import Any
 
 from peftport.errors import BadInput
+from peftport.hosts.geometry import Geometry
 from peftport.hosts.source import for_others
 from peftport.modules.formats.base import Draft, Files, Folder, ForeignFormat
 from peftport.modules.formats.converted import INSTEAD, as_lora, is_known_to_peft
-from peftport.modules.formats.heads import Kind, written_classifier
+from peftport.modules.formats.heads import Kind, head_problem, written_classifier
 from peftport.modules.formats.keeping import InPeft, kept_in, other_formats
 from peftport.modules.formats.model_class import WrittenClass, read_model_class
 from peftport.modules.formats.stored import names_in
 from peftport.modules.module import FOREIGN_CONFIG, ModelClass, Module
 from peftport.registry import did_you_mean
+from peftport.techniques.head import Pooling
 
 SAFE, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
 CONVERTED = frozenset(
@@ -101,6 +103,10 @@ class Peft(ForeignFormat):
             shared |= {"task_type": made_on.task_type, "auto_mapping": made_on.auto_mapping}
         shared["inference_mode"] = True
         return Files({FOREIGN_CONFIG: shared | config}, {SAFE: tensors})
+
+    def head_problem(self, geometry: Geometry, pooling: Pooling) -> str | None:
+        """Heads are those of transformers' classifiers."""
+        return head_problem(geometry, pooling)
 
     def model(self, folder: Folder, draft: Draft) -> ModelClass:
         """As the configuration and the tensors' names tell it."""
