@@ -107,6 +107,15 @@ def test_unlike_hosts_are_independent_and_ported_in_both_directions():
     assert ("lab:small-twin", "lab:small") in ways
 
 
+@pytest.mark.parametrize("name", ["unlike-mini", "unlike-minilm"])
+def test_unlike_hosts_of_real_text_are_tried_by_maps_beside_samples_of_one(name):
+    spec = load(name)
+    assert {pair.relation for pair in spec.pairs} == {"independent"}
+    assert {"procrustes", "distill"} <= set(spec.methods)
+    assert "gaussian of procrustes" in spec.controls
+    assert spec.techniques.keys() == load("founding").techniques.keys()
+
+
 def test_the_minilm_preset_has_the_factors_of_the_founding_grid():
     spec, founding = load("minilm"), load("founding")
     assert spec.techniques.keys() == founding.techniques.keys()
