@@ -180,8 +180,7 @@ def check(
         asked = Asked(texts, text_count or FORECAST_TEXTS, text_column)
         made_of = _forecast(copy, handle, receiver, asked, data, device, relation).record()
     load = Load(text_count or TEXTS)
-    found = _verdicts(record, shapes, receiver, method, options, load)
-    verdicts = [_with_head(verdict, receiver, handle.format) for verdict in found]
+    verdicts = _verdicts(record, shapes, receiver, method, options, load, handle.format)
     kin = _kin(record, receiver, made_of)
     return Checked(
         module=handle.called,
@@ -226,20 +225,21 @@ def _verdicts(
     method: str | None,
     options: Mapping[str, Any] | None,
     load: Load,
+    format: str,
 ) -> list[Verdict]:
     """What is found of one method, or of each."""
     from peftport.porting import judge, judge_all, port_method
     from peftport.porting.means import unread, without_weights
 
-    blind = unread(record.host.name, receiver.name)
+    there, blind = receiver.geometry, unread(record.host.name, receiver.name)
     if method is None:
-        verdicts = judge_all(record, shapes, receiver.geometry, blind, load)
+        verdicts = judge_all(record, shapes, there, blind, load)
     else:
         made = port_method(method)
-        request = made.request(record, shapes, receiver.geometry, options)
-        verdicts = [judge(made, request, blind, load)]
+        verdicts = [judge(made, made.request(record, shapes, there, options), blind, load)]
     closed = without_weights(receiver.name)
-    verdicts = [_with_words(verdict, record, receiver) for verdict in verdicts]
+    asked = (record, shapes, there, options)
+    verdicts = [_as_port(verdict, asked, receiver.name, format) for verdict in verdicts]
     if closed is not None:  # its fingerprint is of them, which a module's record keeps
         verdicts = [replace(v, problem=closed, account=None, estimate=None) for v in verdicts]
     return verdicts
@@ -252,26 +252,21 @@ def _kin(record: Record, receiver: HostHandle, forecast: Mapping[str, Any] | Non
     return related(record, receiver, look=False)
 
 
-def _with_words(verdict: Verdict, record: Record, receiver: HostHandle) -> Verdict:
-    """The verdict, with the refusal of label words that `port` would have for this method."""
-    from peftport.porting import port_method
-
-    if verdict.problem is not None:
-        return verdict
-    method = port_method(verdict.method)
-    problem = words_problem_of(method, record, receiver.geometry, receiver.name)
-    return replace(verdict, problem=problem)
-
-
-def _with_head(verdict: Verdict, receiver: HostHandle, format: str) -> Verdict:
-    """The verdict, with the refusal of a head that `port` would have: it writes in the module's
-    own format if none is named."""
+def _as_port(verdict: Verdict, asked: tuple[Any, ...], host: str, format: str) -> Verdict:
+    """The verdict, with what else `port` would refuse: label words that the host cannot read, and
+    what the module's own format, in which it writes, cannot hold. `asked` makes the request."""
     from peftport.modules import formats
+    from peftport.porting import port_method
 
     if verdict.problem is not None or verdict.account is None:
         return verdict
-    problem = formats.head_problem(verdict.account.targets, receiver.geometry, format)
-    return replace(verdict, problem=problem and f"{problem}; --format peftport keeps it")
+    method = port_method(verdict.method)
+    request = method.request(*asked)
+    record, there = asked[0], request.receiver
+    problem = words_problem_of(method, record, there, host) or formats.problem(
+        method.makes(request), verdict.account.targets, there, format
+    )
+    return replace(verdict, problem=problem)
 
 
 def _entry(verdict: Verdict) -> dict[str, Any]:

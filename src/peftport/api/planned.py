@@ -73,13 +73,14 @@ class PlannedPort:
             raise BadInput(f"{problem}.")
 
     def require_writable(self, format: str) -> None:
-        """Raise BadInput, before any work, where a format cannot hold the head that would be made;
-        a partial port goes on and leaves it out."""
+        """Raise BadInput, before any work, where a format cannot hold what would be made; of a head
+        alone where the port is not partial, which leaves it out."""
         from peftport.modules import formats
 
+        geometry = self.receiver.geometry
+        formats.FORMATS.get(format)().require_holds(self.method.makes(self.request), geometry)
         if self.partial or self._account is None:
             return
-        geometry = self.receiver.geometry
         if problem := formats.head_problem(self._account.targets, geometry, format):
             raise BadInput(f"{problem}. {formats.HEAD_ADVICE}")
 

@@ -256,7 +256,8 @@ def port(
         require_a_method(handle, donor, receiver, {**named, **said_options(handle, said)})
     planned = PlannedPort(donor, receiver, made, options or {}, allow_partial)
     planned.require_words()
-    planned.require_writable(written)
+    held_by = written if path is not None or format is not None else formats.OWN
+    planned.require_writable(held_by)
     if steps or "texts" in planned.needs:
         notice_unsaid(donor.record, handle.called)
     asked, on = Asked(texts, text_count, text_column), device_named(device or receiver.device)
@@ -265,7 +266,7 @@ def port(
     if not ignore_memory:
         planned = planned.within_memory(text_count)
     with work_beside(path) as work:
-        ported = planned.writable(planned.done(seed, rank, energy, portion, work), written)
+        ported = planned.writable(planned.done(seed, rank, energy, portion, work), held_by)
         took = now(on) - begun
         result = Ported(ModuleHandle(None, made=ported.module), written, ported.account, took)
         if steps and data is not None:

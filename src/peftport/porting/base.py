@@ -250,6 +250,10 @@ class PortMethod(ABC):
         found = self.estimate(request, load)
         return with_embeddings(found, request.donor.embeddings, carried, hosts, alone)
 
+    def makes(self, request: Request) -> str:
+        """Name of the technique whose module it writes."""
+        return request.donor.technique
+
     def written(self, request: Request) -> Shapes:
         """Shapes of the ported module's tensors, as the account has them: a method may write
         others than the donor's technique would have."""

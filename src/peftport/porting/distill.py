@@ -107,6 +107,10 @@ class Distill(PortMethod):
         """A donor that tells no classes apart has no answers to learn."""
         return no_answers(request) or super().refusal(request)
 
+    def makes(self, request: Request) -> str:
+        """The technique that was asked for, the donor's if none was."""
+        return str(request.options.technique or request.donor.technique)
+
     def account(self, request: Request) -> Account:
         """Every tensor is new."""
         made, config, _ = _student(request)

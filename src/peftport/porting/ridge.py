@@ -93,9 +93,13 @@ class Ridge(PortMethod):
             return "it writes to label words, and encoders are read by a head; distill can"
         return no_classes(request) or super().refusal(request)
 
+    def makes(self, request: Request) -> str:
+        """A technique that changes weights by factors: the donor's where it does."""
+        return of_low_rank(request.donor.technique)
+
     def account(self, request: Request) -> Account:
         """Every tensor is new."""
-        shapes = technique(_made(request)).shapes(_config(request), request.receiver)
+        shapes = technique(self.makes(request)).shapes(self._config(request), request.receiver)
         why = "fitted on the donor's answers"
         entries = (Entry(None, name, "initialised", s, why=why) for name, s in shapes.items())
         return Account(self.name, tuple(entries))
@@ -139,11 +143,17 @@ class Ridge(PortMethod):
         host = means.receiver.stream()
         rows = _rows(host, task, texts)
         few = _rows(host, task, texts[:: -(-len(texts) // options.slopes)])
-        name, readout, config = _made(request), class_readout(host, task), _config(request)
+        name, readout = self.makes(request), class_readout(host, task)
+        config = self._config(request)
         fitting = _Fitting(name, host, rows, few, readout, config, aim, options, means.progress)
         tensors, details = fitting.module()
         record = {"technique": name, "config": config.model_dump(mode="json"), "head": "mean"}
         return Made(tensors, _as_made(self.account(request), tensors), record, details)
+
+    def _config(self, request: Request) -> Any:
+        """A change at the one place, of as low a rank as the classes allow, and of scale 1."""
+        rank = len(contrasts_of(request.classes))
+        return by_factors(self.makes(request)).configured(rank, [PLACE])
 
 
 def _as_made(account: Account, tensors: Parameters) -> Account:
@@ -154,17 +164,6 @@ def _as_made(account: Account, tensors: Parameters) -> Account:
         for each in account.entries
     )
     return replace(account, entries=tuple(entries))
-
-
-def _made(request: Request) -> str:
-    """The technique of the module that is made."""
-    return of_low_rank(request.donor.technique)
-
-
-def _config(request: Request) -> Any:
-    """A change at the one place, of as low a rank as the classes allow, and of scale 1."""
-    rank = len(contrasts_of(request.classes))
-    return by_factors(_made(request)).configured(rank, [PLACE])
 
 
 def _rows(host: Host, task: Task, texts: tuple[str, ...]) -> TokenRows:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import peftport
 from modules.formats.modules import (
     PEFT,
     answer_of,
@@ -221,6 +222,52 @@ def test_such_a_head_is_refused_before_any_work_and_by_check_alike(
     code, _, error = call("port", *asked, "--texts", tiny_task, "--out", tmp_path / "out")
     assert code == 2
     assert f"{why}. Write it with --format peftport; `port --allow-partial` leaves" in error
+
+
+@pytest.mark.parametrize("partial", [(), ("--allow-partial",)], ids=str)
+@pytest.mark.parametrize(
+    ("case", "method", "format", "told"),
+    [
+        ("houlsby", ("distill",), "peft", "peft has no adapter; write it with --format"),
+        ("lora", ("distill", "--set", "technique=compacter"), "peft", "peft has no compacter"),
+        ("lora", ("distill",), "adapterhub", "is known for albert hosts; write it with --format"),
+    ],
+)
+def test_what_a_format_has_not_is_refused_before_any_work(
+    case, method, format, told, partial, tiny_host, tiny_task, call, tmp_path, monkeypatch
+):
+    def means_for(*_: object) -> None:
+        raise AssertionError("hosts are loaded")
+
+    monkeypatch.setattr("peftport.api.planned.means_for", means_for)
+    formats.save(made(host_in(tiny_host("bert")), case, "mean"), tmp_path / "module")
+    to = "albert" if format == "adapterhub" else "bert"
+    asked = ("port", tmp_path / "module", "--host", tiny_host(to), "--method", *method)
+    texts = ("--texts", tiny_task, "--format", format, "--out", tmp_path / "out")
+    code, _, error = call(*asked, *texts, *partial)
+    assert code == 2
+    assert told in error
+
+
+def test_check_says_where_a_module_s_format_is_of_no_use(tiny_host, call, tmp_path):
+    formats.save(
+        made(host_in(tiny_host("bert")), "lora", "mean"), tmp_path / "module", "adapterhub"
+    )
+    asked = ("check", tmp_path / "module", "--host", tiny_host("albert"), "--method", "distill")
+    code, text, error = call(*asked)
+    assert code == 0, error
+    assert "no layout of adapters' folders is known for albert hosts" in " ".join(text.split())
+
+
+def test_what_is_not_written_is_in_no_format(tiny_host, tmp_path):
+    """Who ports by the library may write it in any afterwards."""
+    from_peft("distilbert", tiny_host("distilbert"), lora("distilbert"), tmp_path / "theirs")
+    for partial in (False, True):
+        ported = peftport.port(
+            tmp_path / "theirs", tiny_host("bert"), method="copy", allow_partial=partial
+        )
+        ported.module.save(tmp_path / str(partial), "peftport")
+        assert load_module(tmp_path / str(partial)).record.head == "first_relu"
 
 
 def test_a_head_is_not_left_out_for_what_else_a_format_cannot_hold(tiny_host, call, tmp_path):

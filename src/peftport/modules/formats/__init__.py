@@ -129,6 +129,17 @@ def save(
         write_atomic(temporary / CARD, text.encode())
 
 
+def problem(technique: str, names: Container[str], geometry: Geometry, name: str) -> str | None:
+    """Why a format cannot hold a module of a technique with such tensors, as far as these tell it;
+    None where it can. Arguments as of `head_problem`."""
+    try:
+        FORMATS.get(name)().require_holds(technique, geometry)
+    except BadInput as error:
+        return str(error).removesuffix(".")
+    found = head_problem(names, geometry, name)
+    return found and f"{found}; --format peftport keeps it"
+
+
 def head_problem(names: Container[str], geometry: Geometry, name: str) -> str | None:
     """Why a format cannot hold the head among a module's tensors; None where it can, or where none
     of them is a head's.

@@ -47,7 +47,7 @@ class AdapterHub(ForeignFormat):
     def files(self, module: Module) -> Files:
         """The files of the module, and of its head; BadInput where adapters cannot do the same."""
         layout = layout_of(module.geometry)
-        config, tensors = self._kept(module).written(module)
+        config, tensors = _kept(module.technique).written(module)
         shared = {
             "model_type": families()[module.geometry.family]["model_types"][0],
             "model_name": for_others(module.record.host.name)[0],
@@ -63,9 +63,14 @@ class AdapterHub(ForeignFormat):
         json[adapterhub_head.CONFIG] = shared | {"config": head_config}
         return Files(json, {SAFE: tensors, adapterhub_head.SAFE: head})
 
+    def require_holds(self, technique: str, geometry: Geometry) -> None:
+        """Every technique, on hosts of a family whose layout is known."""
+        layout_of(geometry)
+        _kept(technique)
+
     def head_problem(self, geometry: Geometry, pooling: Pooling) -> str | None:
         """Heads are those of adapters' own making, the same on every host."""
-        return adapterhub_head.head_problem(pooling)
+        return adapterhub_head.flexible_head_problem(pooling)
 
     def usage(self, module: Module) -> str:
         """How adapters loads it."""
@@ -73,7 +78,7 @@ class AdapterHub(ForeignFormat):
         flexible = name.endswith("AdapterModel")
         origin = "adapters" if flexible else "transformers"
         made = "" if flexible else "adapters.init(host)\n"
-        more = self._kept(module).host_arguments(module.geometry)
+        more = _kept(module.technique).host_arguments(module.geometry)
         place, revision = for_others(module.record.host.name)
         revised = f", revision={revision!r}" if revision else ""
         return (
@@ -82,13 +87,14 @@ class AdapterHub(ForeignFormat):
             "host.load_adapter(FOLDER, use_safetensors=True, set_active=True)"
         )
 
-    def _kept(self, module: Module) -> InAdapterHub:
-        """How adapters keeps a module; BadInput when it has none of its technique."""
-        kept: InAdapterHub | None = kept_in(self.name).get(module.technique)
-        if kept is None:
-            others = other_formats(module.technique)
-            raise BadInput(f"adapters has no {module.technique}; write it with --format {others}.")
-        return kept
+
+def _kept(technique: str) -> InAdapterHub:
+    """How adapters keeps a technique's modules; BadInput where it has none."""
+    kept: InAdapterHub | None = kept_in(AdapterHub.name).get(technique)
+    if kept is None:
+        others = other_formats(technique)
+        raise BadInput(f"adapters has no {technique}; write it with --format {others}.")
+    return kept
 
 
 def _require_family(folder: Folder) -> None:

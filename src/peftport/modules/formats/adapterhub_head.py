@@ -66,7 +66,7 @@ def written(module: Module) -> tuple[dict[str, Any], Parameters]:
     that adapters cannot follow."""
     if WEIGHT not in module.tensors:
         return {}, {}
-    if problem := head_problem(module.record.head):
+    if problem := flexible_head_problem(module.record.head):
         raise BadInput(f"{problem}. {HEAD_ADVICE}")
     tagging = module.record.head == "mean"
     labels = {str(label): index for index, label in enumerate(module.record.task["labels"])}
@@ -83,7 +83,7 @@ def written(module: Module) -> tuple[dict[str, Any], Parameters]:
     return config, {f"heads.{NAME}.{inner}": module.tensors[n] for inner, n in names.items()}
 
 
-def head_problem(pooling: Pooling) -> str | None:
+def flexible_head_problem(pooling: Pooling) -> str | None:
     """Why adapters has no head that pools so; None where it has."""
     if pooling != "last":
         return None

@@ -172,6 +172,13 @@ class Format(ABC):
     def files(self, module: Module) -> Files:
         """The files of a module; BadInput when this format cannot say what the module does."""
 
+    def require_holds(self, technique: str, geometry: Geometry) -> None:
+        """Raise BadInput where this format has no modules of a technique, or none on such a host.
+
+        Modules that it has may still be refused by `files`, which looks at their configuration.
+        """
+        return
+
     def head_problem(self, geometry: Geometry, pooling: Pooling) -> str | None:
         """Why no file of this format holds a head that pools so, on such a host; None where one
         does."""

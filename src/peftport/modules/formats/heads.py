@@ -133,14 +133,14 @@ def written_classifier(module: Module) -> tuple[Kind | None, Parameters]:
     if WEIGHT not in module.tensors:
         return None, {}
     geometry, pooling = module.geometry, module.record.head
-    if problem := head_problem(geometry, pooling):
+    if problem := classifier_problem(geometry, pooling):
         raise BadInput(f"{problem}. {HEAD_ADVICE}")
     kind: Kind = "token" if pooling == "mean" else "sequence"
     names = _written_names(geometry, pooling)
     return kind, {name: module.tensors[ours] for name, ours in names.items()}
 
 
-def head_problem(geometry: Geometry, pooling: Pooling) -> str | None:
+def classifier_problem(geometry: Geometry, pooling: Pooling) -> str | None:
     """Why transformers has no classifier with a head that pools so, on such a host; None where it
     has."""
     try:

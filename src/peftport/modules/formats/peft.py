@@ -10,7 +10,7 @@ from peftport.hosts.geometry import Geometry
 from peftport.hosts.source import for_others
 from peftport.modules.formats.base import Draft, Files, Folder, ForeignFormat
 from peftport.modules.formats.converted import INSTEAD, as_lora, is_known_to_peft
-from peftport.modules.formats.heads import Kind, head_problem, written_classifier
+from peftport.modules.formats.heads import Kind, classifier_problem, written_classifier
 from peftport.modules.formats.keeping import InPeft, kept_in, other_formats
 from peftport.modules.formats.model_class import WrittenClass, read_model_class
 from peftport.modules.formats.stored import names_in
@@ -86,11 +86,7 @@ class Peft(ForeignFormat):
 
     def files(self, module: Module) -> Files:
         """The two files; BadInput for a technique that peft does not have."""
-        kept = kept_in(self.name).get(module.technique)
-        if kept is None:
-            others = other_formats(module.technique)
-            raise BadInput(f"peft has no {module.technique}; write it with --format {others}.")
-        config, tensors = kept.written(module)
+        config, tensors = _kept(module.technique).written(module)
         name, revision = for_others(module.record.host.name)
         kind, _ = written_classifier(module)
         shared: dict[str, Any] = {"base_model_name_or_path": name, "revision": revision}
@@ -104,9 +100,13 @@ class Peft(ForeignFormat):
         shared["inference_mode"] = True
         return Files({FOREIGN_CONFIG: shared | config}, {SAFE: tensors})
 
+    def require_holds(self, technique: str, geometry: Geometry) -> None:
+        """LoRA and prefix tuning, on any host."""
+        _kept(technique)
+
     def head_problem(self, geometry: Geometry, pooling: Pooling) -> str | None:
         """Heads are those of transformers' classifiers."""
-        return head_problem(geometry, pooling)
+        return classifier_problem(geometry, pooling)
 
     def model(self, folder: Folder, draft: Draft) -> ModelClass:
         """As the configuration and the tensors' names tell it."""
@@ -129,6 +129,15 @@ class Peft(ForeignFormat):
         if kind == "token":
             lines.append("# a text's class logits are the mean of its tokens' logits")
         return "\n".join(lines)
+
+
+def _kept(technique: str) -> InPeft:
+    """How peft keeps a technique's modules; BadInput where it has none."""
+    kept: InPeft | None = kept_in(Peft.name).get(technique)
+    if kept is None:
+        others = other_formats(technique)
+        raise BadInput(f"peft has no {technique}; write it with --format {others}.")
+    return kept
 
 
 def by_type() -> dict[str, InPeft]:
