@@ -23,7 +23,7 @@ def test_one_number_is_found_wherever_it_stands(dtype, value, place, monkeypatch
     require_finite_file(tmp_path / "f")
     tensor.view(-1)[place] = value
     save_file({"a": torch.ones(3), "b": tensor, "c": torch.ones(())}, tmp_path / "f")
-    with pytest.raises(BadInput, match="f: tensor 'b' has values that are not finite"):
+    with pytest.raises(BadInput, match=r"f: tensor 'b' has values that are not finite .*train it"):
         require_finite_file(tmp_path / "f")
 
 

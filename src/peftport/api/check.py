@@ -130,7 +130,7 @@ def check(
 ) -> Checked:
     """Say which methods could port a module to a host, and what they would do.
 
-    Without `forecast` no weights are read.
+    Without `forecast` no weights of hosts are read.
 
     Args:
         module: a folder, or what `load_module`, `port` or `train` gave.

@@ -52,7 +52,12 @@ class ModuleHandle(Result):
 
     @cached_property
     def outline(self) -> tuple[Record, Shapes]:
-        """Its record, and the shapes of its tensors by name; no tensor is read."""
+        """Its record, and the shapes of its tensors by name; their numbers are looked at, and not
+        kept.
+
+        Raises:
+            BadInput: a tensor is missing, surplus, of another shape, or not finite.
+        """
         from peftport.modules import read_outline
 
         if self.made is not None:

@@ -67,7 +67,7 @@ def check(
 ) -> None:
     """Say which methods could port MODULE to a host, and what they would do.
 
-    Without --forecast no weights are read.
+    Without --forecast no weights of hosts are read.
     """
     import peftport as pp
 

@@ -28,7 +28,10 @@ def require_finite_tensor(path: Path, name: str, tensor: Tensor) -> None:
         tensor = tensor.float()
     low, high = tensor.aminmax()  # either is NaN where one number is
     if not bool(low.float().isfinite() & high.float().isfinite()):
-        raise BadInput(f"{path}: tensor {name!r} has values that are not finite.")
+        raise BadInput(
+            f"{path}: tensor {name!r} has values that are not finite in single precision: the file "
+            "is damaged, or its training went astray. Take an earlier one, or train it again."
+        )
 
 
 def require_finite_file(path: Path) -> None:

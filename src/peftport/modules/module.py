@@ -24,7 +24,7 @@ from peftport.hosts.fingerprint import read_header
 from peftport.hosts.geometry import Geometry, geometry_from_record
 from peftport.hosts.source import lasting
 from peftport.kind import USUAL
-from peftport.modules.finite import require_finite_file
+from peftport.modules.finite import require_finite_file, require_finite_tensor
 from peftport.modules.found import FOREIGN_CONFIG, RECORD, find_module
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Shapes
@@ -279,8 +279,8 @@ def require_whole(module: Module, path: Path, described_by: str) -> None:
         if is_embedding(name) and tensor.ndim != 2:
             shape = tuple(tensor.shape)
             raise BadInput(f"{path}: tensor {name!r} has shape {shape}, expected tokens, widths.")
-        if not tensor.is_meta and not torch.isfinite(tensor).all():
-            raise BadInput(f"{path}: tensor {name!r} has values that are not finite.")
+        if not tensor.is_meta:  # what was made of a file's numbers may be too large
+            require_finite_tensor(path, name, tensor)
 
 
 def read_outline(
