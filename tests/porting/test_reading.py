@@ -192,4 +192,5 @@ def llama(width: int, ffn: int, heads: int, key_heads: int):
 def test_the_wider_a_host_the_more_tokens_are_read_at_a_time():
     """A layer of an 8B has 218,103,808 weights and takes and gives 81,920 numbers a token."""
     assert tokens_at_once(llama(576, 1536, 9, 3)) == 512
+    assert tokens_at_once(llama(2048, 8192, 32, 8)) == 690
     assert tokens_at_once(llama(4096, 14_336, 32, 8)) == 2 * 218_103_808 // (4 * 81_920) == 1331
