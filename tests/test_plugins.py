@@ -397,7 +397,7 @@ def test_a_technique_that_is_only_a_core_trains_saves_copies_and_is_refused_by_n
             lambda: formats.save(module, tmp_path / "p", "peft"),
             "peft has no shift; write it",
         ),
-        (lambda: formats.save(module, tmp_path / "a", "adapterhub"), "adapters has no shift"),
+        (lambda: formats.save(module, tmp_path / "a", "adapterhub"), "adapterhub has no shift"),
         (lambda: pp.port(loaded, host, method="procrustes"), "lora, prefix, not shift"),
         (lambda: pp.port(loaded, host, method="subspace"), "it ports lora, not shift"),
         (

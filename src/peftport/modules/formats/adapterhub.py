@@ -10,7 +10,7 @@ from peftport.hosts.source import for_others
 from peftport.modules.formats import adapterhub_head
 from peftport.modules.formats.adapterhub_layout import NAME, Hub, layout_of
 from peftport.modules.formats.base import Draft, Files, Folder, ForeignFormat
-from peftport.modules.formats.keeping import InAdapterHub, kept_in, other_formats
+from peftport.modules.formats.keeping import how_kept, kept_in
 from peftport.modules.module import FOREIGN_CONFIG, Module
 from peftport.techniques.head import Pooling
 
@@ -47,7 +47,7 @@ class AdapterHub(ForeignFormat):
     def files(self, module: Module) -> Files:
         """The files of the module, and of its head; BadInput where adapters cannot do the same."""
         layout = layout_of(module.geometry)
-        config, tensors = _kept(module.technique).written(module)
+        config, tensors = how_kept(self.name, module.technique).written(module)
         shared = {
             "model_type": families()[module.geometry.family]["model_types"][0],
             "model_name": for_others(module.record.host.name)[0],
@@ -66,7 +66,7 @@ class AdapterHub(ForeignFormat):
     def require_holds(self, technique: str, geometry: Geometry) -> None:
         """Every technique, on hosts of a family whose layout is known."""
         layout_of(geometry)
-        _kept(technique)
+        how_kept(self.name, technique)
 
     def head_problem(self, geometry: Geometry, pooling: Pooling) -> str | None:
         """Heads are those of adapters' own making, the same on every host."""
@@ -78,7 +78,7 @@ class AdapterHub(ForeignFormat):
         flexible = name.endswith("AdapterModel")
         origin = "adapters" if flexible else "transformers"
         made = "" if flexible else "adapters.init(host)\n"
-        more = _kept(module.technique).host_arguments(module.geometry)
+        more = how_kept(self.name, module.technique).host_arguments(module.geometry)
         place, revision = for_others(module.record.host.name)
         revised = f", revision={revision!r}" if revision else ""
         return (
@@ -86,15 +86,6 @@ class AdapterHub(ForeignFormat):
             f"host = {name}.from_pretrained({place!r}{revised}{more})\n{made}"
             "host.load_adapter(FOLDER, use_safetensors=True, set_active=True)"
         )
-
-
-def _kept(technique: str) -> InAdapterHub:
-    """How adapters keeps a technique's modules; BadInput where it has none."""
-    kept: InAdapterHub | None = kept_in(AdapterHub.name).get(technique)
-    if kept is None:
-        others = other_formats(technique)
-        raise BadInput(f"adapters has no {technique}; write it with --format {others}.")
-    return kept
 
 
 def _require_family(folder: Folder) -> None:

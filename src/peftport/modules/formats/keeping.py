@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
 from peftport.modules.formats.adapterhub_layout import Hub
 from peftport.modules.formats.base import Draft, Folder
@@ -61,6 +62,10 @@ def kept_in(format_name: str) -> dict[str, Any]:
     }
 
 
-def other_formats(name: str) -> str:
-    """Formats that a technique's modules can be written in, as words for a message."""
-    return " or ".join([*technique(name).formats, "peftport"])
+def how_kept(format_name: str, name: str) -> Any:
+    """How a format keeps the modules of a technique; BadInput where it has none."""
+    kept = kept_in(format_name).get(name)
+    if kept is None:
+        others = " or ".join([*technique(name).formats, "peftport"])
+        raise BadInput(f"{format_name} has no {name}; write it with --format {others}.")
+    return kept

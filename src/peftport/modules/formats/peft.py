@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
 from peftport.hosts.source import for_others
 from peftport.modules.formats.base import Draft, Files, Folder, ForeignFormat
 from peftport.modules.formats.converted import INSTEAD, as_lora, is_known_to_peft
 from peftport.modules.formats.heads import Kind, classifier_problem, written_classifier
-from peftport.modules.formats.keeping import InPeft, kept_in, other_formats
+from peftport.modules.formats.keeping import InPeft, how_kept, kept_in
 from peftport.modules.formats.model_class import WrittenClass, read_model_class
 from peftport.modules.formats.stored import names_in
 from peftport.modules.module import FOREIGN_CONFIG, ModelClass, Module
@@ -86,7 +85,7 @@ class Peft(ForeignFormat):
 
     def files(self, module: Module) -> Files:
         """The two files; BadInput for a technique that peft does not have."""
-        config, tensors = _kept(module.technique).written(module)
+        config, tensors = how_kept(self.name, module.technique).written(module)
         name, revision = for_others(module.record.host.name)
         kind, _ = written_classifier(module)
         shared: dict[str, Any] = {"base_model_name_or_path": name, "revision": revision}
@@ -102,7 +101,7 @@ class Peft(ForeignFormat):
 
     def require_holds(self, technique: str, geometry: Geometry) -> None:
         """LoRA and prefix tuning, on any host."""
-        _kept(technique)
+        how_kept(self.name, technique)
 
     def head_problem(self, geometry: Geometry, pooling: Pooling) -> str | None:
         """Heads are those of transformers' classifiers."""
@@ -129,15 +128,6 @@ class Peft(ForeignFormat):
         if kind == "token":
             lines.append("# a text's class logits are the mean of its tokens' logits")
         return "\n".join(lines)
-
-
-def _kept(technique: str) -> InPeft:
-    """How peft keeps a technique's modules; BadInput where it has none."""
-    kept: InPeft | None = kept_in(Peft.name).get(technique)
-    if kept is None:
-        others = other_formats(technique)
-        raise BadInput(f"peft has no {technique}; write it with --format {others}.")
-    return kept
 
 
 def by_type() -> dict[str, InPeft]:
