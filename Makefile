@@ -68,7 +68,7 @@ wheel:
 	PYTHON=$(PYTHON) .ci/wheel
 
 bench: $(READY)
-	for each in benchmarks/start.py benchmarks/where.py benchmarks/study.py benchmarks/floor.py benchmarks/agreement.py benchmarks/lanes.py benchmarks/growth.py benchmarks/port.py benchmarks/maps.py benchmarks/lab.py; do \
+	for each in benchmarks/start.py benchmarks/where.py benchmarks/study.py benchmarks/floor.py benchmarks/agreement.py benchmarks/lanes.py benchmarks/growth.py benchmarks/port.py benchmarks/port_by_maps.py benchmarks/maps.py benchmarks/head.py benchmarks/lab.py; do \
 	  OMP_NUM_THREADS=2 $(BIN)/python $$each $(BENCH) || exit 1; done
 
 lint: $(READY)

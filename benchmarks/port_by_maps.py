@@ -12,7 +12,6 @@ step of the method takes longer for them.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ TEXTS, PLACES = 100, 1024
 def main() -> None:
     asked = arguments(__doc__ or "", hosts=["1b", "8b"])
     if not at_hand(["smollm2"]):
-        sys.exit(2)
+        return
     names = ["small"] if asked.quick else asked.hosts
     found = []
     for name in names:
