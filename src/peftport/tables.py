@@ -71,6 +71,18 @@ def read_table(path: Path) -> Any:
     return _READERS[require_file(path).suffix.lower()](path)
 
 
+class NoColumn(BadInput):
+    """A table has not the column that was asked for, or none of the usual ones.
+
+    Attributes:
+        columns: those that it has.
+    """
+
+    def __init__(self, message: str, columns: Sequence[str]) -> None:
+        super().__init__(message)
+        self.columns = tuple(columns)
+
+
 def column_named(
     columns: list[str], asked: str | None, usual: Sequence[str], what: str, origin: str, hint: str
 ) -> str:
@@ -81,7 +93,7 @@ def column_named(
             for the message.
 
     Raises:
-        BadInput: there is no such column, or more than one.
+        BadInput: there is no such column, as `NoColumn`, or more than one.
     """
     for name in (asked,) if asked else usual:
         if columns.count(name) == 1:
@@ -89,9 +101,10 @@ def column_named(
         if name in columns:
             raise BadInput(f"{origin} has the column {name!r} more than once.")
     wanted = repr(asked) if asked else " or ".join(map(repr, usual))
-    raise BadInput(
+    raise NoColumn(
         f"{origin} has no column {wanted} for the {what}; its columns are: {', '.join(columns)}. "
-        f"{hint}"
+        f"{hint}",
+        columns,
     )
 
 

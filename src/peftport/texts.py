@@ -44,17 +44,20 @@ def read_texts(path: Path, column: str | None = None) -> list[TextFile]:
     Raises:
         BadInput: nothing is there, a file cannot be read or lacks the column, or there is no text.
     """
-    if is_folder(path):
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS)
-        if not files:
-            raise BadInput(f"{path} has no file that ends in {', '.join(ENDINGS)}.")
-    else:
-        files = [path]
+    files = text_files(path) if is_folder(path) else [path]
     found = [TextFile(file, _texts(file, column)) for file in files]
     for file in found:
         if not file.texts:
             raise BadInput(f"{file.path} has no text: every row of it is empty.")
     return found
+
+
+def text_files(folder: Path) -> list[Path]:
+    """The files of a folder that end as data files do, by name; BadInput where there is none."""
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS)
+    if not files:
+        raise BadInput(f"{folder} has no file that ends in {', '.join(ENDINGS)}.")
+    return files
 
 
 def _texts(path: Path, column: str | None) -> list[str]:

@@ -70,6 +70,22 @@ def test_a_folder_of_tests_alone_is_refused(tmp_path):
         calibration_texts(str(tmp_path), 20)
 
 
+def chats(count: int) -> list[dict[str, object]]:
+    turn = {"role": "assistant", "content": "yes"}
+    return [{"messages": [{"role": "user", "content": each}, turn]} for each in words(count)]
+
+
+@pytest.mark.parametrize(
+    "rows", [chats(20), [{"prompt": each, "completion": "yes"} for each in words(20)]]
+)
+def test_what_comes_before_an_answer_is_a_text(rows, tmp_path):
+    for split in ("train", "validation", "test"):
+        pd.DataFrame(rows).to_json(tmp_path / f"{split}.jsonl", orient="records", lines=True)
+    train = set(load_task(str(tmp_path)).split("train").texts)
+    assert set(calibration_texts(str(tmp_path), 20)) == train
+    assert set(calibration_texts(str(tmp_path / "train.jsonl"), 20)) == train
+
+
 def test_a_folder_of_other_files_is_read_whole(texts):
     (texts.parent / "more.txt").write_text("\n\n".join(words(9, "other")))
     assert len(calibration_texts(str(texts.parent), 100)) == 49

@@ -8,9 +8,11 @@ from random import Random
 
 from peftport.errors import BadInput
 from peftport.files import is_folder
+from peftport.tables import NoColumn
 from peftport.tasks import load_task
+from peftport.tasks.forms import CHATS, KIND_OF, kind_of, read_file
 from peftport.tasks.readers import SPLIT_NAMES
-from peftport.texts import ENDINGS, read_texts
+from peftport.texts import ENDINGS, read_texts, text_files
 
 FEWEST = 16
 """Fewer texts than these tell nothing of a host."""
@@ -26,7 +28,8 @@ def calibration_texts(
         source: a file or a folder of files as `peftport.texts.read_texts` reads them; else the name
             of a task (`lab:DOMAIN`, a task YAML, a hub data set), of which the training texts are
             taken. Of a folder with train, validation and test files it is the training files too:
-            texts that a module is tested on are never looked at.
+            texts that a module is tested on are never looked at. Of chats, and of prompts with
+            answers, the text is what comes before the answer, as for the task that they make up.
         count: how many to draw; all, where there are fewer.
         seed: of the draw; a smaller count is part of a larger one.
         column: the column of the texts in files.
@@ -62,20 +65,27 @@ def draw(texts: Sequence[str], count: int, seed: int, source: str) -> tuple[str,
 def _texts(source: str, column: str | None) -> list[str]:
     path = Path(source).expanduser()
     if is_folder(path):
-        files = [file for file in path.iterdir() if file.suffix.lower() in ENDINGS]
+        files = text_files(path)
         training = [file for file in files if _split(file) == "train"]
         if not training and any(_split(file) for file in files):
             raise BadInput(
                 f"{source} has validation or test files and no training file: texts that a module "
                 "is tested on are not looked at. Name a file with other texts."
             )
-        places = sorted(training) or [path]
-        return [
-            text for place in places for file in read_texts(place, column) for text in file.texts
-        ]
+        return [text for file in training or files for text in _of_file(file, column)]
     if path.suffix.lower() in ENDINGS:
-        return [text for file in read_texts(path, column) for text in file.texts]
+        return _of_file(path, column)
     return load_task(source, text=column).split("train").texts
+
+
+def _of_file(path: Path, column: str | None) -> list[str]:
+    try:
+        (file,) = read_texts(path, column)
+    except NoColumn as error:
+        if column or kind_of(list(error.columns)) != KIND_OF[CHATS]:
+            raise
+        return read_file(path).texts
+    return file.texts
 
 
 def _split(file: Path) -> str | None:
