@@ -1,18 +1,20 @@
 """What a port by `procrustes` costs between large hosts of two families: seconds and peak memory.
 
-    python benchmarks/port_by_maps.py [--quick] [--hosts 1b 8b]
+    python benchmarks/port_by_maps.py [--quick] [--hosts 1b 8b-4 8b-8 8b]
 
 A host of Llama's shape and one of Qwen3's, with random weights in bfloat16 (6 and 33 GB for a pair,
 in the temporary folder, which TMPDIR names; they are taken away again), and a LoRA of rank 16 on
 every linear layer. Both read texts with SmolLM2's tokenizer (`make smollm2`). What such a port
 keeps cannot be asked of random weights: this is about time and memory. Every command finds its
 files on disk and not in memory. The weights are not pretrained and outliers are missing, but no
-step of the method takes longer for them.
+step of the method takes longer for them. 8b-4 and 8b-8 are hosts of 8B cut to four and eight
+layers, which show how memory goes with the depth.
 """
 
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ TEXTS, PLACES = 100, 1024
 
 
 def main() -> None:
-    asked = arguments(__doc__ or "", hosts=["1b", "8b"])
+    asked = arguments(__doc__ or "", hosts=["1b", "8b-4", "8b-8", "8b"])
     if not at_hand(["smollm2"]):
         return
     names = ["small"] if asked.quick else asked.hosts
@@ -41,9 +43,12 @@ def main() -> None:
 
 
 def write_pair(name: str, folder: Path) -> None:
-    """Two hosts, and a module of the first."""
-    for seed, (host, shape) in enumerate({"origin": name, "receiver": f"{name}-qwen3"}.items()):
-        write_host(folder / host, SHAPES[shape], seed)
+    """Two hosts, cut to as many layers as follow their size, and a module of the first."""
+    size, _, layers = name.partition("-")
+    for seed, (host, shape) in enumerate({"origin": size, "receiver": f"{size}-qwen3"}.items()):
+        whole = SHAPES[shape]
+        cut = replace(whole, layers=int(layers or whole.layers))
+        write_host(folder / host, cut, seed)
         write_tokenizer(folder / host)
     write_module(folder / "module", folder / "origin")
 

@@ -125,7 +125,7 @@ def test_it_tells_what_each_method_takes_and_what_a_shallower_host_leaves_out(
     (one,) = [each for each in found["methods"] if each["method"] == "procrustes"]
     assert one["can_port"]
     assert one["note"].endswith("tensors of layers without a partner are left out")
-    assert set(one["estimate"]) == {"seconds", "memory_bytes", "disk_bytes"}
+    assert set(one["estimate"]) == {"seconds", "memory_bytes", "disk_bytes", "temporary_bytes"}
     assert found["estimated_for"]["texts"] == 1000, "as many as port draws"
     _, text, _ = call("check", tmp_path / "m", "--to", host)
     assert "left out; needs both hosts" in " ".join(text.split())

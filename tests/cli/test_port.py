@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import shlex
 import shutil
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -98,6 +101,26 @@ def test_what_does_not_fit_into_memory_is_refused_with_what_makes_it_fit(
     assert not (tmp_path / "out").exists()
     code, _, error = procrustes("--ignore-memory")
     assert code == 0, error
+
+
+@pytest.mark.parametrize("anyway", [False, True])
+def test_what_the_temporary_folder_has_no_room_for_is_refused(
+    anyway, procrustes, monkeypatch, tmp_path
+):
+    """Before it begins; tried all the same, when the room is asked for."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("peftport.porting.aside._FEW", 0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    code, text, error = procrustes(*["--ignore-memory"] * anyway)
+    assert (code, text) == (2, "")
+    for said in (tempfile.gettempdir(), "TMPDIR", "--text-count"):
+        assert said in error
+    assert ("No space left" in error) is anyway
+    assert not (tmp_path / "out").exists()
 
 
 def test_fewer_places_are_taken_where_those_make_it_fit(procrustes, monkeypatch):

@@ -42,7 +42,7 @@ def test_every_method_that_applies_has_an_estimate(name):
     assert found.seconds > 1
     assert found.memory > 1e8
     assert found.disk > 0
-    assert set(found.record()) == {"seconds", "memory_bytes", "disk_bytes"}
+    assert set(found.record()) == {"seconds", "memory_bytes", "disk_bytes", "temporary_bytes"}
     assert judge(method, request).estimate is None
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,10 +89,11 @@ def load_of(means: Means | None, record: Record, count: int) -> Load:
     return Load(len(means.texts), 1.4 * (words + around))
 
 
-def require_memory(
+def require_fit(
     method: PortMethod, request: Request, load: Load, settings: Mapping[str, Any]
 ) -> tuple[CostEstimate, dict[str, Any]]:
-    """The estimate of a port that fits into this machine's memory, and the options with which.
+    """The estimate of a port that fits into this machine's memory and its temporary folder, and the
+    options with which.
 
     Where nothing else is set, fewer places are taken than usual if that makes it fit.
 
@@ -104,6 +107,7 @@ def require_memory(
         return method.takes(asked, replace(load, texts=texts))
 
     usual, free = taking(settings, load.texts), memory_at_hand()
+    _require_disk(method, usual.temporary)
     if free is None or usual.memory <= free:
         return usual, dict(settings)
     fits: str | None = None
@@ -126,6 +130,20 @@ def require_memory(
         f"port by {method.name} needs about {gigabytes(usual.memory)} of memory and "
         f"{gigabytes(free)} are free. {fits or 'No option makes it fit on this machine.'} "
         "With --ignore-memory it is tried all the same."
+    )
+
+
+def _require_disk(method: PortMethod, needed: float) -> None:
+    """Raise BadInput where the temporary folder has no room for what lies there meanwhile."""
+    from peftport.porting.estimate import gigabytes
+
+    folder = tempfile.gettempdir()
+    if needed <= (free := shutil.disk_usage(folder).free):
+        return
+    raise BadInput(
+        f"port by {method.name} needs about {gigabytes(needed)} in {folder} while it runs, and "
+        f"{gigabytes(free)} are free. Name a folder with more room in TMPDIR, or give fewer texts "
+        "with --text-count."
     )
 
 

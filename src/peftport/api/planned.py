@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftport.api.means import Asked, load_of, means_for, require_memory
+from peftport.api.means import Asked, load_of, means_for, require_fit
 from peftport.api.reading import words_problem_of
 from peftport.api.suggestions import Options, a_way_on, related
 from peftport.errors import BadInput
@@ -100,13 +100,14 @@ class PlannedPort:
             return replace(self, donor=without_rows(self.donor, error))
         return replace(self, means=means)
 
-    def within_memory(self, count: int) -> PlannedPort:
-        """The same with options by which it fits into memory, of `count` texts where none are at
-        hand; says what it takes. BadInput where it does not fit."""
+    def fitting(self, count: int) -> PlannedPort:
+        """The same with options by which it fits into memory, and on the disk what lies there
+        meanwhile, of `count` texts where none are at hand; says what it takes. BadInput where it
+        does not fit."""
         if self.means is None or self._account is None:
             return self
         load = load_of(self.means, self.donor.record, count)
-        estimate, options = require_memory(self.method, self.request, load, self.options)
+        estimate, options = require_fit(self.method, self.request, load, self.options)
         _log.info("%s: %s", self.method.name, estimate.text())
         return replace(self, options=options)
 

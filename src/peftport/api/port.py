@@ -264,7 +264,7 @@ def port(
     begun = now(on)
     planned = planned.with_means(asked, on, seed, data)
     if not ignore_memory:
-        planned = planned.within_memory(text_count)
+        planned = planned.fitting(text_count)
     with work_beside(path) as work:
         ported = planned.writable(planned.done(seed, rank, energy, portion, work), held_by)
         took = now(on) - begun

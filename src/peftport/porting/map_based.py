@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -13,9 +14,10 @@ from peftport.hosts.geometry import Geometry
 from peftport.hosts.precision import bf16_is_fast
 from peftport.modules import Record
 from peftport.porting.account import Account, Entry, idle, left_over
+from peftport.porting.aside import on_disk
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request, RowMap
 from peftport.porting.copy import Copy
-from peftport.porting.estimate import CostEstimate, Load, estimated, loaded, weights_of
+from peftport.porting.estimate import CostEstimate, Load, estimated, loaded, streams, weights_of
 from peftport.porting.fitted import Fit
 from peftport.porting.layers import Pairing, Pairs, pair_layers, partner_of
 from peftport.porting.layerwise import How, map_module, scored_states
@@ -102,11 +104,13 @@ class MappedMethod(PortMethod):
         tokens, hosts = load.all_tokens, (request.origin, request.receiver)
         weights = sum(map(weights_of, hosts))
         maps, held = mapping_costs(request, min(request.options.places, tokens))
-        streams = 4.0 * tokens * sum(g.width * (len(g.blocks) + 1) for g in hosts)
+        behind = [streams(geometry, tokens) for geometry in hosts]
+        temporary = sum(map(on_disk, behind))
         whole, weights_held = loaded(hosts)
-        held += streams + weights_held
+        held += sum(behind) - temporary + weights_held
         passes = 8.0 * tokens * weights * (1.0 if whole or not bf16_is_fast() else 0.5)
-        return estimated(hosts, passes + maps, held, self.written(request), 8.0 * weights)
+        found = estimated(hosts, passes + maps, held, self.written(request), 8.0 * weights)
+        return replace(found, temporary=temporary)
 
     def port(
         self,

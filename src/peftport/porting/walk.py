@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,6 +31,8 @@ from peftport.porting.activations import (
     run_rows,
     watched,
 )
+from peftport.porting.aside import Aside
+from peftport.porting.estimate import streams
 from peftport.porting.grades import ClassGrade, Grade
 from peftport.porting.reading import TokenRows, tokens_at_once
 from peftport.techniques.base import Parameters
@@ -66,6 +69,11 @@ class _Call:
     end: Tensor
     slopes: list[Tensor | None] = field(default_factory=list)
 
+    @property
+    def given(self) -> list[Any]:
+        """All that goes into the layer, the residual stream first."""
+        return [*self.args, *self.kwargs.values()]
+
     def with_leaves(self) -> list[tuple[Tensor, Tensor]]:
         """Have the layer's run begin a graph of its own, with a leaf for every stream that
         gradients flow to; the streams and their leaves."""
@@ -97,26 +105,33 @@ class Walk:
         self._states: list[Tensor] = []
         self._modules = {layer: host.part(path) for layer, path in layer_paths(host).items()}
         tokens = tokens_at_once(host.geometry)
-        for index, rows in enumerate(passes):
-            graded = grade is not None and index == 0
-            for part in rows.parts(tokens=tokens):
-                self._parts.append(part)
-                self._runs.append([])
-                with _recorded(self._modules, self._runs[-1], graded):
-                    if grade is not None and graded:
-                        with torch.enable_grad():
-                            self._states.append(grade.states(host, part))
-                    else:
-                        with torch.no_grad():
-                            run_rows(host, part)
+        parts = [list(rows.parts(tokens=tokens)) for rows in passes]
+        self._aside = Aside(
+            sum(streams(host.geometry, part.input_ids.numel()) for part in chain(*parts))
+        )
+        for index, part in ((i, part) for i, of_pass in enumerate(parts) for part in of_pass):
+            self._run(part, grade if index == 0 else None)
+
+    def _run(self, part: TokenRows, grade: Grade | None) -> None:
+        """Run the host over some rows, and keep what goes into every layer."""
+        self._parts.append(part)
+        self._runs.append([])
+        with _recorded(self._modules, self._runs[-1], self._aside, grade is not None):
+            if grade is None:
+                with torch.no_grad():
+                    run_rows(self._host, part)
+            else:
+                with torch.enable_grad():
+                    self._states.append(grade.states(self._host, part))
 
     def end(self, layer: str) -> Tensor:
         """The residual stream behind a layer, at its last run, at the kept places: (samples,
         width)."""
-        kept = [
-            at_places([call.end for call in calls if call.layer == layer][-1], part, layer)
-            for part, calls in zip(self._parts, self._runs, strict=True)
-        ]
+        kept = []
+        for part, calls in zip(self._parts, self._runs, strict=True):
+            end = [call.end for call in calls if call.layer == layer][-1]
+            with self._aside.at_hand([end]):
+                kept.append(at_places(end, part, layer))
         return torch.cat(kept)
 
     @cached_property
@@ -184,7 +199,8 @@ class Walk:
                         made_at[point] = made
 
                 points = {*sides["in"], *sides["out"], *wanted.changes}
-                with watched(self._host, points, see, differentiable=bool(call.slopes)):
+                sight = watched(self._host, points, see, differentiable=bool(call.slopes))
+                with self._aside.at_hand(call.given), sight:
                     slopes = _run_again(call, calls, made_at, needed=bool(points))
                 for point, each in slopes.items() if call.slopes else ():
                     mine = [outputs_at(self._host, point, slope) for slope in each]
@@ -257,7 +273,7 @@ def _collect(calls: Sequence[_Call], contrast: int) -> None:
 
 @contextmanager
 def _recorded(
-    modules: Mapping[str, nn.Module], calls: list[_Call], differentiable: bool
+    modules: Mapping[str, nn.Module], calls: list[_Call], aside: Aside, differentiable: bool
 ) -> Iterator[None]:
     """Keep what goes into every layer, and cut the graph there: within a layer none is made.
 
@@ -277,7 +293,10 @@ def _recorded(
             end = _stream(made).detach().requires_grad_(differentiable)
             layers = waiting[module]
             layer = layers.popleft() if len(layers) > 1 else layers[0]
-            calls.append(_Call(layer, module, list(args), dict(kwargs), end))
+            call = _Call(layer, module, list(args), dict(kwargs), end)
+            if calls and call.given[0] is calls[-1].end:  # nobody else reads it
+                aside.put(calls[-1].end)
+            calls.append(call)
             return (end, *made[1:]) if isinstance(made, tuple) else end
 
         return run_layer
