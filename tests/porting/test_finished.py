@@ -15,6 +15,8 @@ from forecast.test_signals import a_copy
 from peftport.errors import BadInput
 from peftport.porting import finished
 from peftport.porting.finished import FinishedLayers, port_mark, work_beside
+from peftport.porting.reading import TokenRows
+from peftport.training.readout import ClassReadout
 from porting.hosts_and_texts import twin
 from porting.test_procrustes import calibration, module_of
 from tiny_runs import host_in, task_in
@@ -123,20 +125,28 @@ def test_a_file_that_cannot_be_read_is_made_again_and_the_others_stay(
     assert set(FinishedLayers(tmp_path).tensors) == {"t0", "t1", "t2"}
 
 
-def test_another_tokenizer_or_other_code_is_another_port(tiny_host, tmp_path, monkeypatch):
+def test_other_tokens_or_other_code_are_another_port(tiny_host, tmp_path, monkeypatch):
     """What was finished by one is nothing to go on with for the other."""
     host = host_in(tiny_host("llama"))
     request, donor = a_copy(host)
+    ids, places = torch.tensor([[3, 4]]), {"decoder": torch.tensor([0])}
+    rows = TokenRows(ids, torch.ones_like(ids), None, places)
 
-    def mark(**changed):
-        asked = {"texts": ["x"], "hosts": [host], "how": "so"} | changed
-        return port_mark(request, donor, generator=torch.Generator().manual_seed(0), **asked)
+    def mark(rows=rows, readout=(5, 3), host=host, how="so"):
+        read = (host, [rows], ClassReadout(2, readout))
+        generator = torch.Generator().manual_seed(0)
+        return port_mark(request, donor, (read, read), how, generator)
 
     assert mark() == mark()
-    assert mark(texts=["y"]) != mark()
-    assert mark(how="other") != mark()
-    other = replace(host, tokenizer=host_in(tiny_host("gpt2")).tokenizer)
-    assert mark(hosts=[other]) != mark()
+    for other in (
+        {"rows": replace(rows, input_ids=ids.flip(1))},
+        {"rows": replace(rows, places={"decoder": torch.tensor([1])})},
+        {"rows": replace(rows, labels=torch.tensor([[-1, 4]]))},
+        {"readout": (5, 4)},
+        {"host": host_in(tiny_host("gpt2"))},
+        {"how": "other"},
+    ):
+        assert mark(**other) != mark()
     before = mark()
     monkeypatch.setattr(finished, "code_mark", lambda: "other")
     assert mark() != before

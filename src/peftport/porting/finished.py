@@ -19,17 +19,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from peftport.errors import BadInput
 from peftport.files import by_library, write_atomic
 from peftport.hosts.fingerprint import fingerprint
-from peftport.hosts.vocabulary import tokenizer_mark
 from peftport.modules import versions
 from peftport.porting.base import Request
 from peftport.techniques.base import Parameters
 
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
+    from peftport.porting.reading import TokenRows
+    from peftport.training.readout import ClassReadout
+
+    Read = tuple[Host, Sequence[TokenRows], ClassReadout | None]
+    """A host, what it reads, and how classes are read off it."""
 
 _log = logging.getLogger(__name__)
 EVERY = 1.0
@@ -113,11 +118,18 @@ def code_mark() -> str:
     return digest.hexdigest()
 
 
+def _tokens(read: Sequence[Read]) -> Iterator[Tensor]:
+    """All that hosts read, and at which places."""
+    for rows in (rows for _, passes, _ in read for rows in passes):
+        given = rows.input_ids, rows.attention_mask, rows.decoder_ids, rows.labels
+        yield from (each for each in given if each is not None)
+        yield from rows.places.values()
+
+
 def port_mark(
     request: Request,
     donor: Parameters,
-    texts: Sequence[str],
-    hosts: Sequence[Host],
+    read: Sequence[Read],
     how: Any,
     generator: torch.Generator,
 ) -> str:
@@ -125,17 +137,16 @@ def port_mark(
 
     Args:
         donor: its tensors, those among them that are not mapped.
+        read: by both hosts. What their tokenizers make of the texts is told by the tokens.
         how: says it by its `repr`.
-        generator: before anything is drawn.
     """
     told = {
         "donor": request.donor.model_dump(mode="json"),
         "options": request.options.model_dump(mode="json"),
         "how": repr(how),
-        "texts": texts,
         "hosts": [
-            (fingerprint(h.folder), tokenizer_mark(h.tokenizer), h.precision, str(h.device))
-            for h in hosts
+            (fingerprint(host.folder), host.precision, str(host.device), repr(readout))
+            for host, _, readout in read
         ],
         "versions": versions(),
         "code": code_mark(),
@@ -143,7 +154,8 @@ def port_mark(
     }
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     digest.update(generator.get_state().numpy().tobytes())
-    for name, tensor in sorted(donor.items()):
+    tokens = {str(place): each for place, each in enumerate(_tokens(read))}
+    for name, tensor in sorted({**donor, **tokens}.items()):
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.float().contiguous().numpy().tobytes())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

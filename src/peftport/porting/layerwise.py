@@ -77,8 +77,15 @@ def map_module(
     speaks = task.kind != USUAL and how.fit.uses_gradients
     answers = _own_answers(request, donor, means, task, generator) if speaks else None
     hosts = [side.load() if often else side.stream() for side in sides]
+    tokenizers = [host.tokenizer for host in hosts]
+    passes = _read(tokenizers, request, means, task, how.places, generator, answers, speaks)
+    there, here = (
+        _Run(host, rows, _readout(host, task, head), side.besides)
+        for host, rows, side in zip(hosts, passes, sides, strict=True)
+    )
     whole = donor | means.origin.besides
-    mark = port_mark(request, whole, means.texts, hosts, how, generator)
+    read = [(run.host, run.passes, run.readout) for run in (there, here)]
+    mark = port_mark(request, whole, read, how, generator)
     finished = FinishedLayers(means.work and means.work / mark)
     if finished.layers:
         _log.warning(
@@ -86,12 +93,6 @@ def map_module(
             len(finished.layers),
             len(how.pairs),
         )
-    tokenizers = [host.tokenizer for host in hosts]
-    passes = _read(tokenizers, request, means, task, how.places, generator, answers, speaks)
-    there, here = (
-        _Run(host, rows, _readout(host, task, head), side.besides)
-        for host, rows, side in zip(hosts, passes, sides, strict=True)
-    )
     if there.readout is None and there.host.geometry.kind != "encoder" and task.kind == USUAL:
         _notice(how)
     return _Port(request, donor, how, there, here, finished, means.progress).mapped()
