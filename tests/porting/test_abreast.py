@@ -87,6 +87,24 @@ def test_a_port_on_two_threads_is_the_port_on_one(case, twin, tiny_host, tiny_ta
         assert torch.allclose(tensor, made[1][name], rtol=1e-3, atol=1e-5), name
 
 
+def test_large_hosts_are_run_one_after_the_other_and_give_memory_back(
+    twin, tiny_host, tiny_task, monkeypatch
+):
+    host, wide = host_in(tiny_host("llama")), host_in(twin("wider", "llama"))
+    donor = module_of("lora", host, task_in(tiny_task))
+    made = mapped(donor, host, wide, prior=True).tensors
+    given_back: list[str] = []
+    monkeypatch.setattr("peftport.porting.estimate._LARGE", 0)
+    monkeypatch.setattr("peftport.porting.layerwise.abreast", None)
+    for room in ("reading", "walk"):
+        give = partial(given_back.append, room)
+        monkeypatch.setattr(f"peftport.porting.{room}.give_freed_memory_back", give)
+    for name, tensor in mapped(donor, host, wide, prior=True).tensors.items():
+        assert torch.equal(tensor, made[name]), name
+    assert given_back.count("walk") == 4, "before each layer of both hosts"
+    assert given_back.count("reading") >= 4, "before each part, in the module's answers too"
+
+
 def seen_by_a_new_thread() -> int:
     seen: list[int] = []
     thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))

@@ -102,7 +102,7 @@ def test_a_walk_sees_what_an_observer_of_the_whole_host_sees(family, tiny_host):
 def test_a_layer_is_run_in_parts_of_few_tokens_and_all_rows_are_seen(tiny_host, monkeypatch):
     host = host_in(tiny_host("llama"))
     rows = rows_of(host)
-    monkeypatch.setattr("peftport.porting.walk.tokens_at_once", lambda _: 1)
+    monkeypatch.setattr("peftport.porting.reading.tokens_at_once", lambda _: 1)
     wanted = Spaces(("decoder.0.self.q",), ("decoder.1.ffn.up",), ("decoder.1.ffn.up",))
     last, first = Walk(host, [rows], ClassGrade(ClassReadout(2, (5, 3)))).layers(wanted)
     whole = observe(host, [rows], wanted.inputs, wanted.outputs)

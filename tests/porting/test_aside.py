@@ -101,7 +101,7 @@ def walked(host) -> dict[tuple[str, str], torch.Tensor]:
 @pytest.mark.parametrize("family", [*FAMILIES, "albert", "bart", "bloom", "deberta-v2", "gpt_neox"])
 def test_a_walk_sees_the_same_to_the_bit(family, tiny_host, monkeypatch):
     host = host_in(tiny_host(family))
-    monkeypatch.setattr("peftport.porting.walk.tokens_at_once", lambda _: 16)
+    monkeypatch.setattr("peftport.porting.reading.tokens_at_once", lambda _: 16)
     monkeypatch.setattr(aside, "_FEW", 1 << 30)
     in_memory = walked(host)
     monkeypatch.setattr(aside, "_FEW", 0)
@@ -202,6 +202,7 @@ def test_a_disk_that_fills_up_meanwhile_is_bad_input():
 
 def test_the_estimate_counts_it_on_the_disk_and_not_in_memory(monkeypatch):
     method, request = requested("procrustes")
+    monkeypatch.setattr(aside, "_FEW", 1 << 30)
     in_memory = method.estimate(request, Load(10_000))
     assert in_memory.temporary == 0
     assert "meanwhile" not in in_memory.text()

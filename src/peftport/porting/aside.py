@@ -21,7 +21,7 @@ from torch import Tensor
 from peftport.errors import BadInput
 from peftport.porting.estimate import gigabytes
 
-_FEW = 256 << 20
+_FEW = 128 << 20
 """Bytes that are left in memory, where a file would gain little."""
 
 

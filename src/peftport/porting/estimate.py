@@ -28,6 +28,8 @@ _EFFICIENCY = 0.6
 """Of products within a port beside large ones by themselves."""
 _SPREAD = 1.3
 """What memory is held beside what is counted here."""
+_LARGE = 1e8
+"""Weights of a layer beyond which a host is large."""
 _SIDE, _MEASURED_SECONDS = 512, 0.05
 """Of the products by which this machine is measured: their side, and how long they take together,
 which is longer than any clock's tick."""
@@ -94,6 +96,11 @@ def largest_layer(geometry: Geometry) -> float:
 def streams(geometry: Geometry, tokens: int) -> int:
     """Bytes of the residual stream behind every layer of a host, in single precision."""
     return 4 * tokens * geometry.width * len(geometry.blocks)
+
+
+def is_large(geometry: Geometry) -> bool:
+    """Whether a layer keeps all cores busy by itself, and memory has to be looked after."""
+    return largest_layer(geometry) > _LARGE
 
 
 def loaded(hosts: Iterable[Geometry]) -> tuple[bool, float]:

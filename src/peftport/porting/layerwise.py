@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from peftport.kind import USUAL, Asking
 from peftport.porting.abreast import abreast
 from peftport.porting.activations import Observed, Spaces, observe_scored
 from peftport.porting.base import Request
+from peftport.porting.estimate import is_large
 from peftport.porting.finished import FinishedLayers, port_mark
 from peftport.porting.fitted import Fit, FittedMaps
 from peftport.porting.grades import AnswerGrade, ClassGrade, Grade
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from peftport.porting.means import Means, Side
 
 _log = logging.getLogger(__name__)
+_Gift = TypeVar("_Gift")
 _ANSWERED, _SEEN, _MAPPED = 0.06, 0.18, 0.95
 """Shares of a port that are done, about, when the donor has answered, when both hosts have run over
 the texts, and when all layers are mapped."""
@@ -241,7 +243,7 @@ class _Port:
         seen = self._rewriting.seen(request, whole, self.there.host, self.there.passes[0])
         gradients = self.how.fit.uses_gradients
         self.progress(_ANSWERED, "both hosts on the texts")
-        there, here = abreast([partial(run.walk, gradients) for run in (self.there, self.here)])
+        there, here = self._both([partial(run.walk, gradients) for run in (self.there, self.here)])
         head = self._head(there, here)
         receiving = Receiving(self.here.host, self.here.passes[0], self.here.besides)
         self._go_through(there, here, head, seen)
@@ -292,10 +294,18 @@ class _Port:
             share = _SEEN + (_MAPPED - _SEEN) * done / len(self.how.pairs)
             self.progress(share, f"layer {done + 1} of {len(self.how.pairs)}")
             goals = (origin, to_do.get(name)), (receiver, name)
-            pair = abreast([partial(_gone_to, *goal) for goal in goals])
+            pair = self._both([partial(_gone_to, *goal) for goal in goals])
             if name in to_do:
                 self.finished.put(name, rewrite(self._maps(name, pair, wanted), seen))
             del pair  # it is let go before the next one is seen
+
+    def _both(self, jobs: Sequence[Callable[[], _Gift]]) -> list[_Gift]:
+        """What is done with both hosts; of large ones one after the other, because one keeps all
+        cores busy and both would take twice the memory."""
+        hosts = (self.there.host.geometry, self._receiver)
+        if any(map(is_large, hosts)):
+            return [job() for job in jobs]
+        return abreast(jobs)
 
     def _maps(self, name: str, pair: list[Layer | None], wanted: Spaces) -> FittedMaps:
         """The maps from a layer's partner to the layer, those that are wanted already fitted."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from peftport.porting.reading import TokenRows, tokens_at_once
+from peftport.porting.reading import TokenRows, parts_for
 from peftport.techniques.base import Parameters, Technique
 from peftport.techniques.embeddings import attached
 from peftport.training.readout import ClassReadout, class_logits
@@ -37,7 +37,7 @@ def class_scores(
     with attached(host, technique, config, lanes):
         parts = [
             class_logits(host, part, lanes, readout).float().cpu()
-            for part in rows.parts(tokens=tokens_at_once(host.geometry))
+            for part in parts_for(host.geometry, rows)
         ]
     return torch.cat(parts)
 

@@ -19,6 +19,8 @@ from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry
 from peftport.kind import USUAL, kind_named
 from peftport.kinds.sequences import turns_text
+from peftport.memory import give_freed_memory_back
+from peftport.porting.estimate import is_large
 from peftport.porting.layers import layer_of
 from peftport.porting.texts import FEWEST
 from peftport.tasks.batches import padded
@@ -92,6 +94,18 @@ class TokenRows:
     def _width(self, stack: str) -> int:
         of_decoder = stack == "decoder" and self.decoder_ids is not None
         return (self.decoder_ids if of_decoder else self.input_ids).shape[1]  # type: ignore[union-attr]
+
+
+def parts_for(geometry: Geometry, rows: TokenRows) -> Iterator[TokenRows]:
+    """The rows, as many at a time as suit a host.
+
+    What a large host takes for one part is given back before the next, which has buffers of other
+    sizes: they fit into no place that is free.
+    """
+    for part in rows.parts(tokens=tokens_at_once(geometry)):
+        if is_large(geometry):
+            give_freed_memory_back()
+        yield part
 
 
 def tokens_at_once(geometry: Geometry) -> int:

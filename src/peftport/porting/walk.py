@@ -4,7 +4,7 @@ The host is run forward once, and of each layer no more is kept than what went i
 layer is run again by itself, the last one first: its activations are seen, and the gradients that
 come down from the layer above are carried through it. So no more than one layer's graph, and what
 is kept of one layer, is in memory at a time, however deep the host is (Chen et al. 2016, arXiv
-1604.06174, by whole layers).
+1604.06174, by whole layers); what went into the others lies on the disk where it is much (`aside`).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from peftport.hosts.streaming import holding, layer_paths
+from peftport.memory import give_freed_memory_back
 from peftport.porting.activations import (
     Observed,
     Spaces,
@@ -32,9 +32,9 @@ from peftport.porting.activations import (
     watched,
 )
 from peftport.porting.aside import Aside
-from peftport.porting.estimate import streams
+from peftport.porting.estimate import is_large, streams
 from peftport.porting.grades import ClassGrade, Grade
-from peftport.porting.reading import TokenRows, tokens_at_once
+from peftport.porting.reading import TokenRows, parts_for
 from peftport.techniques.base import Parameters
 from peftport.training.readout import ClassReadout
 
@@ -104,13 +104,11 @@ class Walk:
         self._runs: list[list[_Call]] = []
         self._states: list[Tensor] = []
         self._modules = {layer: host.part(path) for layer, path in layer_paths(host).items()}
-        tokens = tokens_at_once(host.geometry)
-        parts = [list(rows.parts(tokens=tokens)) for rows in passes]
-        self._aside = Aside(
-            sum(streams(host.geometry, part.input_ids.numel()) for part in chain(*parts))
-        )
-        for index, part in ((i, part) for i, of_pass in enumerate(parts) for part in of_pass):
-            self._run(part, grade if index == 0 else None)
+        tokens = sum(p.input_ids.numel() for rows in passes for p in parts_for(host.geometry, rows))
+        self._aside = Aside(streams(host.geometry, tokens))
+        for index, rows in enumerate(passes):
+            for part in parts_for(host.geometry, rows):
+                self._run(part, grade if index == 0 else None)
 
     def _run(self, part: TokenRows, grade: Grade | None) -> None:
         """Run the host over some rows, and keep what goes into every layer."""
@@ -174,6 +172,8 @@ class Walk:
         times = sum(call.layer == layer for call in self._runs[0])
         kept: dict[tuple[str, str], list[Tensor]] = defaultdict(list)
         parts = list(zip(self._parts, self._runs, strict=True))
+        if is_large(self._host.geometry):
+            give_freed_memory_back()
         with holding(self._modules[layer]):
             for part, calls in parts * times:
                 call = calls.pop()
