@@ -101,7 +101,7 @@ def test_large_hosts_are_run_one_after_the_other_and_give_memory_back(
         monkeypatch.setattr(f"peftport.porting.{room}.give_freed_memory_back", give)
     for name, tensor in mapped(donor, host, wide, prior=True).tensors.items():
         assert torch.equal(tensor, made[name]), name
-    assert given_back.count("walk") == 4, "before each layer of both hosts"
+    assert given_back.count("walk") >= 4, "before each part of both hosts' layers"
     assert given_back.count("reading") >= 4, "before each part, in the module's answers too"
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from peftport.memory import give_freed_memory_back
 from peftport.porting.abreast import abreast
 from peftport.porting.activations import Observed, Spaces
 from peftport.porting.layers import Pairs, layer_of, partner_of
@@ -67,7 +68,8 @@ class FittedMaps:
 
     def fit_all(self, spaces: Spaces) -> None:
         """Fit the maps of some places' inputs and changes, the widest first; two at a time, but for
-        those so wide that one keeps all cores busy and two would take twice the memory."""
+        those so wide that one keeps all cores busy and two would take twice the memory. Before one
+        of those what was freed is given back: its buffers fit into no place among it."""
         inputs, outputs = self.receiver.inputs, self.receiver.outputs
         first = {id(inputs[point]): point for point in spaces.inputs}  # of places that read alike
         wanted: list[tuple[int, Callable[[], object]]] = [
@@ -77,6 +79,7 @@ class FittedMaps:
         wanted.sort(key=lambda each: -each[0])
         for width, fitted in wanted:
             if width > _ALONE:
+                give_freed_memory_back()
                 fitted()
         abreast([fitted for width, fitted in wanted if width <= _ALONE])
 

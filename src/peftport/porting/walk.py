@@ -168,44 +168,16 @@ class Walk:
         """Run one layer again over all parts, as often as the host runs it, and let go of what was
         kept of it."""
         readers = first_readers(wanted.inputs)
-        sides = {"in": set(readers.values()), "out": set(wanted.outputs)}
+        shown = Spaces(tuple(dict.fromkeys(readers.values())), wanted.outputs, wanted.changes)
         times = sum(call.layer == layer for call in self._runs[0])
         kept: dict[tuple[str, str], list[Tensor]] = defaultdict(list)
         parts = list(zip(self._parts, self._runs, strict=True))
-        if is_large(self._host.geometry):
-            give_freed_memory_back()
         with holding(self._modules[layer]):
             for part, calls in parts * times:
-                call = calls.pop()
-                assert call.layer == layer
-                made_at: dict[str, Tensor] = {}
-
-                def see(
-                    point: str,
-                    given: Tensor,
-                    made: Tensor,
-                    part: TokenRows = part,
-                    made_at: dict[str, Tensor] = made_at,
-                ) -> None:
-                    if not is_of_text(made, part, point):
-                        return
-                    for side, states in (("in", given), ("out", made)):
-                        if point in sides[side]:
-                            mine = (
-                                outputs_at(self._host, point, states) if side == "out" else states
-                            )
-                            kept[side, point].append(at_places(mine, part, point))
-                    if point in wanted.changes:
-                        made_at[point] = made
-
-                points = {*sides["in"], *sides["out"], *wanted.changes}
-                sight = watched(self._host, points, see, differentiable=bool(call.slopes))
-                with self._aside.at_hand(call.given), sight:
-                    slopes = _run_again(call, calls, made_at, needed=bool(points))
-                for point, each in slopes.items() if call.slopes else ():
-                    mine = [outputs_at(self._host, point, slope) for slope in each]
-                    at = [at_places(slope, part, point) for slope in mine]
-                    kept["slope", point].append(torch.stack(at))
+                if is_large(self._host.geometry):
+                    give_freed_memory_back()  # as between the parts of the first run
+                assert calls[-1].layer == layer
+                self._see(part, calls, shown, kept)
         found = {key: torch.cat(kept.pop(key), dim=-2) for key in list(kept)}
         observed = Observed(
             {point: found["in", first] for point, first in readers.items()},
@@ -213,6 +185,37 @@ class Walk:
         )
         gradients = {point: each for (side, point), each in found.items() if side == "slope"}
         return Layer(layer, observed, gradients)
+
+    def _see(
+        self,
+        part: TokenRows,
+        calls: list[_Call],
+        wanted: Spaces,
+        kept: dict[tuple[str, str], list[Tensor]],
+    ) -> None:
+        """Run a layer again over some rows, the last of whose calls it is, and keep what is seen
+        of it."""
+        call, made_at = calls.pop(), dict[str, Tensor]()
+
+        def see(point: str, given: Tensor, made: Tensor) -> None:
+            if not is_of_text(made, part, point):
+                return
+            if point in wanted.inputs:
+                kept["in", point].append(at_places(given, part, point))
+            if point in wanted.outputs:
+                mine = outputs_at(self._host, point, made)
+                kept["out", point].append(at_places(mine, part, point))
+            if point in wanted.changes:
+                made_at[point] = made
+
+        points = {*wanted.inputs, *wanted.outputs, *wanted.changes}
+        sight = watched(self._host, points, see, differentiable=bool(call.slopes))
+        with self._aside.at_hand(call.given), sight:
+            slopes = _run_again(call, calls, made_at, needed=bool(points))
+        for point, each in slopes.items() if call.slopes else ():
+            mine = [outputs_at(self._host, point, slope) for slope in each]
+            at = [at_places(slope, part, point) for slope in mine]
+            kept["slope", point].append(torch.stack(at))
 
 
 def label_gradients(
