@@ -28,7 +28,7 @@ from peftport.modules.finite import require_finite_file, require_finite_tensor
 from peftport.modules.found import FOREIGN_CONFIG, RECORD, find_module
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Shapes
-from peftport.techniques.embeddings import SIDES, is_embedding
+from peftport.techniques.embeddings import brings_rows, embedding_problem, is_of_numbers
 from peftport.techniques.head import WEIGHT, Pooling, head_shapes
 
 TENSORS, ACCOUNT = "module.safetensors", "account.json"
@@ -173,7 +173,8 @@ def _lasting_port(port: dict[str, Any] | None) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class Module:
-    """A trained or ported module. `tensors` carry no lane axis and are in float32."""
+    """A trained or ported module. `tensors` carry no lane axis and are in float32, but for the
+    numbers of tokens."""
 
     record: Record
     tensors: Parameters = field(repr=False)
@@ -199,9 +200,12 @@ class Module:
         return len(self.record.task["labels"])
 
     def written(self, tensors: Parameters) -> Parameters:
-        """Tensors of the module in the type that they are written in."""
+        """Tensors of the module in the type that they are written in; numbers of tokens stay."""
         dtype = getattr(torch, self.record.dtype)
-        return {name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}
+        return {
+            name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
+            for name, tensor in tensors.items()
+        }
 
     def save(self, folder: Path, account: dict[str, Any] | None = None) -> None:
         """Write the module's folder, whole or not at all.
@@ -241,7 +245,7 @@ def load_module(
     folder = find_module(folder)
     module = _read(folder, from_host, pickles, data=True, partial=partial)
     if idle := technique(module.technique).idle(module.tensors):
-        rows = any(f"{side}.weight" in module.tensors for side in SIDES)
+        rows = brings_rows(module.tensors)
         kept = ["head"] * (WEIGHT in module.tensors) + ["embeddings"] * rows
         rest = f" but for its {' and '.join(kept)}" if kept else ""
         _log.warning(
@@ -275,10 +279,9 @@ def require_whole(module: Module, path: Path, described_by: str) -> None:
     are finite."""
     found = {name: tuple(tensor.shape) for name, tensor in module.tensors.items()}
     _compare(path, found, expected_shapes(module.record), described_by)
+    if problem := embedding_problem(module.tensors, module.geometry.vocabulary):
+        raise BadInput(f"{path}: {problem}.")
     for name, tensor in module.tensors.items():
-        if is_embedding(name) and tensor.ndim != 2:
-            shape = tuple(tensor.shape)
-            raise BadInput(f"{path}: tensor {name!r} has shape {shape}, expected tokens, widths.")
         if not tensor.is_meta:  # what was made of a file's numbers may be too large
             require_finite_tensor(path, name, tensor)
 
@@ -327,22 +330,28 @@ def parse_record(raw: Any, path: Path) -> Record:
 
 
 def load_tensors(path: Path, data: bool = True) -> Parameters:
-    """Read tensors as float32, without `data` as their shapes alone, on torch's meta device.
+    """Read tensors as float32, numbers of tokens as they are; without `data` as their shapes
+    alone, on torch's meta device.
 
     Raises:
         BadInput: the file is anything else than whole safetensors of finite floats.
     """
     header, _ = read_header(path)
     for name, entry in header.items():
-        if entry["dtype"] not in ("F32", "F16", "BF16", "F64"):
-            raise BadInput(f"{path}: tensor {name!r} is of type {entry['dtype']}, expected floats.")
+        of_numbers = is_of_numbers(name)
+        if entry["dtype"] not in (("I64",) if of_numbers else ("F32", "F16", "BF16", "F64")):
+            what = "numbers of tokens, I64" if of_numbers else "floats"
+            raise BadInput(f"{path}: tensor {name!r} is of type {entry['dtype']}, expected {what}.")
     require_filled(path, {name: tuple(entry["shape"]) for name, entry in header.items()})
     require_finite_file(path)
     if not data:
         return {n: torch.empty(entry["shape"], device="meta") for n, entry in header.items()}
     # Copied, because the tensors of `load_file` are views of the file as long as they live.
     with by_library(f"{path} is not a whole safetensors file", "Copy it again."):
-        return {n: t.to(torch.float32, copy=True) for n, t in load_file(path).items()}
+        return {
+            name: tensor.to(tensor.dtype if is_of_numbers(name) else torch.float32, copy=True)
+            for name, tensor in load_file(path).items()
+        }
 
 
 def require_filled(path: Path, shapes: Shapes) -> None:

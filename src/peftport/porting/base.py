@@ -13,13 +13,13 @@ from torch import Tensor
 from peftport.hosts.geometry import Geometry, geometry_from_record
 from peftport.modules import Record
 from peftport.options import Options, build_options
-from peftport.porting.account import Account, Entry, idle, left_over
+from peftport.porting.account import Account, Action, Entry, idle, left_over
 from peftport.porting.estimate import CostEstimate, Load, estimated, with_embeddings
 from peftport.porting.layers import Pairs, partner_of
 from peftport.porting.rewriting import Rewriting, rewriting_of
 from peftport.techniques import technique, working_techniques
 from peftport.techniques.base import Parameters, Shapes
-from peftport.techniques.embeddings import is_embedding, shape_there
+from peftport.techniques.embeddings import is_embedding, is_of_numbers, shape_there
 from peftport.techniques.head import WEIGHT, head_shapes, initial_head
 
 if TYPE_CHECKING:
@@ -195,12 +195,16 @@ class PortMethod(ABC):
         entries = [
             Entry(name, None, "dropped", shape, why=why)
             if lost or self.rows is None
-            else Entry(name, name, self.rows, shape, scale=1.0, why=why)
+            else Entry(name, name, self._row_action(name), shape, scale=1.0, why=why)
             for name, shape in request.donor.embeddings.items()
         ]
         why = "peftport cannot carry it"
         left_out = request.donor.left_out
         return (*entries, *(Entry(n, None, "dropped", s, why=why) for n, s in left_out.items()))
+
+    def _row_action(self, name: str) -> Action:
+        """What becomes of one tensor of embeddings that go over; numbers of tokens have no map."""
+        return "mapped" if self.rows == "mapped" and not is_of_numbers(name) else "copied"
 
     def row_map(
         self, request: Request, pair: EmbeddingPair, means: Means, generator: torch.Generator

@@ -3,7 +3,7 @@
 A row belongs to a token and not to its number, so it goes where the receiving host has a token of
 the same text. A copy brings the row itself. Any other method maps its change, the row less the
 originating host's own, which is added to the receiving host's own row. Rows that the module never
-changed are left to the receiving host.
+changed are left to the receiving host. What came as rows of some tokens goes as rows of some.
 """
 
 from __future__ import annotations
@@ -16,12 +16,21 @@ import torch
 from torch import Tensor
 
 from peftport.errors import BadInput
+from peftport.hosts.configuration import host_config
 from peftport.hosts.fingerprint import fingerprint
 from peftport.hosts.weights import Weights
 from peftport.porting.account import Action, Entry
 from peftport.porting.base import PortMethod, Request, RowMap
+from peftport.porting.tied import as_on_tied
 from peftport.techniques.base import Parameters
-from peftport.techniques.embeddings import INPUT, OUTPUT, SIDES, require_width
+from peftport.techniques.embeddings import (
+    INPUT,
+    OUTPUT,
+    SIDES,
+    on_both_sides,
+    require_width,
+    ties,
+)
 
 if TYPE_CHECKING:
     from peftport.porting.means import Means, Side
@@ -68,10 +77,13 @@ def carry(
     Raises:
         BadInput: one of the hosts has no tokenizer, or an embedding is not as wide as its host.
     """
+    here, there = means.receiver, means.origin
+    scores = request.donor.head != "last"  # else they are a head's, and no embedding's
+    if scores and _ties(there):
+        tensors = on_both_sides(tensors)
     sides = [side for side in SIDES if any(name.startswith(f"{side}.") for name in tensors)]
     if not sides:
         return Carried({}, ())
-    here, there = means.receiver, means.origin
     partners = _partners(there, here)
     mapped = method.rows == "mapped" and fingerprint(there.folder) != fingerprint(here.folder)
     made: Parameters = {}
@@ -85,12 +97,15 @@ def carry(
             pair = EmbeddingPair(side, *own, _both(partners, changed, *own))
             draw = torch.Generator().manual_seed(seed)
             row_map = method.row_map(request, pair, means, draw)
-        way = _Way(side, changed, partners, *own, row_map)
-        rows = f"{side}.weight" in tensors
-        found = way.rows(tensors[f"{side}.weight"]) if rows else way.factors(tensors)
+        found = _Way(side, changed, partners, *own, row_map).carried(tensors)
         made |= found.tensors
         entries += found.entries
-    return Carried(made, tuple(entries))
+    carried = Carried(made, tuple(entries))
+    return as_on_tied(carried, own[1]) if scores and _ties(here) else carried
+
+
+def _ties(host: Side) -> bool:
+    return ties(host.geometry, host_config(host.folder, host.name))
 
 
 def _changed(side: str, tensors: Parameters, own: Tensor, dtype: str) -> list[int]:
@@ -99,6 +114,9 @@ def _changed(side: str, tensors: Parameters, own: Tensor, dtype: str) -> list[in
     Args:
         own: the rows of its host, (tokens, width).
     """
+    if f"{side}.tokens" in tensors:
+        listed: list[int] = tensors[f"{side}.tokens"].tolist()
+        return listed
     trained = tensors.get(f"{side}.weight")
     if trained is None:
         changed = _along_tokens(side, tensors).any(1)
@@ -147,20 +165,51 @@ class _Way:
         pairs = [(row, self.partners.get(row, size)) for row in self.changed]
         return [(row, place) for row, place in pairs if place < size]
 
-    def rows(self, trained: Tensor) -> Carried:
-        """The receiving host's rows with those that the module changes."""
-        name, kept, result = f"{self.side}.weight", self.kept, self.here.float().clone()
-        if self.row_map is not None:
-            kept = [(row, place) for row, place in kept if row < len(self.there)]
-        sources, places = torch.tensor(kept, dtype=torch.long).reshape(-1, 2).T
-        if self.row_map is None:
-            result[places] = trained[sources].to(result)
-        elif kept:
-            change = trained[sources].float() - self.there[sources].float()
-            result[places] += _mapped(self.row_map, change)
-        return Carried({name: result}, self._told(name, tuple(result.shape), len(kept)))
+    def carried(self, tensors: Mapping[str, Tensor]) -> Carried:
+        """The embedding, in the form that the module has it in."""
+        if f"{self.side}.rows" in tensors:
+            return self._some(tensors[f"{self.side}.rows"])
+        if f"{self.side}.weight" in tensors:
+            return self._all(tensors[f"{self.side}.weight"])
+        return self._factors(tensors)
 
-    def factors(self, tensors: Mapping[str, Tensor]) -> Carried:
+    def _all(self, trained: Tensor) -> Carried:
+        """The receiving host's rows with those that the module changes."""
+        name, result = f"{self.side}.weight", self.here.float().clone()
+        places, rows = self._placed(trained[torch.tensor(self.changed, dtype=torch.long)])
+        result[places] = rows
+        return Carried({name: result}, self._told(name, tuple(result.shape), len(places)))
+
+    def _some(self, trained: Tensor) -> Carried:
+        """The rows that the module changes, (tokens, width), and their tokens on the receiving
+        host; nothing where it has none of them."""
+        name, numbers = f"{self.side}.rows", f"{self.side}.tokens"
+        places, rows = self._placed(trained)
+        told = self._told(name, tuple(rows.shape), len(places))
+        if not len(places):
+            return Carried({}, told)
+        entry = Entry(numbers, numbers, "copied", tuple(places.shape), 1.0, "as they are here")
+        return Carried({name: rows, numbers: places}, (*told, entry))
+
+    def _placed(self, trained: Tensor) -> tuple[Tensor, Tensor]:
+        """The receiving host's tokens that get rows, (kept,), and these, (kept, width).
+
+        Args:
+            trained: the rows of the tokens that the module changes, in their order.
+        """
+        order = {token: place for place, token in enumerate(self.changed)}
+        kept = {place: token for token, place in self.kept}
+        if self.row_map is not None:
+            kept = {place: token for place, token in kept.items() if token < len(self.there)}
+        sources = torch.tensor(list(kept.values()), dtype=torch.long)
+        places = torch.tensor(list(kept), dtype=torch.long)
+        rows = trained[[order[token] for token in kept.values()]].float()
+        if self.row_map is None or not kept:
+            return places, rows
+        changes = _mapped(self.row_map, rows - self.there[sources].float())
+        return places, self.here[places].float() + changes
+
+    def _factors(self, tensors: Mapping[str, Tensor]) -> Carried:
         """Factors with the receiving host's tokens; those that the module does not know get
         zeros."""
         by_token, across = (f"{self.side}.lora_{f}" for f in ("AB" if self.side == INPUT else "BA"))
@@ -182,7 +231,7 @@ class _Way:
     def _told(self, name: str, shape: tuple[int, ...], carried: int) -> tuple[Entry, ...]:
         """What became of one tensor whose rows belong to tokens, so many of which are carried."""
         whole, kept, entries = len(self.changed), len(self.kept), list[Entry]()
-        mapped = self.row_map is not None and name.endswith(".weight")
+        mapped = self.row_map is not None and not name.rpartition(".")[2].startswith("lora_")
         if carried:
             why = f"rows of {carried} of {whole} tokens, by their text"
             why = f"changes of {why}, added to the host's own" if mapped else why
@@ -210,7 +259,7 @@ def _mapped(row_map: RowMap, changes: Tensor) -> Tensor:
 def embedding(host: Side, side: str) -> Tensor:
     """One of a host's embeddings, (tokens, width); scores of a tied host come from its input's."""
     paths = host.geometry.embeddings
-    names = [paths["output"]] * (side == OUTPUT) + [paths["input"]]
+    names = [paths["output"], paths["input"]] if side == OUTPUT else [paths["input"]]
     weights: Weights = host.weights
     for name in names:
         if f"{name}.weight" in weights:

@@ -117,7 +117,8 @@ def _typed(module: Module) -> Module:
     written; in float32 where a value is beyond that type's."""
     if module.record.dtype == "float32":
         return module
-    rounded = {name: t.to(torch.float32) for name, t in module.written(module.tensors).items()}
+    written = module.written(module.tensors)
+    rounded = {name: t.to(module.tensors[name].dtype) for name, t in written.items()}
     if all(bool(tensor.isfinite().all()) for tensor in rounded.values()):
         return replace(module, tensors=rounded)
     _log.warning(

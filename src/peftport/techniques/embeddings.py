@@ -1,8 +1,11 @@
-"""Embeddings that a module brings along: rows of its own for a host's tokens, or a low-rank change
-of the host's rows.
+"""Embeddings that a module brings along: rows of its own for a host's tokens, all or some, or a
+low-rank change of the host's rows.
 
 Tensors, `input` being what the host reads tokens by and `output` what it scores them by:
-`embedding.<side>.weight` (tokens, width) are rows in place of the host's. `embedding.input.lora_A`
+`embedding.<side>.weight` (tokens, width) are rows in place of the host's. `embedding.<side>.rows`
+(count, width) are rows of the tokens whose numbers `embedding.<side>.tokens` (count,) holds, as
+integers; of `input` alone, on a host that scores by the rows that it reads by, they are in its
+scores, too, as peft has it. `embedding.input.lora_A`
 (rank, tokens) and `.lora_B` (width, rank), `embedding.output.lora_A` (rank, width) and `.lora_B`
 (tokens, rank) are factors as peft has them, with the scale of the module's LoRA.
 """
@@ -37,10 +40,44 @@ def is_embedding(name: str) -> bool:
     return name.startswith("embedding.")
 
 
+def is_of_numbers(name: str) -> bool:
+    """Whether a tensor, by its name, holds the numbers of tokens, and no floats."""
+    return is_embedding(name) and name.endswith(".tokens")
+
+
+def brings_rows(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a module has rows of its own, of all tokens or of some."""
+    return any(is_embedding(name) and name.endswith((".weight", ".rows")) for name in tensors)
+
+
+def embedding_problem(tensors: Mapping[str, Tensor], vocabulary: int) -> str | None:
+    """What is wrong with the embeddings among a module's tensors; None where nothing is.
+
+    Args:
+        vocabulary: how many tokens the host has.
+    """
+    for name, tensor in embeddings_among(dict(tensors)).items():
+        of_numbers, shape = is_of_numbers(name), tuple(tensor.shape)
+        side, _, kind = name.rpartition(".")
+        if tensor.ndim != (1 if of_numbers else 2):
+            expected = "the numbers of tokens" if of_numbers else "tokens, widths"
+            return f"tensor {name!r} has shape {shape}, expected {expected}"
+        if kind in ("rows", "tokens"):
+            rows, tokens = (tensors.get(f"{side}.{each}") for each in ("rows", "tokens"))
+            if rows is None or tokens is None or len(rows) != len(tokens):
+                return f"tensors '{side}.rows' and '{side}.tokens' are not of as many tokens"
+        if not of_numbers or tensor.is_meta:
+            continue
+        numbers = set(tensor.tolist())
+        if len(numbers) < len(tensor) or min(numbers) < 0 or max(numbers) >= vocabulary:
+            return f"tensor {name!r}: expected different tokens of the host's {vocabulary}"
+    return None
+
+
 def require_width(side: str, tensors: Mapping[str, Tensor], width: int) -> None:
     """Raise BadInput, which names the tensor, for a module's embedding that is not of its host's
     width."""
-    across = {"weight": 1, "lora_A": 1, "lora_B": 0}
+    across = {"weight": 1, "rows": 1, "lora_A": 1, "lora_B": 0}
     across.pop("lora_A" if side == INPUT else "lora_B")  # it has a side of tokens and one of ranks
     for kind, axis in across.items():
         name = f"{side}.{kind}"
@@ -56,6 +93,8 @@ def shape_there(name: str, shape: tuple[int, ...], host: Geometry) -> tuple[int,
     side, _, kind = name.rpartition(".")
     if kind == "weight":
         return host.vocabulary, host.width
+    if kind in ("rows", "tokens"):
+        return (shape[0], host.width)[: len(shape)]
     rank = shape[0 if kind == "lora_A" else 1]
     by_token = kind == ("lora_A" if side == INPUT else "lora_B")
     size = host.vocabulary if by_token else host.width
@@ -72,6 +111,20 @@ def embeddings_among(tensors: Parameters) -> Parameters:
     return {name: tensor for name, tensor in tensors.items() if is_embedding(name)}
 
 
+def ties(geometry: Geometry, config: Any) -> bool:
+    """Whether a host of that configuration scores tokens by the rows that it reads them by."""
+    tied = bool(getattr(config, "tie_word_embeddings", False))
+    return tied and "output" in geometry.embeddings
+
+
+def on_both_sides(tensors: Parameters) -> Parameters:
+    """A module's tensors on a tied host: with rows of some tokens of the input on the output's
+    side, too, unless it has others there."""
+    if f"{INPUT}.rows" not in tensors or any(name.startswith(f"{OUTPUT}.") for name in tensors):
+        return tensors
+    return tensors | {f"{OUTPUT}.{each}": tensors[f"{INPUT}.{each}"] for each in ("rows", "tokens")}
+
+
 def changed(side: str, own: Tensor, tensors: Parameters, scale: float) -> Tensor:
     """The rows (tokens, width) that a host with `own` rows has under a module.
 
@@ -83,6 +136,9 @@ def changed(side: str, own: Tensor, tensors: Parameters, scale: float) -> Tensor
     # A host that is read a layer at a time has its rows as they are stored; the module's stay
     # as precise as they are.
     rows = _on(own, tensors.get(f"{side}.weight", own))
+    if f"{side}.rows" in tensors:
+        some, tokens = _on(own, tensors[f"{side}.rows"]), tensors[f"{side}.tokens"]
+        rows = rows.to(some.dtype).index_copy(0, tokens.to(own.device), some)
     if f"{side}.lora_A" not in tensors:
         return rows
     up, down = (_on(own, tensors[f"{side}.lora_{factor}"]) for factor in "BA")
@@ -118,16 +174,19 @@ def replaced(host: Host, config: Any, tensors: Parameters) -> Iterator[None]:
     Args:
         config: the technique's. tensors: the module's, without lane axis.
     """
+    if ties(host.geometry, host.model.config):
+        tensors = on_both_sides(tensors)
     before: list[tuple[nn.Module, nn.Parameter]] = []
     sides = [side for side in SIDES if any(name.startswith(f"{side}.") for name in tensors)]
     wanted = {side: _modules(host, side) for side in sides}
     try:
         for side, modules in wanted.items():
+            own: Any = modules[0].weight
+            made = changed(side, own.detach(), tensors, getattr(config, "scale", 1.0))
+            rows = nn.Parameter(made, requires_grad=False)
             for module in modules:
-                own: Any = module.weight
                 before.append((module, own))
-                rows = changed(side, own.detach(), tensors, getattr(config, "scale", 1.0))
-                module.weight = nn.Parameter(rows, requires_grad=False)
+                module.weight = rows
         yield
     finally:
         for module, own in before:

@@ -6,13 +6,16 @@ import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from modules.formats.modules import PEFT, change, read_apart, refused, same
 from modules.formats.test_saved_by_others import save_quietly
-from peftport.modules import formats, load_module, read_outline
+from peftport.errors import BadInput
+from peftport.hosts.fingerprint import read_header
+from peftport.modules import Module, formats, load_module, read_outline
 from peftport.porting.embeddings import embedding
 from peftport.porting.means import side
+from peftport.techniques.embeddings import embeddings_among
 from porting.test_embeddings import answer, moved
 from techniques.references import batch, our_answer, reference_answer
 from tiny_hosts import drawn_like
@@ -21,7 +24,11 @@ from tiny_runs import host_in
 INPUT, OUTPUT = "embedding.input", "embedding.output"
 ROWS = "model.embed_tokens.token_adapter.trainable_tokens_delta"
 PLACES = {"gpt2": ["c_attn"], "llama": ["q_proj"], "qwen2": ["q_proj"]}
-TIED = ("gpt2", "qwen2")
+OTHERS = {
+    "roberta": (AutoModel, None, ["query"]),
+    "t5": (AutoModelForSeq2SeqLM, "SEQ_2_SEQ_LM", ["q"]),
+    "t5-v1.0": (AutoModelForSeq2SeqLM, "SEQ_2_SEQ_LM", ["q"]),
+}
 
 
 def tokens_of(folder) -> list[int]:
@@ -32,13 +39,18 @@ def tokens_of(folder) -> list[int]:
 
 def from_stock(family, folder, into, tokens=None, grown=0, **options):
     """Save a module of peft's with trained rows; the model."""
-    model = AutoModelForCausalLM.from_pretrained(folder)
+    made_of, task, places = OTHERS.get(family) or (
+        AutoModelForCausalLM,
+        "CAUSAL_LM",
+        PLACES[family],
+    )
+    model = made_of.from_pretrained(folder)
     if grown:
         model.resize_token_embeddings(model.config.vocab_size + grown, mean_resizing=False)
     config = peft.LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type=task,
         r=4,
-        target_modules=PLACES[family],
+        target_modules=places,
         fan_in_fan_out=family == "gpt2",
         trainable_token_indices=tokens or tokens_of(folder),
         **options,
@@ -57,12 +69,10 @@ def from_stock(family, folder, into, tokens=None, grown=0, **options):
 def test_they_act_here_as_there_and_on_another_host_when_written_again(
     family, tiny_host, tiny_continuation, tmp_path
 ):
-    """Where a host is tied, peft has them in its scores, too."""
+    """As rows; where a host is tied, peft has them in its scores, too."""
     model = from_stock(family, tiny_host(family), tmp_path / "theirs")
     module = load_module(tmp_path / "theirs")
-    assert set(module.record.embeddings) == {
-        f"{name}.weight" for name in ((INPUT, OUTPUT) if family in TIED else (INPUT,))
-    }
+    assert set(module.record.embeddings) == {f"{INPUT}.rows", f"{INPUT}.tokens"}
     host = host_in(tiny_host(family))
     inputs = batch(host.tokenizer)
     theirs, ours = reference_answer(model, family, inputs), answer(module, host, inputs)
@@ -71,6 +81,10 @@ def test_they_act_here_as_there_and_on_another_host_when_written_again(
     there = tiny_continuation(family)
     ported = moved(module, there).module
     formats.save(ported, tmp_path / "out", "peft")
+    stored = {name: tensor.shape for name, tensor in load_file(tmp_path / "out" / PEFT).items()}
+    assert stored == {
+        name: tensor.shape for name, tensor in load_file(tmp_path / "theirs" / PEFT).items()
+    }
     again = peft.PeftModel.from_pretrained(
         AutoModelForCausalLM.from_pretrained(there), str(tmp_path / "out")
     ).eval()
@@ -84,12 +98,11 @@ def test_a_row_goes_to_the_token_of_the_same_text_and_no_other_is_touched(
 ):
     tokens = tokens_of(tiny_host("llama"))
     from_stock("llama", tiny_host("llama"), tmp_path / "theirs")
-    module, there = load_module(tmp_path / "theirs"), tiny_continuation("llama")
-    ported = moved(module, there)
-    found, own = ported.module.tensors[f"{INPUT}.weight"], embedding(side(str(there)), INPUT)
-    assert torch.nonzero((found != own).any(1)).flatten().tolist() == sorted(tokens)
+    ported = moved(load_module(tmp_path / "theirs"), tiny_continuation("llama"))
+    made = ported.module.tensors
     stored = load_file(tmp_path / "theirs" / PEFT)[f"base_model.model.{ROWS}"]
-    assert torch.equal(found[tokens], stored)
+    assert torch.equal(made[f"{INPUT}.rows"], stored)
+    assert made[f"{INPUT}.tokens"].tolist() == tokens
     assert any("rows of 2 of 2 tokens" in entry.why for entry in ported.account.entries)
 
 
@@ -98,9 +111,7 @@ def test_both_embeddings_can_be_named_with_tokens_of_their_own(tiny_host, tmp_pa
     from_stock("llama", host, tmp_path / "theirs", {"embed_tokens": [3, 5], "lm_head": [7]})
     module = load_module(tmp_path / "theirs")
     for name, tokens in ((INPUT, [3, 5]), (OUTPUT, [7])):
-        own = embedding(side(str(host)), name)
-        changed = (module.tensors[f"{name}.weight"] != own).any(1)
-        assert torch.nonzero(changed).flatten().tolist() == tokens
+        assert module.tensors[f"{name}.tokens"].tolist() == tokens
     record, shapes = read_outline(tmp_path / "theirs")
     assert record.embeddings == module.record.embeddings
     assert shapes == {name: tuple(tensor.shape) for name, tensor in module.tensors.items()}
@@ -116,19 +127,53 @@ def test_rows_of_tokens_that_the_host_does_not_have_are_counted(tiny_host, tmp_p
     refused(tmp_path / "theirs", "trainable_tokens_delta'.* --allow-partial")
     record = load_module(tmp_path / "theirs", partial=True).record
     assert record.left_out == {ROWS: (1, 32)}
-    assert record.embeddings == {f"{INPUT}.weight": (size, 32)}
+    assert record.embeddings == {f"{INPUT}.rows": (1, 32), f"{INPUT}.tokens": (1,)}
 
 
-def test_without_the_host_s_weights_they_are_left_out_where_that_is_allowed(tiny_host, tmp_path):
+def test_they_are_read_without_the_host_s_weights(tiny_host, tmp_path):
     bare, theirs = tmp_path / "bare", tmp_path / "theirs"
     bare.mkdir()
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         (bare / name).write_bytes((tiny_host("llama") / name).read_bytes())
     from_stock("llama", tiny_host("llama"), theirs)
     change(theirs, base_model_name_or_path=str(bare))
-    refused(theirs, "`trainable_token_indices` stand in place .*--from-host.*--allow-partial")
-    record = load_module(theirs, partial=True).record
-    assert (set(record.left_out), record.embeddings) == ({ROWS}, {})
+    assert load_module(theirs).record.embeddings[f"{INPUT}.rows"] == (2, 32)
+
+
+def test_the_own_format_keeps_them_in_any_type(tiny_host, tmp_path):
+    """Numbers of tokens are no floats, which would round them."""
+    from_stock("llama", tiny_host("llama"), tmp_path / "theirs", [219, 223])
+    module = load_module(tmp_path / "theirs")
+    record = module.record.model_copy(update={"dtype": "bfloat16"})
+    Module(record, module.tensors).save(tmp_path / "own")
+    header, _ = read_header(tmp_path / "own" / "module.safetensors")
+    types = {header[f"{INPUT}.{each}"]["dtype"] for each in ("rows", "tokens")}
+    assert types == {"BF16", "I64"}
+    again = load_module(tmp_path / "own")
+    assert again.tensors[f"{INPUT}.tokens"].tolist() == [219, 223]
+    formats.save(again, tmp_path / "again", "peft")
+    assert load_module(tmp_path / "again").record.dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "why"),
+    [
+        (torch.tensor([3, 3]), "expected different tokens of the host's"),
+        (torch.tensor([3, -1]), "expected different tokens of the host's"),
+        (torch.tensor([3, 1 << 40]), "expected different tokens of the host's"),
+        (torch.tensor([3.0, 5.0]), "is of type F32, expected numbers of tokens, I64"),
+        (torch.tensor([[3, 5]]), r"has shape \(1, 2\), expected the numbers of tokens"),
+        (torch.tensor([3]), "are not of as many tokens"),
+    ],
+)
+def test_numbers_that_are_no_tokens_of_the_host_are_refused(tokens, why, tiny_host, tmp_path):
+    from_stock("llama", tiny_host("llama"), tmp_path / "theirs")
+    module = load_module(tmp_path / "theirs")
+    tensors = module.tensors | {f"{INPUT}.tokens": tokens}
+    shapes = {name: tuple(tensor.shape) for name, tensor in embeddings_among(tensors).items()}
+    record = module.record.model_copy(update={"embeddings": shapes})
+    Module(record, tensors).save(tmp_path / "own")
+    refused(tmp_path / "own", why)
 
 
 @pytest.mark.parametrize(
@@ -147,9 +192,10 @@ def test_rows_that_the_configuration_does_not_tell_of_are_refused(told, why, tin
     refused(tmp_path / "theirs", why)
 
 
-def test_rows_of_another_width_are_refused(tiny_host, tmp_path):
+def test_rows_of_another_width_are_refused(tiny_host, tiny_continuation, tmp_path):
     from_stock("llama", tiny_host("llama"), tmp_path / "theirs")
     path = tmp_path / "theirs" / PEFT
     tensors = {n: t[:, :16].clone() if "trainable" in n else t for n, t in read_apart(path).items()}
     save_file(tensors, path)
-    refused(tmp_path / "theirs", r"shape \(2, 16\), expected \(2, 32\)")
+    with pytest.raises(BadInput, match=r"shape \(2, 16\), and its host's embeddings are 32 wide"):
+        moved(load_module(tmp_path / "theirs"), tiny_continuation("llama"))

@@ -30,6 +30,7 @@ from peftport.techniques.base import Parameters, Shapes
 from peftport.techniques.embeddings import INPUT, OUTPUT
 from peftport.techniques.head import Pooling
 
+TOKEN_ROWS = ".token_adapter.trainable_tokens_delta"
 _log = logging.getLogger(__name__)
 
 
@@ -53,11 +54,13 @@ def embedding_paths(geometry: Geometry) -> dict[str, str]:
 @dataclass(frozen=True)
 class WrittenEmbeddings:
     """A module's embeddings as peft has them: tensors by their names in the model, the parts of
-    the model that are saved whole, and those that have low-rank factors."""
+    the model that are saved whole, those that have low-rank factors, and the tokens whose rows
+    others have."""
 
     tensors: Parameters
     saved: list[str]
     targets: list[str]
+    tokens: dict[str, list[int]]
 
 
 def written_embeddings(module: Module, before: str = "") -> WrittenEmbeddings:
@@ -66,11 +69,14 @@ def written_embeddings(module: Module, before: str = "") -> WrittenEmbeddings:
     Args:
         before: what stands before the host's paths in the model that the module is written for.
     """
-    made = WrittenEmbeddings({}, [], [])
+    made = WrittenEmbeddings({}, [], [], {})
     for side, path in embedding_paths(module.geometry).items():
         if f"{side}.weight" in module.tensors:
             made.tensors[f"{before}{path}.weight"] = module.tensors[f"{side}.weight"]
             made.saved.append(path.rpartition(".")[2])
+        if f"{side}.rows" in module.tensors:
+            made.tensors[f"{before}{path}{TOKEN_ROWS}"] = module.tensors[f"{side}.rows"]
+            made.tokens[path.rpartition(".")[2]] = module.tensors[f"{side}.tokens"].tolist()
         if f"{side}.lora_A" in module.tensors:
             made.targets.append(path.rpartition(".")[2])
             for factor in "AB":

@@ -41,5 +41,6 @@ def stored_type(path: Path, tensors: Mapping[str, Tensor]) -> Dtype:
         return "float32"
     (dtype,) = found
     kept = getattr(torch, dtype)
-    exact = all(t.is_meta or torch.equal(t, t.to(kept).to(t.dtype)) for t in tensors.values())
+    floats = [t for t in tensors.values() if t.is_floating_point() and not t.is_meta]
+    exact = all(torch.equal(t, t.to(kept).to(t.dtype)) for t in floats)
     return dtype if exact else "float32"

@@ -31,7 +31,7 @@ from peftport.modules.formats.peft_config import (
 )
 from peftport.modules.formats.places import Places
 from peftport.modules.formats.rest import embedding_paths, read_rest, written_embeddings
-from peftport.modules.formats.token_rows import is_of_token_rows, read_token_rows
+from peftport.modules.formats.token_rows import TOKENS_KEY, is_of_token_rows, read_token_rows
 from peftport.modules.module import Module
 from peftport.techniques.base import Parameters
 from peftport.techniques.lora import targets
@@ -46,7 +46,7 @@ _KNOWN = frozenset(
         *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
         *("init_lora_weights", "lora_dropout", "fan_in_fan_out", "megatron_core"),
         *("qalora_group_size", "eva_config", "runtime_config"),
-        "trainable_token_indices",
+        TOKENS_KEY,
     }
 )
 _LAYER = re.compile(r".*\.[^.]*\.(\d+)\.")
@@ -102,6 +102,8 @@ def written(module: Module) -> tuple[dict[str, Any], Parameters]:
         "target_modules": _named_targets(points.keys(), geometry, inside) + embeddings.targets,
         "modules_to_save": (saved_modules(module) or []) + embeddings.saved or None,
     }
+    if embeddings.tokens:
+        options[TOKENS_KEY] = embeddings.tokens
     more = head | embeddings.tensors
     return options, tensors | {f"{_MODEL}{name}": tensor for name, tensor in more.items()}
 
