@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -96,9 +97,18 @@ def _known(family: dict[str, Any], text: Any, model: nn.Module, host: str) -> Ge
             raise _lacks(family, path, host)
         shapes[entry["name"]] = _shape(modules[path])
     sizes = _sizes(shapes, text, model, host)
-    made = laid_out(family, sizes, counts, gated, roots)
+    made = replace(laid_out(family, sizes, counts, gated, roots), head=_head(family, text))
     require_points(model, made, host)
     return made
+
+
+def _head(family: Mapping[str, Any], config: Any) -> dict[str, Any]:
+    """What a configuration says of sequence classifiers that is not what its family's have."""
+    usual = (family.get("heads") or {}).get("sequence") or {}
+    expected = {key: usual.get(part) for part, key in usual.get("told_by", {}).items()}
+    expected |= usual.get("needs", {})
+    said = {key: getattr(config, key, value) for key, value in expected.items()}
+    return {key: value for key, value in said.items() if value != expected[key]}
 
 
 def _lacks(family: Mapping[str, Any], path: str, host: str) -> BadInput:

@@ -87,7 +87,8 @@ class Geometry:
     the paths of an encoder in a model with a head. `refuses` says which techniques cannot be made
     for the family, and why. `known` is whether the host is of a known family. `embeddings`: paths
     of the token embeddings by which the host reads ("input") and scores ("output"). `split`: roles
-    of fused layers whose parts are seen as layers of their own; see `split_at`.
+    of fused layers whose parts are seen as layers of their own; see `split_at`. `head`: what the
+    host's configuration says of classifiers otherwise than its family, which makes no module unfit.
     """
 
     family: str
@@ -110,6 +111,7 @@ class Geometry:
     refuses: dict[str, str] = field(default_factory=dict, repr=False)
     embeddings: dict[str, str] = field(default_factory=dict, repr=False)
     split: tuple[str, ...] = ()
+    head: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def known(self) -> bool:
@@ -133,6 +135,8 @@ class Geometry:
             made["roots"] = dict(self.roots)
         if self.split:
             made["split"] = list(self.split)
+        if self.head:
+            made["head"] = dict(self.head)
         if not self.known:
             made |= {"kind": self.kind, "prefix": self.prefix}
             made["lora_targets"] = list(self.lora_targets)
@@ -190,6 +194,7 @@ def geometry_from_record(record: Mapping[str, Any]) -> Geometry:
             return _own(record, sizes, counts, roots)
         counts = {s["name"]: counts[s["name"]] for s in family["stacks"]}
         found = laid_out(family, sizes, counts, bool(record["gated"]), roots)
+        found = replace(found, head=dict(record.get("head", {})))
         return split_at(found, tuple(map(str, record.get("split", ()))))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"the geometry of this module cannot be read: {error!r}.") from error

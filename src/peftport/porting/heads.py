@@ -31,13 +31,14 @@ def map_head(donor: Parameters, geometry: Geometry, maps: FittedMaps) -> Paramet
     states = maps.states(last_block(geometry))
     assert states is not None
     dense = dense_in(donor)
-    first = (dense.weight, dense.bias) if dense else (WEIGHT, BIAS)
+    weight, bias = (dense.weight, dense.bias) if dense else (WEIGHT, BIAS)
+    assert bias is not None, "no map goes through a dense layer without a bias"
     made = dict(donor)
-    made[first[0]] = states.weight(donor[first[0]])
-    made[first[1]] = states.bias(donor[first[0]], donor[first[1]])
+    made[weight] = states.weight(donor[weight])
+    made[bias] = states.bias(donor[weight], donor[bias])
     if dense:
-        more = geometry.width - len(made[dense.bias])
-        made[dense.weight] = pad(made[dense.weight], (0, 0, 0, more))  # (width, width)
-        made[dense.bias] = pad(made[dense.bias], (0, more))  # (width,)
+        more = geometry.width - len(made[bias])
+        made[weight] = pad(made[weight], (0, 0, 0, more))  # (width, width)
+        made[bias] = pad(made[bias], (0, more))  # (width,)
         made[WEIGHT] = pad(made[WEIGHT], (0, more))  # (classes, width)
     return made

@@ -84,7 +84,13 @@ class MappedMethod(PortMethod):
         here, there = request.origin, request.receiver
         if here.kind != there.kind:
             return f"its maps go between hosts of one kind, not from {here.kind} to {there.kind}"
-        if dense_in(request.shapes) and here.width > there.width:
+        dense = dense_in(request.shapes)
+        if dense is not None and dense.bias is None:
+            return (
+                "the module's head has a dense layer without a bias, and maps need one; copy "
+                "carries it between hosts of one width"
+            )
+        if dense is not None and here.width > there.width:
             return (
                 f"the module's head has a dense layer as wide as its host ({here.width}), which "
                 f"the receiving host ({there.width}) has no room for"

@@ -44,6 +44,7 @@ PARTS = {
     "electra": (["classifier"], "first_gelu"),
     "deberta": (["classifier", "pooler"], "first_gelu"),
     "deberta-v2": (["classifier", "pooler"], "first_gelu"),
+    "modernbert": (["classifier", "head"], "first_gelu_norm"),
 }
 """The parts that make the head of a family, and how it pools."""
 TARGETS = {
@@ -51,6 +52,7 @@ TARGETS = {
     "distilbert": ["q_lin", "lin1"],
     "deberta": ["in_proj", "intermediate.dense"],
     "deberta-v2": ["query_proj", "intermediate.dense"],
+    "modernbert": ["Wqkv", "Wi"],
 }
 
 
@@ -106,15 +108,100 @@ def test_a_dense_layer_that_was_not_saved_is_missed_by_name(family, tiny_host, t
     )
 
 
-@pytest.mark.parametrize("family", ["deberta", "deberta-v2"])
-def test_an_activation_that_only_a_host_s_configuration_tells_is_looked_at(
-    family, tiny_host, tmp_path
+OTHERWISE = [
+    ("deberta", {"pooler_hidden_act": "tanh"}, "first"),
+    ("deberta-v2", {"pooler_hidden_act": "relu"}, "first_relu"),
+    ("modernbert", {"classifier_pooling": "mean"}, "mean_gelu_norm"),
+]
+"""Hosts whose configurations build heads otherwise than most of their family, and how they pool."""
+
+
+def built(folder, into, said):
+    """A host again, with more said in its configuration."""
+    shutil.copytree(folder, into)
+    path = into / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | said))
+    return into
+
+
+@pytest.mark.parametrize(("family", "said", "pooling"), OTHERWISE)
+def test_a_head_is_built_as_its_host_s_configuration_says(
+    family, said, pooling, tiny_host, tiny_continuation, tmp_path
 ):
-    shutil.copytree(tiny_host(family), tmp_path / "host")
-    path = tmp_path / "host" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"pooler_hidden_act": "tanh"}))
-    from_peft(family, tmp_path / "host", lora(family), tmp_path / "theirs")
-    refused(tmp_path / "theirs", "pooler_hidden_act of .* is 'tanh'; .* with 'gelu'")
+    host = host_in(built(tiny_host(family), tmp_path / "host", said))
+    model = from_peft(family, host.folder, lora(family), tmp_path / "theirs")
+    module = load_module(tmp_path / "theirs")
+    assert module.record.head == pooling
+    inputs, bare = batch(host.tokenizer), answer_of(silenced(module), host, batch(host.tokenizer))
+    theirs = stock_answer(model, family, "SEQ_CLS", inputs)
+    assert_same(answer_of(module, host, inputs), theirs, bare)
+
+    near = built(tiny_continuation(family), tmp_path / "near", said)
+    there = host_in(near)
+    name = HostName(name=str(near), fingerprint=there.fingerprint)
+    copied = port(module, there.geometry, name).module
+    formats.save(copied, tmp_path / "copied", "peft")
+    assert same(load_module(tmp_path / "copied"), copied)
+    loaded = peft.PeftModel.from_pretrained(stock(near, "SEQ_CLS"), str(tmp_path / "copied"))
+    theirs = stock_answer(loaded.eval(), family, "SEQ_CLS", inputs)
+    bare = answer_of(silenced(copied), there, inputs)
+    assert_same(answer_of(copied, there, inputs), theirs, bare)
+
+
+@pytest.mark.parametrize(("family", "said", "pooling"), OTHERWISE)
+def test_a_head_is_written_for_no_host_that_builds_it_otherwise(
+    family, said, pooling, tiny_host, tmp_path
+):
+    """Told before anything is done, in both directions."""
+    usual, other = tiny_host(family), built(tiny_host(family), tmp_path / "host", said)
+    key, value = next(iter(said.items()))
+    for here, there in ((usual, other), (other, usual)):
+        theirs = tmp_path / f"from-{here.name}"
+        from_peft(family, here, lora(family), theirs)
+        found = peftport.check(theirs, there, method="copy").to_dict()
+        assert "sequence classifiers of" in f"{found['problem']} {found['note']}"
+        if there == other:
+            assert f"with {key} '{value}'" in f"{found['problem']} {found['note']}"
+        with pytest.raises(BadInput, match="--format peftport"):
+            peftport.port(theirs, there, out=tmp_path / "out", method="copy", format="peft")
+        own = peftport.port(theirs, there, out=tmp_path / theirs.name / "own", format="peftport")
+        assert own.module.made.record.head == (pooling if here == other else PARTS[family][1])
+
+
+@pytest.mark.parametrize(
+    ("family", "said"),
+    [
+        ("deberta", {"pooler_hidden_act": "silu"}),
+        ("modernbert", {"classifier_activation": "relu"}),
+        ("modernbert", {"norm_eps": 1e-12}),
+        ("modernbert", {"classifier_bias": True}),
+    ],
+)
+def test_a_head_as_none_here_is_refused_with_what_the_configuration_says(
+    family, said, tiny_host, tmp_path
+):
+    host = built(tiny_host(family), tmp_path / "host", said)
+    from_peft(family, host, lora(family), tmp_path / "theirs")
+    (key,) = said
+    refused(tmp_path / "theirs", f"with {key} .*as none that peftport has.*--allow-partial")
+    load_module(tmp_path / "theirs", partial=True)
+
+
+def test_the_head_of_a_host_is_taken_where_only_the_classes_layer_was_saved(tiny_host, tmp_path):
+    """ModernBERT's is in its weights: masked language models have it, too."""
+    folder = tiny_host("modernbert")
+    host, settings = host_in(folder), lora("modernbert", ["classifier"])
+    model = from_peft("modernbert", folder, settings, tmp_path / "theirs")
+    module, inputs = load_module(tmp_path / "theirs"), batch(host.tokenizer)
+    theirs = stock_answer(model, "modernbert", "SEQ_CLS", inputs)
+    bare = answer_of(silenced(module), host, inputs)
+    assert_same(answer_of(module, host, inputs), theirs, bare)
+
+
+def test_maps_go_through_no_head_with_a_norm(tiny_host, tmp_path):
+    from_peft("modernbert", tiny_host("modernbert"), lora("modernbert"), tmp_path / "theirs")
+    found = peftport.check(tmp_path / "theirs", tiny_host("modernbert"), method="procrustes")
+    assert "without a bias, and maps need one" in found.to_dict()["problem"]
 
 
 def test_a_head_that_was_written_here_is_read_without_its_host(tiny_host, tmp_path):
@@ -144,17 +231,24 @@ def test_a_head_answers_by_its_own_activation():
     torch.manual_seed(0)
     states, mask = torch.randn(3, 5, 4), torch.ones(3, 5, dtype=torch.long)
     eye = {WEIGHT: torch.eye(4)[None], BIAS: torch.zeros(1, 4)}
+    gelu, norm = torch.nn.functional.gelu, torch.nn.LayerNorm(4)
     expected = {
         "first": states[:, 0].tanh(),
         "first_relu": states[:, 0].clamp(min=0),
-        "first_gelu": torch.nn.functional.gelu(states[:, 0]),
+        "first_gelu": gelu(states[:, 0]),
+        "first_gelu_norm": norm(gelu(states[:, 0])),
+        "mean_gelu_norm": norm(gelu(states.mean(1))),
     }
     for pooling, dense in DENSE.items():
-        head = eye | {dense.weight: torch.eye(4)[None], dense.bias: torch.zeros(1, 4)}
+        shapes = dense.shapes(4)
+        head = eye | {name: torch.zeros(1, *shape) for name, shape in shapes.items()}
+        head[dense.weight] = torch.eye(4)[None]
+        if dense.norm:
+            head[dense.norm] = torch.ones(1, 4)
         torch.testing.assert_close(head_logits(states, mask, head), expected[pooling])
 
 
-@pytest.mark.parametrize("pooling", DENSE)
+@pytest.mark.parametrize("pooling", [pooling for pooling, dense in DENSE.items() if dense.bias])
 def test_adapters_flexible_heads_have_any_of_the_activations(pooling, tiny_host, tmp_path):
     module = made(host_in(tiny_host("bert")), "houlsby", pooling)
     formats.save(module, tmp_path / "module", "adapterhub")
@@ -168,6 +262,12 @@ def test_a_decoder_s_head_is_none_that_adapters_has(tiny_host, tmp_path):
     with pytest.raises(BadInput, match=r"reads the last token by one matrix, .*--format peft"):
         formats.save(module, tmp_path / "module", "adapterhub")
     assert not (tmp_path / "module").exists()
+
+
+def test_a_head_with_a_norm_is_none_that_adapters_has(tiny_host, tmp_path):
+    module = made(host_in(tiny_host("bert")), "houlsby", "first_gelu_norm")
+    with pytest.raises(BadInput, match=r"has a norm behind its dense layer, .*--format peftport"):
+        formats.save(module, tmp_path / "module", "adapterhub")
 
 
 def test_a_head_that_the_receiving_family_has_not_is_left_out_when_that_is_allowed(

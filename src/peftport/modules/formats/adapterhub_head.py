@@ -85,16 +85,19 @@ def written(module: Module) -> tuple[dict[str, Any], Parameters]:
 
 def flexible_head_problem(pooling: Pooling) -> str | None:
     """Why adapters has no head that pools so; None where it has."""
-    if pooling != "last":
+    dense, what = DENSE.get(pooling), ""
+    if pooling == "last":
+        what = "reads the last token by one matrix"
+    if dense is not None and dense.norm is not None:
+        what = "has a norm behind its dense layer"
+    if not what:
         return None
-    return (
-        "the module's head reads the last token by one matrix, which heads of adapters do not and "
-        "those of --format peft do"
-    )
+    return f"the module's head {what}, which heads of adapters do not and those of --format peft do"
 
 
 def _with_dense(pooling: Pooling) -> dict[str, str]:
     dense = DENSE[pooling]
+    assert dense.bias is not None, "`flexible_head_problem` lets none through that has a norm"
     return {"1.weight": dense.weight, "1.bias": dense.bias, "4.weight": WEIGHT, "4.bias": BIAS}
 
 
@@ -123,7 +126,7 @@ def _flexible(
     if pooling is None:
         raise BadInput(
             f"{folder.path / CONFIG}: config.activation_function: {activation!r}, expected one of "
-            f"{', '.join(dense.activation for dense in DENSE.values())}."
+            f"{', '.join(dense.activation for dense in DENSE.values() if dense.bias)}."
         )
     return pooling, _named(path, tensors, before, _with_dense(pooling))
 

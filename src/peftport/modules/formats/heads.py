@@ -20,7 +20,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from peftport.errors import BadInput
-from peftport.files import by_library, read_json
+from peftport.files import by_library
 from peftport.hosts.fingerprint import read_header, weight_files
 from peftport.hosts.geometry import Geometry
 from peftport.modules.formats.base import HEAD_ADVICE, Folder
@@ -33,7 +33,10 @@ SCORE = "score.weight"
 """The head of transformers' sequence classifiers that are decoders: at the last token."""
 
 _OUT = "classifier"
-_PLACES = ("classifier.dense", "classifier.out_proj", "pooler.dense", "pooler", "pre_classifier")
+_PLACES = (
+    *("classifier.dense", "classifier.out_proj", "pooler.dense", "pooler", "pre_classifier"),
+    *("head.dense", "head.norm"),
+)
 """Where sequence classifiers have their layers."""
 
 
@@ -43,29 +46,37 @@ class SequenceHead:
 
     Attributes:
         dense: path of the layer at the first token. out: of the one that gives the classes.
-        activation: between the two.
+        activation: between the two. norm: path of a norm behind it.
+        reads: what the dense layer does: the first token ("cls") or the text's mean.
         inside: whether the dense layer is one of the bare model's.
-        told_by: the key of a host's config.json that may say another activation.
     """
 
     dense: str
     out: str = _OUT
     activation: str = "tanh"
+    norm: str | None = None
+    reads: str = "cls"
     inside: bool = False
-    told_by: str | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether peftport has such a head."""
+        return pooling_by(self.activation, self.reads, self.norm is not None) is not None
 
     @property
     def pooling(self) -> Pooling:
         """What a module's record says of such a head."""
-        found = pooling_by(self.activation)
-        assert found is not None
+        found = pooling_by(self.activation, self.reads, self.norm is not None)
+        assert found is not None, "`sequence_head` gives none that is not known"
         return found
 
     @property
     def dense_names(self) -> dict[str, str]:
         """The dense layer's tensors: name in the model with the head -> name here."""
         dense = DENSE[self.pooling]
-        return {f"{self.dense}.weight": dense.weight, f"{self.dense}.bias": dense.bias}
+        named = {f"{self.dense}.weight": dense.weight}
+        named |= {f"{self.dense}.bias": dense.bias} if dense.bias else {}
+        return named | ({f"{self.norm}.weight": dense.norm} if dense.norm else {})
 
     @property
     def out_names(self) -> dict[str, str]:
@@ -110,7 +121,6 @@ def read_classifier(
         _require_token_head(geometry, f"{path}: tensor {first!r}: ")
         return "mean", _named(inner, _linear(_OUT), path)
     head = sequence_head(geometry, f"{path}: tensor {first!r}: ")
-    _require_usual_activation(folder, head)
     if len(head.parts) == 1 or inner.keys() & head.dense_names.keys():
         return head.pooling, _named(inner, head.out_names | head.dense_names, path)
     return head.pooling, _named(inner, head.out_names, path) | host_dense(folder, head)
@@ -161,8 +171,8 @@ def _written_names(geometry: Geometry, pooling: Pooling) -> dict[str, str]:
     head = sequence_head(geometry)
     if head.pooling != pooling:
         raise BadInput(
-            f"the module's head has {DENSE[pooling].activation} behind its dense layer, and "
-            f"sequence classifiers of {geometry.family} hosts have {head.activation}."
+            f"the module's head has {_behind(pooling)} behind its dense layer, and sequence "
+            f"classifiers of {geometry.family} hosts{_told(geometry)} have {_behind(head.pooling)}."
         )
     before = f"{geometry.prefix}." if head.inside else ""
     return head.out_names | {f"{before}{name}": n for name, n in head.dense_names.items()}
@@ -216,13 +226,35 @@ def sequence_head(geometry: Geometry, where: str = "") -> SequenceHead:
     Args:
         where: beginning of the message where that is not known.
     """
-    found = (geometry.trait("heads") or {}).get("sequence")
-    if found is None:
+    usual = (geometry.trait("heads") or {}).get("sequence")
+    if usual is None:
         raise BadInput(
             f"{where}how sequence classifiers of {geometry.family} hosts are built is not known "
             "here."
         )
-    return SequenceHead(**found)
+    told = usual.get("told_by", {})
+    parts = {part: geometry.head[key] for part, key in told.items() if key in geometry.head}
+    built = {part: value for part, value in usual.items() if part not in ("told_by", "needs")}
+    head = SequenceHead(**built | parts)
+    if not head.known or geometry.head.keys() - told.values():
+        raise BadInput(
+            f"{where}sequence classifiers of {geometry.family} hosts{_told(geometry)} are built "
+            "as none that peftport has."
+        )
+    return head
+
+
+def _told(geometry: Geometry) -> str:
+    """What a host's configuration says of its classifiers that is not as its family has it."""
+    said = " and ".join(f"{key} {value!r}" for key, value in geometry.head.items())
+    return f" with {said}" if said else ""
+
+
+def _behind(pooling: Pooling) -> str:
+    """What follows a head's dense layer, in words."""
+    dense = DENSE[pooling]
+    normed = " and a norm" if dense.norm else ""
+    return f"{dense.activation}{normed}{', of the mean,' if dense.reads == 'mean' else ''}"
 
 
 def _require_token_head(geometry: Geometry, where: str = "") -> None:
@@ -230,20 +262,6 @@ def _require_token_head(geometry: Geometry, where: str = "") -> None:
     if (geometry.trait("heads") or {}).get("token") != "linear":
         raise BadInput(
             f"{where}how token classifiers of {geometry.family} hosts are built is not known here."
-        )
-
-
-def _require_usual_activation(folder: Folder, head: SequenceHead) -> None:
-    """Raise BadInput for a host whose configuration has another activation than its family."""
-    if head.told_by is None or folder.kept is not None:  # it was looked at when it was first read
-        return
-    config = read_json(folder.host_files() / "config.json")
-    said = config.get(head.told_by, head.activation) if isinstance(config, dict) else None
-    if said != head.activation:
-        folder.refuse(
-            folder.host_key,
-            f"{head.told_by} of {folder.host_name} is {said!r}; peftport reads heads of "
-            f"{folder.geometry.family} hosts with {head.activation!r}",
         )
 
 
