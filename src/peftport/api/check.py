@@ -264,7 +264,11 @@ def _as_port(verdict: Verdict, asked: tuple[Any, ...], host: str, format: str) -
     request = method.request(*asked)
     record, there = asked[0], request.receiver
     problem = words_problem_of(method, record, there, host) or formats.problem(
-        method.makes(request), verdict.account.targets, there, format
+        method.makes(request),
+        method.configuration(request),
+        verdict.account.targets,
+        there,
+        format,
     )
     return replace(verdict, problem=problem)
 

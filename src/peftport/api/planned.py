@@ -77,11 +77,15 @@ class PlannedPort:
         alone where the port is not partial, which leaves it out."""
         from peftport.modules import formats
 
-        geometry = self.receiver.geometry
-        formats.FORMATS.get(format)().require_holds(self.method.makes(self.request), geometry)
-        if self.partial or self._account is None:
+        request, geometry = self.request, self.request.receiver
+        if self._account is None:
             return
-        if problem := formats.head_problem(self._account.targets, geometry, format):
+        technique, config = self.method.makes(request), self.method.configuration(request)
+        targets = self._account.targets
+        formats.FORMATS.get(format)().require_holds(technique, config, geometry, targets)
+        if self.partial:
+            return
+        if problem := formats.head_problem(targets, geometry, format):
             raise BadInput(f"{problem}. {formats.HEAD_ADVICE}")
 
     def with_means(

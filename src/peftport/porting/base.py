@@ -258,6 +258,10 @@ class PortMethod(ABC):
         """Name of the technique whose module it writes."""
         return request.donor.technique
 
+    def configuration(self, request: Request) -> Any:
+        """The configuration of the module it writes, on hosts as the request has them."""
+        return request.config
+
     def written(self, request: Request) -> Shapes:
         """Shapes of the ported module's tensors, as the account has them: a method may write
         others than the donor's technique would have."""

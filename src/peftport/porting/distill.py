@@ -111,6 +111,10 @@ class Distill(PortMethod):
         """The technique that was asked for, the donor's if none was."""
         return str(request.options.technique or request.donor.technique)
 
+    def configuration(self, request: Request) -> Any:
+        """The donor's where its technique stays and has the same places there."""
+        return _student(request)[1]
+
     def account(self, request: Request) -> Account:
         """Every tensor is new."""
         made, config, _ = _student(request)

@@ -99,7 +99,9 @@ class Ridge(PortMethod):
 
     def account(self, request: Request) -> Account:
         """Every tensor is new."""
-        shapes = technique(self.makes(request)).shapes(self._config(request), request.receiver)
+        shapes = technique(self.makes(request)).shapes(
+            self.configuration(request), request.receiver
+        )
         why = "fitted on the donor's answers"
         entries = (Entry(None, name, "initialised", s, why=why) for name, s in shapes.items())
         return Account(self.name, tuple(entries))
@@ -144,13 +146,13 @@ class Ridge(PortMethod):
         rows = _rows(host, task, texts)
         few = _rows(host, task, texts[:: -(-len(texts) // options.slopes)])
         name, readout = self.makes(request), class_readout(host, task)
-        config = self._config(request)
+        config = self.configuration(request)
         fitting = _Fitting(name, host, rows, few, readout, config, aim, options, means.progress)
         tensors, details = fitting.module()
         record = {"technique": name, "config": config.model_dump(mode="json"), "head": "mean"}
         return Made(tensors, _as_made(self.account(request), tensors), record, details)
 
-    def _config(self, request: Request) -> Any:
+    def configuration(self, request: Request) -> Any:
         """A change at the one place, of as low a rank as the classes allow, and of scale 1."""
         rank = len(contrasts_of(request.classes))
         return by_factors(self.makes(request)).configured(rank, [PLACE])

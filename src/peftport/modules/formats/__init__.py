@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -129,11 +129,13 @@ def save(
         write_atomic(temporary / CARD, text.encode())
 
 
-def problem(technique: str, names: Container[str], geometry: Geometry, name: str) -> str | None:
+def problem(
+    technique: str, config: Any, names: Collection[str], geometry: Geometry, name: str
+) -> str | None:
     """Why a format cannot hold a module of a technique with such tensors, as far as these tell it;
-    None where it can. Arguments as of `head_problem`."""
+    None where it can. Arguments as of `Format.require_holds` and `head_problem`."""
     try:
-        FORMATS.get(name)().require_holds(technique, geometry)
+        FORMATS.get(name)().require_holds(technique, config, geometry, names)
     except BadInput as error:
         return str(error).removesuffix(".")
     found = head_problem(names, geometry, name)

@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 from peftport.errors import BadInput
 from peftport.hosts.geometry import Geometry, families
 from peftport.hosts.source import for_others
@@ -12,6 +15,7 @@ from peftport.modules.formats.adapterhub_layout import NAME, Hub, layout_of
 from peftport.modules.formats.base import Draft, Files, Folder, ForeignFormat
 from peftport.modules.formats.keeping import how_kept, kept_in
 from peftport.modules.module import FOREIGN_CONFIG, Module
+from peftport.techniques.embeddings import is_embedding
 from peftport.techniques.head import Pooling
 
 SAFE, PICKLED = "adapter.safetensors", "pytorch_adapter.bin"
@@ -46,6 +50,7 @@ class AdapterHub(ForeignFormat):
 
     def files(self, module: Module) -> Files:
         """The files of the module, and of its head; BadInput where adapters cannot do the same."""
+        self.require_holds(module.technique, module.config, module.geometry, module.tensors)
         layout = layout_of(module.geometry)
         config, tensors = how_kept(self.name, module.technique).written(module)
         shared = {
@@ -63,10 +68,17 @@ class AdapterHub(ForeignFormat):
         json[adapterhub_head.CONFIG] = shared | {"config": head_config}
         return Files(json, {SAFE: tensors, adapterhub_head.SAFE: head})
 
-    def require_holds(self, technique: str, geometry: Geometry) -> None:
-        """Every technique, on hosts of a family whose layout is known."""
+    def require_holds(
+        self, technique: str, config: Any, geometry: Geometry, names: Collection[str]
+    ) -> None:
+        """Every technique, on hosts of a family whose layout is known; no embeddings."""
         layout_of(geometry)
-        how_kept(self.name, technique)
+        how_kept(self.name, technique).holds(config, geometry, names)
+        if brought := [name for name in names if is_embedding(name)]:
+            raise BadInput(
+                f"the module brings embeddings along ({brought[0]}), which adapters has no place "
+                "for. Write it with --format peft or peftport."
+            )
 
     def head_problem(self, geometry: Geometry, pooling: Pooling) -> str | None:
         """Heads are those of adapters' own making, the same on every host."""

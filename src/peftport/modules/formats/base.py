@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -172,10 +172,13 @@ class Format(ABC):
     def files(self, module: Module) -> Files:
         """The files of a module; BadInput when this format cannot say what the module does."""
 
-    def require_holds(self, technique: str, geometry: Geometry) -> None:
-        """Raise BadInput where this format has no modules of a technique, or none on such a host.
+    def require_holds(
+        self, technique: str, config: Any, geometry: Geometry, names: Collection[str]
+    ) -> None:
+        """Raise BadInput where this format cannot say what a module does, told before there is one.
 
-        Modules that it has may still be refused by `files`, which looks at their configuration.
+        Args:
+            config: the technique's. geometry: of its host. names: of its tensors.
         """
         return
 

@@ -3,7 +3,7 @@ what it has to say."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,12 @@ from peftport.techniques import technique, working_techniques
 from peftport.techniques.base import Parameters
 
 Written = Callable[[Module], tuple[dict[str, Any], Parameters]]
+Holds = Callable[[Any, Geometry, Collection[str]], None]
+
+
+def holds_all(config: Any, geometry: Geometry, names: Collection[str]) -> None:
+    """For techniques whose every module a format holds."""
+    return
 
 
 @dataclass(frozen=True)
@@ -27,28 +33,32 @@ class InPeft:
     """How PEFT keeps a technique's modules.
 
     kind: their `peft_type`. read: makes a draft of a folder, the file of its tensors, and the
-    tensors; BadInput names what cannot be read. written: configuration and tensors of a module;
-    BadInput where peft cannot do the same. keys: of the configuration that `read` takes, beside
-    those of all modules.
+    tensors; BadInput names what cannot be read. written: configuration and tensors of a module.
+    keys: of the configuration that `read` takes, beside those of all modules. holds: raises
+    BadInput, before there is a module, where peft cannot do what one of such a configuration, on
+    such a host and with tensors of such names does.
     """
 
     kind: str
     read: Callable[[Folder, Path, Mapping[str, Tensor]], Draft]
     written: Written
     keys: frozenset[str] = frozenset()
+    holds: Holds = holds_all
 
 
 @dataclass(frozen=True)
 class InAdapterHub:
     """How adapters keeps a technique's modules.
 
-    kind: their `architecture`. read, written: as PEFT's. meant: tells the configurations of this
-    technique from others of its kind. host_arguments: what a host must be loaded with, as Python.
+    kind: their `architecture`. read, written, holds: as PEFT's. meant: tells the configurations of
+    this technique from others of its kind. host_arguments: what a host must be loaded with, as
+    Python.
     """
 
     kind: str | None
     read: Callable[[Hub], Draft]
     written: Written
+    holds: Holds = holds_all
     meant: Callable[[Mapping[str, Any]], bool] = lambda _config: True
     host_arguments: Callable[[Geometry], str] = lambda _geometry: ""
 

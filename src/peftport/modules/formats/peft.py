@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -84,7 +85,8 @@ class Peft(ForeignFormat):
         return replace(draft, converted=lost)
 
     def files(self, module: Module) -> Files:
-        """The two files; BadInput for a technique that peft does not have."""
+        """The two files; BadInput for what peft does not have."""
+        self.require_holds(module.technique, module.config, module.geometry, module.tensors)
         config, tensors = how_kept(self.name, module.technique).written(module)
         name, revision = for_others(module.record.host.name)
         kind, _ = written_classifier(module)
@@ -99,9 +101,11 @@ class Peft(ForeignFormat):
         shared["inference_mode"] = True
         return Files({FOREIGN_CONFIG: shared | config}, {SAFE: tensors})
 
-    def require_holds(self, technique: str, geometry: Geometry) -> None:
-        """LoRA and prefix tuning, on any host."""
-        how_kept(self.name, technique)
+    def require_holds(
+        self, technique: str, config: Any, geometry: Geometry, names: Collection[str]
+    ) -> None:
+        """LoRA and prefix tuning."""
+        how_kept(self.name, technique).holds(config, geometry, names)
 
     def head_problem(self, geometry: Geometry, pooling: Pooling) -> str | None:
         """Heads are those of transformers' classifiers."""

@@ -8,6 +8,7 @@ rank n * r, with blocks of zeros in `lora_B`.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from torch import Tensor
@@ -20,7 +21,7 @@ from peftport.modules.formats.keeping import InAdapterHub
 from peftport.modules.formats.places import Places
 from peftport.modules.module import Module
 from peftport.techniques.base import Parameters
-from peftport.techniques.lora import targets
+from peftport.techniques.lora import LoraConfig, targets
 from peftport.techniques.lora.factors import Factors, as_options_and_tensors, require_shapes
 
 MERGED = "qkv"
@@ -54,8 +55,14 @@ def read(hub: Hub) -> Draft:
     return Draft("lora", options, tensors, hub.path)
 
 
+def holds(config: LoraConfig, geometry: Geometry, names: Collection[str]) -> None:
+    """Raise BadInput for a target that adapters cannot change."""
+    if not geometry.split:  # parts of fused layers, which are joined before they are written
+        _switches(targets(config, geometry), geometry)
+
+
 def written(module: Module) -> tuple[dict[str, Any], Parameters]:
-    """Configuration and tensors; BadInput for a target that adapters cannot change."""
+    """Configuration and tensors."""
     geometry, config = module.geometry, module.config
     points = targets(config, geometry)
     switches = _switches(points, geometry)
@@ -203,4 +210,4 @@ def _role(point: str) -> str:
     return point.split(".", 2)[2]
 
 
-ADAPTERHUB = InAdapterHub("lora", read, written)
+ADAPTERHUB = InAdapterHub("lora", read, written, holds)

@@ -8,6 +8,7 @@ pickle has each tensor many times.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from peftport.modules.formats.keeping import InAdapterHub
 from peftport.modules.module import Module
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters
-from peftport.techniques.prefix import prefixed_attentions
+from peftport.techniques.prefix import PrefixConfig, prefixed_attentions
 
 _HALVES = ("keys", "values")
 _WITHOUT: dict[str, tuple[Any, ...]] = {
@@ -57,19 +58,22 @@ def read(hub: Hub) -> Draft:
     return Draft("prefix", {"length": length, "shift_positions": False}, tensors, hub.path)
 
 
-def written(module: Module) -> tuple[dict[str, Any], Parameters]:
-    """Configuration and tensors; BadInput where adapters would do something else with them."""
-    geometry = module.geometry
-    prefixes = layout_of(geometry)["prefixes"]
-    if not prefixes:
+def holds(config: PrefixConfig, geometry: Geometry, names: Collection[str]) -> None:
+    """Raise BadInput where adapters would do something else with a prefix."""
+    if not layout_of(geometry)["prefixes"]:
         raise BadInput(f"{_no_positions(geometry)}. Write it with --format peft or peftport.")
-    config, body = technique("prefix").fold(module.config, geometry, module.tensors)
     if config.shift_positions:
         raise BadInput(
             "adapters leaves the text's positions where they are; this module counts them from "
             "after the prefix (shift_positions is true). Write it with --format peft or peftport."
         )
-    ((group, _),) = prefixes.items()
+
+
+def written(module: Module) -> tuple[dict[str, Any], Parameters]:
+    """Configuration and tensors."""
+    geometry = module.geometry
+    config, body = technique("prefix").fold(module.config, geometry, module.tensors)
+    (group,) = layout_of(geometry)["prefixes"]
     parts = [
         body[f"{point}.{what}"]
         for point in prefixed_attentions(config, geometry)
@@ -146,4 +150,4 @@ def _host_arguments(geometry: Geometry) -> str:
     return ', attn_implementation="eager"' if geometry.kind == "decoder" else ""
 
 
-ADAPTERHUB = InAdapterHub("prefix_tuning", read, written, host_arguments=_host_arguments)
+ADAPTERHUB = InAdapterHub("prefix_tuning", read, written, holds, host_arguments=_host_arguments)

@@ -8,7 +8,7 @@ written with twice the layers, every second one empty, and stock peft does what 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ from peftport.modules.formats.rest import read_rest, written_embeddings
 from peftport.modules.module import Module
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters
-from peftport.techniques.prefix import prefixed_attentions
+from peftport.techniques.embeddings import is_embedding
+from peftport.techniques.prefix import PrefixConfig, prefixed_attentions
 
 FLAT = "prompt_embeddings"
 _MODEL = "base_model."
@@ -73,34 +74,42 @@ def read(folder: Folder, path: Path, tensors: Mapping[str, Tensor]) -> Draft:
     return Draft("prefix", options, tensors, path, rest.pooling, labels, rest.left_out)
 
 
-def written(module: Module) -> tuple[dict[str, Any], Parameters]:
-    """Configuration and tensors; BadInput for a prefix that peft has no place or positions for."""
-    geometry = module.geometry
+def holds(config: PrefixConfig, geometry: Geometry, names: Collection[str]) -> None:
+    """Raise BadInput for a prefix that peft has no place or positions for, and for rows of tokens
+    beside one."""
     if geometry.trait("no_prefix_in_peft"):
         raise BadInput(
             f"stock peft cannot give a {geometry.family} host a prefix: the model takes no keys "
             "and values of the past. Write it with --format peftport."
         )
-    config, body = technique("prefix").fold(module.config, geometry, module.tensors)
-    stack = _stack(geometry)
-    layers = geometry.stacks[stack]
-    wanted = [f"{stack}.{layer}.self" for layer in range(layers)]
-    if list(prefixed_attentions(config, geometry)) != wanted:
+    if list(prefixed_attentions(config, geometry)) != _places(geometry):
         raise BadInput(
-            f"peft puts prefixes before the {stack}'s self-attention alone; this module has them "
-            f"at {', '.join(config.attentions or ('every attention',))}. Write it with --format "
-            "peftport."
+            f"peft puts prefixes before the {_stack(geometry)}'s self-attention alone; this module "
+            f"has them at {', '.join(config.attentions or ('every attention',))}. Write it with "
+            "--format peftport."
         )
     if not config.shift_positions and geometry.positions != "relative":
         raise BadInput(
             "peft counts the text's positions from after the prefix; this module does not "
             "(shift_positions is false). Write it with --format adapterhub or peftport."
         )
+    if rows := [name for name in names if is_embedding(name) and name.endswith(".rows")]:
+        raise BadInput(
+            f"peft trains rows of single tokens with LoRA alone, and the module has {rows[0]!r} "
+            "beside a prefix. Write it with --format peftport."
+        )
+
+
+def written(module: Module) -> tuple[dict[str, Any], Parameters]:
+    """Configuration and tensors."""
+    geometry = module.geometry
+    config, body = technique("prefix").fold(module.config, geometry, module.tensors)
+    layers = geometry.stacks[_stack(geometry)]
     doubled = geometry.kind == "encoder-decoder"
     stored = 2 * layers if doubled else layers
     size = geometry.kv_heads * geometry.head_dim
     states = torch.zeros(config.length, stored, 2, size)
-    for layer, point in enumerate(wanted):
+    for layer, point in enumerate(_places(geometry)):
         for half, what in enumerate(("keys", "values")):
             states[:, _stored(layer, stored, doubled), half] = body[f"{point}.{what}"]
     kind, head = written_classifier(module)
@@ -126,9 +135,15 @@ def _stack(geometry: Geometry) -> str:
     return "encoder" if geometry.kind == "encoder" else "decoder"
 
 
+def _places(geometry: Geometry) -> list[str]:
+    """The attentions that peft puts prefixes before, layer by layer."""
+    stack = _stack(geometry)
+    return [f"{stack}.{layer}.self" for layer in range(geometry.stacks[stack])]
+
+
 def _stored(layer: int, stored: int, doubled: bool) -> int:
     """Where the prefix of a layer stands in the file."""
     return (2 * layer) % stored if doubled else layer
 
 
-PEFT = InPeft("PREFIX_TUNING", read, written, _KNOWN)
+PEFT = InPeft("PREFIX_TUNING", read, written, _KNOWN, holds)
