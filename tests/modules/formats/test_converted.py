@@ -236,6 +236,22 @@ def test_what_a_conversion_lost_is_in_the_account_of_a_port(tiny_host, tmp_path)
         assert f"made a LoRA, which lost {lost:.3%} of the change" in entry.why
 
 
+def test_rows_of_tokens_beside_a_converted_module_are_read(tiny_host, tmp_path):
+    model = made("DORA", tiny_host("llama"), trainable_token_indices=[3, 5])
+    module = load_module(saved(model, tmp_path / "theirs"))
+    rows = model.get_input_embeddings().token_adapter.trainable_tokens_delta["default"]
+    assert torch.equal(module.tensors["embedding.input.rows"], rows)
+    assert module.tensors["embedding.input.tokens"].tolist() == [3, 5]
+
+
+def test_a_dora_of_embeddings_is_refused_by_the_key_that_says_so(tiny_host, tmp_path):
+    places = {"target_modules": ["q_proj", "embed_tokens"]}
+    model = made("DORA", tiny_host("llama"), **places)
+    why = "use_dora: True is none that peftport reads, written by peft .*embed_tokens is none that"
+    model.save_pretrained(str(tmp_path / "theirs"), save_embedding_layers=False)
+    refused(tmp_path / "theirs", f"{why} a LoRA can do. Where peft can merge it")
+
+
 def test_a_module_whose_host_was_changed_for_it_is_refused(tiny_host, tmp_path):
     """The change would be taken from another host than the module's."""
     model = made("DORA", tiny_host("llama"), init_lora_weights="pissa")

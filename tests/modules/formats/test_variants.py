@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 
 import pytest
@@ -24,10 +25,8 @@ from tiny_runs import host_in
         ({"peft_type": "IA3"}, "peft_type: 'IA3' is none that peftport reads"),
         ({"peft_type": 3}, "peft_type: 3 is none that peftport reads"),
         ({"peft_type": None}, "peft_type: None is none"),
-        ({"use_dora": True}, "peft_type: 'DORA' is none that peftport reads"),
-        ({"lora_bias": True}, "lora_bias: True: a variant"),
+        ({"use_dora": True}, "use_dora: True is none that peftport reads, and peft cannot"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights: 'pissa' changes the host's own"),
-        ({"layer_replication": [[0, 1]]}, "layer_replication: .* a variant"),
         ({"use_tomorrow": 1}, "use_tomorrow: 1: a variant that peftport does not read"),
         ({"use_rslora": "yes"}, "use_rslora: 'yes', expected true or false"),
         *(({"r": value}, "r: .*, expected a positive number") for value in (0, -1, "8", True, 8.5)),
@@ -48,6 +47,23 @@ def test_what_peftport_does_not_know_of_peft_is_refused_by_its_key(changes, mess
     folder = written("peft", "llama", "lora")
     change(folder, **changes)
     refused(folder, message)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "advice"),
+    [
+        ("lora_bias", True, "where the host's layers have biases, .*lora_bias=False"),
+        ("alora_invocation_tokens", [3, 5], "cannot be merged: train a plain LoRA"),
+        ("target_parameters", ["mlp.experts.down_proj"], "or train a LoRA of `target_modules`"),
+        ("layer_replication", [[0, 2], [1, 2]], "take the merged model as a host"),
+        ("use_tomorrow", 1, "take the key out of the file; otherwise merge"),
+    ],
+)
+def test_a_variant_is_refused_with_who_wrote_it_and_what_to_do_with_it(key, value, advice, written):
+    folder = written("peft", "llama", "lora")
+    change(folder, **{key: value}, peft_version="9.0")
+    shown = re.escape(repr(value))
+    refused(folder, f"{key}: {shown}: a variant .* written by peft 9.0.*{advice}")
 
 
 @pytest.mark.parametrize(

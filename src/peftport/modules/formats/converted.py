@@ -28,7 +28,8 @@ from peftport.hosts.skeleton import auto_class, pooler_options
 from peftport.modules.formats.base import Folder
 from peftport.modules.formats.model_class import MODEL, layers_inside
 from peftport.modules.formats.names import as_saved
-from peftport.modules.formats.peft_config import refuse_start, refuse_unknown
+from peftport.modules.formats.peft_config import refuse_start, refuse_unknown, written_by
+from peftport.modules.formats.token_rows import TOKENS_KEY
 from peftport.techniques.base import Parameters
 
 ENERGY = 0.9999
@@ -38,6 +39,11 @@ INSTEAD = (
     "else train a LoRA for the task"
 )
 """What can be done with a module that is none for peftport."""
+_KEPT = (
+    *("base_model_name_or_path", "revision", "task_type", "auto_mapping", "modules_to_save"),
+    TOKENS_KEY,
+)
+"""Keys of a configuration that a LoRA made of the module has, too."""
 _log = logging.getLogger(__name__)
 
 
@@ -79,8 +85,7 @@ def as_lora(folder: Folder, kind: str, tensors: Parameters) -> Converted:
         "layer's change",
         *(folder.path, kind, 100 * max(lost.values())),
     )
-    kept = ("base_model_name_or_path", "revision", "task_type", "auto_mapping", "modules_to_save")
-    plain = {key: folder.config[key] for key in kept if key in folder.config}
+    plain = {key: folder.config[key] for key in _KEPT if key in folder.config}
     patterns = {"r": 1, "lora_alpha": 1, "rank_pattern": ranks, "alpha_pattern": ranks}
     read = replace(folder, config=plain | patterns | {"peft_type": "LORA"})
     held = {n: t if folder.data else t.to("meta") for n, t in (made | rest).items()}
@@ -116,9 +121,12 @@ def _by_peft(folder: Folder, kind: str) -> Iterator[None]:
         folder.refuse("peft_type", f"{kind!r} is read as LoRA by peft, which is not installed")
     except Exception as error:
         reason = " ".join((str(error).strip() or type(error).__name__).split())[:300].rstrip(".")
+        told = f"peft_type: {kind!r}"
+        if folder.config.get("peft_type") == "LORA":
+            told = "use_dora: True"
         raise BadInput(
-            f"{folder.config_path}: peft_type: {kind!r} is none that peftport reads, and peft "
-            f"cannot convert it to LoRA: {reason}. {INSTEAD}."
+            f"{folder.config_path}: {told} is none that peftport reads{written_by(folder)}, and "
+            f"peft cannot convert it to LoRA: {reason}. {INSTEAD}."
         ) from error
 
 
@@ -148,8 +156,9 @@ def _with_module(folder: Folder, host: nn.Module, tensors: Parameters) -> tuple[
     peft = _peft()
     config = peft.PeftConfig.from_pretrained(str(folder.path))
     refuse_unknown(folder, {field.name for field in dataclasses.fields(config)})
-    # A head and other saved parts are read from the file, as a LoRA's are.
+    # A head, rows of tokens and other saved parts are read from the file, as a LoRA's are.
     config.task_type = config.modules_to_save = None
+    setattr(config, TOKENS_KEY, None)
     if hasattr(config, "bias"):
         config.bias = "none"
     config.inference_mode = False

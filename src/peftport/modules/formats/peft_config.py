@@ -32,6 +32,27 @@ _DEFAULTS: dict[str, tuple[Any, ...]] = {
     "low_cpu_mem_usage": (True, False),
     "save_embedding_layers": (True, False, "auto"),
 }
+_OTHERWISE = (
+    "If it only tells how the module was trained, take the key out of the file; otherwise merge "
+    "the module with that peft, or convert it to plain LoRA with its `convert_to_lora`"
+)
+_MERGE = "merge the module with that peft (`merge_and_unload`) and take the merged model as a host"
+_ADVICE = {
+    "lora_bias": "Its factors have biases, which no change of weights is: where the host's layers "
+    f"have biases, too, {_MERGE}; else train it again with lora_bias=False",
+    "alora_invocation_tokens": "It acts behind these tokens alone, which no change of weights "
+    "does, and cannot be merged: train a plain LoRA for the task",
+    "target_parameters": "Factors of bare parameters, as those of experts are, have no place here: "
+    f"{_MERGE}, or train a LoRA of `target_modules`",
+    "layer_replication": f"It has layers of the host several times: {_MERGE}",
+}
+"""What to do with a module where this is set."""
+
+
+def written_by(folder: Folder) -> str:
+    """The peft that wrote a folder, as the end of a clause; empty where it does not say."""
+    version = folder.config.get("peft_version")
+    return f", written by peft {version}" if version else ""
 
 
 def refuse_unknown(folder: Folder, known: Collection[str]) -> None:
@@ -45,14 +66,8 @@ def refuse_unknown(folder: Folder, known: Collection[str]) -> None:
             continue
         if _is_usual(folder, key, value):
             continue
-        version = folder.config.get("peft_version")
-        writer = f", written by peft {version}" if version else ""
-        folder.refuse(
-            key,
-            f"{value!r}: a variant that peftport does not read{writer}. If it only tells how the "
-            "module was trained, take the key out of the file; otherwise merge the module with "
-            "that peft, or convert it to plain LoRA with its `convert_to_lora`",
-        )
+        what = f"{value!r}: a variant that peftport does not read{written_by(folder)}"
+        folder.refuse(key, f"{what}. {_ADVICE.get(key, _OTHERWISE)}")
 
 
 def refuse_start(folder: Folder) -> None:
