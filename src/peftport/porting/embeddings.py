@@ -81,23 +81,23 @@ def carry(
     scores = request.donor.head != "last"  # else they are a head's, and no embedding's
     if scores and _ties(there):
         tensors = on_both_sides(tensors)
-    sides = [side for side in SIDES if any(name.startswith(f"{side}.") for name in tensors)]
-    if not sides:
+    parts = [(name, part) for name in SIDES for part in _parts(name, tensors)]
+    if not parts:
         return Carried({}, ())
     partners = _partners(there, here)
     mapped = method.rows == "mapped" and fingerprint(there.folder) != fingerprint(here.folder)
     made: Parameters = {}
     entries: list[Entry] = []
-    for side in sides:
+    for side, part in parts:
         own = embedding(there, side), embedding(here, side)
-        require_width(side, tensors, own[0].shape[1])
-        changed, row_map = _changed(side, tensors, own[0], request.donor.dtype), None
+        require_width(side, part, own[0].shape[1])
+        changed, row_map = _changed(side, part, own[0], request.donor.dtype), None
         if mapped:
             means.progress(0.0, "the embeddings")
             pair = EmbeddingPair(side, *own, _both(partners, changed, *own))
             draw = torch.Generator().manual_seed(seed)
             row_map = method.row_map(request, pair, means, draw)
-        found = _Way(side, changed, partners, *own, row_map).carried(tensors)
+        found = _Way(side, changed, partners, *own, row_map).carried(part)
         made |= found.tensors
         entries += found.entries
     carried = Carried(made, tuple(entries))
@@ -106,6 +106,14 @@ def carry(
 
 def _ties(host: Side) -> bool:
     return ties(host.geometry, host_config(host.folder, host.name))
+
+
+def _parts(side: str, tensors: Parameters) -> list[Parameters]:
+    """Rows and factors of one side, each of which has tokens of its own; those that there are."""
+    mine = {name: tensor for name, tensor in tensors.items() if name.startswith(f"{side}.")}
+    factors = {name: tensor for name, tensor in mine.items() if ".lora_" in name}
+    rows = {name: tensor for name, tensor in mine.items() if name not in factors}
+    return [part for part in (rows, factors) if part]
 
 
 def _changed(side: str, tensors: Parameters, own: Tensor, dtype: str) -> list[int]:

@@ -30,8 +30,7 @@ def as_on_tied(carried: Carried, own: Tensor) -> Carried:
         own: the host's rows, (tokens, width).
     """
     made = carried.tensors
-    others = any(name.startswith(f"{OUTPUT}.") for name in made.keys() - {_ROWS, _TOKENS})
-    if f"{INPUT}.rows" not in made or others:
+    if f"{INPUT}.rows" not in made or f"{OUTPUT}.weight" in made:
         return carried
     rows, tokens = made[f"{INPUT}.rows"], made[f"{INPUT}.tokens"]
     scored, of = made.get(_ROWS, rows[:0]), made.get(_TOKENS, tokens[:0])

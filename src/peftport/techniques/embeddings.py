@@ -5,7 +5,7 @@ Tensors, `input` being what the host reads tokens by and `output` what it scores
 `embedding.<side>.weight` (tokens, width) are rows in place of the host's. `embedding.<side>.rows`
 (count, width) are rows of the tokens whose numbers `embedding.<side>.tokens` (count,) holds, as
 integers; of `input` alone, on a host that scores by the rows that it reads by, they are in its
-scores, too, as peft has it. `embedding.input.lora_A`
+scores, too, as peft has it, below what factors of `output` change. `embedding.input.lora_A`
 (rank, tokens) and `.lora_B` (width, rank), `embedding.output.lora_A` (rank, width) and `.lora_B`
 (tokens, rank) are factors as peft has them, with the scale of the module's LoRA.
 """
@@ -120,7 +120,8 @@ def ties(geometry: Geometry, config: Any) -> bool:
 def on_both_sides(tensors: Parameters) -> Parameters:
     """A module's tensors on a tied host: with rows of some tokens of the input on the output's
     side, too, unless it has others there."""
-    if f"{INPUT}.rows" not in tensors or any(name.startswith(f"{OUTPUT}.") for name in tensors):
+    others = (f"{OUTPUT}.rows", f"{OUTPUT}.weight")
+    if f"{INPUT}.rows" not in tensors or any(name in tensors for name in others):
         return tensors
     return tensors | {f"{OUTPUT}.{each}": tensors[f"{INPUT}.{each}"] for each in ("rows", "tokens")}
 

@@ -50,10 +50,9 @@ def from_stock(family, folder, into, tokens=None, grown=0, **options):
     config = peft.LoraConfig(
         task_type=task,
         r=4,
-        target_modules=places,
         fan_in_fan_out=family == "gpt2",
         trainable_token_indices=tokens or tokens_of(folder),
-        **options,
+        **{"target_modules": places, **options},
     )
     made = peft.get_peft_model(model, config)
     with torch.no_grad():
@@ -138,6 +137,68 @@ def test_they_are_read_without_the_host_s_weights(tiny_host, tmp_path):
     from_stock("llama", tiny_host("llama"), theirs)
     change(theirs, base_model_name_or_path=str(bare))
     assert load_module(theirs).record.embeddings[f"{INPUT}.rows"] == (2, 32)
+
+
+@pytest.mark.filterwarnings("ignore:Model has .tie_word_embeddings=True.:UserWarning")
+@pytest.mark.parametrize("family", ["qwen2", "llama"])
+def test_rows_beside_factors_of_the_scores_act_as_in_peft(
+    family, tiny_host, tiny_continuation, tmp_path
+):
+    """On a tied host factors change what the rows gave."""
+    places = [*PLACES[family], "lm_head"]
+    model = from_stock(family, tiny_host(family), tmp_path / "theirs", target_modules=places)
+    module, host = load_module(tmp_path / "theirs"), host_in(tiny_host(family))
+    inputs = batch(host.tokenizer)
+    torch.testing.assert_close(
+        answer(module, host, inputs), reference_answer(model, family, inputs), atol=1e-5, rtol=1e-5
+    )
+    there = tiny_continuation(family)
+    ported = moved(module, there).module
+    assert ported.tensors.keys() == module.tensors.keys()
+    formats.save(ported, tmp_path / "out", "peft")
+    again = peft.PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(there), str(tmp_path / "out")
+    ).eval()
+    torch.testing.assert_close(
+        answer(ported, host_in(there), inputs),
+        reference_answer(again, family, inputs),
+        atol=1e-5,
+        rtol=1e-5,
+    )
+
+
+def respelt(folder, rename):
+    """Have the tensors of a folder under other names; None leaves one out."""
+    named = {rename(name): tensor for name, tensor in read_apart(folder / PEFT).items()}
+    save_file({name: t.clone() for name, t in named.items() if name}, folder / PEFT)
+
+
+def test_rows_under_the_name_of_an_adapter_are_read(tiny_host, tmp_path):
+    from_stock("llama", tiny_host("llama"), tmp_path / "theirs")
+    respelt(tmp_path / "theirs", lambda name: name.replace("_delta", "_delta.mine"))
+    assert load_module(tmp_path / "theirs").record.embeddings[f"{INPUT}.rows"] == (2, 32)
+
+
+def test_rows_that_a_tied_host_has_twice_are_read_once(tiny_host, tmp_path):
+    """peft saves them so where a vocabulary grew."""
+    host = tiny_host("qwen2")
+    from_stock("qwen2", host, tmp_path / "theirs", tokens_of(host), grown=3)
+    names = [name for name in load_file(tmp_path / "theirs" / PEFT) if "tokens_delta" in name]
+    assert len(names) == 2
+    assert set(load_module(tmp_path / "theirs").record.embeddings) == {
+        f"{INPUT}.rows",
+        f"{INPUT}.tokens",
+    }
+    path = tmp_path / "theirs" / PEFT
+    scored = next(name for name in names if "lm_head" in name)
+    save_file({n: t + 1.0 if n == scored else t for n, t in read_apart(path).items()}, path)
+    refused(tmp_path / "theirs", "does not say which tokens it is of, and its rows are not those")
+
+
+def test_rows_that_the_file_lacks_are_missed(tiny_host, tmp_path):
+    from_stock("llama", tiny_host("llama"), tmp_path / "theirs")
+    respelt(tmp_path / "theirs", lambda name: None if "tokens_delta" in name else name)
+    refused(tmp_path / "theirs", "lacks the rows that `trainable_token_indices` of .* names")
 
 
 def test_the_own_format_keeps_them_in_any_type(tiny_host, tmp_path):

@@ -32,7 +32,10 @@ _NAMED = re.compile(rf"\.{_DEFAULT}(?=\.weight$|$)")
 """The name that peft gives an adapter that nobody named."""
 _MAGNITUDE = re.compile(r"(?<=\.lora_magnitude_vector)\.weight$")
 _FACTOR = re.compile(r"(?P<before>.+\.lora_[AB])(?:\.(?P<name>[^.]+))?\.weight")
-_EMBEDDING = re.compile(r"(?P<before>.+\.lora_embedding_[AB])(?:\.(?P<name>[^.]+))?")
+_BARE = re.compile(
+    r"(?P<before>.+\.(?:lora_embedding_[AB]|trainable_tokens_delta))(?:\.(?P<name>[^.]+))?"
+)
+"""Parameters that are no module's weight."""
 
 
 def unwrapped(path: Path, tensors: Mapping[str, Tensor]) -> Parameters:
@@ -136,7 +139,7 @@ def _within(name: str, inside: re.Pattern[str], own: frozenset[str]) -> tuple[st
     inner = inside.sub("", inner)
     towers = (TOWERS - own).intersection(inner.split("."))
     inner = ".".join(part for part in inner.split(".") if part not in towers)
-    if factor := _FACTOR.fullmatch(inner) or _EMBEDDING.fullmatch(inner):
+    if factor := _FACTOR.fullmatch(inner) or _BARE.fullmatch(inner):
         inner = factor["before"]
         taken |= {factor["name"]} if factor["name"] else set()
     return inner, taken | wrappers | towers
@@ -144,7 +147,7 @@ def _within(name: str, inside: re.Pattern[str], own: frozenset[str]) -> tuple[st
 
 def _adapter(name: str) -> str | None:
     """The adapter's name in a factor's, if it is there."""
-    found = _FACTOR.fullmatch(name) or _EMBEDDING.fullmatch(name)
+    found = _FACTOR.fullmatch(name) or _BARE.fullmatch(name)
     return found["name"] if found else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from peftport.modules.formats.base import Folder
 from peftport.modules.formats.places import Places
 from peftport.modules.formats.rest import TOKEN_ROWS, embedding_paths
 from peftport.techniques.base import Parameters, Shapes
-from peftport.techniques.embeddings import INPUT
+from peftport.techniques.embeddings import INPUT, OUTPUT
 
 TOKENS_KEY = "trainable_token_indices"
 
@@ -37,18 +38,25 @@ def read_token_rows(
         The embeddings, and the shapes of rows of tokens that the host does not have, by name.
 
     Raises:
-        BadInput: the configuration does not say which tokens the rows are of.
+        BadInput: the configuration does not say which tokens the rows are of, or says so of rows
+            that the file lacks.
     """
+    if folder.config.get(TOKENS_KEY) and not rows:
+        raise BadInput(f"{path} lacks the rows that `{TOKENS_KEY}` of {folder.config_path} names.")
     made, lost = dict(read), dict[str, tuple[int, ...]]()
     paths = embedding_paths(folder.geometry)
     places = Places(paths)
+    sides = {name: places.find(name.removesuffix(TOKEN_ROWS)) for name in rows}
     for name, tensor in rows.items():
-        side = places.find(name.removesuffix(TOKEN_ROWS))
+        side = sides[name]
         if side is None:
             raise BadInput(f"{path}: tensor {name!r} belongs to no embedding of the host.")
+        if side == OUTPUT and not _named(folder, paths[side]):
+            _require_same(path, name, tensor, [rows[n] for n in rows if sides[n] == INPUT])
+            continue
         whole = made.get(f"{side}.weight")
         width = tensor.shape[-1] if whole is None else whole.shape[1]
-        tokens = _tokens(folder, paths[side], side)
+        tokens = _tokens(folder, paths[side])
         if tuple(tensor.shape) != (len(tokens), width):
             raise BadInput(
                 f"{path}: tensor {name!r} has shape {tuple(tensor.shape)}, expected "
@@ -67,14 +75,31 @@ def read_token_rows(
     return made, lost
 
 
-def _tokens(folder: Folder, path: str, side: str) -> list[int]:
+def _named(folder: Folder, path: str) -> list[Any]:
+    """What the configuration says of the tokens of a place by its name."""
+    told = folder.config.get(TOKENS_KEY)
+    if not isinstance(told, dict):
+        return []
+    return [tokens for name, tokens in told.items() if f".{path}".endswith(f".{name}")]
+
+
+def _require_same(path: Path, name: str, scored: Tensor, read: list[Tensor]) -> None:
+    """Raise BadInput for rows of the scores that nothing is said of and that are not those that a
+    tied host reads by, which peft saves twice where a vocabulary grew."""
+    alike = [each for each in read if each.shape == scored.shape]
+    if not any(each.is_meta or torch.equal(each, scored) for each in alike):
+        raise BadInput(
+            f"{path}: tensor {name!r}: `{TOKENS_KEY}` does not say which tokens it is of, and its "
+            "rows are not those that the host reads by."
+        )
+
+
+def _tokens(folder: Folder, path: str) -> list[int]:
     """The tokens whose rows were trained at a place of the host."""
     told = folder.config.get(TOKENS_KEY)
     if isinstance(told, dict):
-        named = [tokens for name, tokens in told.items() if f".{path}".endswith(f".{name}")]
+        named = _named(folder, path)
         told = named[0] if len(named) == 1 else None
-    elif side != INPUT:
-        told = None
     if not isinstance(told, list) or not all(type(token) is int and token >= 0 for token in told):
         folder.refuse(TOKENS_KEY, f"expected the numbers of the tokens whose rows {path} has")
     if len(set(told)) < len(told):
