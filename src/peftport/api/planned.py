@@ -78,10 +78,8 @@ class PlannedPort:
         from peftport.modules import formats
 
         request, geometry = self.request, self.request.receiver
-        if self._account is None:
-            return
+        targets = self._account.targets if self._account else frozenset[str]()
         technique, config = self.method.makes(request), self.method.configuration(request)
-        targets = self._account.targets
         formats.FORMATS.get(format)().require_holds(technique, config, geometry, targets)
         if self.partial:
             return

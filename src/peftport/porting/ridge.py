@@ -153,8 +153,9 @@ class Ridge(PortMethod):
         return Made(tensors, _as_made(self.account(request), tensors), record, details)
 
     def configuration(self, request: Request) -> Any:
-        """A change at the one place, of as low a rank as the classes allow, and of scale 1."""
-        rank = len(contrasts_of(request.classes))
+        """A change at the one place, of as low a rank as the classes allow, if it is known which,
+        and of scale 1."""
+        rank = len(contrasts_of(request.classes)) if request.classes else 1
         return by_factors(self.makes(request)).configured(rank, [PLACE])
 
 

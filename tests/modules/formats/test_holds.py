@@ -10,6 +10,7 @@ from modules.formats.test_token_rows import from_stock
 from peftport.api.planned import PlannedPort
 from peftport.errors import BadInput
 from peftport.modules import Module, load_module
+from peftport.porting import port_method
 from peftport.techniques.embeddings import brought
 from tiny_runs import host_in
 
@@ -88,3 +89,12 @@ def test_check_tells_it_of_what_a_method_makes_anew(tiny_host, tmp_path):
     )
     problem = found.to_dict()["problem"]
     assert "peft puts prefixes before the decoder's self-attention alone" in problem
+
+
+@pytest.mark.parametrize("method", ["ridge", "distill"])
+def test_a_format_is_asked_before_it_is_known_which_classes_there_are(method, tiny_host, tmp_path):
+    from_stock("llama", tiny_host("llama"), tmp_path / "theirs")
+    donor, there = load_module(tmp_path / "theirs"), peftport.load_host(tiny_host("llama"))
+    planned = PlannedPort(donor, there, port_method(method), {}, partial=False)
+    assert planned.request.classes == 0
+    planned.require_writable("peft")

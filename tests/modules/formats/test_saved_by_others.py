@@ -175,19 +175,13 @@ def test_a_decoder_s_head_is_read_and_written_as_it_is(tiny_host, tmp_path):
     assert all(torch.equal(tensor, ours[name]) for name, tensor in theirs.items())
 
 
-@pytest.mark.parametrize(
-    ("family", "targets", "told"),
-    [
-        ("modernbert", ["Wqkv"], "how sequence classifiers of modernbert hosts are built is not"),
-        ("bert", ["query"], "the module's head stands on the pooler of .*, which has none"),
-    ],
-)
 def test_an_encoder_s_head_that_cannot_be_read_is_left_out_when_that_is_allowed(
-    family, targets, told, tiny_host, tmp_path
+    tiny_host, tmp_path
 ):
     auto = AutoModelForSequenceClassification
-    options = {"task_type": "SEQ_CLS", "target_modules": targets}
-    from_stock(tiny_host(family), tmp_path / "theirs", auto, **options)
+    options = {"task_type": "SEQ_CLS", "target_modules": ["query"]}
+    from_stock(tiny_host("bert"), tmp_path / "theirs", auto, **options)
+    told = "the module's head stands on the pooler of .*, which has none"
     refused(tmp_path / "theirs", f"{told}.*--allow-partial.*without its head .classifier")
     module = load_module(tmp_path / "theirs", partial=True)
     assert all("classifier" in name for name in module.record.left_out)
