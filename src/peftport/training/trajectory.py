@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from peftport.errors import BadInput
+from peftport.memory import FreedMemory
 from peftport.techniques.base import Parameters, Technique, lanes_of
 from peftport.training.clock import now
 from peftport.training.graphs import replayed
@@ -101,11 +102,13 @@ def trajectory(
     died = torch.full((lanes,), -1, device=host.device)  # step of each lane's death
     total = torch.zeros(lanes, device=host.device)
     seconds, begin, before = 0.0, now(host.device), 0
+    freed = FreedMemory()
     batches = iter(encoded.training_batches(settings.batch_size, wanted[-1], seeds))
     for budget in wanted:
         for number in range(before, budget):
             total += take_step(next(batches))
             died = torch.where((died < 0) & ~optimizer.alive, number, died)
+            freed.after_step()
         seconds += now(host.device) - begin
         spent = max(1, budget - before)
         yield Reading(
