@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from peftport.memory import FreedMemory
+
 SCRIPT = """
 import resource
 from peftport.memory import keep_freed_memory
@@ -28,6 +30,48 @@ def test_a_buffer_taken_again_costs_no_new_pages():
     )
     first, again = map(int, done.stdout.split())
     assert again < first / 10
+
+
+SCATTERED = """
+from peftport.memory import FreedMemory, keep_freed_memory, resident_now
+
+def step(count):
+    lasting = []
+    large = [(bytearray(b"1") * 2**20, lasting.append(bytearray(10_000))) for _ in range(count)]
+    return lasting  # they lie between the large ones, which are free now
+
+keep_freed_memory()
+freed, held = FreedMemory(), []
+lasting = [step(100)]
+freed.after_step()
+lasting.append(step(900))
+held.append(resident_now())
+freed.after_step()
+held.append(resident_now())
+print(*(int(each / 2**20) for each in held))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator alone is told so")
+def test_what_steps_leave_free_between_what_lasts_is_given_back_where_it_is_much():
+    done = subprocess.run(
+        [sys.executable, "-c", SCATTERED], capture_output=True, text=True, check=True
+    )
+    before, after = map(int, done.stdout.split())
+    assert before > 850
+    assert after < before - 800
+
+
+def test_nothing_is_given_back_while_steps_hold_no_more_than_they_need(monkeypatch):
+    given, held = [], iter([4e9, 5e9, 5.2e9, 6e9, 5e9, 5.1e9])
+    monkeypatch.setattr("peftport.memory.resident_now", lambda: next(held))
+    monkeypatch.setattr("peftport.memory.give_freed_memory_back", lambda: given.append(True))
+    freed = FreedMemory()
+    counts = []
+    for _ in range(6):
+        freed.after_step()
+        counts.append(len(given))
+    assert counts == [0, 0, 0, 1, 1, 1]
 
 
 COLLECTIONS = """

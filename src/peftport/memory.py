@@ -15,7 +15,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 _LARGEST = 2**31 - 1
 _COLLECT_AFTER = (20_000, 20, 50)
 _SPARE, _ANY = 1.2, 2.0**29
-"""What is left to a process beyond the most that one step has needed: a share of that, and bytes."""
+"""What a process may hold beyond the most that one step has needed: a share of it, and bytes."""
 _PAGES, _PAGE = Path("/proc/self/statm"), resource.getpagesize()
 STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _PEAK = re.compile(r"^VmHWM:\s*(\d+) kB$", re.MULTILINE)
@@ -44,6 +44,34 @@ def give_freed_memory_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
+
+
+class FreedMemory:
+    """Gives freed memory back where much of it lies between what is in use.
+
+    Steps over batches of other sizes take buffers of other sizes, which fit into none that is free:
+    what a process holds grows with every step, to more than twice what the largest one needs.
+    """
+
+    def __init__(self) -> None:
+        self._needed, self._fresh = 0.0, True
+
+    def after_step(self) -> None:
+        """To be called after each step; most times it does nothing but look."""
+        held = resident_now()
+        if self._fresh:
+            self._needed, self._fresh = max(self._needed, held), False
+        elif held > _SPARE * self._needed + _ANY:
+            give_freed_memory_back()
+            self._fresh = True
+
+
+def resident_now() -> float:
+    """Bytes that this process holds now; 0 where the system does not tell."""
+    try:
+        return float(_PAGE * int(_PAGES.read_text().split()[1]))
+    except OSError:
+        return 0.0
 
 
 def resident_peak() -> float:
@@ -79,31 +107,3 @@ def collect_rarely() -> None:
     """
     gc.set_threshold(*_COLLECT_AFTER)
     atexit.register(gc.freeze)
-
-
-class FreedMemory:
-    """Gives freed memory back where much of it lies between what is in use.
-
-    Steps over batches of other sizes take buffers of other sizes, which fit into none that is free:
-    what a process holds grows with every step, to three times what the largest one needs.
-    """
-
-    def __init__(self) -> None:
-        self._needed, self._fresh = 0.0, True
-
-    def after_step(self) -> None:
-        """To be called after each step; most times it does nothing but look."""
-        held = _resident()
-        if self._fresh:
-            self._needed, self._fresh = max(self._needed, held), False
-        elif held > _SPARE * self._needed + _ANY:
-            give_freed_memory_back()
-            self._fresh = True
-
-
-def _resident() -> float:
-    """Bytes that this process holds now; 0 where the system does not tell."""
-    try:
-        return float(_PAGE * int(_PAGES.read_text().split()[1]))
-    except OSError:
-        return 0.0
