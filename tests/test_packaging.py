@@ -240,6 +240,7 @@ def public_names(file: Path) -> set[str]:
 ONE_INTERFACE = {
     "read": ("techniques", "modules/formats/__init__.py"),
     "written": ("techniques", "modules/formats/adapterhub_head.py"),
+    "holds": ("techniques",),
     "answers": ("proof",),
     "distribution": ("proof",),
     "main": ("proof/adapters_script.py",),

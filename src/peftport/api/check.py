@@ -263,13 +263,9 @@ def _as_port(verdict: Verdict, asked: tuple[Any, ...], host: str, format: str) -
     method = port_method(verdict.method)
     request = method.request(*asked)
     record, there = asked[0], request.receiver
-    problem = words_problem_of(method, record, there, host) or formats.problem(
-        method.makes(request),
-        method.configuration(request),
-        verdict.account.targets,
-        there,
-        format,
-    )
+    made = method.makes(request), method.configuration(request), verdict.account.targets
+    problem = words_problem_of(method, record, there, host)
+    problem = problem or formats.problem(*made, there, format)
     return replace(verdict, problem=problem)
 
 

@@ -89,6 +89,7 @@ def from_stock(folder, into, auto=AutoModelForCausalLM, grown=0, **options):
     if grown:
         model.resize_token_embeddings(model.config.vocab_size + grown, mean_resizing=False)
     options = {"task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 8, **options}
+    torch.manual_seed(0)  # peft draws the first factors
     made = peft.get_peft_model(model, peft.LoraConfig(**options))
     with torch.no_grad():
         for name, value in made.named_parameters():

@@ -54,6 +54,7 @@ def from_stock(family, folder, into, tokens=None, grown=0, **options):
         trainable_token_indices=tokens or tokens_of(folder),
         **{"target_modules": places, **options},
     )
+    torch.manual_seed(0)  # peft draws the first factors
     made = peft.get_peft_model(model, config)
     with torch.no_grad():
         for name, value in made.named_parameters():
