@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import peftport as pp
 from modules.formats.modules import made
 from peftport.errors import BadInput
 from peftport.hosts import geometry_by_name, load_host
@@ -49,6 +50,12 @@ def test_methods_that_read_weights_say_no_and_copy_says_yes(quantised, tiny_host
     can = {verdict.method for verdict in verdicts if verdict.problem is None}
     assert can == {"copy"}
     assert all("quantised" in (v.problem or "quantised") for v in verdicts)
+
+
+def test_a_port_without_a_method_says_why_none_can(quantised, tiny_host, tmp_path):
+    made(host_in(tiny_host("gpt2")), "lora", classes=0).save(tmp_path / "module")
+    with pytest.raises(BadInput, match=r"No method can: .*quantised .*Name the unquantised host"):
+        pp.port(tmp_path / "module", quantised, out=tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def require_a_method(
         f"{each.method} (looks at {_looks_at(each.requires)})" if each.requires else each.method
         for each in can
     )
-    advice = "No method can."
+    advice = f"No method can: {blind}." if blind else "No method can."
     if can:
         tried = a_way_on(handle, receiver.name, can[0], given)
         advice = f"Methods that can: {told}. Name one with --method; see `{tried}`."
