@@ -182,6 +182,31 @@ def test_a_file_that_is_not_whole_safetensors_is_refused(corrupt, read, format, 
         read(folder)
 
 
+@pytest.mark.parametrize("shape", [(), (3,), (2, 2, 2)], ids=len)
+@pytest.mark.parametrize("read", [load_module, read_outline])
+@pytest.mark.parametrize(
+    ("format", "file", "family", "technique"),
+    [
+        ("peft", PEFT, "llama", "lora"),
+        ("peft", PEFT, "gpt2", "lora"),
+        ("peft", PEFT, "llama", "prefix"),
+        ("adapterhub", HUB, "llama", "lora"),
+        ("adapterhub", HUB, "gpt2", "lora"),
+        ("adapterhub", HUB, "llama", "houlsby"),
+        ("adapterhub", HUB, "llama", "compacter"),
+    ],
+)
+def test_a_tensor_of_another_shape_is_named(shape, read, format, file, family, technique, written):
+    folder = written(format, family, technique)
+    whole = read_apart(folder / file)
+    for name, tensor in whole.items():
+        if tuple(tensor.shape) == shape or tensor.ndim == 1 == len(shape):
+            continue
+        save_file(whole | {name: torch.zeros(shape)}, folder / file)
+        with pytest.raises(BadInput, match=r"shape|size"):
+            read(folder)
+
+
 def test_a_folder_without_tensors_is_refused(written):
     folder = written("peft", "llama", "lora")
     (folder / PEFT).unlink()

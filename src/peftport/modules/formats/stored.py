@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from peftport.errors import BadInput
 from peftport.hosts.fingerprint import read_header
 from peftport.modules.formats.weights import files_of, unpickled
 from peftport.modules.module import Dtype
@@ -22,6 +23,14 @@ def names_in(path: Path) -> list[str]:
     if not files:
         return list(unpickled(path))
     return [name for file in files for name in read_header(file)[0]]
+
+
+def require_matrix(path: Path, name: str, tensor: Tensor) -> None:
+    """Raise BadInput for a tensor of a file, called by its name there, that is no matrix."""
+    if tensor.ndim != 2:
+        raise BadInput(
+            f"{path}: tensor {name!r} has shape {tuple(tensor.shape)}, expected a matrix."
+        )
 
 
 def stored_type(path: Path, tensors: Mapping[str, Tensor]) -> Dtype:

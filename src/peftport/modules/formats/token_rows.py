@@ -14,6 +14,7 @@ from peftport.errors import BadInput
 from peftport.modules.formats.base import Folder
 from peftport.modules.formats.places import Places
 from peftport.modules.formats.rest import TOKEN_ROWS, embedding_paths
+from peftport.modules.formats.stored import require_matrix
 from peftport.techniques.base import Parameters, Shapes
 from peftport.techniques.embeddings import INPUT, OUTPUT
 
@@ -54,6 +55,7 @@ def read_token_rows(
         if side == OUTPUT and not _named(folder, paths[side]):
             _require_same(path, name, tensor, [rows[n] for n in rows if sides[n] == INPUT])
             continue
+        require_matrix(path, name, tensor)
         whole = made.get(f"{side}.weight")
         width = tensor.shape[-1] if whole is None else whole.shape[1]
         tokens = _tokens(folder, paths[side])

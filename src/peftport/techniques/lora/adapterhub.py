@@ -19,6 +19,7 @@ from peftport.modules.formats.adapterhub_layout import NAME, Hub, layout_of, pat
 from peftport.modules.formats.base import Draft
 from peftport.modules.formats.keeping import InAdapterHub
 from peftport.modules.formats.places import Places
+from peftport.modules.formats.stored import require_matrix
 from peftport.modules.module import Module
 from peftport.techniques.base import Parameters
 from peftport.techniques.lora import LoraConfig, targets
@@ -116,6 +117,8 @@ def _factors(hub: Hub, rank: int, scale: float) -> dict[str, Factors]:
     found = {}
     for point, pair in pairs.items():
         down, up = hub.tensors[pair["lora_A"]], hub.tensors[pair["lora_B"]]
+        for factor in pair.values():
+            require_matrix(hub.path, factor, hub.tensors[factor])
         factors, wanted = Factors(down, up, scale), rank
         if layout[_role(point)] == MERGED:
             factors = _unmerged(hub, pair, factors, rank, geometry.linears[point].outputs)

@@ -31,6 +31,7 @@ from peftport.modules.formats.peft_config import (
 )
 from peftport.modules.formats.places import Places
 from peftport.modules.formats.rest import embedding_paths, read_rest, written_embeddings
+from peftport.modules.formats.stored import require_matrix
 from peftport.modules.formats.token_rows import TOKENS_KEY, is_of_token_rows, read_token_rows
 from peftport.modules.module import Module
 from peftport.techniques.base import Parameters
@@ -152,11 +153,13 @@ def _pair(
 ) -> Factors:
     """The factors of one place, with the rank and the scale that the configuration gives it."""
     down, up = (tensors[name] for name in names)
+    whole = (f"{_MODEL}{names[0]}.weight", f"{_MODEL}{names[1]}.weight")
+    for name, factor in zip(whole, (down, up), strict=True):
+        require_matrix(path, name, factor)
     inside = names[0].rpartition(".")[0]
     rank = own_rank(folder, inside, options["rank"], down.shape[0])
     alpha = own_alpha(folder, inside, options["alpha"])
     made = Factors(down, up, alpha / (math.sqrt(rank) if options["rslora"] else rank))
-    whole = (f"{_MODEL}{names[0]}.weight", f"{_MODEL}{names[1]}.weight")
     require_shapes(path, whole, made, point, rank, folder.geometry)
     return made
 
