@@ -78,6 +78,7 @@ def test_ticks_are_few_and_round() -> None:
     assert svg.ticks(0.4, 0.9) == [0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
     assert svg.ticks(-0.1, 1.0) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert len(svg.ticks(-40, 73)) == 2
+    assert svg.ticks(0.4, 1e18) == [0.4, 1e18]
 
 
 def test_axis_labels_and_legends_are_well_formed() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from peftport.errors import BadInput
+from peftport.tasks import load_task
 from peftport.tasks.forms import Columns
 from peftport.tasks.sources import FileSource, HubSource, LabSource, find_source
 
@@ -167,3 +168,11 @@ def test_hub_splits_go_by_their_usual_names_or_by_those_given(
         BadInput, match=r"no split 'validation_matchd'\. Did you mean 'validation_m"
     ):
         wrong.splits()
+
+
+@pytest.mark.parametrize("name", ["text", "csv", "json", "parquet", "hub:text"])
+def test_the_working_folder_is_no_data_set(name, tmp_path, monkeypatch):
+    (tmp_path / "rows.txt").write_text("one\ntwo\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match=r"not found.*whatever files lie in the working folder"):
+        load_task(name)

@@ -55,9 +55,9 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Round values from `low` to `high`, `most` or fewer."""
     fine = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02) if high - low < 0.1 - 1e-9 else ()
     for step in (*fine, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10):
-        found = [i * step for i in range(ceil(low / step - 1e-9), floor(high / step + 1e-9) + 1)]
-        if len(found) <= most:
-            return [round(x, 6) for x in found]
+        first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
+        if last - first < most:  # told before any is made: figures may be as far apart as they like
+            return [round(i * step, 6) for i in range(first, last + 1)]
     return [low, high]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -139,6 +140,12 @@ def _load_from_hub(path: str, subset: str | None, revision: str | None) -> Any:
             f"task {path!r} was not found: {Path(path).absolute()} does not exist, and a data set "
             "from the hub needs the package `datasets`: pip install 'peftport[hub]'."
         ) from error
+    if path.isidentifier() and find_spec(f"datasets.packaged_modules.{path}"):
+        raise BadInput(
+            f"task {path!r} was not found: {Path(path).absolute()} does not exist, and by this "
+            "name the package `datasets` reads whatever files lie in the working folder. Name a "
+            "folder, a file, or a data set as OWNER/NAME."
+        )
     try:
         return datasets.load_dataset(path, subset, revision=revision)
     except Exception as error:  # the hub, the network, the cache and every file format speak here
