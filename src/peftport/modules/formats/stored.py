@@ -26,8 +26,9 @@ def names_in(path: Path) -> list[str]:
 
 
 def require_matrix(path: Path, name: str, tensor: Tensor) -> None:
-    """Raise BadInput for a tensor of a file, called by its name there, that is no matrix."""
-    if tensor.ndim != 2:
+    """Raise BadInput for a tensor of a file, called by its name there, that has no rows and columns
+    of which sizes could be told; what has more is compared with the sizes that are expected."""
+    if tensor.ndim < 2:
         raise BadInput(
             f"{path}: tensor {name!r} has shape {tuple(tensor.shape)}, expected a matrix."
         )
