@@ -50,7 +50,7 @@ class FreedMemory:
     """Gives freed memory back where much of it lies between what is in use.
 
     Steps over batches of other sizes take buffers of other sizes, which fit into none that is free:
-    what a process holds grows with every step, to more than twice what the largest one needs.
+    what a process holds grows with every step, far beyond what the largest one needs.
     """
 
     def __init__(self) -> None:

@@ -71,6 +71,20 @@ def test_every_family_that_says_how_its_heads_are_built_is_tried():
     assert set(PARTS) == known
 
 
+def assert_copied_as_in_peft(module, family, there, folder) -> None:
+    """A copy on another host, written and read again, answers as it does in stock peft."""
+    inputs = batch(there.tokenizer)
+    name = HostName(name=str(there.folder), fingerprint=there.fingerprint)
+    copied = port(module, there.geometry, name).module
+    formats.save(copied, folder, "peft")
+    assert same(load_module(folder), copied)
+    loaded = peft.PeftModel.from_pretrained(stock(there.folder, "SEQ_CLS"), str(folder))
+    theirs = stock_answer(loaded.eval(), family, "SEQ_CLS", inputs)
+    assert_same(
+        answer_of(copied, there, inputs), theirs, answer_of(silenced(copied), there, inputs)
+    )
+
+
 @pytest.mark.parametrize("family", PARTS)
 def test_a_head_is_read_copied_written_and_loaded_by_stock_peft(
     family, tiny_host, tiny_continuation, tmp_path
@@ -86,14 +100,7 @@ def test_a_head_is_read_copied_written_and_loaded_by_stock_peft(
         answer_of(module, host, inputs), stock_answer(model, family, "SEQ_CLS", inputs), bare
     )
 
-    name = HostName(name=str(near), fingerprint=there.fingerprint)
-    copied = port(module, there.geometry, name).module
-    formats.save(copied, tmp_path / "copied", "peft")
-    assert same(load_module(tmp_path / "copied"), copied)
-    loaded = peft.PeftModel.from_pretrained(stock(near, "SEQ_CLS"), str(tmp_path / "copied"))
-    theirs = stock_answer(loaded.eval(), family, "SEQ_CLS", inputs)
-    bare = answer_of(silenced(copied), there, inputs)
-    assert_same(answer_of(copied, there, inputs), theirs, bare)
+    assert_copied_as_in_peft(module, family, there, tmp_path / "copied")
 
 
 @pytest.mark.parametrize("family", ["bert", "albert", "deberta", "deberta-v2"])

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 
-import peft
 import pytest
 
 import peftport
-from modules.formats.modules import answer_of, refused, same, silenced
-from modules.formats.test_sequence_heads import PARTS, lora
-from modules.formats.test_with_peft import assert_same, from_peft, stock, stock_answer
+from modules.formats.modules import answer_of, refused, silenced
+from modules.formats.test_sequence_heads import PARTS, assert_copied_as_in_peft, lora
+from modules.formats.test_with_peft import assert_same, from_peft, stock_answer
 from peftport.errors import BadInput
-from peftport.modules import HostName, formats, load_module
-from peftport.porting import port
+from peftport.modules import load_module
 from techniques.references import batch
 from tiny_runs import host_in
 
@@ -46,16 +44,8 @@ def test_a_head_is_built_as_its_host_s_configuration_says(
     theirs = stock_answer(model, family, "SEQ_CLS", inputs)
     assert_same(answer_of(module, host, inputs), theirs, bare)
 
-    near = built(tiny_continuation(family), tmp_path / "near", said)
-    there = host_in(near)
-    name = HostName(name=str(near), fingerprint=there.fingerprint)
-    copied = port(module, there.geometry, name).module
-    formats.save(copied, tmp_path / "copied", "peft")
-    assert same(load_module(tmp_path / "copied"), copied)
-    loaded = peft.PeftModel.from_pretrained(stock(near, "SEQ_CLS"), str(tmp_path / "copied"))
-    theirs = stock_answer(loaded.eval(), family, "SEQ_CLS", inputs)
-    bare = answer_of(silenced(copied), there, inputs)
-    assert_same(answer_of(copied, there, inputs), theirs, bare)
+    there = host_in(built(tiny_continuation(family), tmp_path / "near", said))
+    assert_copied_as_in_peft(module, family, there, tmp_path / "copied")
 
 
 @pytest.mark.parametrize(("family", "said", "pooling"), OTHERWISE)
