@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from measuring import arguments, as_table, save, spread, written
-from peftport.hosts.precision import HeadProduct
+from peftport.hosts.lowered import HeadProduct
 from peftport.hosts.predictions import Predictions
 from peftport.memory import forget_peak, keep_freed_memory, resident_peak
 

@@ -135,7 +135,7 @@ def _random_t5(name: str, precision: Any) -> tuple[Host, Encoded, ClassReadout]:
 
     from peftport.hosts import geometry_of
     from peftport.hosts.attention import NAME
-    from peftport.hosts.precision import lower_products
+    from peftport.hosts.lowered import lower_products
 
     width, ffn, layers, heads = SHAPES[name]
     config = T5Config(

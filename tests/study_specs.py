@@ -26,7 +26,9 @@ def data(**changes: Any) -> dict[str, Any]:
         "native_steps": 20,
         "training": {"learning_rates": {"lora": 0.01, "adapter": 0.01}},
     }
-    return {key: value for key, value in {**made, **changes}.items() if value is not None}
+    found = {key: value for key, value in {**made, **changes}.items() if value is not None}
+    # Settled, as it is in every study that was begun.
+    return found | {"training": {"precision": "fp32", **found["training"]}}
 
 
 def spec(**changes: Any) -> Spec:

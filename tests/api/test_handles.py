@@ -61,3 +61,19 @@ def test_a_module_s_record_is_read_without_its_tensors(lab_module, monkeypatch):
     assert module.technique == "lora"
     assert "task lab:films" in str(module)
     assert module.to_dict()["format"] == module.format == "peftport"
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_faster_precision_is_taken_where_none_is_asked_for(
+    fast, tiny_host, monkeypatch, caplog
+):
+    monkeypatch.setattr("peftport.hosts.precision.WIDE", 16)
+    monkeypatch.setattr("peftport.hosts.precision.bf16_is_fast", lambda device: fast)
+    folder = tiny_host("llama")
+    assert pp.load_host(folder).precision == ("bf16" if fast else "fp32")
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == fast
+    assert all("multiplies in bfloat16" in line and "--precision fp32" in line for line in said)
+    assert pp.load_host(folder, precision="fp32").precision == "fp32"
+    assert pp.load_host(folder, precision="bf16").precision == "bf16"
+    assert len(caplog.records) == fast

@@ -1,7 +1,9 @@
-"""Products in bfloat16: near to full precision, cast once, and nothing else is touched."""
+"""Products in bfloat16: near to full precision, cast once, and nothing else is touched; chosen
+where they are faster."""
 
 from __future__ import annotations
 
+import time
 from functools import cache
 from pathlib import Path
 
@@ -9,8 +11,9 @@ import pytest
 import torch
 
 from families import FAMILIES, ONE_OF_EACH_KIND
-from peftport.hosts import attention, load_host
+from peftport.hosts import attention, load_host, precision
 from peftport.hosts.host import Host
+from peftport.hosts.precision import WIDE, bf16_is_fast, chosen_precision
 from peftport.training import TrainingSettings
 from techniques.references import batch, our_answer
 from tiny_runs import ONE_OF_EACH_TECHNIQUE, host_in, run, task_in
@@ -70,3 +73,24 @@ def test_an_attention_can_compute_in_another_type_than_it_takes_and_gives(tiny_h
     found = our_answer(host, batch(host.tokenizer))
     assert found.dtype == torch.float32
     assert 0 < (found - expected).norm() / expected.norm() < 0.02
+
+
+@pytest.mark.parametrize("slow", [torch.float32, torch.bfloat16])
+def test_the_machine_is_measured(slow, monkeypatch):
+    def product(states, weight):
+        time.sleep(0.01 if weight.dtype == slow else 0.002)
+        return states
+
+    monkeypatch.setattr(torch.nn.functional, "linear", product)
+    assert bf16_is_fast.__wrapped__() == (slow == torch.float32)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_only_what_is_left_to_the_machine_depends_on_it(fast, monkeypatch):
+    measured = []
+    monkeypatch.setattr(precision, "bf16_is_fast", lambda device: measured.append(device) or fast)
+    assert chosen_precision("auto", WIDE, "cpu") == ("bf16" if fast else "fp32")
+    assert measured == ["cpu"]
+    assert chosen_precision("fp32", WIDE) == chosen_precision("auto", WIDE - 1) == "fp32"
+    assert chosen_precision("bf16", 8) == "bf16"
+    assert measured == ["cpu"]

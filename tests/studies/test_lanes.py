@@ -48,10 +48,10 @@ def test_the_choice_is_one_of_those_that_were_measured(made):
 
 def test_a_study_goes_on_with_the_lanes_that_it_was_begun_with(made, tmp_path, monkeypatch):
     facts, measured = resolve(made, fetch=False), []
-    monkeypatch.setattr(lanes, "choose_apart", lambda *_: measured.append(1) or 4)
+    monkeypatch.setattr(lanes, "apart", lambda *_: measured.append(1) or 4)
     begun = with_lanes(made, tmp_path, facts)
     assert begun.lanes == 4
     create(tmp_path, begun.model_dump(mode="json"), facts.record(), facts.gold).close()
-    monkeypatch.setattr(lanes, "choose_apart", lambda *_: measured.append(1) or 8)
+    monkeypatch.setattr(lanes, "apart", lambda *_: measured.append(1) or 8)
     assert with_lanes(made, tmp_path, facts) == begun
     assert measured == [1]

@@ -64,6 +64,7 @@ def test_opening_it_to_go_on_migrates_it_once_and_keeps_every_figure(old):
             "gaussian": "gaussian",
             "procrustes:places=64": "procrustes",
         }
+        assert store.spec["training"]["precision"] == "fp32"
         assert all(answers.scores is None for _, answers in store.answers())
         assert all(store.donor(donor)[0].answers is None for donor in store.donor_statuses())
         (version,) = store.db.execute("PRAGMA user_version").fetchone()

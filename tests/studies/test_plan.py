@@ -234,7 +234,10 @@ spec = parse_spec({
     "settings": [{"origin_task": f"t{i}", "task": f"t{j}"} for i in range(3) for j in range(3)],
     "conditions": ["ported", "sampled"],
     "budgets": [0, 10, 30], "seeds": 6, "donor_steps": 30,
-    "training": {"learning_rates": {n: 0.1 for n in ("lora", "adapter", "prefix", "compacter")}},
+    "training": {
+        "precision": "fp32",
+        "learning_rates": {n: 0.1 for n in ("lora", "adapter", "prefix", "compacter")},
+    },
 }, "million")
 plan = Plan(spec)
 count = sum(plan.count().values())

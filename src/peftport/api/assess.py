@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from peftport.api.modules import ModuleLike
     from peftport.hosts.host import Host
-    from peftport.hosts.precision import Precision
+    from peftport.hosts.precision import PrecisionChoice
     from peftport.modules import Module, Record
     from peftport.porting.base import Need
     from peftport.porting.means import Means
@@ -106,7 +106,7 @@ def assess(
     scorer: str | None = None,
     fail_under: float | None = None,
     device: str | None = None,
-    precision: Precision = "fp32",
+    precision: PrecisionChoice = "auto",
     progress: Callable[[str], None] = lambda text: None,
     portion: Portion = lambda _share, _what: None,
 ) -> Assessed:
@@ -134,7 +134,7 @@ def assess(
             for, or the data's columns tell, if not given. system: the system's turn of every chat.
             max_answer: the most tokens of an answer. scorer: "module:function" of what was written
             and the reference.
-        device, precision: of a host that is given by name.
+        device, precision: of a host that is given by name, as for `load_host`.
         fail_under: the recovery that some method must reach at the smallest budget, for `passed`.
         progress: told what is done next.
         portion: called, now and then, with the share of a port that is done and what comes next.

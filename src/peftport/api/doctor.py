@@ -34,7 +34,8 @@ class Diagnosis(Result):
 
     Attributes:
         versions: package -> version, None where it is not installed.
-        devices: for each `name`, and its `memory` in bytes; `threads` of the CPU.
+        devices: for each `name`, its `memory` in bytes, and whether it multiplies bfloat16 faster
+            than single precision, `fast_bf16`; `threads` of the CPU.
         caches: for each what it holds, its `folder` and its size in `bytes`.
         commands: for each thing that needs more than the package itself: `what`, `ready`, and
             `do`, what is to be done where it is not.
@@ -100,11 +101,23 @@ def _version(name: str) -> str | None:
 def _devices() -> list[dict[str, Any]]:
     import torch
 
+    from peftport.hosts.precision import bf16_is_fast
+
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    cpu = {"name": "cpu", "memory": pages, "threads": os.cpu_count()}
+    cpu = {
+        "name": "cpu",
+        "memory": pages,
+        "fast_bf16": bf16_is_fast(),
+        "threads": os.cpu_count(),
+    }
     gpus = [torch.cuda.get_device_properties(n) for n in range(torch.cuda.device_count())]
     found = [
-        {"name": f"cuda:{n} ({gpu.name})", "memory": gpu.total_memory} for n, gpu in enumerate(gpus)
+        {
+            "name": f"cuda:{n} ({gpu.name})",
+            "memory": gpu.total_memory,
+            "fast_bf16": bf16_is_fast(f"cuda:{n}"),
+        }
+        for n, gpu in enumerate(gpus)
     ]
     return [cpu, *found]
 
@@ -156,4 +169,5 @@ def _has_gpu() -> bool:
 
 def _device(each: Mapping[str, Any]) -> str:
     threads = f", {each['threads']} threads" if "threads" in each else ""
-    return f"{each['name']}, {each['memory'] / 1e9:,.0f} GB{threads}"
+    faster = "bfloat16" if each["fast_bf16"] else "single precision"
+    return f"{each['name']}, {each['memory'] / 1e9:,.0f} GB{threads}, faster in {faster}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from peftport.api.modules import ModuleLike
-    from peftport.hosts.precision import Precision
+    from peftport.hosts.precision import PrecisionChoice
     from peftport.integrations.lm_eval import Figure
 
 
@@ -83,7 +83,7 @@ def lm_eval(
     folder: str | Path | None = None,
     limit_test: int | None = None,
     device: str | None = None,
-    precision: Precision = "fp32",
+    precision: PrecisionChoice = "auto",
 ) -> LmEvaluated:
     """Test a module on tasks of lm-evaluation-harness, and the bare host beside it.
 
@@ -97,7 +97,7 @@ def lm_eval(
         tasks: names of the harness's tasks, groups or tags; a text is split at its commas.
         folder: with task files of one's own.
         limit_test: use at most so many examples of each task.
-        device, precision: of a host that is given by name.
+        device, precision: of a host that is given by name, as for `load_host`.
 
     Raises:
         BadInput: the harness is not installed, or knows no such task or cannot run it; the module

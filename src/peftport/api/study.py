@@ -110,9 +110,11 @@ class Study:
         from peftport.studies.identity import Identity
         from peftport.studies.outline import outline
         from peftport.studies.plan import Plan
+        from peftport.studies.precision import with_precision
         from peftport.studies.resolve import resolve
 
-        planned, facts = Plan(self.spec), resolve(self.spec, fetch=False)
+        facts = resolve(self.spec, fetch=False)
+        planned = Plan(with_precision(self.spec, self.folder, facts))
         Identity(planned, *facts.marks()).check_unique()
         found = outline(planned, facts)
         if measure:

@@ -28,7 +28,7 @@ from peftport.progress import Portion
 if TYPE_CHECKING:
     from peftport.api.modules import ModuleLike
     from peftport.hosts import Geometry
-    from peftport.hosts.precision import Precision
+    from peftport.hosts.precision import PrecisionChoice
     from peftport.metrics import Evaluation
     from peftport.modules import Module
     from peftport.tasks import Task
@@ -55,7 +55,7 @@ def test(
     max_answer: int | None = None,
     scorer: str | None = None,
     device: str | None = None,
-    precision: Precision = "fp32",
+    precision: PrecisionChoice = "auto",
     to_card: bool = False,
     portion: Portion = lambda _share, _what: None,
 ) -> Tested:
@@ -78,7 +78,7 @@ def test(
         kind: "classification", "choice", "completion" or "language"; what the data's columns tell
             if not given. system: the system's turn of every chat. max_answer: the most tokens of
             an answer. scorer: "module:function" of what was written and the reference.
-        device, precision: of a host that is given by name.
+        device, precision: of a host that is given by name, as for `load_host`.
         to_card: add the figures to the README in the module's folder.
         portion: called now and then with the share of the rows that is done, and in words.
 
@@ -187,6 +187,7 @@ class _Subject:
             figures=found.figures,
             intervals=intervals,
             kind=self.data.kind,
+            precision=self.host.precision,
         ), found
 
 
@@ -255,8 +256,8 @@ def _found(handle: ModuleHandle, where: str | Path | HostHandle | None) -> Modul
 
 
 def _host_like(host: HostHandle, other: str | Path | HostHandle) -> HostHandle:
-    """Another host, on the same device and in the same precision."""
-    return as_host(other, host.device, host.precision)
+    """Another host, on the same device and with the precision that was asked for."""
+    return as_host(other, host.device, host.asked)
 
 
 def _half(portion: Portion, which: int) -> Portion:

@@ -27,6 +27,7 @@ class Tested(Result):
         intervals: name of the metric -> the ends of its 95 % interval over the test examples;
             of figures that are defined.
         kind: of the task.
+        precision: of the products with the host's weights.
         against: the same of what was set beside it; None where nothing was.
         differences: name of the metric -> by how much the figure is above that of `against`, and
             the ends of the 95 % interval over the test examples, which both share. Those by the
@@ -41,6 +42,7 @@ class Tested(Result):
     figures: Mapping[str, Any]
     intervals: Mapping[str, tuple[float, float]]
     kind: str = "classification"
+    precision: str = "fp32"
     against: Tested | None = None
     differences: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
 
@@ -72,7 +74,7 @@ class Tested(Result):
         return found
 
     def _plain(self) -> dict[str, Any]:
-        names = ("module", "technique", "host", "made_for_this_host", "task")
+        names = ("module", "technique", "host", "precision", "made_for_this_host", "task")
         return {**{name: getattr(self, name) for name in names}, **self.figures}
 
     @property

@@ -16,7 +16,7 @@ from peftport.progress import Losses
 if TYPE_CHECKING:
     import pandas as pd
 
-    from peftport.hosts.precision import Precision
+    from peftport.hosts.precision import PrecisionChoice
     from peftport.training.module import Trained
 
 
@@ -110,7 +110,7 @@ def train(
     scorer: str | None = None,
     limit_train: int | None = None,
     device: str | None = None,
-    precision: Precision = "fp32",
+    precision: PrecisionChoice = "auto",
     progress: Losses = silent,
 ) -> TrainedModule:
     """Train a module on a host for a task.
@@ -130,7 +130,7 @@ def train(
             if not given. system: the system's turn of every chat. max_answer: the most tokens of
             an answer. scorer: "module:function" of what was written and the reference.
         limit_train: train on at most so many texts.
-        device, precision: of a host that is given by name.
+        device, precision: of a host that is given by name, as for `load_host`.
         progress: called about twenty times with the step and the mean loss (nats) since the last.
 
     Raises:

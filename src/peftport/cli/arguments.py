@@ -91,6 +91,14 @@ Precision = Annotated[
         "--precision", help="Of the products with the host's weights; bf16 is often faster."
     ),
 ]
+PrecisionChoice = Annotated[
+    Literal["auto", "fp32", "bf16"],
+    typer.Option(
+        "--precision",
+        help="Of the products with the host's weights; auto is bf16 for hosts of 384 or wider "
+        "where this machine multiplies it faster.",
+    ),
+]
 
 
 def options_of(settings: list[str] | None, layers: str | None = None) -> dict[str, Any]:

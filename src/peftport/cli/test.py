@@ -15,7 +15,7 @@ from peftport.cli.arguments import (
     LimitTest,
     NoPickle,
     OptionalTask,
-    Precision,
+    PrecisionChoice,
 )
 from peftport.cli.output import AsJson, show
 from peftport.cli.progress import Shares
@@ -50,7 +50,7 @@ def test(
     *,
     reading: ScoreOptions,
     device: Device = None,
-    precision: Precision = "fp32",
+    precision: PrecisionChoice = "auto",
     from_host: FromHost = None,
     no_pickle: NoPickle = False,
     to_card: Annotated[

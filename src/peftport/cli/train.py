@@ -11,7 +11,7 @@ from peftport.cli.arguments import (
     Device,
     HostName,
     LimitTrain,
-    Precision,
+    PrecisionChoice,
     Private,
     PushToHub,
     TaskName,
@@ -48,7 +48,7 @@ def train(
     push_to_hub: PushToHub = None,
     private: Private = False,
     device: Device = None,
-    precision: Precision = "fp32",
+    precision: PrecisionChoice = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Train a module on a host for a task and save it."""

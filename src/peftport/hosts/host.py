@@ -22,7 +22,8 @@ from peftport.hosts.fingerprint import fingerprint, weight_files
 from peftport.hosts.fused import fuse
 from peftport.hosts.geometry import Geometry
 from peftport.hosts.loading import load_model
-from peftport.hosts.precision import Precision, lower_products
+from peftport.hosts.lowered import lower_products
+from peftport.hosts.precision import Precision
 from peftport.hosts.predictions import Predictions, acting_as, predicted
 from peftport.hosts.quantised import require_plain
 from peftport.hosts.skeleton import auto_class, pooler_options, require_points

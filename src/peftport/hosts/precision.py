@@ -1,74 +1,62 @@
-"""Products of a frozen host in bfloat16, everything around them in single precision.
+"""In which precision a host's products are: as asked for, or the one that is faster here.
 
-A host's weights never change, so that they are cast once. What trains (a module's parameters, its
-optimizer, the loss) and what is summed over layers (the residual stream, the norms) stay as they
-are. On CPUs and GPUs that multiply bfloat16 natively its products are several times as fast.
+No torch is imported before something is measured.
 """
 
 from __future__ import annotations
 
-from functools import cache, partial
-from typing import Any, Literal
-
-import torch
-from torch import Tensor
-from torch.nn import functional
-
-from peftport.hosts.attention import set_attention_dtype
-from peftport.hosts.geometry import Geometry
+import time
+from functools import cache
+from typing import Literal
 
 Precision = Literal["fp32", "bf16"]
+PrecisionChoice = Literal["auto", "fp32", "bf16"]
+"""What can be asked for: "auto" is the faster one, as `chosen_precision` finds it."""
+
+WIDE = 384
+"""Width from which a host gains by bfloat16, where the machine multiplies it faster: narrower ones
+spend more on casting their states than they save."""
+
+_SURELY = 1.3
+"""So many times as fast has bfloat16 to be, that a busy machine does not choose otherwise."""
 
 
 @cache
-def bf16_is_fast() -> bool:
-    """Whether this CPU multiplies bfloat16 itself, which is about twice as fast."""
-    known = torch.cpu.get_capabilities()
-    return any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16", "sve_bf16"))
+def bf16_is_fast(device: str = "cpu") -> bool:
+    """Whether `device` multiplies bfloat16 faster than single precision, by a measurement.
 
-
-def lower_products(model: Any, geometry: Geometry) -> None:
-    """Have a host's linear layers and its head multiply in bfloat16, and on a GPU its attentions
-    as well.
-
-    They take and give single precision as before. Embeddings are left alone: they multiply nothing.
+    It takes some hundredths of a second, where products in bfloat16 are emulated up to a second;
+    a process measures once.
     """
-    for linear in geometry.linears.values():
-        module = model.get_submodule(linear.path)
-        module.weight.data = module.weight.data.to(torch.bfloat16)
-        if module.bias is not None:
-            module.bias.data = module.bias.data.to(torch.bfloat16)
-        module.forward = partial(_product, module, linear.transposed)
-    head = model.get_output_embeddings()
-    if head is not None:
-        head.forward = HeadProduct(head)
-    # On CPUs attention in bfloat16 is slower than in single precision.
-    if model.device.type == "cuda":
-        for attention in geometry.attentions.values():
-            set_attention_dtype(model.get_submodule(attention.path), torch.bfloat16)
+    import torch
+    from torch.nn import functional
+
+    states = torch.ones(256, 1024, device=device)
+    weight = torch.ones(1024, 1024, device=device)
+    low = weight.to(torch.bfloat16)
+    best = {"fp32": float("inf"), "bf16": float("inf")}
+    for _ in range(3):
+        for precision, factor in (("fp32", weight), ("bf16", low)):
+            begun = time.perf_counter()
+            functional.linear(states.to(factor.dtype), factor).float().sum().item()
+            best[precision] = min(best[precision], time.perf_counter() - begun)
+    return best["bf16"] * _SURELY < best["fp32"]
 
 
-def _product(module: Any, transposed: bool, states: Tensor) -> Tensor:
-    weight = module.weight.mT if transposed else module.weight  # (outputs, inputs)
-    return functional.linear(states.to(weight.dtype), weight, module.bias).float()
+def chosen_precision(asked: PrecisionChoice, width: int, device: str | None = None) -> Precision:
+    """The precision of the products with a host's weights: the one that is asked for; of "auto"
+    bfloat16 where the host is wide enough to gain by it and the device multiplies it faster.
 
-
-class HeadProduct:
-    """The product of a head with the whole vocabulary, in bfloat16.
-
-    The head's weight stays as it is: embeddings can be tied to it, classes are read from a few of
-    its rows, and a module can put another in its place. So the product has a copy of its own, made
-    when it is first wanted.
+    Args:
+        width: of the host's residual stream.
+        device: the GPU when there is one, if not given.
     """
+    if asked != "auto":
+        return asked
+    return "bf16" if width >= WIDE and bf16_is_fast(device or _usual_device()) else "fp32"
 
-    def __init__(self, head: Any) -> None:
-        self._head = head
-        self._weight, self._low = None, torch.empty(0)
 
-    def __call__(self, states: Tensor) -> Tensor:
-        """States (..., width) -> logits (..., vocabulary), in single precision."""
-        weight, bias = self._head.weight, self._head.bias
-        if self._weight is not weight:
-            self._weight, self._low = weight, weight.detach().to(torch.bfloat16)
-        logits = functional.linear(states.to(torch.bfloat16), self._low).float()
-        return logits if bias is None else logits + bias.float()
+def _usual_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -23,7 +23,8 @@ from peftport.hosts.fingerprint import fingerprint, weight_files
 from peftport.hosts.fused import fuse
 from peftport.hosts.geometry import Geometry
 from peftport.hosts.loading import model_class_of, notice_adapter
-from peftport.hosts.precision import Precision, bf16_is_fast, lower_products
+from peftport.hosts.lowered import lower_products
+from peftport.hosts.precision import Precision, bf16_is_fast
 from peftport.hosts.quiet import quiet_transformers
 from peftport.hosts.skeleton import require_points
 from peftport.hosts.source import (

@@ -6,13 +6,11 @@ its packs depend on that alone, whatever machine goes on with it.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftport.studies.processes import started
+from peftport.studies.processes import apart
 from peftport.studies.spec import AUTO, Spec
 from peftport.studies.store import is_study, read_store
 
@@ -39,20 +37,8 @@ def with_lanes(spec: Spec, folder: Path, facts: Facts) -> Spec:
         with read_store(folder) as store:
             lanes = int(store.spec["lanes"])
     else:
-        lanes = choose_apart(spec, facts)
+        lanes = apart(choose, spec, facts)
     return spec.model_copy(update={"lanes": lanes})
-
-
-def choose_apart(spec: Spec, facts: Facts) -> int:
-    """Choose where torch may be imported: the driver of a study lives without it."""
-    known = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")
-
-    def chosen() -> int:
-        with ProcessPoolExecutor(1, mp_context=context) as pool:
-            return pool.submit(choose, spec, facts).result()
-
-    return started(chosen)
 
 
 def choose(spec: Spec, facts: Facts) -> int:

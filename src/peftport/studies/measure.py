@@ -120,10 +120,9 @@ class Bench:
     """A host with the tasks' first rows, on which techniques are tried."""
 
     def __init__(self, plan: Plan, location: str, tasks: Mapping[str, Task]) -> None:
-        precision = plan.spec.training.precision
-        self.host: Host = load_host(location, _device(), precision)
-        kind = self.host.geometry.kind
         self.settings = TrainingSettings(**plan.spec.training.settings())
+        self.host: Host = load_host(location, _device(), self.settings.precision)
+        kind = self.host.geometry.kind
         self.rows: dict[str, dict[str, Encoded]] = {
             label: {split: encode(self.host.tokenizer, task, split, kind) for split in _SPLITS}
             for label, task in tasks.items()

@@ -1,8 +1,9 @@
 """Brings a store that an older package wrote to the tables of today.
 
-Schema 1 had a column for each metric, kept no scores, and named runs by their port method as it
-was written. What it did not keep cannot be made up: its runs have no corrected figures.
-Schema 2 had no digests: a row is taken as it is when it is migrated, and held against that then.
+Schema 1 had a column for each metric, kept no scores, named runs by their port method as it was
+written, and did not say in which precision a study multiplies where there was no choice yet. What
+it did not keep cannot be made up: its runs have no corrected figures. Schema 2 had no digests: a
+row is taken as it is when it is migrated, and held against that then.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def _migrate_tables(db: sqlite3.Connection) -> None:
     _move(db, "runs", f"CASE status WHEN 'done' THEN {_figures()} END", "figures")
     _move(db, "donors")
     _name_runs_anew(db)
+    _say_precision(db)
     for table in ("runs", "donors"):
         db.execute(f"DROP TABLE old_{table}")
 
@@ -99,3 +101,11 @@ def _name_runs_anew(db: sqlite3.Connection) -> None:
     (facts,) = db.execute("SELECT value FROM meta WHERE key = 'facts'").fetchone()
     kept = json.dumps(json.loads(facts) | {"ways": ways})
     db.execute("UPDATE meta SET value = ? WHERE key = 'facts'", (kept,))
+
+
+def _say_precision(db: sqlite3.Connection) -> None:
+    """Have the specification say what was meant where it says nothing: single precision."""
+    (text,) = db.execute("SELECT value FROM meta WHERE key = 'spec'").fetchone()
+    spec = json.loads(text)
+    spec["training"].setdefault("precision", "fp32")
+    db.execute("UPDATE meta SET value = ? WHERE key = 'spec'", (json.dumps(spec),))

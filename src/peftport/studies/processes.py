@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor
-from typing import TypeVar
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from typing import Any, TypeVar
 
 from peftport.errors import RunFailed
 
@@ -46,3 +47,20 @@ def started(make: Callable[[], Made]) -> Made:
             reason = f"{type(error).__name__}: {error}".rstrip(": ")
             time.sleep(PAUSE * attempt)
     raise RunFailed(f"no worker process can be started ({reason}); run the study again to go on.")
+
+
+def apart(function: Callable[..., Made], *given: Any) -> Made:
+    """What `function` gives, in a process of its own, where torch may be imported: the driver of a
+    study lives without it.
+
+    Raises:
+        RunFailed: no process can be started.
+    """
+    known = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")
+
+    def made() -> Made:
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            return pool.submit(function, *given).result()
+
+    return started(made)

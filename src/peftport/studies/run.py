@@ -18,6 +18,7 @@ from peftport.studies.lanes import with_lanes
 from peftport.studies.lock import NAME as LOCK
 from peftport.studies.lock import driver_lock, require_free
 from peftport.studies.plan import Plan
+from peftport.studies.precision import with_precision
 from peftport.studies.progress import Progress, Silent
 from peftport.studies.resolve import Facts, as_begun, resolve
 from peftport.studies.schedule import Schedule
@@ -73,7 +74,7 @@ def run_study(
     executor.warm()
     try:
         facts = _as_begun(resolve(spec, fetch=True), folder)
-        spec = with_lanes(spec, folder, facts)
+        spec = with_lanes(with_precision(spec, folder, facts), folder, facts)
         plan = Plan(spec)
         identity = Identity(plan, *facts.marks())
         identity.check_unique()

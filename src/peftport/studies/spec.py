@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from peftport.errors import BadInput
 from peftport.hosts.genealogy import Genealogy, Relation
+from peftport.hosts.precision import PrecisionChoice
 from peftport.kind import KINDS
 from peftport.registry import did_you_mean
 from peftport.techniques import TECHNIQUES
@@ -25,7 +26,7 @@ Positive = Annotated[int, Field(gt=0, le=_MOST)]
 NotNegative = Annotated[int, Field(ge=0, le=_MOST)]
 Rate = Annotated[float, Field(gt=0, le=10)]
 
-AUTO = "auto"
+AUTO: Literal["auto"] = "auto"
 
 ROLES = ("donor", "native", "scratch", "ported", "sampled")
 """What a module is trained as; each may have its own learning rate."""
@@ -85,19 +86,21 @@ class Rates(_Strict):
 class Training(_Strict):
     """How every module of the study is trained; learning rates are constant after warm-up.
 
-    precision: of the products with the hosts' frozen weights.
+    precision: of the products with the hosts' frozen weights; "auto" is settled when a study is
+        begun (`peftport.studies.precision`).
     """
 
     batch_size: Positive = 16
     warmup: NotNegative = 5
     clip: Annotated[float, Field(gt=0)] = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: PrecisionChoice = AUTO
     learning_rates: dict[str, Rate | Rates]
 
     def settings(self) -> dict[str, Any]:
         """What training takes, without learning rates. A precision is only said where it is not
         full: runs keep the names that they had before there was a choice."""
+        assert self.precision != AUTO, "with_precision settles it first"
         found = self.model_dump(exclude={"learning_rates"})
         return {k: v for k, v in found.items() if (k, v) != ("precision", "fp32")}
 
