@@ -124,7 +124,7 @@ class Bench:
         self.task = load_task(
             asked.task, label_words=words, limit_test=asked.limit_test, limit_validation=few
         )
-        self.handle = pp.load_host(str(path))
+        self.handle = pp.load_host(str(path), precision="fp32")
 
     def scored(self, name: str, module: Path | None) -> Scored:
         """Scores of a module, or of the host itself, from WORK if they are there."""

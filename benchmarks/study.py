@@ -79,7 +79,7 @@ def specification(name: str, quick: bool, bf16: bool = False, **changes: Any) ->
         "donor_steps": 200,
         "training": {
             "learning_rates": {technique: RATES[technique] for technique in options},
-            **({"precision": "bf16"} if bf16 else {}),
+            "precision": "bf16" if bf16 else "fp32",
         },
         **short,
         **changes,
