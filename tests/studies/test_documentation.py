@@ -18,7 +18,7 @@ TEXT = (Path(__file__).resolve().parents[2] / "docs" / "studies.md").read_text()
 def test_the_specification_in_it_is_one() -> None:
     (block,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
     spec = parse_spec(yaml.safe_load(block), "docs/studies.md")
-    assert spec.learning_rate("adapter", "ported") == 0.001
+    assert spec.learning_rate("adapter", "ported", spec.pairs[0].receiver) == 0.001
 
 
 def test_every_key_of_a_specification_is_told() -> None:

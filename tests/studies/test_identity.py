@@ -96,6 +96,15 @@ def test_another_training_changes_the_id_of_every_trained_run(training):
     assert not _trained(other) & _trained(ids())
 
 
+@pytest.mark.parametrize("host", ["a", "b"])
+def test_a_rate_of_a_host_changes_the_ids_of_what_is_trained_on_it_or_comes_from_it(host):
+    own = {"learning_rates": RATES, "learning_rates_on": {host: {"lora": 0.02}}}
+    for row, before in ids().items():
+        named = dict(zip(next(iter(Plan(spec()).runs())).columns(), row, strict=True))
+        touched = named["technique"] == "lora" and host in (named["origin"], named["receiver"])
+        assert (ids(spec(training=own))[row] != before) == touched, named
+
+
 def test_another_limit_of_test_rows_changes_every_id():
     assert not set(ids(spec(limit_test=5)).values()) & set(ids().values())
 

@@ -97,7 +97,9 @@ def test_every_ported_or_sampled_trajectory_has_a_donor_that_the_plan_trains(mad
             assert donor.seed == lane.seed
             assert (donor.arm.host, donor.arm.task) == (lane.arm.origin, lane.arm.origin_task)
             assert (made.donor_steps, "donor") in donor.arm.reads
-            assert donor.arm.learning_rate == made.learning_rate(lane.arm.technique, "donor")
+            assert donor.arm.learning_rate == made.learning_rate(
+                lane.arm.technique, "donor", lane.arm.origin
+            )
 
 
 @given(specs())

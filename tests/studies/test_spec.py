@@ -28,13 +28,20 @@ def test_a_specification_survives_json():
 
 @pytest.mark.parametrize("role", ["donor", "native", "scratch", "ported", "sampled"])
 def test_one_rate_serves_every_role(role):
-    assert spec().learning_rate("lora", role) == 0.01
+    assert spec().learning_rate("lora", role, "a") == 0.01
 
 
 def test_rates_can_differ_by_role():
     rates = {"donor": 0.1, "native": 0.2, "scratch": 0.3, "ported": 0.4, "sampled": 0.5}
     made = spec(training={"learning_rates": {"lora": rates, "adapter": 0.01}})
-    assert {role: made.learning_rate("lora", role) for role in rates} == rates
+    assert {role: made.learning_rate("lora", role, "a") for role in rates} == rates
+
+
+def test_a_host_can_have_a_rate_of_its_own_for_whatever_is_trained_on_it():
+    made = spec(training={**TRAINING, "learning_rates_on": {"b": {"lora": 0.5}}})
+    assert {made.learning_rate("lora", role, "b") for role in made.roles()} == {0.5}
+    assert {made.learning_rate("lora", role, "a") for role in made.roles()} == {0.01}
+    assert {made.learning_rate("adapter", role, "b") for role in made.roles()} == {0.01}
 
 
 def test_a_role_that_is_not_trained_needs_no_rate():
@@ -45,6 +52,7 @@ def test_a_role_that_is_not_trained_needs_no_rate():
     assert made.roles() == ("scratch",)
 
 
+TRAINING = {"learning_rates": {"lora": 0.01, "adapter": 0.01}}
 PAIR = {"origin": "a", "receiver": "b", "relation": "continuation"}
 
 REFUSED = {
@@ -56,6 +64,14 @@ REFUSED = {
     "unknown key in training": (
         {"training": {"learning_rate": 1, "learning_rates": {}}},
         "unknown key 'training.learning_rate'. Did you mean 'learning_rates'?",
+    ),
+    "rate on an unknown host": (
+        {"training": {**TRAINING, "learning_rates_on": {"d": {"lora": 0.1}}}},
+        "training.learning_rates_on: 'd' stands in no pair.",
+    ),
+    "rate of an unknown technique on a host": (
+        {"training": {**TRAINING, "learning_rates_on": {"b": {"lorra": 0.1}}}},
+        "training.learning_rates_on.b: unknown technique 'lorra'. Did you mean 'lora'?",
     ),
     "unknown role": (
         {"training": {"learning_rates": {"lora": {"scrtch": 1}, "adapter": 1}}},

@@ -35,7 +35,9 @@ def test_candidates_share_no_seed_with_the_study_and_are_tested_on_validation():
 
 
 def test_every_candidate_trains_all_conditions_of_a_technique_with_its_rate():
-    for rate, candidate in candidates(spec(), [0.01, 0.001], 1).items():
+    rates = {"lora": 0.1, "adapter": 0.1}
+    made = spec(training={"learning_rates": rates, "learning_rates_on": {"b": rates}})
+    for rate, candidate in candidates(made, [0.01, 0.001], 1).items():
         assert {arm.learning_rate for arm in Plan(candidate).arms} == {rate}
         assert set(candidate.conditions) == {"native", "scratch", "ported", "sampled"}
 

@@ -99,7 +99,7 @@ class Identity:
                 "origin_task": self._tasks[arm.origin_task],
                 "relation": arm.relation,
                 "donor_steps": spec.donor_steps,
-                "donor_learning_rate": spec.learning_rate(arm.technique, "donor"),
+                "donor_learning_rate": spec.learning_rate(arm.technique, "donor", arm.origin),
             }
             if arm.how in self._texts:
                 found["texts"] = self._texts[arm.how]

@@ -206,7 +206,7 @@ def _scratch_arms(spec: Spec) -> Iterator[Arm]:
     reads: dict[tuple[str, str, str, float], set[tuple[int, str]]] = {}
 
     def read(technique: str, host: str, task: str, role: str, budgets: Iterable[int]) -> None:
-        key = (technique, host, task, spec.learning_rate(technique, role))
+        key = (technique, host, task, spec.learning_rate(technique, role, host))
         reads.setdefault(key, set()).update((budget, role) for budget in budgets)
 
     roles = spec.roles()
@@ -229,7 +229,7 @@ def _ported_arms(spec: Spec) -> Iterator[Arm]:
                 technique,
                 pair.receiver,
                 setting.task,
-                spec.learning_rate(technique, kind),
+                spec.learning_rate(technique, kind, pair.receiver),
                 tuple((budget, kind) for budget in spec.budgets),
                 how,
                 pair.origin,

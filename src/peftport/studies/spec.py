@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from itertools import product
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -86,6 +87,8 @@ class Rates(_Strict):
 class Training(_Strict):
     """How every module of the study is trained; learning rates are constant after warm-up.
 
+    learning_rates_on: host -> technique -> the rate of all that is trained on this host, where it
+        needs another one than the others do.
     precision: of the products with the hosts' frozen weights; "auto" is settled when a study is
         begun (`peftport.studies.precision`).
     """
@@ -96,12 +99,13 @@ class Training(_Strict):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     precision: PrecisionChoice = AUTO
     learning_rates: dict[str, Rate | Rates]
+    learning_rates_on: dict[str, dict[str, Rate]] = {}
 
     def settings(self) -> dict[str, Any]:
         """What training takes, without learning rates. A precision is only said where it is not
         full: runs keep the names that they had before there was a choice."""
         assert self.precision != AUTO, "with_precision settles it first"
-        found = self.model_dump(exclude={"learning_rates"})
+        found = self.model_dump(exclude={"learning_rates", "learning_rates_on"})
         return {k: v for k, v in found.items() if (k, v) != ("precision", "fp32")}
 
 
@@ -244,19 +248,27 @@ class Spec(_Strict):
                 raise ValueError(f"continued: {' continues '.join([*line, last])}")
 
     def _check_techniques(self) -> None:
-        for key, names in (
-            ("techniques", self.techniques),
-            ("training.learning_rates", self.training.learning_rates),
-        ):
+        own = self.training.learning_rates_on
+        named: dict[str, Iterable[str]] = {
+            "techniques": self.techniques,
+            "training.learning_rates": self.training.learning_rates,
+            **{f"training.learning_rates_on.{host}": rates for host, rates in own.items()},
+        }
+        for key, names in named.items():
             for technique in names:
                 if technique not in TECHNIQUES:
                     raise ValueError(
                         f"{key}: unknown technique {technique!r}."
                         f"{did_you_mean(technique, TECHNIQUES)} Known: {', '.join(TECHNIQUES)}"
                     )
-        for technique in self.techniques:
-            for role in self.roles():
-                self.learning_rate(technique, role)
+        for host in own:
+            if host not in self.hosts_used():
+                raise ValueError(
+                    f"training.learning_rates_on: {host!r} stands in no pair."
+                    f"{did_you_mean(host, self.hosts_used())}"
+                )
+        for technique, role, host in product(self.techniques, self.roles(), self.hosts_used()):
+            self.learning_rate(technique, role, host)
 
     def hosts_used(self) -> dict[str, str]:
         """Every host of the study and where it is."""
@@ -286,8 +298,12 @@ class Spec(_Strict):
             wants.add("donor")  # type: ignore[arg-type]
         return tuple(role for role in ROLES if role in wants)
 
-    def learning_rate(self, technique: str, role: str) -> float:
-        """The learning rate of `technique` trained as `role`; ValueError when there is none."""
+    def learning_rate(self, technique: str, role: str, host: str) -> float:
+        """The learning rate of `technique` trained as `role` on `host`, by its label; ValueError
+        when there is none."""
+        own = self.training.learning_rates_on.get(host, {}).get(technique)
+        if own is not None:
+            return own
         rates = self.training.learning_rates.get(technique)
         rate = getattr(rates, role) if isinstance(rates, Rates) else rates
         if rate is None:

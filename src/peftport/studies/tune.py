@@ -72,7 +72,10 @@ def candidates(spec: Spec, rates: Iterable[float], seeds: int) -> dict[float, Sp
     made = {}
     for rate in sorted(set(rates)):
         training = spec.training.model_copy(
-            update={"learning_rates": dict.fromkeys(spec.techniques, rate)}
+            update={
+                "learning_rates": dict.fromkeys(spec.techniques, rate),
+                "learning_rates_on": {},
+            }
         )
         name = f"{spec.name}-rate-{rate:g}"
         made[rate] = spec.model_copy(update={**own, "training": training, "name": name})
