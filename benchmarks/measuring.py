@@ -38,11 +38,11 @@ def arguments(
 
 def at_hand(names: Iterable[str]) -> list[str]:
     """Those of the hosts that are on this machine; what others lack is said."""
-    found = places()
-    for name in names:
+    found, asked = places(), list(names)
+    for name in asked:
         if name not in found:
             print(f"{name} is left out: {_ABSENT[name]}", file=sys.stderr)
-    return [name for name in names if name in found]
+    return [name for name in asked if name in found]
 
 
 _ABSENT = {

@@ -1,9 +1,10 @@
 """Where the time of a training step goes, and what a step and a test take.
 
-    python benchmarks/where.py [--quick] [--hosts lab mini minilm]
+    python benchmarks/where.py [--quick] [--bf16] [--hosts lab mini minilm smollm2]
 
 CPU time of one thread, LoRA, batch 16; shares by torch's profiler. Run with another checkout's
-sources on PYTHONPATH it measures those: so are two states of the project compared.
+sources on PYTHONPATH it measures those: so are two states of the project compared. A test of
+SmolLM2 is of 64 rows.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from measuring import arguments, as_table, places, save, spread, written
+from measuring import SMALL, arguments, as_table, at_hand, places, save, spread, written
 from peftport.hosts import load_host
+from peftport.hosts.precision import Precision
 from peftport.tasks import encode, load_task
 from peftport.techniques import technique
 from peftport.techniques.base import stack_lanes
 from peftport.training import TrainingSettings, evaluate, readout_of, trajectory
 from peftport.training.module import initial_module
 
-LANES = {"lab": 4, "mini": 4, "minilm": 2}
+LANES = {"lab": 4, "mini": 4, "minilm": 2, "smollm2": 1}
 STEPS = 5
 KINDS = {
     "matrix products": r"addmm|::mm$|bmm|matmul|linear",
@@ -35,9 +37,18 @@ KINDS = {
 
 
 def main() -> None:
-    asked = arguments(__doc__ or "", hosts=list(LANES))
+    asked = arguments(__doc__ or "", {"bf16": "products in bfloat16"}, hosts=list(LANES))
     torch.set_num_threads(1)
-    found = [measured(name, 1 if asked.quick else 5) for name in asked.hosts]
+    precision: Precision = "bf16" if asked.bf16 else "fp32"
+    for hosts in (SMALL, ("smollm2",)):
+        if chosen := at_hand(name for name in asked.hosts if name in hosts):
+            label = "where" if hosts is SMALL else "where-smollm2"
+            found = [measured(name, 1 if asked.quick else 5, precision) for name in chosen]
+            save(asked.out, label + "-bf16" * asked.bf16, {"hosts": found}, table(found))
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """What steps and tests take, and the shares, in Markdown."""
     kinds = [*KINDS, "the rest"]
     rows = [
         (
@@ -50,13 +61,14 @@ def main() -> None:
         for each in found
     ]
     columns = ("host", "lanes", "step, ms a lane", "test, s a lane", *kinds)
-    save(asked.out, "where", {"hosts": found}, as_table(columns, rows))
+    return as_table(columns, rows)
 
 
-def measured(name: str, rounds: int) -> dict[str, Any]:
+def measured(name: str, rounds: int, precision: Precision = "fp32") -> dict[str, Any]:
     """Steps and tests of one host in turns, and the shares of a step."""
     place, lanes = places()[name], LANES[name]
-    host, task, made = load_host(place["origin"]), load_task(place["task"]), technique("lora")
+    task = load_task(place["task"], limit_test=64 if name == "smollm2" else None)
+    host, made = load_host(place["origin"], precision=precision), technique("lora")
     config, readout, kind = made.configure({}), readout_of(host, task), host.geometry.kind
     train, test = (encode(host.tokenizer, task, split, kind) for split in ("train", "test"))
     starts = [
@@ -73,7 +85,7 @@ def measured(name: str, rounds: int) -> dict[str, Any]:
             start,
             train,
             readout,
-            settings=TrainingSettings(),
+            settings=TrainingSettings(precision=precision),
             budgets=range(0, STEPS * (rounds + 3), STEPS),
             learning_rates=[1e-3] * lanes,
             seeds=range(lanes),
