@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 
-from peftport.memory import FreedMemory
+from peftport.memory import GROUPS, FreedMemory, control_groups, left_in_group
 
 SCRIPT = """
 import resource
@@ -164,3 +166,27 @@ def test_a_small_peak_is_seen_after_a_large_one():
     large, small = map(int, done.stdout.split())
     assert large > 2**27
     assert 2**23 < small < 2**26
+
+
+GROUP = {"max": "6000", "current": "5000", "stat": "anon 10\nactive_file 300\ninactive_file 40\n"}
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        (GROUP, 1340),
+        ({**GROUP, "max": "max"}, math.inf),
+        ({**GROUP, "stat": ""}, 1000),
+        ({}, math.inf),
+    ],
+)
+def test_a_group_with_a_limit_leaves_what_it_does_not_use_but_for_files(tmp_path, said, left):
+    for name, text in said.items():
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert left_in_group(tmp_path) == left
+
+
+def test_a_process_s_groups_lie_within_one_another():
+    inner = control_groups()
+    assert inner[-1] == GROUPS
+    assert all(one.parent == other for one, other in pairwise(inner))

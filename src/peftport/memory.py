@@ -1,10 +1,11 @@
-"""How this process keeps its memory."""
+"""How this process keeps its memory, and how much its control groups leave it."""
 
 from __future__ import annotations
 
 import atexit
 import ctypes
 import gc
+import math
 import re
 import resource
 import sys
@@ -18,6 +19,8 @@ _SPARE, _ANY = 1.2, 2.0**29
 """What a process may hold beyond the most that one step has needed: a share of it, and bytes."""
 _PAGES, _PAGE = Path("/proc/self/statm"), resource.getpagesize()
 STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+GROUPS, _GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+_FILES = ("active_file", "inactive_file")
 _PEAK = re.compile(r"^VmHWM:\s*(\d+) kB$", re.MULTILINE)
 
 
@@ -96,6 +99,29 @@ def forget_peak() -> float:
     with suppress(OSError):
         _FORGET.write_text("5")  # proc(5): resets the peak of the resident memory
     return resident_peak()
+
+
+def control_groups() -> list[Path]:
+    """The control group that this process is in, and those that this one is in."""
+    own = ""
+    with suppress(OSError):
+        lines = _GROUP.read_text().splitlines()
+        own = next((line[4:] for line in lines if line.startswith("0::/")), "")
+    here = GROUPS / own
+    return [here, *(group for group in here.parents if group.is_relative_to(GROUPS))]
+
+
+def left_in_group(group: Path) -> float:
+    """Bytes that a control group's limit leaves; infinite without one.
+
+    Files that are kept in memory count as used there, and give way to what needs the place.
+    """
+    try:
+        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        kept = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return float(limit - used + sum(int(kept.get(name, 0)) for name in _FILES))
+    except (OSError, ValueError):
+        return math.inf
 
 
 def collect_rarely() -> None:

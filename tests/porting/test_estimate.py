@@ -69,6 +69,13 @@ def test_the_system_tells_how_much_memory_is_at_hand():
     assert found is None or found > 0
 
 
+def test_the_narrowest_group_says_how_much_is_at_hand(monkeypatch):
+    left = {"here": 2340.0, "above": math.inf}
+    monkeypatch.setattr(estimates, "control_groups", lambda: list(left))
+    monkeypatch.setattr(estimates, "left_in_group", left.get)
+    assert memory_at_hand() in (None, 2340)
+
+
 def test_a_machine_is_as_fast_while_others_have_its_cores(monkeypatch):
     multiply, threads = torch.mm, torch.get_num_threads()
     measured_pace.cache_clear()

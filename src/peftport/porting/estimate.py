@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peftport.hosts.geometry import Geometry
+from peftport.memory import control_groups, left_in_group
 
 if TYPE_CHECKING:
     from peftport.techniques.base import Shapes
@@ -184,17 +185,10 @@ def products_per_second() -> float:
 
 def memory_at_hand() -> float | None:
     """Bytes that this process can still take; None where the system does not tell."""
-    found = []
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         named = dict(line.split(":") for line in lines)
-        found.append(1024.0 * int(named["MemAvailable"].split()[0]))
+        free = 1024.0 * int(named["MemAvailable"].split()[0])
     except (OSError, KeyError, ValueError):
         return None
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = ((group / name).read_text() for name in ("memory.max", "memory.current"))
-        found.append(float(int(limit) - int(used)))
-    except (OSError, ValueError):
-        pass  # no group, or one without a limit
-    return min(found)
+    return min(free, *map(left_in_group, control_groups()))
