@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import numpy as np
 import pytest
 
 from peftport.metrics import measure
+from peftport.studies import measure as measure_module
 from peftport.studies.estimate import disk, estimate_study, port_seconds, seconds
 from peftport.studies.measure import Bench, Measurement, Pace, geometry_key, measure_costs
 from peftport.studies.plan import Plan
@@ -132,3 +134,21 @@ def test_each_technique_s_memory_is_its_own_whatever_was_measured_before(made, m
         bench.pace(name, facts.techniques[name], 4) for name in ("lora", "adapter")
     )
     assert large - small > 2**27
+
+
+def test_what_others_do_on_the_machine_is_not_measured(made, monkeypatch):
+    spec, facts = made()
+    tasks = {n: load_task(t["location"], limit_test=8) for n, t in facts.tasks.items()}
+    bench = Bench(Plan(spec), facts.hosts["b"]["location"], tasks)
+    train, test = measure_module.trajectory, measure_module.evaluate
+
+    def disturbed(*given, **named):
+        for reading in train(*given, **named):
+            time.sleep(2.0)
+            yield reading
+
+    monkeypatch.setattr(measure_module, "trajectory", disturbed)
+    monkeypatch.setattr(measure_module, "evaluate", lambda *it: time.sleep(2.0) or test(*it))
+    steps, _ = bench.train("lora", facts.techniques["lora"], 1)
+    assert steps < 0.6
+    assert bench.bare() < 0.25 / bench.tokens()["films"][1]
