@@ -21,6 +21,10 @@ from peftport.studies.processes import ended, started
 from peftport.studies.work import Broken, Event, Finished, Lost, Work
 
 _GRACE = 2.0
+_KILLED = (
+    ", as Linux does when memory runs out: go on with fewer --workers, end what else is running, "
+    "or begin anew with --set lanes=N or --set training.batch_size=N"
+)
 
 
 class LocalExecutor:
@@ -30,7 +34,7 @@ class LocalExecutor:
     happens to one, only its current pack has to be done again.
 
     Args:
-        workers: number of processes.
+        workers: number of processes, all in this machine's memory.
         threads: threads of each; None divides what the machine (or OMP_NUM_THREADS) gives.
         entry: see `peftport.studies.executors.packs`; imported by the workers.
         start: how processes are started: "forkserver", "spawn" or "fork". A fork server, taken
@@ -44,7 +48,7 @@ class LocalExecutor:
         entry: str = ENTRY,
         start: str | None = None,
     ) -> None:
-        self._most = workers
+        self.workers = workers
         self.threads = threads or max(1, available_threads() // workers)
         self._entry = entry
         self._workers: list[_Worker] = []
@@ -74,13 +78,13 @@ class LocalExecutor:
 
     def free(self) -> int:
         """How many packs it would take now."""
-        return self._most - sum(worker.busy for worker in self._workers)
+        return self.workers - sum(worker.busy for worker in self._workers)
 
     def submit(self, work: Work) -> None:
         """Give a pack to an idle worker, if possible one that has the host at hand."""
         idle = [worker for worker in self._workers if not worker.busy]
         idle.sort(key=lambda worker: worker.host != work.host)
-        if idle and (idle[0].host == work.host or len(self._workers) == self._most):
+        if idle and (idle[0].host == work.host or len(self._workers) == self.workers):
             worker = idle[0]
         else:
             worker = started(self._new_worker)
@@ -124,6 +128,7 @@ class LocalExecutor:
     def _remove(self, worker: _Worker) -> None:
         how = worker.ended()
         self._workers.remove(worker)
+        how += _KILLED if worker.process.exitcode == -signal.SIGKILL else ""
         if worker.number is not None:
             self._lost.append(Lost(worker.number, f"the worker process was {how}"))
 
