@@ -208,6 +208,15 @@ def test_training_batches_hold_whole_rows_in_eights(
         assert (batch.input_ids == batch.attention_mask * (batch.labels + 1)[:, None]).all()
 
 
+@given(lengths_of_rows, st.integers(1, 20), st.integers(0, 30), seeds_of_lanes)
+def test_the_longest_batch_of_a_training_is_known_before(
+    lengths: list[int], batch_size: int, steps: int, seeds: list[int]
+) -> None:
+    rows = encoded_of(lengths)
+    drawn = [b.input_ids.shape[1] for b in rows.training_batches(batch_size, steps, seeds)]
+    assert rows.longest_batch(batch_size, steps) == max(drawn, default=0)
+
+
 @given(lengths_of_rows, st.integers(1, 20), st.integers(0, 1000))
 def test_every_row_is_drawn_about_once_an_epoch(
     lengths: list[int], batch_size: int, seed: int

@@ -245,6 +245,15 @@ class PortMethod(ABC):
         """What the port will take; for a method that looks at no host what every one takes."""
         return estimated((), 0.0, 0.0, self.written(request))
 
+    def samples(self, request: Request, load: Load) -> float:
+        """About how many bytes of what hosts say of the texts it keeps at once; none for a method
+        that looks at no text."""
+        return 0.0
+
+    def loads(self, request: Request) -> bool:
+        """Whether it has both hosts loaded whole (`Side.load`), which a worker of a study keeps."""
+        return False
+
     def takes(self, request: Request, load: Load) -> CostEstimate:
         """The estimate, with the embeddings that the donor brings along."""
         entries = self.besides(request) if self.carries else ()

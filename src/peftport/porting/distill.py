@@ -134,6 +134,10 @@ class Distill(PortMethod):
         held = 4.0 * (weights + kept * (6 * receiver.ffn + 12 * receiver.width))
         return estimated((origin, receiver), products, held, self.written(request))
 
+    def loads(self, request: Request) -> bool:
+        """One to answer, the other to be trained on."""
+        return True
+
     def problem(self, account: Account) -> str | None:
         """A new module is always whole."""
         return None

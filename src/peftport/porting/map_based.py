@@ -109,14 +109,25 @@ class MappedMethod(PortMethod):
         """Four passes over the texts on each host, and the maps."""
         tokens, hosts = load.all_tokens, (request.origin, request.receiver)
         weights = sum(map(weights_of, hosts))
-        maps, held = mapping_costs(request, min(request.options.places, tokens))
-        behind = [streams(geometry, tokens) for geometry in hosts]
-        temporary = sum(map(on_disk, behind))
+        maps, _ = mapping_costs(request, min(request.options.places, tokens))
+        temporary = sum(on_disk(streams(geometry, tokens)) for geometry in hosts)
         whole, weights_held = loaded(hosts)
-        held += sum(behind) - temporary + weights_held
+        held = self.samples(request, load) + weights_held
         passes = 8.0 * tokens * weights * (1.0 if whole or not bf16_is_fast() else 0.5)
         found = estimated(hosts, passes + maps, held, self.written(request), 8.0 * weights)
         return replace(found, temporary=temporary)
+
+    def samples(self, request: Request, load: Load) -> float:
+        """Those of one pair of layers, with its maps, and what goes into the others where that is
+        no file."""
+        tokens, hosts = load.all_tokens, (request.origin, request.receiver)
+        _, held = mapping_costs(request, min(request.options.places, tokens))
+        behind = [streams(geometry, tokens) for geometry in hosts]
+        return held + sum(size - on_disk(size) for size in behind)
+
+    def loads(self, request: Request) -> bool:
+        """Where whole hosts are run again on the way."""
+        return by_maps(request.donor.technique).runs_hosts
 
     def port(
         self,

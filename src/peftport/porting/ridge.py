@@ -113,10 +113,15 @@ class Ridge(PortMethod):
         passes = load.all_tokens * options.sweeps + 3 * few
         products = load.all_tokens * weights_of(hosts[0]) + passes * weights_of(hosts[1])
         whole, held = loaded(hosts)
-        held += 4.0 * len(request.receiver.blocks) * load.texts * request.receiver.ffn
-        held += 4.0 * few * (6 * request.receiver.ffn + 12 * request.receiver.width)
+        held += self.samples(request, load)
         products *= 2.0 if whole or not bf16_is_fast() else 1.0
         return estimated(hosts, products, held, self.written(request))
+
+    def samples(self, request: Request, load: Load) -> float:
+        """The states of every text in each layer, and the graphs of few texts."""
+        few = min(request.options.slopes, load.texts) * load.tokens
+        states = len(request.receiver.blocks) * load.texts * request.receiver.ffn
+        return 4.0 * (states + few * (6 * request.receiver.ffn + 12 * request.receiver.width))
 
     def problem(self, account: Account) -> str | None:
         """A new module is always whole."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,13 @@ class Encoded:
         for _, bucket in zip(range(steps), order, strict=False):
             rows = np.concatenate([lane.draw(bucket) for lane in lanes])  # (lanes * batch_size,)
             yield self.batch(rows, buckets[bucket][1])
+
+    def longest_batch(self, batch_size: int, steps: int) -> int:
+        """Tokens of a row of the longest of so many batches that a training draws, whatever its
+        lanes' seeds."""
+        buckets = _buckets(self.lengths, batch_size)
+        drawn = islice(_bucket_order([len(rows) for rows, _ in buckets], batch_size), steps)
+        return max((buckets[bucket][1] for bucket in drawn), default=0)
 
     def evaluation_batches(
         self, tokens_per_batch: int = TEST_TOKENS, lanes: int = 1
