@@ -196,6 +196,19 @@ def test_ctrl_c_ends_a_run_in_time_with_130_and_running_again_goes_on(
     assert figures(folder) == figures(done[0])
 
 
+def test_what_does_not_fit_into_memory_ends_with_2_before_anything_is_written(
+    said, spec_file, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("peftport.porting.estimate.memory_at_hand", lambda: 1000.0)
+    found = said("run", spec_file, "--out", tmp_path / "s", "--workers", 2)
+    assert (found.returncode, found.stdout) == (2, "")
+    for part in ("study tiny needs", "2 workers", "are free", "--ignore-memory"):
+        assert part in found.stderr
+    assert not (tmp_path / "s").exists()
+    one = ("--set", "seeds=1", "--set", "conditions=[host]", "--ignore-memory")
+    assert said("run", spec_file, "--out", tmp_path / "s", *one).returncode == 0
+
+
 def test_failed_runs_end_with_1_and_say_where_to_look(said, spec_file, tmp_path):
     folder = tmp_path / "s"
     ended = said("run", spec_file, "--out", folder, "--set", "training.weight_decay=1.0e+30")

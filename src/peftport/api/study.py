@@ -131,6 +131,7 @@ class Study:
         gpus: float | None = None,
         retry_failed: bool = False,
         extend: bool = False,
+        ignore_memory: bool = False,
         progress: Any = None,
         started: Callable[[str], None] = lambda text: None,
     ) -> Study:
@@ -142,6 +143,7 @@ class Study:
             retry_failed: run again what has failed.
             extend: where the folder holds a smaller study, go on with it as this one, which has
                 more seeds, say; every run that is recorded there has to be one of this one's.
+            ignore_memory: try it though its workers should not fit into memory.
             progress: a `peftport.studies.progress.Progress`.
             started: told name and folder.
 
@@ -149,7 +151,7 @@ class Study:
             The study itself; `outcome` says how it stands.
 
         Raises:
-            BadInput: the specification names what cannot be found, or the folder holds another.
+            BadInput: a name stands for nothing, the folder holds another, or memory is short.
             RunFailed: the store cannot be written.
         """
         from peftport.studies.executors import EXECUTORS, ExecutorOptions
@@ -166,6 +168,7 @@ class Study:
             made,
             retry_failed=retry_failed,
             extend=extend,
+            ignore_memory=ignore_memory,
             progress=progress,
             meanwhile=partial(import_module, "peftport.reports.page"),
         )

@@ -127,6 +127,10 @@ def run(
             "--extend", help="Go on with a smaller study as this one, which has more seeds, say."
         ),
     ] = False,
+    ignore_memory: Annotated[
+        bool,
+        typer.Option("--ignore-memory", help="Try it though it should not fit into memory."),
+    ] = False,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
@@ -145,6 +149,7 @@ def run(
         gpus=gpus,
         retry_failed=retry == "failed",
         extend=extend,
+        ignore_memory=ignore_memory,
         progress=Lines(sys.stderr),
         started=say,
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from peftport.errors import BadInput
 from peftport.places import require_writable, writing
 from peftport.studies.driver import Driver
+from peftport.studies.fit import require_fit
 from peftport.studies.going_on import become_larger, require_same
 from peftport.studies.identity import Identity
 from peftport.studies.lanes import with_lanes
@@ -51,6 +52,7 @@ def run_study(
     *,
     retry_failed: bool = False,
     extend: bool = False,
+    ignore_memory: bool = False,
     progress: Progress | None = None,
     meanwhile: Callable[[], object] | None = None,
 ) -> Outcome:
@@ -63,11 +65,13 @@ def run_study(
         folder: of the store; made if need be.
         retry_failed: also do again what has failed.
         extend: where `folder` holds a smaller study, go on with it as this one.
+        ignore_memory: try it though its workers should not fit into memory.
         meanwhile: called while the workers import what they need, which takes seconds.
 
     Raises:
         BadInput: the specification names what cannot be found or combined, `folder` holds
-            another study, or another process is running this one.
+            another study, another process is running this one, or its workers do not fit into
+            memory.
         RunFailed: the store cannot be written.
     """
     require_writable(folder / NAME)
@@ -78,6 +82,9 @@ def run_study(
         plan = Plan(spec)
         identity = Identity(plan, *facts.marks())
         identity.check_unique()
+        if not ignore_memory:
+            workers = getattr(executor, "workers", 0)
+            require_fit(plan, facts, identity, folder, workers, retry_failed)
         _make_folder(folder)
         if meanwhile is not None:
             meanwhile()

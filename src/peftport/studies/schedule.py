@@ -60,6 +60,12 @@ class Schedule:
         """The job to start next."""
         return self._ready.pop()
 
+    def jobs(self) -> tuple[list[Job], list[Job]]:
+        """All jobs: those that are ready, in the order in which they are taken, and those that
+        wait."""
+        waiting = {job.pack.number: job for jobs in self._waiting.values() for job in jobs}
+        return self._ready[::-1], list(waiting.values())
+
     def put_back(self, job: Job) -> None:
         """Start a job again before all others."""
         self._ready.append(job)

@@ -135,7 +135,8 @@ Event = PackReading | Finished | Broken | Lost
 class Executor(Protocol):
     """Carries packs to where they are worked on, and what they give back.
 
-    Registered by name in `peftport.studies.executors`.
+    Registered by name in `peftport.studies.executors`. One whose workers share this machine's
+    memory says in `workers` how many there are at most; others need not.
     """
 
     def warm(self) -> None:
