@@ -73,7 +73,7 @@ def ported(asked: argparse.Namespace, donor: Path, source: str, count: int) -> d
             label_words=asked.words,
         )
         seconds = time.process_time() - begun
-        found = {**tested(asked, made.module), "cpu_seconds": seconds}
+        found = {**tested(asked, made.module.module), "cpu_seconds": seconds}
         file.write_text(json.dumps(found))
         print(f"{file.stem}: {found}", flush=True)
     return json.loads(file.read_text())
