@@ -3,7 +3,6 @@ where they are faster."""
 
 from __future__ import annotations
 
-import time
 from functools import cache
 from pathlib import Path
 
@@ -75,14 +74,13 @@ def test_an_attention_can_compute_in_another_type_than_it_takes_and_gives(tiny_h
     assert 0 < (found - expected).norm() / expected.norm() < 0.02
 
 
-@pytest.mark.parametrize("slow", [torch.float32, torch.bfloat16])
-def test_the_machine_is_measured(slow, monkeypatch):
-    def product(states, weight):
-        time.sleep(0.01 if weight.dtype == slow else 0.002)
-        return states
-
-    monkeypatch.setattr(torch.nn.functional, "linear", product)
-    assert bf16_is_fast.__wrapped__() == (slow == torch.float32)
+@pytest.mark.parametrize(
+    ("told", "fast"),
+    [({}, False), ({"avx512_bf16": False, "avx512_f": True}, False), ({"amx_bf16": True}, True)],
+)
+def test_a_processor_is_asked_whether_it_multiplies_bfloat16(told, fast, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told)
+    assert bf16_is_fast() == fast
 
 
 @pytest.mark.parametrize("fast", [True, False])

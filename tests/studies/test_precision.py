@@ -6,7 +6,6 @@ import pytest
 
 from inline_executor import Inline
 from peftport.errors import BadInput
-from peftport.studies import precision
 from peftport.studies.run import run_study
 from peftport.studies.store import read_store
 from study_specs import tiny_spec
@@ -45,23 +44,25 @@ def begun_in(folder) -> str:
         return store.spec["training"]["precision"]
 
 
-def test_narrow_hosts_are_in_single_precision_and_nothing_is_measured(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(precision, "apart", lambda *_: 1 / 0)
+def test_narrow_hosts_are_in_single_precision_and_the_machine_is_not_asked(
+    made, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("peftport.hosts.precision.bf16_is_fast", lambda device: 1 / 0)
     assert run_study(made(), tmp_path / "auto", Inline()).failed == 0
     assert begun_in(tmp_path / "auto") == "fp32"
     run_study(made(precision="fp32"), tmp_path / "asked", Inline())
     assert names(tmp_path / "auto") == names(tmp_path / "asked")
 
 
-def test_wide_hosts_are_as_measured_and_the_study_stays_so(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(precision, "WIDE", 16)
-    monkeypatch.setattr(precision, "apart", lambda *_: "bf16")
+def test_wide_hosts_are_as_the_machine_can_and_the_study_stays_so(made, tmp_path, monkeypatch):
+    monkeypatch.setattr("peftport.hosts.precision.WIDE", 16)
+    monkeypatch.setattr("peftport.hosts.precision.bf16_is_fast", lambda device: True)
     assert run_study(made(), tmp_path / "auto", Inline()).failed == 0
     assert begun_in(tmp_path / "auto") == "bf16"
     run_study(made(precision="bf16"), tmp_path / "asked", Inline())
     assert names(tmp_path / "auto") == names(tmp_path / "asked")
 
-    monkeypatch.setattr(precision, "apart", lambda *_: "fp32")  # on another machine
+    monkeypatch.setattr("peftport.hosts.precision.bf16_is_fast", lambda device: False)  # elsewhere
     assert run_study(made(), tmp_path / "auto", Inline()).ran == 0
     with pytest.raises(BadInput, match="with another 'training'"):
         run_study(made(precision="fp32"), tmp_path / "auto", Inline())

@@ -166,7 +166,7 @@ def load_host(
             files, or `lab:NAME`.
         device: where its weights go: "cpu" or "cuda"; the GPU when there is one.
         precision: of the products with its frozen weights: "fp32" or "bf16"; "auto" is bfloat16
-            for hosts that are 384 wide or wider, where a measurement finds it faster.
+            for hosts that are 384 wide or wider, where the machine multiplies it itself.
 
     Raises:
         BadInput: the host cannot be found, is of a family that peftport does not know, or there is

@@ -10,8 +10,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from peftport.hosts.precision import WIDE, Precision, chosen_precision
-from peftport.studies.processes import apart
+from peftport.hosts.precision import Precision, chosen_precision
 from peftport.studies.resolve import Facts
 from peftport.studies.spec import AUTO, Spec
 from peftport.studies.store import is_study, read_store
@@ -31,11 +30,7 @@ def with_precision(spec: Spec, folder: Path, facts: Facts) -> Spec:
         # What is on the hub is not known to a plan.
         known = [host["geometry"] for host in facts.hosts.values() if "geometry" in host]
         widest = max((geometry["width"] for geometry in known), default=0)
-        found = (
-            apart(chosen_precision, AUTO, widest)
-            if widest >= WIDE
-            else chosen_precision(AUTO, widest)
-        )
+        found = chosen_precision(AUTO, widest)
         if found != "fp32":
             _log.warning(
                 "notice: products with the hosts' weights are in bfloat16, which is faster on this "
