@@ -34,6 +34,31 @@ def test_a_buffer_taken_again_costs_no_new_pages():
     assert again < first / 10
 
 
+MAPPED = """
+import sys
+import numpy as np
+from peftport.memory import let_go_of_pages, resident_now
+
+data = np.memmap(sys.argv[1], np.uint8, mode="c", offset=100)
+before = resident_now()
+first = int(data.sum())
+read = resident_now()
+let_go_of_pages(data.ctypes.data, data.nbytes)
+print(read - before, resident_now() - before, int(data.sum()) == first)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone is asked to")
+def test_pages_of_a_file_that_are_let_go_of_count_no_longer_and_come_back(tmp_path):
+    (tmp_path / "file").write_bytes(b"1" * 2**25)
+    run = [sys.executable, "-c", MAPPED, str(tmp_path / "file")]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    read, left, same = done.stdout.split()
+    assert float(read) > 0.9 * 2**25
+    assert float(left) < 0.1 * 2**25
+    assert same == "True"
+
+
 SCATTERED = """
 from peftport.memory import FreedMemory, keep_freed_memory, resident_now
 

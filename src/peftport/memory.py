@@ -14,6 +14,7 @@ from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 _LARGEST = 2**31 - 1
+_DONT_NEED = 4
 _COLLECT_AFTER = (20_000, 20, 50)
 _SPARE, _ANY = 1.2, 2.0**29
 """What a process may hold beyond the most that one step has needed: a share of it, and bytes."""
@@ -47,6 +48,15 @@ def give_freed_memory_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
+
+
+def let_go_of_pages(address: int, size: int) -> None:
+    """Take a part of a file that is mapped, and was only read, out of this process's memory, where
+    its pages count and stay; those that are read again come back. Only Linux is asked to."""
+    advise = getattr(ctypes.CDLL(None), "madvise", None) if sys.platform == "linux" else None
+    if advise is not None:
+        before = address % _PAGE
+        advise(ctypes.c_void_p(address - before), ctypes.c_size_t(size + before), _DONT_NEED)
 
 
 class FreedMemory:

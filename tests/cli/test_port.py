@@ -20,6 +20,7 @@ from modules.formats.modules import made, same
 from peftport.files import read_json
 from peftport.modules import formats, load_module
 from peftport.porting.estimate import Load
+from peftport.porting.map_costs import MapCosts
 from port_methods import soft
 from tiny_runs import host_in
 
@@ -137,7 +138,7 @@ def test_fewer_places_are_taken_where_those_make_it_fit(procrustes, monkeypatch)
 
 
 def _by_places(_request, samples):
-    return 0.0, samples * 1.0e6
+    return MapCosts(0.0, (samples * 1.0e6, 0.0), 0.0, 0.0)
 
 
 def test_it_says_beforehand_what_it_will_take_and_then_how_far_it_is(procrustes, monkeypatch):

@@ -22,6 +22,7 @@ from peftport.porting.grades import ClassGrade
 from peftport.porting.walk import Walk
 from peftport.training.readout import ClassReadout
 from porting.hosts_and_texts import twin
+from porting.spaces import geometry, known_maps
 from porting.test_activations_cost import rows_of
 from porting.test_estimate import requested
 from porting.test_layerwise import mapped
@@ -54,6 +55,19 @@ def test_what_is_put_aside_comes_back_and_is_nowhere_meanwhile(on_disk):
         assert tensor.isnan().all()
 
 
+def test_parts_come_back_as_one(on_disk):
+    place, parts = Aside(100), [torch.randn(2, rows, 4) for rows in (3, 1, 2)]
+    before = torch.cat(parts, dim=1)
+    for part in parts:
+        place.put(part)
+    whole = place.joined(parts)
+    assert whole.isnan().all()
+    for _ in range(2):
+        with place.at_hand([whole]):
+            assert torch.equal(whole, before)
+    assert whole.untyped_storage().nbytes() == 4
+
+
 def test_gradients_come_to_a_tensor_that_lies_aside(on_disk):
     leaf = torch.ones(2, 3, requires_grad=True)
     Aside(100).put(leaf)
@@ -78,7 +92,7 @@ def test_a_few_stay_in_memory(monkeypatch):
     assert tensor.sum() == 3
 
 
-def walked(host) -> dict[tuple[str, str], torch.Tensor]:
+def walked(host, sparing: bool = False) -> dict[tuple[str, str], torch.Tensor]:
     """All that a walk gives, of a graded pass and another one."""
     rows = rows_of(host)
     if rows.decoder_ids is not None:  # it reads one token, as tasks have it
@@ -91,10 +105,16 @@ def walked(host) -> dict[tuple[str, str], torch.Tensor]:
     walk = Walk(host, [rows, rows], ClassGrade(readout))
     found = {("end", layer): walk.end(layer) for layer in host.geometry.blocks}
     points = tuple(host.geometry.linears)
-    for layer in walk.layers(Spaces(points, points, points), head):
-        found |= {("in", point): each for point, each in layer.observed.inputs.items()}
-        found |= {("out", point): each for point, each in layer.observed.outputs.items()}
-        found |= {("slope", point): each for point, each in layer.gradients.items()}
+    for layer in walk.layers(Spaces(points, points, points), head, sparing):
+        seen = {("in", point): each for point, each in layer.observed.inputs.items()}
+        seen |= {("out", point): each for point, each in layer.observed.outputs.items()}
+        seen |= {("slope", point): each for point, each in layer.gradients.items()}
+        assert (layer.aside is not None) is sparing
+        if layer.aside is not None:
+            assert all(each.isnan().all() for each in seen.values())
+            with layer.aside.at_hand(seen.values()):
+                seen = {what: each.clone() for what, each in seen.items()}
+        found |= seen
     return found
 
 
@@ -105,9 +125,11 @@ def test_a_walk_sees_the_same_to_the_bit(family, tiny_host, monkeypatch):
     monkeypatch.setattr(aside, "_FEW", 1 << 30)
     in_memory = walked(host)
     monkeypatch.setattr(aside, "_FEW", 0)
-    for what, seen in walked(host).items():
-        assert torch.equal(seen, in_memory.pop(what)), what
-    assert not in_memory
+    for sparing in (False, True):
+        found = walked(host, sparing)
+        assert found.keys() == in_memory.keys()
+        for what, seen in found.items():
+            assert torch.equal(seen, in_memory[what]), what
 
 
 @pytest.mark.parametrize("case", ["lora", "houlsby"])
@@ -118,6 +140,46 @@ def test_a_port_is_the_same_to_the_bit(case, on_disk, twin, tiny_host, tiny_task
     monkeypatch.setattr(aside, "_FEW", 1 << 30)
     for name, tensor in mapped(donor, host, wide, prior=True).tensors.items():
         assert torch.equal(tensor, made[name]), name
+
+
+@pytest.mark.parametrize("case", ["lora", "houlsby", "prefix"])
+def test_a_port_between_large_hosts_is_the_same_to_the_bit(
+    case, on_disk, twin, tiny_host, tiny_task, monkeypatch
+):
+    """With one map at a time; on one thread, for sums on several are other ones."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        host, wide = host_in(tiny_host("llama")), host_in(twin("wider", "llama"))
+        donor = module_of(case, host, task_in(tiny_task))
+        made = mapped(donor, host, wide, prior=True).tensors
+        monkeypatch.setattr("peftport.porting.layerwise.is_large", lambda _: True)
+        found = mapped(donor, host, wide, prior=True).tensors
+    finally:
+        torch.set_num_threads(threads)
+    assert found.keys() == made.keys()
+    for name, tensor in found.items():
+        assert torch.equal(tensor, made[name]), name
+
+
+def test_where_samples_lie_aside_no_map_is_kept_but_of_inputs_that_are_read_alike(on_disk):
+    shape = geometry("llama")
+    maps = known_maps(shape, shape)
+    place = Aside(1 << 20)
+    for side in (maps.origin, maps.receiver):
+        for tensor in {id(t): t for t in [*side.inputs.values(), *side.outputs.values()]}.values():
+            place.put(tensor)
+    maps.asides = (place,)
+    maps.fit_all(Spaces(tuple(shape.linears), tuple(shape.linears), tuple(shape.linears)))
+    assert maps.fit.asked == []
+    one, other, *_ = shape.linears
+    assert maps.inputs(one) is maps.inputs(one)
+    assert maps.inputs(one).matrix.isfinite().all()
+    assert maps.changes(one) is not maps.changes(one)
+    maps.inputs(other)
+    maps.inputs(one)
+    assert maps.fit.asked == ["inputs", "changes", "changes", "inputs", "inputs"]
+    assert maps.receiver.inputs[one].isnan().all()
 
 
 DEEP = """

@@ -64,6 +64,25 @@ def test_fewer_places_take_less():
     assert less.memory < whole.memory
 
 
+def test_large_hosts_are_counted_one_layer_at_a_time(monkeypatch):
+    monkeypatch.setattr(estimates, "_LARGE", 0.0)
+    monkeypatch.setattr("peftport.porting.aside._FEW", 0)
+    monkeypatch.setattr("peftport.porting.map_based.bf16_is_fast", lambda: False)
+    method = port_method("procrustes")
+
+    def found(*hosts):
+        request = replace(asked(*hosts, "lora"), options=method.configure({}))
+        return method.estimate(request, Load(1))  # maps on so few tokens take less than a layer
+
+    narrow, wide, deep = geometry("llama", 32), geometry("llama", 512), geometry("llama", 512, 8)
+    layer = 4.0 * estimates.largest_layer(wide)
+    one, both = found(narrow, wide), found(wide, wide)
+    assert 1.3 * layer < one.memory - found(narrow, narrow).memory < 1.3 * 2.2 * layer
+    assert both.memory - one.memory < 0.1 * layer
+    assert found(deep, deep).memory == pytest.approx(both.memory, rel=1e-6)
+    assert found(deep, deep).temporary > both.temporary > one.temporary
+
+
 def test_the_system_tells_how_much_memory_is_at_hand():
     found = memory_at_hand()
     assert found is None or found > 0

@@ -35,7 +35,7 @@ from peftport.hosts.source import (
 )
 from peftport.hosts.vocabulary import hold_together
 from peftport.hosts.weights import Weights
-from peftport.memory import give_freed_memory_back
+from peftport.memory import give_freed_memory_back, let_go_of_pages
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -206,6 +206,7 @@ def _read_small(model: Any, weights: Weights) -> None:
 def _by_rows(embedding: nn.Embedding) -> None:
     """Have an embedding look tokens up in a table of those that occur, in single precision."""
     whole: list[nn.Parameter | None] = []
+    mapped = embedding.weight
     embedding.padding_idx = None  # it says which row is not trained
 
     def narrow(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -214,6 +215,8 @@ def _by_rows(embedding: nn.Embedding) -> None:
         rows: Any = embedding._parameters["weight"]
         whole.append(rows)
         embedding._parameters["weight"] = _frozen(rows[tokens].float())  # (tokens, width)
+        if rows is mapped:  # around each row the system maps many more
+            let_go_of_pages(rows.data_ptr(), rows.nbytes)
         return (places,)
 
     def widen(*_: Any) -> None:

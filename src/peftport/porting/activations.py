@@ -95,6 +95,25 @@ def observe(
     )
 
 
+def width_at(geometry: Geometry, point: str, reads: bool) -> int:
+    """Width of what goes into a place, or comes out of it."""
+    if point in geometry.linears:
+        linear = geometry.linears[point]
+        return linear.inputs if reads else linear.outputs
+    if point.endswith((".keys", ".values")):
+        attention = geometry.attentions[point.rpartition(".")[0]]
+        return attention.kv_heads * attention.head_dim
+    return geometry.width
+
+
+def bytes_seen(geometry: Geometry, spaces: Spaces, samples: int, contrasts: int) -> int:
+    """Bytes of all that is seen at some places, with so many gradients of each change."""
+    read = sum(width_at(geometry, p, True) for p in set(first_readers(spaces.inputs).values()))
+    made = sum(width_at(geometry, point, False) for point in spaces.outputs)
+    changed = sum(width_at(geometry, point, False) for point in spaces.changes)
+    return 4 * samples * (read + made + contrasts * changed)
+
+
 def observe_scored(host: Host, passes: Sequence[TokenRows]) -> Tensor:
     """Run the bare host, which is no encoder, over all passes and keep what its vocabulary scores:
     (samples, width), at the decoder's kept places."""

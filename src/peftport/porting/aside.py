@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -23,6 +23,9 @@ from peftport.porting.estimate import gigabytes
 
 _FEW = 128 << 20
 """Bytes that are left in memory, where a file would gain little."""
+
+_Piece = tuple[int, torch.Size]
+"""Where in the file values begin, and their shape."""
 
 
 def on_disk(size: float) -> float:
@@ -42,7 +45,7 @@ class Aside:
 
     def __init__(self, size: int) -> None:
         self._size, self._end = size, 0
-        self._places: dict[Tensor, int] = {}
+        self._pieces: dict[Tensor, list[_Piece]] = {}
         self._file: Any = None
         if on_disk(size):
             with self._at_disk():
@@ -61,19 +64,27 @@ class Aside:
         with self._at_disk():
             self._file.seek(self._end)
             self._file.write(_bytes(values))
-        self._places[tensor] = self._end
+        self._pieces[tensor] = [(self._end, tensor.shape)]
         self._end += values.nbytes
         _empty(tensor)
+
+    def joined(self, parts: Sequence[Tensor]) -> Tensor:
+        """One tensor of what was put here in parts, along the last axis but one."""
+        if self._file is None:
+            return torch.cat(list(parts), dim=-2)
+        shape = list(parts[0].shape)
+        shape[-2] = sum(part.shape[-2] for part in parts)
+        whole = _nothing(parts[0].dtype, parts[0].device).expand(shape)
+        self._pieces[whole] = [piece for part in parts for piece in self._pieces.pop(part)]
+        return whole
 
     @contextmanager
     def at_hand(self, tensors: Iterable[object]) -> Iterator[None]:
         """Have those of these tensors that were put here in memory meanwhile."""
-        mine = [each for each in tensors if isinstance(each, Tensor) and each in self._places]
+        mine = [each for each in tensors if isinstance(each, Tensor) and each in self._pieces]
         for tensor in mine:
-            values = torch.empty(tensor.shape, dtype=tensor.dtype)
-            with self._at_disk():
-                self._file.seek(self._places[tensor])
-                self._file.readinto(_bytes(values))
+            pieces = [self._read(piece, tensor.dtype) for piece in self._pieces[tensor]]
+            values = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-2)
             tensor.data = values.to(tensor.device)
         try:
             yield
@@ -81,13 +92,21 @@ class Aside:
             for tensor in mine:
                 _empty(tensor)
 
+    def _read(self, piece: _Piece, dtype: torch.dtype) -> Tensor:
+        place, shape = piece
+        values = torch.empty(shape, dtype=dtype)
+        with self._at_disk():
+            self._file.seek(place)
+            self._file.readinto(_bytes(values))
+        return values
+
     @contextmanager
     def _at_disk(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise BadInput(
-                f"what goes into a host's layers lies in {tempfile.gettempdir()} while the module "
+                f"what is seen of a host's layers lies in {tempfile.gettempdir()} while the module "
                 f"is ported, and {gigabytes(self._size)} cannot be written there: "
                 f"{error.strerror or error}. Name a folder with more room in TMPDIR, or give fewer "
                 "texts with --text-count."

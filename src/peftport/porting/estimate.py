@@ -106,10 +106,12 @@ def is_large(geometry: Geometry) -> bool:
 
 def loaded(hosts: Iterable[Geometry]) -> tuple[bool, float]:
     """Whether a host is held whole while it runs, and bytes of the weights that are: decoders are
-    read a layer at a time, other hosts are in memory whole."""
+    read a layer at a time, large ones one after the other; other hosts are in memory whole."""
     hosts = tuple(hosts)
     whole = [weights_of(g) + g.vocabulary * g.width for g in hosts if g.kind != "decoder"]
-    return bool(whole), 4.0 * sum(whole or map(largest_layer, hosts))
+    layers = list(map(largest_layer, hosts))
+    at_once = [max(layers)] if any(map(is_large, hosts)) else layers
+    return bool(whole), 4.0 * sum(whole or at_once)
 
 
 def estimated(

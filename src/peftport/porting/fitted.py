@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from torch import Tensor
 
 from peftport.memory import give_freed_memory_back
 from peftport.porting.abreast import abreast
 from peftport.porting.activations import Observed, Spaces
+from peftport.porting.aside import Aside
 from peftport.porting.layers import Pairs, layer_of, partner_of
 from peftport.porting.semi_orthogonal import Change, InputMap
 from peftport.porting.space_map import SpaceMap
 
+_Gift = TypeVar("_Gift")
 _ALONE = 4096
 """Spaces of more dimensions have their maps fitted one after the other."""
 
@@ -47,6 +50,8 @@ class FittedMaps:
     pairs: layer of the receiving host ("encoder.1") -> that of the originating one, or None.
     gradients: place of the receiving host -> gradients at the outputs of both hosts.
     layer: the one whose maps these are; all where not given.
+    asides: where samples lie until a map is fitted on them. Then one map is held at a time: it is
+        let go after its use, that of inputs after the last of the places that read them.
     """
 
     fit: Fit
@@ -55,6 +60,7 @@ class FittedMaps:
     receiver: Observed
     gradients: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     layer: str | None = None
+    asides: tuple[Aside, ...] = ()
     _inputs: dict[tuple[int, int], SpaceMap] = field(default_factory=dict)
     _changes: dict[str, Change] = field(default_factory=dict)
 
@@ -66,10 +72,19 @@ class FittedMaps:
         """The same place of the originating host; None where the layer has no partner."""
         return partner_of(point, self.pairs)
 
+    def each(self, jobs: Sequence[Callable[[], _Gift]]) -> list[_Gift]:
+        """Do what is done with the maps of several places, two at a time where many are held."""
+        return [job() for job in jobs] if self.asides else abreast(jobs)
+
     def fit_all(self, spaces: Spaces) -> None:
-        """Fit the maps of some places' inputs and changes, the widest first; two at a time, but for
-        those so wide that one keeps all cores busy and two would take twice the memory. Before one
-        of those what was freed is given back: its buffers fit into no place among it."""
+        """Where many are held, fit the maps of some places' inputs and changes, the widest first.
+
+        Two are fitted at a time, but for those so wide that one keeps all cores busy and two would
+        take twice the memory. Before one of those what was freed is given back: its buffers fit
+        into no place among it.
+        """
+        if self.asides:
+            return
         inputs, outputs = self.receiver.inputs, self.receiver.outputs
         first = {id(inputs[point]): point for point in spaces.inputs}  # of places that read alike
         wanted: list[tuple[int, Callable[[], object]]] = [
@@ -96,17 +111,24 @@ class FittedMaps:
         partner = self.partner(point)
         if partner is None:
             return None
-        if point not in self._changes:
-            there, here = self.origin.outputs[partner], self.receiver.outputs[point]
-            self._changes[point] = self.fit.changes(there, here, self.gradients.get(point))
-        return self._changes[point]
+        if point in self._changes:
+            return self._changes[point]
+        there, here = self.origin.outputs[partner], self.receiver.outputs[point]
+        slopes = self.gradients.get(point)
+        with self._at_hand(there, here, *(slopes or ())):
+            change = self.fit.changes(there, here, slopes)
+        if not self.asides:
+            self._changes[point] = change
+        return change
 
     def forward(self, point: str, states: Tensor) -> Tensor:
         """States (..., origin) at an output's place, which has a partner, as states of the
         receiving host."""
         partner = self.partner(point)
         assert partner is not None
-        there = self.fit.prefixes(self.origin.outputs[partner], self.receiver.outputs[point])
+        both = self.origin.outputs[partner], self.receiver.outputs[point]
+        with self._at_hand(*both):
+            there = self.fit.prefixes(*both)
         return (states - there.centre) @ there.matrix.mT + there.mean
 
     def _input(self, side: str, point: str) -> SpaceMap | None:
@@ -116,5 +138,18 @@ class FittedMaps:
         there, here = getattr(self.origin, side)[partner], getattr(self.receiver, side)[point]
         both = (id(there), id(here))  # places that read the same states have one map
         if both not in self._inputs:
-            self._inputs[both] = self.fit.inputs(there, here)
+            if self.asides:
+                self._inputs.clear()  # places that read the same states follow each other
+            with self._at_hand(there, here):
+                self._inputs[both] = self.fit.inputs(there, here)
         return self._inputs[both]
+
+    @contextmanager
+    def _at_hand(self, *samples: Tensor) -> Iterator[None]:
+        """Samples that a map is fitted on, in memory meanwhile."""
+        with ExitStack() as stack:
+            if self.asides:
+                give_freed_memory_back()  # the next buffers fit into no place among it
+            for aside in self.asides:
+                stack.enter_context(aside.at_hand(samples))
+            yield

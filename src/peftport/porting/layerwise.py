@@ -285,10 +285,10 @@ class _Port:
         to_do = {layer: each for layer, each in self.how.pairs.items() if layer not in finished}
         served = {partner for partner in to_do.values() if partner is not None}
         wanted = spaces(config, self.there.host.geometry).within(served)
-        origin = there.layers(wanted, head_of(self.donor))
+        origin = there.layers(wanted, head_of(self.donor), self._large)
         paired = {layer for layer, partner in to_do.items() if partner is not None}
         wanted = spaces(config, self._receiver).within(paired)
-        receiver = here.layers(wanted, head)
+        receiver = here.layers(wanted, head, self._large)
         rewrite = partial(self._rewriting.layer, self.request, self.donor)
         for done, name in enumerate(here.order):
             share = _SEEN + (_MAPPED - _SEEN) * done / len(self.how.pairs)
@@ -302,13 +302,15 @@ class _Port:
     def _both(self, jobs: Sequence[Callable[[], _Gift]]) -> list[_Gift]:
         """What is done with both hosts; of large ones one after the other, because one keeps all
         cores busy and both would take twice the memory."""
-        hosts = (self.there.host.geometry, self._receiver)
-        if any(map(is_large, hosts)):
-            return [job() for job in jobs]
-        return abreast(jobs)
+        return [job() for job in jobs] if self._large else abreast(jobs)
+
+    @property
+    def _large(self) -> bool:
+        return any(map(is_large, (self.there.host.geometry, self._receiver)))
 
     def _maps(self, name: str, pair: list[Layer | None], wanted: Spaces) -> FittedMaps:
-        """The maps from a layer's partner to the layer, those that are wanted already fitted."""
+        """The maps from a layer's partner to the layer, those that are wanted already fitted, where
+        hosts are not large."""
         (other, layer), how = pair, self.how
         if other is None or layer is None:
             nothing = Observed({}, {})
@@ -319,7 +321,8 @@ class _Port:
             if (source := other.name + point.removeprefix(name)) in other.gradients
         }
         seen = other.observed, layer.observed
-        maps = FittedMaps(how.fit, how.pairs, *seen, slopes, name)
+        asides = tuple(each.aside for each in (other, layer) if each.aside is not None)
+        maps = FittedMaps(how.fit, how.pairs, *seen, slopes, name, asides)
         maps.fit_all(wanted.within((name,)))
         return maps
 

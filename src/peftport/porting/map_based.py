@@ -17,11 +17,20 @@ from peftport.porting.account import Account, Entry, idle, left_over
 from peftport.porting.aside import on_disk
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request, RowMap
 from peftport.porting.copy import Copy
-from peftport.porting.estimate import CostEstimate, Load, estimated, loaded, streams, weights_of
+from peftport.porting.estimate import (
+    CostEstimate,
+    Load,
+    estimated,
+    is_large,
+    largest_layer,
+    loaded,
+    streams,
+    weights_of,
+)
 from peftport.porting.fitted import Fit
 from peftport.porting.layers import Pairing, Pairs, pair_layers, partner_of
 from peftport.porting.layerwise import How, map_module, scored_states
-from peftport.porting.map_costs import mapping_costs
+from peftport.porting.map_costs import MapCosts, mapping_costs
 from peftport.porting.rewriting import ByMaps, by_maps, rewriting_of
 from peftport.porting.similarity import layer_pairs
 from peftport.techniques.base import Parameters, Shapes
@@ -109,21 +118,26 @@ class MappedMethod(PortMethod):
         """Four passes over the texts on each host, and the maps."""
         tokens, hosts = load.all_tokens, (request.origin, request.receiver)
         weights = sum(map(weights_of, hosts))
-        maps, _ = mapping_costs(request, min(request.options.places, tokens))
-        temporary = sum(on_disk(streams(geometry, tokens)) for geometry in hosts)
+        maps = mapping_costs(request, min(request.options.places, tokens))
         whole, weights_held = loaded(hosts)
+        low = bf16_is_fast() and not whole
+        if low and any(map(is_large, hosts)):
+            weights_held *= 0.5
         held = self.samples(request, load) + weights_held
-        passes = 8.0 * tokens * weights * (1.0 if whole or not bf16_is_fast() else 0.5)
-        found = estimated(hosts, passes + maps, held, self.written(request), 8.0 * weights)
+        passes = 8.0 * tokens * weights * (0.5 if low else 1.0)
+        found = estimated(hosts, passes + maps.products, held, self.written(request), 8.0 * weights)
+        temporary = sum(map(on_disk, _behind(hosts, maps, tokens)))
         return replace(found, temporary=temporary)
 
     def samples(self, request: Request, load: Load) -> float:
-        """Those of one pair of layers, with its maps, and what goes into the others where that is
-        no file."""
+        """Those of one pair of layers, with its maps, and what is kept for later where that is no
+        file."""
         tokens, hosts = load.all_tokens, (request.origin, request.receiver)
-        _, held = mapping_costs(request, min(request.options.places, tokens))
-        behind = [streams(geometry, tokens) for geometry in hosts]
-        return held + sum(size - on_disk(size) for size in behind)
+        maps = mapping_costs(request, min(request.options.places, tokens))
+        held = sum(maps.seen) + maps.squares
+        if any(map(is_large, hosts)):  # a layer's graph over a part, or the fit of one map
+            held = max(4.0 * max(map(largest_layer, hosts)), maps.samples + maps.squares)
+        return held + sum(size - on_disk(size) for size in _behind(hosts, maps, tokens))
 
     def loads(self, request: Request) -> bool:
         """Where whole hosts are run again on the way."""
@@ -159,6 +173,13 @@ class MappedMethod(PortMethod):
         if request.receiver.kind != "encoder" and BIAS in made.tensors:
             record["head"] = "words"
         return Made(made.tensors, account, record, made.details)
+
+
+def _behind(hosts: tuple[Geometry, Geometry], maps: MapCosts, tokens: int) -> list[float]:
+    """Bytes of what is kept for later, each of which may be a file: what goes into the layers, and
+    between large hosts what is seen of a pair of them."""
+    seen = maps.seen if any(map(is_large, hosts)) else ()
+    return [*(float(streams(geometry, tokens)) for geometry in hosts), *seen]
 
 
 def mapped_account(method: str, request: Request, pairs: Pairs, shapes: Shapes) -> Account:

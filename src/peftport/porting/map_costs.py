@@ -1,9 +1,11 @@
-"""What the maps of a port take: multiplications, and bytes held for one pair of layers."""
+"""What the maps of a port take: multiplications, bytes seen of a pair of layers, and bytes that a
+fit holds."""
 
 from __future__ import annotations
 
-from peftport.hosts.geometry import Geometry
-from peftport.porting.activations import first_readers
+from typing import NamedTuple
+
+from peftport.porting.activations import first_readers, width_at
 from peftport.porting.base import Request
 from peftport.porting.layers import layer_of, pair_layers, partner_of
 from peftport.porting.rewriting import by_maps
@@ -15,8 +17,19 @@ _DECOMPOSED = 40.0
 """Operations of a singular value decomposition, in cubes of its sides."""
 
 
-def mapping_costs(request: Request, samples: int) -> tuple[float, float]:
-    """Floating-point operations of all maps, as if in single precision, and bytes held at once.
+class MapCosts(NamedTuple):
+    """What all maps take: floating-point operations, as if in single precision; bytes of what is
+    seen of one layer of the originating and of the receiving host; bytes of the samples of one
+    map, as its fit holds them; bytes of squares that it makes of them."""
+
+    products: float
+    seen: tuple[float, float]
+    samples: float
+    squares: float
+
+
+def mapping_costs(request: Request, samples: int) -> MapCosts:
+    """What the maps of a port take.
 
     Args:
         samples: tokens that each map is fitted on.
@@ -26,33 +39,33 @@ def mapping_costs(request: Request, samples: int) -> tuple[float, float]:
     wanted = by_maps(request.donor.technique).spaces(request.config, request.receiver)
     # A place whose output an adapter both reads and changes has a map of either kind.
     inputs = set(first_readers(wanted.inputs).values()) or set(wanted.changes)
-    done, most = 0.0, dict.fromkeys(request.receiver.blocks, 0.0)
+    done, widest = 0.0, 0
+    seen = {layer: [0.0, 0.0] for layer in request.receiver.blocks}
+
+    def see(point: str, each: float, widths: list[int]) -> None:
+        for side, width in enumerate(widths):
+            seen[layer_of(point)][side] += each * samples * width
+
     for point in dict.fromkeys([*inputs, *wanted.outputs]):
         partner = partner_of(point, pairs)
         if partner is None:
             continue
         places = (partner, point)
         if point in inputs:
-            read = [_width(g, p, bool(wanted.inputs)) for g, p in zip(sides, places, strict=True)]
+            read = [width_at(g, p, bool(wanted.inputs)) for g, p in zip(sides, places, strict=True)]
             done += _read_cost(samples, *read)
-            most[layer_of(point)] += 4.0 * samples * sum(read)
+            see(point, 4.0, read)
+            widest = max(widest, *read)
         if point in wanted.outputs:
-            made = [_width(g, p, False) for g, p in zip(sides, places, strict=True)]
+            made = [width_at(g, p, False) for g, p in zip(sides, places, strict=True)]
             done += _change_cost(samples, *made)
-            most[layer_of(point)] += 8.0 * samples * sum(made)  # with their gradients
+            see(point, 8.0, made)  # with their gradients
+            widest = max(widest, *made)
     # Of few samples the squares are of their number; with gradients there are twice as many.
-    widest = min(2 * samples, max(max(g.ffn, g.width) for g in sides))
-    return done, max(most.values()) + 40.0 * widest**2
-
-
-def _width(geometry: Geometry, point: str, reads: bool) -> int:
-    if point in geometry.linears:
-        linear = geometry.linears[point]
-        return linear.inputs if reads else linear.outputs
-    if point.endswith((".keys", ".values")):
-        attention = geometry.attentions[point.rpartition(".")[0]]
-        return attention.kv_heads * attention.head_dim
-    return geometry.width
+    squares = 40.0 * min(2 * samples, max(max(g.ffn, g.width) for g in sides)) ** 2
+    origin, receiver = max(seen.values(), key=sum)
+    # Both sides' samples and gradients, centred and laid side by side.
+    return MapCosts(done, (origin, receiver), 24.0 * samples * widest, squares)
 
 
 def _read_cost(samples: int, origin: int, receiver: int) -> float:

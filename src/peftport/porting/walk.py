@@ -13,7 +13,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,11 +25,14 @@ from peftport.porting.activations import (
     Observed,
     Spaces,
     at_places,
+    bytes_seen,
     first_readers,
     is_of_text,
     outputs_at,
     run_rows,
+    stack_of,
     watched,
+    width_at,
 )
 from peftport.porting.aside import Aside
 from peftport.porting.estimate import is_large, streams
@@ -47,19 +50,21 @@ class Layer:
     """What was seen of one layer, on all texts.
 
     gradients: of the classes' scores at the outputs that were asked for, (contrasts, samples,
-    width); empty without a readout.
+    width); empty without a readout. aside: where all of these lie, if they are not at hand.
     """
 
     name: str
     observed: Observed
     gradients: Mapping[str, Tensor] = field(repr=False)
+    aside: Aside | None = None
 
 
 @dataclass
 class _Call:
     """One layer's run over some rows.
 
-    end: the residual stream behind it. slopes: the gradient there, one for each contrast.
+    end: the residual stream behind it. slopes: the gradient there, one for each contrast; contrast:
+    the one whose gradients are coming down.
     """
 
     layer: str
@@ -68,6 +73,7 @@ class _Call:
     kwargs: dict[str, Any]
     end: Tensor
     slopes: list[Tensor | None] = field(default_factory=list)
+    contrast: int = 0
 
     @property
     def given(self) -> list[Any]:
@@ -137,17 +143,20 @@ class Walk:
         """Names of the layers, the last one first."""
         return tuple(dict.fromkeys(reversed([call.layer for call in self._runs[0]])))
 
-    def layers(self, wanted: Spaces, head: Parameters | None = None) -> Iterator[Layer]:
+    def layers(
+        self, wanted: Spaces, head: Parameters | None = None, sparing: bool = False
+    ) -> Iterator[Layer]:
         """Every layer, the last one first. It can be gone through once.
 
         Args:
             wanted: places whose inputs and outputs are to be seen, and the gradients of changes.
             head: an encoder's, without the lane axis.
+            sparing: whether what is seen lies aside.
         """
         if self._grade is not None:
             self._begin({name: tensor[None] for name, tensor in (head or {}).items()})
         for layer in self.order:
-            yield self._again(layer, wanted.within((layer,)))
+            yield self._again(layer, wanted.within((layer,)), sparing)
 
     def _begin(self, head: Parameters) -> None:
         """Put the gradients behind the layers that what is graded is read from."""
@@ -164,7 +173,7 @@ class Walk:
                 _collect(calls, index)
         self._states.clear()
 
-    def _again(self, layer: str, wanted: Spaces) -> Layer:
+    def _again(self, layer: str, wanted: Spaces, sparing: bool) -> Layer:
         """Run one layer again over all parts, as often as the host runs it, and let go of what was
         kept of it."""
         readers = first_readers(wanted.inputs)
@@ -172,50 +181,66 @@ class Walk:
         times = sum(call.layer == layer for call in self._runs[0])
         kept: dict[tuple[str, str], list[Tensor]] = defaultdict(list)
         parts = list(zip(self._parts, self._runs, strict=True))
+        aside = Aside(self._bytes_seen(wanted) if sparing else 0)
         with holding(self._modules[layer]):
             for part, calls in parts * times:
                 if is_large(self._host.geometry):
                     give_freed_memory_back()  # as between the parts of the first run
                 assert calls[-1].layer == layer
-                self._see(part, calls, shown, kept)
-        found = {key: torch.cat(kept.pop(key), dim=-2) for key in list(kept)}
+                for key, seen in self._see(part, calls, shown):
+                    aside.put(seen)
+                    kept[key].append(seen)
+        found = {key: aside.joined(kept.pop(key)) for key in list(kept)}
         observed = Observed(
             {point: found["in", first] for point, first in readers.items()},
             {point: found["out", point] for point in wanted.outputs},
         )
         gradients = {point: each for (side, point), each in found.items() if side == "slope"}
-        return Layer(layer, observed, gradients)
+        return Layer(layer, observed, gradients, aside if sparing else None)
+
+    def _bytes_seen(self, wanted: Spaces) -> int:
+        samples = sum(max(map(len, part.places.values())) for part in self._parts)
+        contrasts = max(len(calls[-1].slopes) for calls in self._runs)
+        return bytes_seen(self._host.geometry, wanted, samples, contrasts)
 
     def _see(
-        self,
-        part: TokenRows,
-        calls: list[_Call],
-        wanted: Spaces,
-        kept: dict[tuple[str, str], list[Tensor]],
-    ) -> None:
-        """Run a layer again over some rows, the last of whose calls it is, and keep what is seen
-        of it."""
-        call, made_at = calls.pop(), dict[str, Tensor]()
+        self, part: TokenRows, calls: list[_Call], wanted: Spaces
+    ) -> list[tuple[tuple[str, str], Tensor]]:
+        """Run a layer again over some rows, the last of whose calls it is: what is seen of it, by
+        side and place."""
+        call, found = calls.pop(), list[tuple[tuple[str, str], Tensor]]()
+        roots: dict[str, Tensor] = {}
+        slopes: dict[str, dict[int, Tensor]] = {}
+
+        def at(point: str, states: Tensor) -> Tensor:
+            return at_places(outputs_at(self._host, point, states), part, point)
 
         def see(point: str, given: Tensor, made: Tensor) -> None:
             if not is_of_text(made, part, point):
                 return
             if point in wanted.inputs:
-                kept["in", point].append(at_places(given, part, point))
+                found.append((("in", point), at_places(given, part, point)))
             if point in wanted.outputs:
-                mine = outputs_at(self._host, point, made)
-                kept["out", point].append(at_places(mine, part, point))
-            if point in wanted.changes:
-                made_at[point] = made
+                found.append((("out", point), at(point, made)))
+            if point in wanted.changes and call.slopes:
+                slopes[point] = {}
+                made.register_hook(partial(arrived, point))
+                if made.is_leaf:
+                    roots[point] = made
+
+        def arrived(point: str, slope: Tensor) -> None:
+            slopes[point][call.contrast] = at(point, slope)
 
         points = {*wanted.inputs, *wanted.outputs, *wanted.changes}
         sight = watched(self._host, points, see, differentiable=bool(call.slopes))
         with self._aside.at_hand(call.given), sight:
-            slopes = _run_again(call, calls, made_at, needed=bool(points))
-        for point, each in slopes.items() if call.slopes else ():
-            mine = [outputs_at(self._host, point, slope) for slope in each]
-            at = [at_places(slope, part, point) for slope in mine]
-            kept["slope", point].append(torch.stack(at))
+            _run_again(call, calls, roots, needed=bool(points))
+        for point, each in slopes.items():
+            rows = len(part.places[stack_of(point)])
+            none = torch.zeros(rows, width_at(self._host.geometry, point, False))
+            mine = [each.get(contrast, none) for contrast in range(len(call.slopes))]
+            found.append((("slope", point), torch.stack(mine)))
+        return found
 
 
 def label_gradients(
@@ -232,37 +257,32 @@ def label_gradients(
 
 
 def _run_again(
-    call: _Call, earlier: Sequence[_Call], made_at: Mapping[str, Tensor], needed: bool
-) -> dict[str, list[Tensor]]:
+    call: _Call, earlier: Sequence[_Call], roots: Mapping[str, Tensor], needed: bool
+) -> None:
     """Run a layer, and carry the gradients behind it to the layers before it.
 
     Args:
         earlier: the layers before it, on the same rows.
-        made_at: filled, as the layer runs, with the outputs whose gradients are wanted.
+        roots: filled, as the layer runs, with those outputs whose gradients are wanted to which
+            none flows from before.
         needed: whether anything of the layer itself is to be seen.
-
-    Returns:
-        For each of these outputs its gradients, one for each contrast.
     """
     given = call.with_leaves()
     if not needed and not given:
-        return {}
+        return
     with torch.set_grad_enabled(bool(call.slopes)):
         end = _stream(call.module(*call.args, **call.kwargs))
     before, leaves = [each for each, _ in given], [leaf for _, leaf in given]
-    wanted = [*made_at.values(), *leaves]
-    found: dict[str, list[Tensor]] = {point: [] for point in made_at}
+    wanted = [*leaves, *roots.values()]
     for index, slope in enumerate(call.slopes if wanted else ()):
+        call.contrast = index
         more = index + 1 < len(call.slopes)
         slope = torch.zeros_like(end) if slope is None else slope
         grads = torch.autograd.grad(end, wanted, slope, retain_graph=more, allow_unused=True)
-        for point, states, grad in zip(made_at, wanted, grads, strict=False):
-            found[point].append(torch.zeros_like(states) if grad is None else grad)
-        for stream, grad in zip(before, grads[len(made_at) :], strict=True):
+        for stream, grad in zip(before, grads, strict=False):
             if grad is not None:
                 stream.backward(grad, retain_graph=True)
         _collect(earlier, index)
-    return found
 
 
 def _collect(calls: Sequence[_Call], contrast: int) -> None:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from peftport.hosts.geometry import Geometry, Linear
 from peftport.modules import Record
-from peftport.porting.abreast import abreast
 from peftport.porting.activations import Spaces
 from peftport.porting.fitted import FittedMaps
 from peftport.porting.rewriting import ByFactors, ByMaps, Mapped, Receiving
@@ -89,7 +88,7 @@ def map_lora(
 ) -> Parameters:
     """B A x -> (P B) (A M) x with the maps P of changes and M of inputs."""
     places = {p: li for p, li in targets(config, geometry).items() if maps.covers(p)}
-    mapped = abreast([partial(_mapped, donor, maps, point) for point in places])
+    mapped = maps.each([partial(_mapped, donor, maps, point) for point in places])
     made: Parameters = {}
     for (point, linear), factors in zip(places.items(), mapped, strict=True):
         made |= factors or _idle(point, linear, config.rank)
