@@ -182,14 +182,17 @@ class Walk:
         kept: dict[tuple[str, str], list[Tensor]] = defaultdict(list)
         parts = list(zip(self._parts, self._runs, strict=True))
         aside = Aside(self._bytes_seen(wanted) if sparing else 0)
+
+        def keep(side: str, point: str, seen: Tensor) -> None:
+            aside.put(seen)
+            kept[side, point].append(seen)
+
         with holding(self._modules[layer]):
             for part, calls in parts * times:
                 if is_large(self._host.geometry):
                     give_freed_memory_back()  # as between the parts of the first run
                 assert calls[-1].layer == layer
-                for key, seen in self._see(part, calls, shown):
-                    aside.put(seen)
-                    kept[key].append(seen)
+                self._see(part, calls, shown, keep)
         found = {key: aside.joined(kept.pop(key)) for key in list(kept)}
         observed = Observed(
             {point: found["in", first] for point, first in readers.items()},
@@ -204,12 +207,15 @@ class Walk:
         return bytes_seen(self._host.geometry, wanted, samples, contrasts)
 
     def _see(
-        self, part: TokenRows, calls: list[_Call], wanted: Spaces
-    ) -> list[tuple[tuple[str, str], Tensor]]:
-        """Run a layer again over some rows, the last of whose calls it is: what is seen of it, by
-        side and place."""
-        call, found = calls.pop(), list[tuple[tuple[str, str], Tensor]]()
-        roots: dict[str, Tensor] = {}
+        self,
+        part: TokenRows,
+        calls: list[_Call],
+        wanted: Spaces,
+        keep: Callable[[str, str, Tensor], None],
+    ) -> None:
+        """Run a layer again over some rows, the last of whose calls it is, and keep what is seen of
+        it, by side and place."""
+        call, roots = calls.pop(), dict[str, Tensor]()
         slopes: dict[str, dict[int, Tensor]] = {}
 
         def at(point: str, states: Tensor) -> Tensor:
@@ -219,9 +225,9 @@ class Walk:
             if not is_of_text(made, part, point):
                 return
             if point in wanted.inputs:
-                found.append((("in", point), at_places(given, part, point)))
+                keep("in", point, at_places(given, part, point))
             if point in wanted.outputs:
-                found.append((("out", point), at(point, made)))
+                keep("out", point, at(point, made))
             if point in wanted.changes and call.slopes:
                 slopes[point] = {}
                 made.register_hook(partial(arrived, point))
@@ -239,8 +245,7 @@ class Walk:
             rows = len(part.places[stack_of(point)])
             none = torch.zeros(rows, width_at(self._host.geometry, point, False))
             mine = [each.get(contrast, none) for contrast in range(len(call.slopes))]
-            found.append((("slope", point), torch.stack(mine)))
-        return found
+            keep("slope", point, torch.stack(mine))
 
 
 def label_gradients(
