@@ -146,7 +146,7 @@ def test_a_port_is_the_same_to_the_bit(case, on_disk, twin, tiny_host, tiny_task
 def test_a_port_between_large_hosts_is_the_same_to_the_bit(
     case, on_disk, twin, tiny_host, tiny_task, monkeypatch
 ):
-    """With one map at a time; on one thread, for sums on several are other ones."""
+    """On one thread, for sums on several are other ones."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -160,6 +160,32 @@ def test_a_port_between_large_hosts_is_the_same_to_the_bit(
     assert found.keys() == made.keys()
     for name, tensor in found.items():
         assert torch.equal(tensor, made[name]), name
+
+
+def test_where_samples_lie_aside_wide_places_go_first_and_by_themselves(on_disk, monkeypatch):
+    shape = geometry("llama")
+    points = tuple(p for p in shape.linears if p.startswith("decoder.0."))
+    maps, at_work, seen = known_maps(shape, shape), [], {}
+    maps.asides = (Aside(100),)
+    monkeypatch.setattr("peftport.porting.fitted._ALONE", shape.width)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+
+    def do(point: str) -> str:
+        at_work.append(point)
+        seen[point] = torch.get_num_threads(), maps.inputs(point)
+        return point
+
+    try:
+        assert maps.each(points, do) == list(points)
+    finally:
+        torch.set_num_threads(threads)
+    wide = [
+        p for p in points if max(shape.linears[p].inputs, shape.linears[p].outputs) > shape.width
+    ]
+    assert 0 < len(wide) < len(points)
+    assert at_work[: len(wide)] == wide
+    assert {p for p, (number, _) in seen.items() if number == 2} == set(wide)
 
 
 def test_where_samples_lie_aside_no_map_is_kept_but_of_inputs_that_are_read_alike(on_disk):

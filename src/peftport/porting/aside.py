@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import torch
@@ -47,6 +48,7 @@ class Aside:
         self._size, self._end = size, 0
         self._pieces: dict[Tensor, list[_Piece]] = {}
         self._file: Any = None
+        self._reading = Lock()  # maps are fitted two at a time
         if on_disk(size):
             with self._at_disk():
                 # It has no name, so that it goes with this process however that ends.
@@ -95,7 +97,7 @@ class Aside:
     def _read(self, piece: _Piece, dtype: torch.dtype) -> Tensor:
         place, shape = piece
         values = torch.empty(shape, dtype=dtype)
-        with self._at_disk():
+        with self._reading, self._at_disk():
             self._file.seek(place)
             self._file.readinto(_bytes(values))
         return values

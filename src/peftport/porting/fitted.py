@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Lock
 from typing import Protocol, TypeVar
 
 from torch import Tensor
@@ -50,8 +51,8 @@ class FittedMaps:
     pairs: layer of the receiving host ("encoder.1") -> that of the originating one, or None.
     gradients: place of the receiving host -> gradients at the outputs of both hosts.
     layer: the one whose maps these are; all where not given.
-    asides: where samples lie until a map is fitted on them. Then one map is held at a time: it is
-        let go after its use, that of inputs after the last of the places that read them.
+    asides: where samples lie until a map is fitted on them. Then maps are let go after their use,
+        those of inputs when the next ones are fitted.
     """
 
     fit: Fit
@@ -63,6 +64,7 @@ class FittedMaps:
     asides: tuple[Aside, ...] = ()
     _inputs: dict[tuple[int, int], SpaceMap] = field(default_factory=dict)
     _changes: dict[str, Change] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock, repr=False)
 
     def covers(self, point: str) -> bool:
         """Whether the maps of this place are among these."""
@@ -72,9 +74,19 @@ class FittedMaps:
         """The same place of the originating host; None where the layer has no partner."""
         return partner_of(point, self.pairs)
 
-    def each(self, jobs: Sequence[Callable[[], _Gift]]) -> list[_Gift]:
-        """Do what is done with the maps of several places, two at a time where many are held."""
-        return [job() for job in jobs] if self.asides else abreast(jobs)
+    def each(self, points: Sequence[str], do: Callable[[str], _Gift]) -> list[_Gift]:
+        """What is done with the maps of several linear layers, two at a time; where maps are let go
+        after their use, those of wide spaces by themselves, as in `fit_all`."""
+        inputs, outputs = self.receiver.inputs, self.receiver.outputs
+        wide = {
+            point
+            for point in points
+            if self.asides and max(s[point].shape[1] for s in (inputs, outputs)) > _ALONE
+        }
+        made = {point: do(point) for point in points if point in wide}
+        rest = [point for point in points if point not in wide]
+        made |= zip(rest, abreast([partial(do, point) for point in rest]), strict=True)
+        return [made[point] for point in points]
 
     def fit_all(self, spaces: Spaces) -> None:
         """Where many are held, fit the maps of some places' inputs and changes, the widest first.
@@ -137,12 +149,14 @@ class FittedMaps:
             return None
         there, here = getattr(self.origin, side)[partner], getattr(self.receiver, side)[point]
         both = (id(there), id(here))  # places that read the same states have one map
-        if both not in self._inputs:
+        with self._lock if self.asides else nullcontext():
+            if both in self._inputs:
+                return self._inputs[both]
             if self.asides:
                 self._inputs.clear()  # places that read the same states follow each other
             with self._at_hand(there, here):
-                self._inputs[both] = self.fit.inputs(there, here)
-        return self._inputs[both]
+                found = self._inputs[both] = self.fit.inputs(there, here)
+            return found
 
     @contextmanager
     def _at_hand(self, *samples: Tensor) -> Iterator[None]:

@@ -88,7 +88,7 @@ def map_lora(
 ) -> Parameters:
     """B A x -> (P B) (A M) x with the maps P of changes and M of inputs."""
     places = {p: li for p, li in targets(config, geometry).items() if maps.covers(p)}
-    mapped = maps.each([partial(_mapped, donor, maps, point) for point in places])
+    mapped = maps.each(tuple(places), partial(_mapped, donor, maps))
     made: Parameters = {}
     for (point, linear), factors in zip(places.items(), mapped, strict=True):
         made |= factors or _idle(point, linear, config.rank)
