@@ -11,7 +11,7 @@ from peftport.errors import BadInput
 from peftport.studies.load import PRESETS, load_spec, preset_names
 from peftport.studies.plan import Plan
 from peftport.studies.resolve import resolve
-from peftport.studies.spec import Spec
+from peftport.studies.spec import Spec, parse_spec
 
 FOUNDING = [name for name in preset_names() if name.startswith("founding")]
 
@@ -152,3 +152,13 @@ def test_the_llm_pairs_preset_goes_in_every_direction_between_hosts_that_share_n
     assert {pair.relation for pair in spec.pairs} == {"independent"}
     assert dict(spec.ways(spec.pairs[0])) == {"ported": "ridge", "sampled": "gaussian of ridge"}
     assert {"host", "scratch", "native"} <= set(spec.conditions)
+    assert spec.learning_rate("lora", "native", "qwen2") == 0.0003
+    assert spec.learning_rate("lora", "donor", "gemma3") == 0.001
+
+
+def test_a_host_s_own_rate_goes_where_its_pairs_go():
+    given = [f"{key}=/given" for key in ("smollm2", "gemma3", "qwen2", "data")]
+    pair = "{origin: smollm2, receiver: gemma3, relation: independent}"
+    spec = load_spec("llm-pairs", [*given, f"pairs=[{pair}]"])
+    assert spec.training.learning_rates_on == {}
+    assert parse_spec(spec.model_dump(mode="json"), "stored") == spec

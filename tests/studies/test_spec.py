@@ -67,7 +67,7 @@ REFUSED = {
     ),
     "rate on an unknown host": (
         {"training": {**TRAINING, "learning_rates_on": {"d": {"lora": 0.1}}}},
-        "training.learning_rates_on: 'd' stands in no pair.",
+        "training.learning_rates_on: 'd' is no host here.",
     ),
     "rate of an unknown technique on a host": (
         {"training": {**TRAINING, "learning_rates_on": {"b": {"lorra": 0.1}}}},

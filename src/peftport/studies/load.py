@@ -148,13 +148,16 @@ def _override(data: dict[str, Any], key: str, value: Any) -> None:
 
 def _located(spec: Spec) -> Spec:
     """Give every host and task of the study, and its texts, their place, and make paths
-    independent of the current folder, so that a study can be continued from anywhere."""
+    independent of the current folder, so that a study can be continued from anywhere. What is said
+    of hosts that stand in no pair is left out."""
     hosts, tasks = spec.hosts_used(), spec.tasks_used()
+    own = {host: found for host, found in spec.training.learning_rates_on.items() if host in hosts}
     return spec.model_copy(
         update={
             "hosts": {label: _place(location) for label, location in hosts.items()},
             "tasks": {label: _place(location) for label, location in tasks.items()},
             "texts": _place(spec.texts) if spec.texts else None,
+            "training": spec.training.model_copy(update={"learning_rates_on": own}),
         }
     )
 

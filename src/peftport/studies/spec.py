@@ -261,11 +261,12 @@ class Spec(_Strict):
                         f"{key}: unknown technique {technique!r}."
                         f"{did_you_mean(technique, TECHNIQUES)} Known: {', '.join(TECHNIQUES)}"
                     )
+        known = self.hosts | self.hosts_used()
         for host in own:
-            if host not in self.hosts_used():
+            if host not in known:
                 raise ValueError(
-                    f"training.learning_rates_on: {host!r} stands in no pair."
-                    f"{did_you_mean(host, self.hosts_used())}"
+                    f"training.learning_rates_on: {host!r} is no host here."
+                    f"{did_you_mean(host, known)}"
                 )
         for technique, role, host in product(self.techniques, self.roles(), self.hosts_used()):
             self.learning_rate(technique, role, host)
