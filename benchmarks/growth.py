@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _spec(seeds: int) -> Any:
-    return load_spec("founding-lab", [f"seeds={seeds}"])
+    return load_spec("founding-lab", [f"seeds={seeds}", "training.precision=fp32"])
 
 
 def measured(size: int, facts: Facts, folder: Path) -> dict[str, Any]:

@@ -138,7 +138,7 @@ class Course:
     """Modules of one technique trained from scratch on a host, and their accuracy on the way."""
 
     def __init__(self, place: Place, name: str, options: Row, seeds: int) -> None:
-        study = load_spec("quick")
+        study = load_spec("quick", ["training.precision=fp32"])
         self.place, self.name, self.made = place, name, technique(name)
         self.config = self.made.configure(options)
         readout, geometry = readout_of(place.host, place.task), place.host.geometry
@@ -155,7 +155,7 @@ class Course:
             readout,
             settings=TrainingSettings(**study.training.settings()),
             budgets=(0, FEW, study.native_steps),
-            learning_rates=[study.learning_rate(name, "native")] * seeds,
+            learning_rates=[study.learning_rate(name, "native", study.pairs[0].receiver)] * seeds,
             seeds=range(seeds),
         ):
             self.last, self.lanes = reading.budget, reading.parameters

@@ -11,7 +11,7 @@ import pytest
 from inline_executor import Inline
 from peftport.errors import BadInput
 from peftport.studies import fit
-from peftport.studies.fit import require_fit
+from peftport.studies.fit import require_memory
 from peftport.studies.held import Held
 from peftport.studies.identity import Identity
 from peftport.studies.plan import Plan
@@ -53,7 +53,7 @@ def made(tiny_host, tiny_continuation, tiny_task, monkeypatch):
 
     def ask(free: float, workers: int = 1, study=spec) -> None:
         monkeypatch.setattr("peftport.porting.estimate.memory_at_hand", lambda: free * GB)
-        require_fit(Plan(study), facts, identity, nowhere, workers, False)
+        require_memory(Plan(study), facts, identity, nowhere, workers, False)
 
     nowhere = tiny_task.parent / "nowhere"
     return SimpleNamespace(spec=spec, plan=Plan(spec), identity=identity, ask=ask)

@@ -32,7 +32,7 @@ _LIBRARIES, _SPREAD = 450e6, 1.5
 of it freed memory in which nothing fits: by what two workers took that were measured."""
 
 
-def require_fit(
+def require_memory(
     plan: Plan, facts: Facts, identity: Identity, folder: Path, workers: int, again: bool
 ) -> None:
     """Refuse a study that so many workers have no memory for on this machine.

@@ -4,7 +4,6 @@ as can be told as if it did nothing else."""
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,7 @@ from peftport.techniques import technique
 from peftport.techniques.base import Parameters, stack_lanes
 from peftport.techniques.head import initial_head
 from peftport.training import TrainingSettings, evaluate, readout_of, trajectory
-from peftport.training.clock import now
+from peftport.training.clock import now, worked
 from peftport.training.module import initial_module
 
 SLOW = 2.0
@@ -212,12 +211,12 @@ class _Moment:
     @classmethod
     def at(cls, device: torch.device) -> _Moment:
         """Now."""
-        return cls(device, now(device), time.process_time())
+        return cls(device, now(device), worked())
 
     def spent(self) -> float:
         """Seconds since, those left out in which others had the core. On several threads it is some
         of them: as long as one works, nobody knows what the others waited for."""
-        clock, work = now(self.device) - self.clock, time.process_time() - self.work
+        clock, work = now(self.device) - self.clock, worked() - self.work
         return clock if self.device.type == "cuda" else min(clock, work)
 
 

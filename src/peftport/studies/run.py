@@ -12,7 +12,7 @@ from pathlib import Path
 from peftport.errors import BadInput
 from peftport.places import require_writable, writing
 from peftport.studies.driver import Driver
-from peftport.studies.fit import require_fit
+from peftport.studies.fit import require_memory
 from peftport.studies.going_on import become_larger, require_same
 from peftport.studies.identity import Identity
 from peftport.studies.lanes import with_lanes
@@ -84,7 +84,7 @@ def run_study(
         identity.check_unique()
         if not ignore_memory:
             workers = getattr(executor, "workers", 0)
-            require_fit(plan, facts, identity, folder, workers, retry_failed)
+            require_memory(plan, facts, identity, folder, workers, retry_failed)
         _make_folder(folder)
         if meanwhile is not None:
             meanwhile()

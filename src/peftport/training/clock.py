@@ -16,3 +16,8 @@ def now(device: torch.device | str) -> float:
     if torch.device(device).type == "cuda" and torch.cuda.is_initialized():
         torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+def worked() -> float:
+    """CPU seconds that this process has worked, in which others' work is not counted."""
+    return time.process_time()
