@@ -50,8 +50,7 @@ def started(make: Callable[[], Made]) -> Made:
 
 
 def apart(function: Callable[..., Made], *given: Any) -> Made:
-    """What `function` gives, in a process of its own, where torch may be imported: the driver of a
-    study lives without it.
+    """What `function` gives, in a process of its own: what it loads is gone with it.
 
     Raises:
         RunFailed: no process can be started.
