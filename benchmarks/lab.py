@@ -141,9 +141,9 @@ class Course:
         study = load_spec("quick", ["training.precision=fp32"])
         self.place, self.name, self.made = place, name, technique(name)
         self.config = self.made.configure(options)
-        readout, geometry = readout_of(place.host, place.task), place.host.geometry
+        readout = readout_of(place.host, place.task)
         starts = [
-            initial_module(self.made, self.config, geometry, 2, seed) for seed in range(seeds)
+            initial_module(self.made, self.config, place.host, 2, seed) for seed in range(seeds)
         ]
         self.accuracy: dict[int, float] = {}
         for reading in trajectory(

@@ -82,9 +82,9 @@ class Bench:
 
     def rate(self, lanes: int) -> float:
         """Examples a second, after a step that is not counted."""
-        classes, geometry = self.readout.classes, self.host.geometry
+        classes = self.readout.classes
         starts = [
-            initial_module(self.made, self.config, geometry, classes, s) for s in range(lanes)
+            initial_module(self.made, self.config, self.host, classes, s) for s in range(lanes)
         ]
         first, last = trajectory(
             self.host,

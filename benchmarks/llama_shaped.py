@@ -18,7 +18,6 @@ from peftport.hosts.fingerprint import fingerprint
 from peftport.hosts.source import geometry_by_name
 from peftport.modules import HostName, Module, Record, formats
 from peftport.techniques import technique
-from peftport.training.module import initial_module
 
 _SHARD = 2 << 30
 
@@ -82,8 +81,8 @@ def write_module(folder: Path, host: Path, rank: int = 16) -> None:
     made, geometry = technique("lora"), geometry_by_name(str(host))
     targets = sorted({point.split(".", 2)[2] for point in geometry.linears})
     config = made.configure({"rank": rank, "alpha": rank, "targets": targets})
-    tensors = initial_module(made, config, geometry, 2, seed=0)
     generator = torch.Generator().manual_seed(0)
+    tensors = made.initial(config, geometry, generator)
     for name, tensor in tensors.items():
         tensors[name] = 0.01 * torch.randn(tensor.shape, generator=generator)
     name = HostName(name=str(host), fingerprint=fingerprint(host))

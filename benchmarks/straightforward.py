@@ -161,7 +161,7 @@ class Own(nn.Module):
         if job["module"]:
             tensors = load_module(Path(job["module"])).tensors
         else:
-            tensors = initial_module(self.made, self.options, self.host.geometry, 2, job["seed"])
+            tensors = initial_module(self.made, self.options, self.host, 2, job["seed"])
         self.names = list(tensors)
         self.tensors = nn.ParameterList(tensor.clone() for tensor in tensors.values())
 

@@ -71,9 +71,7 @@ def measured(name: str, rounds: int, precision: Precision = "fp32") -> dict[str,
     host, made = load_host(place["origin"], precision=precision), technique("lora")
     config, readout, kind = made.configure({}), readout_of(host, task), host.geometry.kind
     train, test = (encode(host.tokenizer, task, split, kind) for split in ("train", "test"))
-    starts = [
-        initial_module(made, config, host.geometry, readout.classes, seed) for seed in range(lanes)
-    ]
+    starts = [initial_module(made, config, host, readout.classes, seed) for seed in range(lanes)]
     start = stack_lanes(starts)
 
     def steps() -> Iterator[None]:

@@ -72,7 +72,7 @@ def cell(request, tiny_host, tiny_continuation, tiny_task) -> Cell:
     name, options = CASES[case]
     made = technique(name)
     config = made.configure(options)
-    start = initial_module(made, config, host.geometry, 2, seed=5)
+    start = initial_module(made, config, host, 2, seed=5)
     trained = train_module(host, task, name, options, steps=STEPS, seed=5, learning_rate=1e-2)
     _, folded = made.fold(config, host.geometry, start)
     return Cell(host, host_in(tiny_continuation(family)), task, folded, trained.module)

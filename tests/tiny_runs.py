@@ -60,7 +60,7 @@ def start_of(case: str, host: Host, seeds: list[int]) -> tuple[Any, Any, Paramet
     return (
         made,
         config,
-        stack_lanes([initial_module(made, config, host.geometry, 2, seed) for seed in seeds]),
+        stack_lanes([initial_module(made, config, host, 2, seed) for seed in seeds]),
     )
 
 

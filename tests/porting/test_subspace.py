@@ -26,7 +26,7 @@ def module_of(case: str, host: Host, task: Any) -> Module:
     name, options = CASES[case]
     made = technique(name)
     config = made.configure(options)
-    start = initial_module(made, config, host.geometry, 2, 0)
+    start = initial_module(made, config, host, 2, 0)
     tensors = {n: t + drawn_like(t, n) for n, t in start.items()}
     return as_module(made, config, host, tensors, task.record(), 0, {})
 

@@ -33,13 +33,13 @@ def t5(tiny_host, tiny_task):
 @pytest.mark.parametrize("family", ONE_OF_EACH_KIND)
 def test_a_fresh_module_is_drawn_from_its_seed_and_has_the_shapes_it_needs(family, case, tiny_host):
     name, options = CASES[case]
-    geometry, made = host_in(tiny_host(family)).geometry, technique(name)
+    host, made = host_in(tiny_host(family)), technique(name)
     config = made.configure(options)
-    one, same, other = (initial_module(made, config, geometry, 3, seed) for seed in (1, 1, 2))
+    one, same, other = (initial_module(made, config, host, 3, seed) for seed in (1, 1, 2))
     assert all(torch.equal(one[n], same[n]) for n in one)
     assert any(not torch.equal(one[n], other[n]) for n in one)
     heads = {"head.weight": (3, 32), "head.bias": (3,)} if family == "bert" else {}
-    shapes = made.shapes(config, geometry) | heads
+    shapes = made.shapes(config, host.geometry) | heads
     assert {n: tuple(tensor.shape) for n, tensor in one.items()} == shapes
 
 
@@ -54,7 +54,7 @@ def test_a_reparametrised_prefix_is_folded_and_acts_as_before(
     name, options = REPARAMETRISED
     made = technique(name)
     config = made.configure(options)
-    tensors = initial_module(made, config, host.geometry, 2, 3)
+    tensors = initial_module(made, config, host, 2, 3)
     module = as_module(made, config, host, tensors, task.record(), 3, {"steps": 0})
     assert module.config.reparametrise is False
     assert not any("reparametrisation" in n for n in module.tensors)
@@ -71,7 +71,7 @@ def test_a_module_knows_where_it_is_from_and_holds_tensors_of_its_own(t5):
     host, task = t5
     made = technique("lora")
     config = made.configure({"rank": 4})
-    tensors = initial_module(made, config, host.geometry, 2, 3)
+    tensors = initial_module(made, config, host, 2, 3)
     tensors = {n: t.T.contiguous().T.requires_grad_() for n, t in tensors.items()}
     module = as_module(made, config, host, tensors, task.record(), 3, {"steps": 9})
     record = module.record

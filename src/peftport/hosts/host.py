@@ -80,6 +80,25 @@ class Host:
         """Where the host's weights are."""
         return next(self.model.parameters()).device
 
+    def run(self, input_ids: Tensor, attention_mask: Tensor, decoder_ids: Tensor | None) -> None:
+        """Run it over texts, every token in every layer, for what can be seen on the way.
+
+        Args:
+            input_ids, attention_mask: (rows, tokens), padded on the right.
+            decoder_ids: (rows, answer tokens), which only an encoder-decoder reads.
+        """
+        ids, mask = input_ids.to(self.device), attention_mask.to(self.device)
+        if self.geometry.kind == "encoder-decoder":
+            assert decoder_ids is not None
+            answers = decoder_ids.to(self.device)
+            self.model(
+                input_ids=ids, attention_mask=mask, decoder_input_ids=answers, use_cache=False
+            )
+        elif self.geometry.kind == "encoder":
+            self.token_states(ids, mask)
+        else:
+            self.next_token_logits(ids, mask, vocabulary=(), whole=True)
+
     def next_token_logits(
         self,
         input_ids: Tensor,

@@ -147,14 +147,7 @@ def first_readers(points: Iterable[str]) -> dict[str, str]:
 
 def run_rows(host: Host, rows: TokenRows) -> None:
     """Run the host over rows for what can be seen on the way."""
-    ids, mask = rows.input_ids.to(host.device), rows.attention_mask.to(host.device)
-    if rows.decoder_ids is not None:
-        decoder = rows.decoder_ids.to(host.device)
-        host.model(input_ids=ids, attention_mask=mask, decoder_input_ids=decoder, use_cache=False)
-    elif host.geometry.kind == "encoder":
-        host.token_states(ids, mask)
-    else:
-        host.next_token_logits(ids, mask, vocabulary=(), whole=True)
+    host.run(rows.input_ids, rows.attention_mask, rows.decoder_ids)
 
 
 def stack_of(point: str) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from peftport.porting.account import Account, Entry
 from peftport.porting.base import Made, PortMethod, Request, matched
+from peftport.techniques import technique
 from peftport.techniques.base import Parameters
 
 if TYPE_CHECKING:
@@ -29,6 +30,15 @@ class Scratch(PortMethod):
     about = "Control: the technique's own initialisation; nothing of the donor."
     control = True
     carries = False
+
+    def refusal(self, request: Request) -> str | None:
+        """A start that is made of the receiving host's weights, which a control does not read."""
+        if technique(request.donor.technique).starts_from_weights(request.config):
+            return (
+                "the module's technique starts from the receiving host's weights (initial_text of "
+                "a prefix); assess and studies, which have the host at hand, can"
+            )
+        return super().refusal(request)
 
     def account(self, request: Request) -> Account:
         """Everything is initialised."""

@@ -226,7 +226,7 @@ def _taught(
     encoded = lessons.encode(host.tokenizer, host.geometry.kind)
     usual = readout_of(host, task)
     readout = lessons.readout(encoded, usual)
-    start = initial_module(made, config, host.geometry, readout.classes, seed)
+    start = initial_module(made, config, host, readout.classes, seed)
     (reading,) = trajectory(
         host,
         made,

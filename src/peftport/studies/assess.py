@@ -203,8 +203,8 @@ class Assessment:
 
     def _fresh(self, seed: int) -> Parameters:
         made, record = technique(self.module.technique), self.module.record
-        geometry, classes = self.host.geometry, self.module.classes
-        return initial_module(made, self.module.config, geometry, classes, seed, record.head)
+        classes = self.module.classes
+        return initial_module(made, self.module.config, self.host, classes, seed, record.head)
 
     def _scratch(self) -> list[Lane]:
         name, config = self.module.technique, self.module.config

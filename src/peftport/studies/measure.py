@@ -171,7 +171,7 @@ class Bench:
         made = technique(name)
         config = made.configure(options)
         starts = [
-            initial_module(made, config, self.host.geometry, self.readout.classes, seed)
+            initial_module(made, config, self.host, self.readout.classes, seed)
             for seed in range(lanes)
         ]
         readings = trajectory(

@@ -39,7 +39,7 @@ def start_of(
         return (
             planned.name,
             config,
-            initial_module(planned, config, host.geometry, classes, start.seed),
+            initial_module(planned, config, host, classes, start.seed),
         )
     module = _ported(work, start, start.donor, host)
     return module.technique, module.config, module.tensors

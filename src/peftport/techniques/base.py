@@ -80,6 +80,14 @@ class Technique(ABC):
     def initial(self, config: Any, geometry: Geometry, generator: torch.Generator) -> Parameters:
         """The technique's own initialisation, without the lane axis: the control `scratch`."""
 
+    def initial_on(self, config: Any, host: Host, generator: torch.Generator) -> Parameters:
+        """The same on a host that is loaded, of whose weights some starts are made."""
+        return self.initial(config, host.geometry, generator)
+
+    def starts_from_weights(self, config: Any) -> bool:
+        """Whether `initial`, which sees no host's weights, is not how it starts."""
+        return False
+
     @abstractmethod
     def attach(self, host: Host, config: Any, parameters: Parameters) -> Any:
         """A context in which the host acts with the module; `parameters` with the lane axis."""

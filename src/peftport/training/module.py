@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from peftport.errors import BadInput, RunFailed
-from peftport.hosts.geometry import Geometry
 from peftport.hosts.vocabulary import tokenizer_mark
 from peftport.metrics import Evaluation
 from peftport.modules import HostName, Module, Record, versions
@@ -40,15 +39,15 @@ class Trained:
 def initial_module(
     made: Technique,
     config: Any,
-    geometry: Geometry,
+    host: Host,
     classes: int,
     seed: int,
     pooling: Pooling = "mean",
 ) -> Parameters:
-    """The technique's own initialisation on a host of this geometry, an encoder's head included."""
+    """The technique's own initialisation on a host, an encoder's head included."""
     generator = torch.Generator().manual_seed(seed)
-    body = made.initial(config, geometry, generator)
-    return body | initial_head(geometry, classes, generator, pooling)
+    body = made.initial_on(config, host, generator)
+    return body | initial_head(host.geometry, classes, generator, pooling)
 
 
 def as_module(
@@ -108,7 +107,7 @@ def train_module(
     """
     made, settings = technique(name), settings or TrainingSettings()
     config, readout = made.configure(options), readout_of(host, task)
-    start = initial_module(made, config, host.geometry, readout.classes, seed)
+    start = initial_module(made, config, host, readout.classes, seed)
     rate = made.learning_rate if learning_rate is None else learning_rate
     course = _Course(host, task, readout, steps, seed, rate, settings, progress)
     tensors, losses, validation = course.run(made, config, start)

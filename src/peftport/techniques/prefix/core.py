@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from torch import Tensor
 
 from peftport.errors import BadInput
@@ -28,6 +28,9 @@ from peftport.techniques.base import (
     uniform,
 )
 
+if TYPE_CHECKING:
+    from peftport.hosts.host import Host
+
 _NETWORK = "reparametrisation"
 
 
@@ -39,7 +42,9 @@ class PrefixConfig(Configuration):
         "decoder.cross"; None is every attention of the host.
     shift_positions: the text's positions begin after the prefix, as in peft; False leaves them,
         as AdapterHub does. Of no effect on hosts without absolute or rotary positions.
-    initial_std: deviation of the keys and values at the start.
+    initial_std: deviation of the keys and values at the start, where they are drawn.
+    initial_text: begin instead with what the host itself makes of this text's first tokens, over
+        and over where it has fewer than `length`.
     reparametrise: train an embedding and a network that gives the keys and values.
     bottleneck: width of that network's hidden layer.
 
@@ -52,8 +57,24 @@ class PrefixConfig(Configuration):
     attentions: tuple[str, ...] | None = None
     shift_positions: bool = True
     initial_std: float = Field(1.0, gt=0)
+    initial_text: str | None = Field(None, min_length=1)
     reparametrise: bool = False
     bottleneck: int = Field(512, ge=1)
+
+    @model_validator(mode="after")
+    def _one_start(self) -> PrefixConfig:
+        if self.reparametrise and self.initial_text is not None:
+            raise ValueError("initial_text and reparametrise are two ways to start: give one")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Runs of a study are named by the configuration: those of prefixes that are drawn keep
+        # the names that they had when there was no other start.
+        found: dict[str, Any] = dump(self)
+        if self.initial_text is None:
+            del found["initial_text"]
+        return found
 
 
 class PrefixTuning(Technique):
@@ -104,6 +125,26 @@ class PrefixTuning(Technique):
             return uniform(shape, 1 / math.sqrt(fan_in), generator)
 
         return {n: draw(n, shape) for n, shape in self.shapes(config, geometry).items()}
+
+    def initial_on(
+        self, config: PrefixConfig, host: Host, generator: torch.Generator
+    ) -> Parameters:
+        """Keys and values as `initial` draws them, or those that the host has of `initial_text`.
+
+        Raises:
+            BadInput: the text has no token, or the host no room for the prefix.
+        """
+        start = self.initial(config, host.geometry, generator)
+        if config.initial_text is None:
+            return start
+        from peftport.techniques.prefix.words import keys_and_values
+
+        places = prefixed_attentions(config, host.geometry)
+        return start | keys_and_values(host, places, config.initial_text, config.length)
+
+    def starts_from_weights(self, config: PrefixConfig) -> bool:
+        """Where it begins with a text."""
+        return config.initial_text is not None
 
     def fold(
         self, config: PrefixConfig, geometry: Geometry, parameters: Parameters
