@@ -15,12 +15,14 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import peftport as pp
 from measuring import RESULTS, as_table, save
+from peftport.hosts.host import Host
 from peftport.modules import Module
 from peftport.tasks import encode, encode_unlabelled, load_task
 from peftport.techniques import technique
@@ -81,7 +83,7 @@ def ported(asked: argparse.Namespace, donor: Path, source: str, count: int) -> d
 
 def tested(asked: argparse.Namespace, module: Module) -> dict[str, float]:
     """A module's figures on the validation split, corrected on training texts without labels."""
-    host = pp.load_host(asked.host, precision="bf16").loaded
+    host = receiving(asked.host)
     task = load_task(
         asked.task, label_words=tuple(asked.words.split(",")), limit_validation=asked.limit
     )
@@ -91,6 +93,12 @@ def tested(asked: argparse.Namespace, module: Module) -> dict[str, float]:
     made = technique(module.technique)
     figures = evaluate_one(host, made, module.config, module.tensors, rows, readout, apart).figures
     return {name: float(figures[name]) for name in FIGURES}
+
+
+@cache
+def receiving(name: str) -> Host:
+    """The receiving host, loaded once for all tests."""
+    return pp.load_host(name, precision="bf16").loaded
 
 
 def table(tried: list[dict[str, Any]]) -> str:

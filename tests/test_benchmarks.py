@@ -97,6 +97,33 @@ def test_what_rounding_a_host_costs_is_measured_on_a_gguf_file(
     assert kinds["token_embd.weight"] == "Q8_0"
 
 
+def test_which_texts_a_port_should_look_at_is_measured_for_each_source_and_number(
+    python, tiny_host, tiny_task, tmp_path
+):
+    import peftport as pp
+
+    here, there = tiny_host("llama"), tiny_host("qwen2")
+    pp.train(str(here), str(tiny_task), "lora", out=tmp_path / "donor", steps=1, seed=0)
+    (tmp_path / "plain.txt").write_text(
+        "\n\n".join(f"the film was {n} times good" for n in range(20))
+    )
+    command = [python, FOLDER / "which_texts.py", "--donors", tmp_path / "donor"]
+    command += ["--host", there, "--from-host", here, "--task", tiny_task, "--words", "bad,good"]
+    command += ["--texts", f"{tiny_task}:16,32", f"{tmp_path / 'plain.txt'}:16"]
+    command += ["--work", tmp_path / "work", "--out", tmp_path]
+    for _ in range(2):  # what is done is not done again
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert "ridge-" not in done.stdout
+    found = json.loads((tmp_path / "which-texts.json").read_text())["ports"]
+    assert [(port["texts"], port["count"]) for port in found] == [
+        (tiny_task.stem, 16),
+        (tiny_task.stem, 32),
+        ("plain", 16),
+    ]
+    assert all(0 <= port["each"][0]["auroc"] <= 1 for port in found)
+
+
 def test_the_forecast_is_calibrated_and_tested_on_a_study(python, call, tmp_path, monkeypatch):
     """The committed study, cut to one technique, pair and task, and few steps."""
     spec = yaml.safe_load((FOLDER.parent / "results/forecast/calibration.yaml").read_text())
