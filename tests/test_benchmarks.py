@@ -124,6 +124,30 @@ def test_which_texts_a_port_should_look_at_is_measured_for_each_source_and_numbe
     assert all(0 <= port["each"][0]["auroc"] <= 1 for port in found)
 
 
+def test_ways_to_read_a_host_are_judged_between_all_pairs(python, tiny_host, tiny_task, tmp_path):
+    import peftport as pp
+
+    hosts = [tiny_host("llama"), tiny_host("qwen2")]
+    donors = [tmp_path / host.name for host in hosts]
+    for host, donor in zip(hosts, donors, strict=True):
+        pp.train(str(host), str(tiny_task), "lora", out=donor, steps=2, seed=0)
+    command = [python, FOLDER / "readings.py", "--hosts", *hosts, "--donors", *donors]
+    command += ["--task", tiny_task, "--words", "bad,good", "--texts", "40", "--limit", "30"]
+    command += ["--work", tmp_path / "work", "--out", tmp_path]
+    tables = []
+    for _ in range(2):  # what is done is not done again
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        tables.append(done.stdout)
+    assert tables[0] == tables[1]
+    rows = json.loads((tmp_path / "readings.json").read_text())["readings"]
+    assert len(rows) == 2 * (3 + 3 * 2 * 3)
+    there = {row["way"]: row for row in rows if row["from"] == hosts[0].name}
+    back = {row["way"]: row for row in rows if row["from"] == hosts[1].name}
+    assert there["donor at home"]["auroc"] == back["native"]["auroc"]
+    assert all(row["missed"] > 0 for row in rows if ";" in row["way"])
+
+
 def test_the_forecast_is_calibrated_and_tested_on_a_study(python, call, tmp_path, monkeypatch):
     """The committed study, cut to one technique, pair and task, and few steps."""
     spec = yaml.safe_load((FOLDER.parent / "results/forecast/calibration.yaml").read_text())
