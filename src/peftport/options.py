@@ -21,10 +21,19 @@ class Options(BaseModel):
 
     also: names that other libraries have for an option -> the option. They are understood wherever
     options are given, and never written.
+    later: options that came after studies had been run without them. At their defaults they change
+        nothing, and a run's name does not tell of them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     also: ClassVar[Mapping[str, str]] = {}
+    later: ClassVar[frozenset[str]] = frozenset()
+
+    def computed(self) -> dict[str, Any]:
+        """What a run's name says of them, JSON-ready."""
+        found = self.model_dump(mode="json")
+        usual = {name: type(self).model_fields[name].default for name in self.later}
+        return {n: v for n, v in found.items() if n not in usual or v != usual[n]}
 
 
 Kind = TypeVar("Kind", bound=Options)

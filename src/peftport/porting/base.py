@@ -36,19 +36,7 @@ class MethodOptions(Options):
 
     The option by which the layers of hosts of other depth are paired is called `layers` in every
     method that has it: `--layers` sets it.
-
-    Attributes:
-        later: options that came after studies had been run without them. At their defaults they
-            change nothing, and a run's name does not tell of them.
     """
-
-    later: ClassVar[frozenset[str]] = frozenset()
-
-    def computed(self) -> dict[str, Any]:
-        """What a run's name says of them, JSON-ready."""
-        found = self.model_dump(mode="json")
-        usual = {name: type(self).model_fields[name].default for name in self.later}
-        return {n: v for n, v in found.items() if n not in usual or v != usual[n]}
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ def _configurations(spec: Spec) -> dict[str, dict[str, Any]]:
     from peftport.techniques import technique
 
     return {
-        name: technique(name).configure(options).model_dump(mode="json")
+        name: technique(name).configure(options).computed()
         for name, options in spec.techniques.items()
     }
 

@@ -81,12 +81,12 @@ def test_words_and_a_network_are_two_starts():
         prefix.configure({"initial_text": WORDS, "reparametrise": True})
 
 
-def test_a_drawn_prefix_is_recorded_as_it_was_before_there_were_words():
+def test_the_name_of_a_run_tells_of_words_alone_and_is_as_it_was_where_there_are_none():
     config = prefix.configure({"length": 4})
-    assert "initial_text" not in config.model_dump(mode="json")
-    assert prefix.configure(config.model_dump(mode="json")) == config
+    assert "initial_text" not in config.computed()
+    assert prefix.configure(config.computed()) == config
     spoken = prefix.configure({"length": 4, "initial_text": WORDS})
-    assert spoken.model_dump(mode="json")["initial_text"] == WORDS
+    assert spoken.computed()["initial_text"] == WORDS
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from peftport.errors import BadInput
@@ -52,6 +52,7 @@ class PrefixConfig(Configuration):
     """
 
     also: ClassVar[Mapping[str, str]] = {"num_virtual_tokens": "length"}
+    later: ClassVar[frozenset[str]] = frozenset({"initial_text"})
 
     length: int = Field(30, ge=1)
     attentions: tuple[str, ...] | None = None
@@ -66,15 +67,6 @@ class PrefixConfig(Configuration):
         if self.reparametrise and self.initial_text is not None:
             raise ValueError("initial_text and reparametrise are two ways to start: give one")
         return self
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Runs of a study are named by the configuration: those of prefixes that are drawn keep
-        # the names that they had when there was no other start.
-        found: dict[str, Any] = dump(self)
-        if self.initial_text is None:
-            del found["initial_text"]
-        return found
 
 
 class PrefixTuning(Technique):
