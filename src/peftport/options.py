@@ -52,10 +52,12 @@ def build_options(kind: type[Kind], given: Mapping[str, Any], of: str) -> Kind:
         return kind(**_by_own_names(kind, given, of))
     except ValidationError as error:
         first = error.errors()[0]
-        option = ".".join(str(part) for part in first["loc"]) or "configuration"
+        option, said = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+        if not option:  # what is wrong is said of several
+            raise BadInput(f"{of}: {said}.") from error
         known = [*kind.model_fields, *kind.also]
         if first["type"] != "extra_forbidden":
-            raise BadInput(f"{of}: option {option!r}: {first['msg']}.") from error
+            raise BadInput(f"{of}: option {option!r}: {said}.") from error
         listed = f"Known: {', '.join(kind.model_fields)}." if known else "It takes none."
         raise BadInput(
             f"{of}: option {option!r}: no such option.{did_you_mean(option, known)} {listed}"

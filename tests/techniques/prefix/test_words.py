@@ -77,7 +77,7 @@ def test_some_attentions_alone(tiny_host):
 
 
 def test_words_and_a_network_are_two_starts():
-    with pytest.raises(BadInput, match="initial_text and reparametrise"):
+    with pytest.raises(BadInput, match=r"^technique prefix: initial_text and reparametrise"):
         prefix.configure({"initial_text": WORDS, "reparametrise": True})
 
 
@@ -89,12 +89,17 @@ def test_the_name_of_a_run_tells_of_words_alone_and_is_as_it_was_where_there_are
     assert spoken.computed()["initial_text"] == WORDS
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama"])
-def test_a_text_without_a_token_is_refused(family, tiny_host, monkeypatch):
-    host = host_in(tiny_host(family))
+@pytest.mark.parametrize("text", ["", " ", "\n\t"])
+def test_a_text_without_a_word_is_refused(text):
+    with pytest.raises(BadInput, match=r"^technique prefix: initial_text has no word: give some"):
+        prefix.configure({"initial_text": text})
+
+
+def test_a_text_without_a_token_is_refused(tiny_host, monkeypatch):
+    host = host_in(tiny_host("llama"))
     monkeypatch.setattr(host, "tokenizer", lambda *_, **__: _Nothing())
-    with pytest.raises(BadInput, match=r"initial_text: ' ' has no token on host"):
-        start_of(host, initial_text=" ")
+    with pytest.raises(BadInput, match="initial_text: 'unheard' has no token on host"):
+        start_of(host, initial_text="unheard")
 
 
 class _Nothing:

@@ -58,12 +58,14 @@ class PrefixConfig(Configuration):
     attentions: tuple[str, ...] | None = None
     shift_positions: bool = True
     initial_std: float = Field(1.0, gt=0)
-    initial_text: str | None = Field(None, min_length=1)
+    initial_text: str | None = None
     reparametrise: bool = False
     bottleneck: int = Field(512, ge=1)
 
     @model_validator(mode="after")
     def _one_start(self) -> PrefixConfig:
+        if self.initial_text is not None and not self.initial_text.strip():
+            raise ValueError("initial_text has no word: give some, or leave it out")
         if self.reparametrise and self.initial_text is not None:
             raise ValueError("initial_text and reparametrise are two ways to start: give one")
         return self
