@@ -29,8 +29,8 @@ import peftport as pp
 from measuring import RESULTS, as_table, save
 from peftport.hosts.host import Host
 from peftport.metrics import measure
-from peftport.porting.activations import observe
-from peftport.porting.reading import TokenRows
+from peftport.porting.activations import contrasts_of, observe
+from peftport.porting.reading import TokenRows, rows_of_task
 from peftport.porting.regression import LinearProbe, fit_reading
 from peftport.tasks import Task, encode_texts, load_task
 from peftport.techniques import technique
@@ -107,13 +107,8 @@ def looked_at(name: str, donor: Path, task: Task, texts: tuple[str, ...]) -> Hel
     host = pp.load_host(name, precision="bf16").loaded
     readout = class_readout(host, task)
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
-    encoded = encode_texts(
-        host.tokenizer, task, [texts[row] for row in order], np.zeros(len(texts)), "decoder"
-    )
-    batch = encoded.batch(np.arange(len(texts)))
-    rows, width = batch.input_ids.shape
-    last = torch.arange(rows) * width + batch.attention_mask.sum(1) - 1
-    read = TokenRows(batch.input_ids, batch.attention_mask, None, {"decoder": last})
+    ordered = [texts[row] for row in order]
+    read = rows_of_task(host, task, ordered)
     blocks = list(host.geometry.blocks)
     said: list[Tensor] = []
     seen = observe(
@@ -121,6 +116,7 @@ def looked_at(name: str, donor: Path, task: Task, texts: tuple[str, ...]) -> Hel
     )
     module = pp.load_module(donor, from_host=name).module
     taught = Teacher(host, technique(module.technique), module.config, module.tensors)
+    encoded = encode_texts(host.tokenizer, task, ordered, np.zeros(len(texts)), "decoder")
     back = torch.argsort(torch.tensor(order))
     return Held(
         {point: states[back] for point, states in seen.inputs.items()},
@@ -136,7 +132,7 @@ def answer(readout: ClassReadout, said: list[Tensor], host: Host, part: TokenRow
 
 
 def _contrast(scores: Tensor) -> Tensor:
-    return scores[:, 1] - scores[:, 0]
+    return (scores @ contrasts_of(2).mT)[:, 0]
 
 
 def readings(

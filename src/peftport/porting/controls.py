@@ -33,10 +33,11 @@ class Scratch(PortMethod):
 
     def refusal(self, request: Request) -> str | None:
         """A start that is made of the receiving host's weights, which a control does not read."""
-        if technique(request.donor.technique).starts_from_weights(request.config):
+        made = technique(request.donor.technique)
+        if option := made.starts_from_weights(request.config):
             return (
-                "the module's technique starts from the receiving host's weights (initial_text of "
-                "a prefix); assess and studies, which have the host at hand, can"
+                f"by its {option} a {made.name} starts from the receiving host's weights, which "
+                "assess and studies have at hand"
             )
         return super().refusal(request)
 

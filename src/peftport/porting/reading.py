@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,9 +24,13 @@ from peftport.memory import give_freed_memory_back
 from peftport.porting.estimate import is_large
 from peftport.porting.layers import layer_of
 from peftport.porting.texts import FEWEST
+from peftport.tasks import encode_texts
 from peftport.tasks.batches import padded
 from peftport.tasks.task import TEMPLATES, Task
 from peftport.tasks.verbalizer import continue_with
+
+if TYPE_CHECKING:
+    from peftport.hosts.host import Host
 
 WORDS = 64
 """Longer texts are cut: a port needs many contexts and not long ones."""
@@ -140,6 +145,20 @@ def task_of(record: Mapping[str, Any]) -> Task:
         system=record.get("system"),
         max_answer=record.get("max_answer"),
     )
+
+
+def rows_of_task(host: Host, task: Task, texts: Sequence[str]) -> TokenRows:
+    """Texts as a task reads them on one host, with the place at which classes are read."""
+    kind = host.geometry.kind
+    encoded = encode_texts(host.tokenizer, task, texts, np.zeros(len(texts)), kind)
+    batch = encoded.batch(np.arange(len(texts)))
+    rows, width = batch.input_ids.shape
+    decoder, places = None, torch.arange(rows)
+    if kind == "encoder-decoder":
+        decoder = torch.full((rows, 1), host.model.config.decoder_start_token_id)
+    else:
+        places = places * width + batch.attention_mask.sum(1) - 1
+    return TokenRows(batch.input_ids, batch.attention_mask, decoder, {"decoder": places})
 
 
 def without_template(task: Task, text: str) -> str:

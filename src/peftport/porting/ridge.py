@@ -16,7 +16,6 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -28,12 +27,11 @@ from peftport.porting.answers import donor_scores, no_classes
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request
 from peftport.porting.estimate import CostEstimate, Load, estimated, loaded, weights_of
 from peftport.porting.prior import class_scores
-from peftport.porting.reading import TokenRows, task_of
+from peftport.porting.reading import TokenRows, rows_of_task, task_of
 from peftport.porting.regression import fit_reading
 from peftport.porting.rewriting import by_factors, of_low_rank
 from peftport.porting.walk import label_gradients
 from peftport.progress import Portion
-from peftport.tasks import encode_texts
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters
 from peftport.training.readout import ClassReadout, class_logits, class_readout
@@ -41,7 +39,6 @@ from peftport.training.readout import ClassReadout, class_logits, class_readout
 if TYPE_CHECKING:
     from peftport.hosts.host import Host
     from peftport.porting.means import Means
-    from peftport.tasks import Task
 
 PLACE = "ffn.down"
 """The linear layer whose weight is changed: it reads a feed-forward network's inner states."""
@@ -148,8 +145,8 @@ class Ridge(PortMethod):
         found = donor_scores(means.origin.stream(), request, whole, task, texts)
         aim = found @ contrasts_of(request.classes).mT  # (texts, contrasts)
         host = means.receiver.stream()
-        rows = _rows(host, task, texts)
-        few = _rows(host, task, texts[:: -(-len(texts) // options.slopes)])
+        rows = rows_of_task(host, task, texts)
+        few = rows_of_task(host, task, texts[:: -(-len(texts) // options.slopes)])
         name, readout = self.makes(request), class_readout(host, task)
         config = self.configuration(request)
         fitting = _Fitting(name, host, rows, few, readout, config, aim, options, means.progress)
@@ -172,20 +169,6 @@ def _as_made(account: Account, tensors: Parameters) -> Account:
         for each in account.entries
     )
     return replace(account, entries=tuple(entries))
-
-
-def _rows(host: Host, task: Task, texts: tuple[str, ...]) -> TokenRows:
-    """The texts as the task reads them, with the place at which classes are read."""
-    kind = host.geometry.kind
-    encoded = encode_texts(host.tokenizer, task, texts, np.zeros(len(texts)), kind)
-    batch = encoded.batch(np.arange(len(texts)))
-    rows, width = batch.input_ids.shape
-    decoder, places = None, torch.arange(rows)
-    if kind == "encoder-decoder":
-        decoder = torch.full((rows, 1), host.model.config.decoder_start_token_id)
-    else:
-        places = places * width + batch.attention_mask.sum(1) - 1
-    return TokenRows(batch.input_ids, batch.attention_mask, decoder, {"decoder": places})
 
 
 @dataclass(frozen=True)

@@ -84,9 +84,10 @@ class Technique(ABC):
         """The same on a host that is loaded, of whose weights some starts are made."""
         return self.initial(config, host.geometry, generator)
 
-    def starts_from_weights(self, config: Any) -> bool:
-        """Whether `initial`, which sees no host's weights, is not how it starts."""
-        return False
+    def starts_from_weights(self, config: Any) -> str | None:
+        """The option by which it starts from a host's weights, which `initial` does not see; None
+        where `initial` is how it starts."""
+        return None
 
     @abstractmethod
     def attach(self, host: Host, config: Any, parameters: Parameters) -> Any:

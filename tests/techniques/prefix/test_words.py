@@ -128,7 +128,7 @@ def test_the_control_without_the_host_at_hand_is_refused(tiny_host, tiny_task):
     options = {"length": 4, "initial_text": WORDS}
     module = train_module(host, task, "prefix", options, steps=1, seed=3).module
     name = HostName(name=host.name, fingerprint=host.fingerprint)
-    with pytest.raises(BadInput, match="starts from the receiving host's weights"):
+    with pytest.raises(BadInput, match="by its initial_text a prefix starts from the receiving"):
         port(module, host.geometry, name, "scratch")
     copied = port(module, host.geometry, name, "copy").module
     assert all(torch.equal(copied.tensors[n], t) for n, t in module.tensors.items())

@@ -136,9 +136,9 @@ class PrefixTuning(Technique):
         places = prefixed_attentions(config, host.geometry)
         return start | keys_and_values(host, places, config.initial_text, config.length)
 
-    def starts_from_weights(self, config: PrefixConfig) -> bool:
-        """Where it begins with a text."""
-        return config.initial_text is not None
+    def starts_from_weights(self, config: PrefixConfig) -> str | None:
+        """`initial_text`, where it begins as one."""
+        return None if config.initial_text is None else "initial_text"
 
     def fold(
         self, config: PrefixConfig, geometry: Geometry, parameters: Parameters
