@@ -24,6 +24,7 @@ import peftport as pp
 from measuring import RESULTS, as_table, save
 from peftport.hosts.host import Host
 from peftport.modules import Module
+from peftport.options import parsed
 from peftport.tasks import encode, encode_unlabelled, load_task
 from peftport.techniques import technique
 from peftport.training import evaluate_one, readout_of
@@ -35,7 +36,8 @@ def main() -> None:
     asked = arguments()
     asked.work.mkdir(parents=True, exist_ok=True)
     tried = [found for texts in asked.texts for found in ports(asked, texts)]
-    save(asked.out, "which-texts", {"method": asked.method, "ports": tried}, table(tried))
+    made = {"method": asked.method, "options": parsed(asked.set or (), "--set"), "ports": tried}
+    save(asked.out, "which-texts", made, table(tried))
 
 
 def arguments() -> argparse.Namespace:
@@ -46,6 +48,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--task", required=True)
     parser.add_argument("--words", default="terrible,great")
     parser.add_argument("--method", default="ridge")
+    parser.add_argument("--set", action="append", help="KEY=VALUE, an option of the method")
     parser.add_argument("--texts", nargs="+", required=True, help="SOURCE:COUNT[,COUNT ...]")
     parser.add_argument("--limit", type=int, default=400, help="validation rows")
     parser.add_argument("--work", type=Path, required=True)
@@ -63,13 +66,15 @@ def ports(asked: argparse.Namespace, texts: str) -> Iterator[dict[str, Any]]:
 
 def ported(asked: argparse.Namespace, donor: Path, source: str, count: int) -> dict[str, float]:
     """Figures of one port on the validation split, from WORK if they are there."""
-    file = asked.work / f"{asked.method}-{donor.name}-{Path(source).stem}-{count}.json"
+    by = "-".join([asked.method, *(asked.set or ())])
+    file = asked.work / f"{by}-{donor.name}-{Path(source).stem}-{count}.json"
     if not file.exists():
         begun = time.process_time()
         made = pp.port(
             pp.load_module(donor, from_host=asked.from_host),
             asked.host,
             method=asked.method,
+            options=parsed(asked.set or (), "--set"),
             texts=source,
             text_count=count,
             label_words=asked.words,

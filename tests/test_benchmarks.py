@@ -111,11 +111,17 @@ def test_which_texts_a_port_should_look_at_is_measured_for_each_source_and_numbe
     command += ["--host", there, "--from-host", here, "--task", tiny_task, "--words", "bad,good"]
     command += ["--texts", f"{tiny_task}:16,32", f"{tmp_path / 'plain.txt'}:16"]
     command += ["--work", tmp_path / "work", "--out", tmp_path]
-    for _ in range(2):  # what is done is not done again
-        done = subprocess.run(command, capture_output=True, text=True)
+    one = ["--set", "readings=1"]
+    # What is done is not done again, and with other options it is not yet done.
+    for options, new, kept in (([], 3, 3), ([], 0, 3), (one, 3, 6)):
+        done = subprocess.run([*command, *options], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-    assert "ridge-" not in done.stdout
-    found = json.loads((tmp_path / "which-texts.json").read_text())["ports"]
+        printed = [line for line in done.stdout.splitlines() if line.startswith("ridge-")]
+        assert len(printed) == new
+        assert len(list((tmp_path / "work").iterdir())) == kept
+    said = json.loads((tmp_path / "which-texts.json").read_text())
+    assert said["options"] == {"readings": 1}
+    found = said["ports"]
     assert [(port["texts"], port["count"]) for port in found] == [
         (tiny_task.stem, 16),
         (tiny_task.stem, 32),

@@ -68,12 +68,47 @@ def test_one_layer_alone_is_changed_and_it_can_be_chosen(tiny_host: Any, tiny_ta
     acting = {name for name, tensor in found.module.tensors.items() if tensor.any()}
     assert acting == {"decoder.0.ffn.down.lora_A", "decoder.0.ffn.down.lora_B"}
     assert found.module.record.port is not None
-    assert found.module.record.port["layer"] == "decoder.0.ffn.down"
+    assert found.module.record.port["places"] == ["decoder.0.ffn.down"]
     fitted = {each.target for each in found.account.entries if each.why.startswith("fitted")}
     assert fitted == acting
     rest = {each.why for each in found.account.entries if each.target not in acting}
-    assert rest == {"zero, for another layer is changed"}
+    assert rest == {"zero, for other layers are changed"}
     assert "It changes `decoder.0.ffn.down` alone." in card(found.module, "peft", "", None)
+
+
+@pytest.mark.parametrize("readings", [1, 2, 5])
+def test_as_many_layers_are_changed_as_are_asked_for_and_there_are(
+    readings: int, tiny_host: Any, tiny_task: Path
+) -> None:
+    host, other = host_in(tiny_host("llama")), host_in(tiny_host("gpt2"))
+    task = few_rows_of(tiny_task)
+    donor = train_module(host, task, "lora", {}, steps=5, seed=0).module
+    found = ported(donor, host, other, task, readings=readings)
+    assert found.module.record.port is not None
+    places = found.module.record.port["places"]
+    depth = other.geometry.stacks["decoder"]
+    assert len(places) == min(readings, depth)
+    assert places == [p for p in other.geometry.linears if p in places]
+    acting = {name for name, tensor in found.module.tensors.items() if tensor.any()}
+    assert acting == {f"{place}.lora_{factor}" for place in places for factor in "AB"}
+    assert f"It changes {', '.join(f'`{p}`' for p in places)} alone." in card(
+        found.module, "peft", "", None
+    )
+
+
+def test_layers_that_read_together_move_the_scores_as_far_as_one_that_reads_alone(
+    tiny_host: Any, tiny_task: Path
+) -> None:
+    """Each writes a share of what it reads: were it the whole, the scores would move too far."""
+    host, other = host_in(tiny_host("llama")), host_in(tiny_host("gpt2"))
+    task = few_rows_of(tiny_task)
+    donor = train_module(host, task, "lora", {}, steps=20, seed=0, learning_rate=0.01).module
+    gains = []
+    for readings in (1, 2):
+        found = ported(donor, host, other, task, readings=readings)
+        assert found.module.record.port is not None
+        gains.append(found.module.record.port["gain"])
+    assert gains[1] == pytest.approx(gains[0], rel=0.5)
 
 
 def test_a_donor_is_asked_whole_where_the_receiving_host_has_not_all_of_its_places(

@@ -168,8 +168,8 @@ def _port(port: Mapping[str, Any], account: Mapping[str, Any] | None) -> Iterabl
         f"{_code(port.get('task', 'unknown'))}, by {_code(str(port['method']))}, seed {seed}"
         + (f", options {_code(json.dumps(options))}." if options else ".")
     )
-    if isinstance(layer := port.get("layer"), str):
-        yield f"It changes {_code(layer)} alone."
+    if places := port.get("places"):
+        yield f"It changes {', '.join(_code(str(place)) for place in places)} alone."
     texts = port.get("texts")
     if texts:
         count = inline(str(texts["count"]))

@@ -1,9 +1,10 @@
 """Ridge: a module in closed form, which says on the receiving host what the donor says.
 
-The donor's class scores on unlabelled texts are fitted by ridge regression on what one layer of
-the receiving host's feed-forward network holds at the place where classes are read. What is read
-there is written along the gradient of the label words' scores. Both together are a change of one
-weight of rank 1 (or as many as classes), which a LoRA holds: no step of training is made.
+The donor's class scores on unlabelled texts are fitted by ridge regression on what the receiving
+host's feed-forward networks hold at the place where classes are read, in a few layers each by
+itself. What a layer reads it writes along the gradient of the label words' scores, so that together
+they say the mean of what they read. That is a change of a weight of each layer of rank 1 (or as
+many as classes), which a LoRA holds: no step of training is made.
 
 Ours. Linear probes of hidden states are Alain & Bengio 2016 (arXiv 1610.01644), writing along a
 direction in a middle layer is steering (arXiv 2308.10248), the donor's answers as the aim are
@@ -13,6 +14,8 @@ distillation (arXiv 1503.02531).
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +29,8 @@ from peftport.porting.activations import contrasts_of, observe
 from peftport.porting.answers import donor_scores, no_classes
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request
 from peftport.porting.estimate import CostEstimate, Load, estimated, loaded, weights_of
-from peftport.porting.prior import class_scores
 from peftport.porting.reading import TokenRows, rows_of_task, task_of
-from peftport.porting.regression import fit_reading
+from peftport.porting.regression import LinearProbe, fit_reading
 from peftport.porting.rewriting import by_factors, of_low_rank
 from peftport.porting.walk import label_gradients
 from peftport.progress import Portion
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
 PLACE = "ffn.down"
 """The linear layer whose weight is changed: it reads a feed-forward network's inner states."""
 
-
 MUCH = 0.8
 """Share of the donor's variance beyond which a port should be tested before it is used. Ports
 between language models that missed 0.5 to 0.7 were as good as native modules; of those that missed
@@ -57,8 +58,11 @@ _log = logging.getLogger(__name__)
 class RidgeOptions(MethodOptions):
     """Where the donor's scores are read off the receiving host, and how."""
 
+    readings: int = Field(
+        3, ge=1, description="how many layers are read, those that read best; they say their mean"
+    )
     layer: int | None = Field(
-        None, ge=0, description="of the receiving host; the one that reads best if not given"
+        None, ge=0, description="of the receiving host, to read this one and no other"
     )
     sweeps: int = Field(2, ge=1, description="how often what is still missed is fitted again")
     slopes: int = Field(32, ge=1, description="texts for the gradients of the label words")
@@ -162,8 +166,8 @@ class Ridge(PortMethod):
 
 
 def _as_made(account: Account, tensors: Parameters) -> Account:
-    """The account with what is known once a layer was chosen: the others' tensors are zero."""
-    why = "zero, for another layer is changed"
+    """The account with what is known once layers were chosen: the others' tensors are zero."""
+    why = "zero, for other layers are changed"
     entries = (
         each if each.target and tensors[each.target].any() else replace(each, why=why)
         for each in account.entries
@@ -189,24 +193,20 @@ class _Fitting:
     def module(self) -> tuple[Parameters, dict[str, Any]]:
         """The tensors, and what was found on the way."""
         self.progress(0.3, "the receiving host's states and scores")
-        seen, found = self._bare()
-        readings = {point: fit_reading(states, self.aim - found) for point, states in seen.items()}
-        point = min(readings, key=lambda point: readings[point].missed)
-        here, first = seen[point], readings[point]
-        if first.missed > MUCH:
-            _log.warning(
-                "notice: ridge misses %.2f of what the module says of texts that were left out. "
-                "That alone has not told good ports from bad ones: test it beside the bare host. "
-                "More texts of the task's domain can help",
-                first.missed,
-            )
-        write = self._writing(point)  # (width, contrasts)
-        read, reading, gain = torch.zeros_like(first.matrix), first, 1.0
+        states, found = self._observed(self._places(), {})
+        fitted = {place: fit_reading(here, self.aim - found) for place, here in states.items()}
+        readings = _best(fitted, self.options.readings)
+        missed = min(reading.missed for reading in readings.values())
+        _tell_of(missed)
+        writes = self._writes(list(readings))
+        reads = {place: torch.zeros_like(reading.matrix) for place, reading in readings.items()}
+        gain = 1.0
         for sweep in range(self.options.sweeps):
             if sweep:
                 self.progress(0.6 + 0.4 * sweep / self.options.sweeps, f"sweep {sweep + 1}")
-                before, found = found, self._scores(self._tensors({point: (read, write)}))
-                gain = _gain(found - before, here.double() @ reading.matrix.mT)
+                before, meant = found, _said(readings, states)
+                states, found = self._observed(list(readings), self._tensors(reads, writes))
+                gain = _gain(found - before, meant)
                 if gain < _LEAST:
                     _log.warning(
                         "notice: the receiving host's scores move by %.2f of what ridge asks for; "
@@ -214,55 +214,81 @@ class _Fitting:
                         gain,
                     )
                     break
-                reading = fit_reading(here, (self.aim - found) / gain, [first.strength])
-            read = read + reading.matrix
+                readings = {
+                    place: fit_reading(here, (self.aim - found) / gain, [fitted[place].strength])
+                    for place, here in states.items()
+                }
+            for place, reading in readings.items():
+                reads[place] += reading.matrix / len(readings)
         details = {
-            "layer": point,
-            "missed": round(first.missed, 4),
-            "strength": first.strength,
+            "places": list(readings),
+            "missed": round(missed, 4),
+            "strengths": [fitted[place].strength for place in readings],
             "gain": round(gain, 4),
         }
-        return self._tensors({point: (read, write)}), details
+        return self._tensors(reads, writes), details
 
-    def _bare(self) -> tuple[dict[str, Tensor], Tensor]:
-        """What the places that may be changed read on the bare host, and what it says: states
-        (texts, width) by place, and contrasts of its scores (texts, contrasts)."""
-        points = [
+    def _places(self) -> list[str]:
+        """The places that may be changed."""
+        if self.options.layer is not None:
+            return [f"decoder.{self.options.layer}.{PLACE}"]
+        return [
             point
             for point in self.host.geometry.linears
             if point.startswith("decoder.") and point.endswith(PLACE)
         ]
-        if self.options.layer is not None:
-            points = [f"decoder.{self.options.layer}.{PLACE}"]
+
+    def _observed(
+        self, places: Sequence[str], module: Parameters
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """What places read on the host under a module, if one is given, and what the host says:
+        states (texts, width) by place, and contrasts of its scores (texts, contrasts)."""
         said: list[Tensor] = []
+        lanes = {name: tensor[None].to(self.host.device) for name, tensor in module.items()}
+        acting = technique(self.technique).attach(self.host, self.config, lanes)
 
         def read(host: Host, part: TokenRows) -> None:
-            said.append(class_logits(host, part, {}, self.readout, whole=True).float().cpu())
+            said.append(class_logits(host, part, lanes, self.readout, whole=True).float().cpu())
 
-        seen = observe(self.host, [self.rows], points, (), read).inputs
-        return seen, self._contrasts(torch.cat(said))
+        with acting if module else nullcontext():
+            seen = observe(self.host, [self.rows], places, (), read).inputs
+        return seen, torch.cat(said) @ contrasts_of(self.readout.classes).mT
 
-    def _writing(self, point: str) -> Tensor:
-        """What to add to the place's output for one more of each contrast: (width, contrasts)."""
-        slopes = label_gradients(self.host, self.few, [point], self.readout, {})[point]
-        return torch.linalg.pinv(slopes.double().mean(1))
+    def _writes(self, places: Sequence[str]) -> dict[str, Tensor]:
+        """What to add to each place's output for one more of each contrast: (width, contrasts)."""
+        slopes = label_gradients(self.host, self.few, places, self.readout, {})
+        return {place: torch.linalg.pinv(slopes[place].double().mean(1)) for place in places}
 
-    def _tensors(self, changes: dict[str, tuple[Tensor, Tensor]]) -> Parameters:
-        """A module that makes these changes: place -> what is read and what is written."""
+    def _tensors(self, reads: Mapping[str, Tensor], writes: Mapping[str, Tensor]) -> Parameters:
+        """A module that writes at each place what it reads there."""
         shapes = technique(self.technique).shapes(self.config, self.host.geometry)
         made = {name: torch.zeros(shape) for name, shape in shapes.items()}
-        for point, (read, write) in changes.items():
-            made |= by_factors(self.technique).of_factors(point, write.float(), read.float())
+        for place, read in reads.items():
+            factors = writes[place].float(), read.float()
+            made |= by_factors(self.technique).of_factors(place, *factors)
         return made
 
-    def _scores(self, tensors: Parameters) -> Tensor:
-        """Contrasts of the class scores under a module: (texts, contrasts)."""
-        made = technique(self.technique)
-        found = class_scores(self.host, made, self.config, tensors, self.rows, self.readout)
-        return self._contrasts(found)
 
-    def _contrasts(self, scores: Tensor) -> Tensor:
-        return scores @ contrasts_of(self.readout.classes).mT
+def _best(fitted: Mapping[str, LinearProbe], most: int) -> dict[str, LinearProbe]:
+    """Those that miss least, in the order of the layers."""
+    kept = sorted(fitted, key=lambda place: fitted[place].missed)[:most]
+    return {place: reading for place, reading in fitted.items() if place in kept}
+
+
+def _said(readings: Mapping[str, LinearProbe], states: Mapping[str, Tensor]) -> Tensor:
+    """The mean of what is read at all places: (texts, contrasts)."""
+    each = [states[place].double() @ reading.matrix.mT for place, reading in readings.items()]
+    return torch.stack(each).mean(0)
+
+
+def _tell_of(missed: float) -> None:
+    if missed > MUCH:
+        _log.warning(
+            "notice: ridge misses %.2f of what the module says of texts that were left out. "
+            "That alone has not told good ports from bad ones: test it beside the bare host. "
+            "More texts of the task's domain can help",
+            missed,
+        )
 
 
 def _gain(moved: Tensor, meant: Tensor) -> float:
