@@ -78,8 +78,9 @@ def test_one_layer_alone_is_changed_and_it_can_be_chosen(tiny_host: Any, tiny_ta
 
 @pytest.mark.parametrize("readings", [1, 2, 5])
 def test_as_many_layers_are_changed_as_are_asked_for_and_there_are(
-    readings: int, tiny_host: Any, tiny_task: Path
+    readings: int, tiny_host: Any, tiny_task: Path, monkeypatch: Any
 ) -> None:
+    monkeypatch.setattr(ridge, "_WORSE", 1e9)
     host, other = host_in(tiny_host("llama")), host_in(tiny_host("gpt2"))
     task = few_rows_of(tiny_task)
     donor = train_module(host, task, "lora", {}, steps=5, seed=0).module
@@ -94,6 +95,18 @@ def test_as_many_layers_are_changed_as_are_asked_for_and_there_are(
     assert f"It changes {', '.join(f'`{p}`' for p in places)} alone." in card(
         found.module, "peft", "", None
     )
+
+
+def test_layers_that_read_worse_than_the_best_are_left_alone(
+    tiny_host: Any, tiny_task: Path, monkeypatch: Any
+) -> None:
+    host, other = host_in(tiny_host("llama")), host_in(tiny_host("gpt2"))
+    task = few_rows_of(tiny_task)
+    donor = train_module(host, task, "lora", {}, steps=5, seed=0).module
+    one = ported(donor, host, other, task, readings=1)
+    monkeypatch.setattr(ridge, "_WORSE", 1.0)
+    found = ported(donor, host, other, task)
+    assert all(torch.equal(found.module.tensors[n], t) for n, t in one.module.tensors.items())
 
 
 def test_layers_that_read_together_move_the_scores_as_far_as_one_that_reads_alone(

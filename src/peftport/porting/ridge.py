@@ -1,7 +1,7 @@
 """Ridge: a module in closed form, which says on the receiving host what the donor says.
 
 The donor's class scores on unlabelled texts are fitted by ridge regression on what the receiving
-host's feed-forward networks hold at the place where classes are read, in a few layers each by
+host's feed-forward networks hold at the place where classes are read, in several layers each by
 itself. What a layer reads it writes along the gradient of the label words' scores, so that together
 they say the mean of what they read. That is a change of a weight of each layer of rank 1 (or as
 many as classes), which a LoRA holds: no step of training is made.
@@ -49,6 +49,9 @@ MUCH = 0.8
 """Share of the donor's variance beyond which a port should be tested before it is used. Ports
 between language models that missed 0.5 to 0.7 were as good as native modules; of those that missed
 0.8 some were, and some kept nothing."""
+_WORSE = 1.1
+"""What a layer that is read misses at most, in multiples of what the best one does: the first
+layers of shallow hosts know little."""
 _LEAST = 0.1
 """Of what a sweep asks of the scores, by how much they have to move for another sweep: what is
 missed is divided by it."""
@@ -59,7 +62,9 @@ class RidgeOptions(MethodOptions):
     """Where the donor's scores are read off the receiving host, and how."""
 
     readings: int = Field(
-        3, ge=1, description="how many layers are read, those that read best; they say their mean"
+        8,
+        ge=1,
+        description="layers that are read at most, those that read best; they say their mean",
     )
     layer: int | None = Field(
         None, ge=0, description="of the receiving host, to read this one and no other"
@@ -270,9 +275,14 @@ class _Fitting:
 
 
 def _best(fitted: Mapping[str, LinearProbe], most: int) -> dict[str, LinearProbe]:
-    """Those that miss least, in the order of the layers."""
+    """Those that miss least, and little more than the best one, in the order of the layers."""
     kept = sorted(fitted, key=lambda place: fitted[place].missed)[:most]
-    return {place: reading for place, reading in fitted.items() if place in kept}
+    worst = _WORSE * fitted[kept[0]].missed
+    return {
+        place: reading
+        for place, reading in fitted.items()
+        if place in kept and reading.missed <= worst
+    }
 
 
 def _said(readings: Mapping[str, LinearProbe], states: Mapping[str, Tensor]) -> Tensor:
