@@ -110,9 +110,10 @@ def test_layers_that_read_worse_than_the_best_are_left_alone(
 
 
 def test_layers_that_read_together_move_the_scores_as_far_as_one_that_reads_alone(
-    tiny_host: Any, tiny_task: Path
+    tiny_host: Any, tiny_task: Path, monkeypatch: Any
 ) -> None:
     """Each writes a share of what it reads: were it the whole, the scores would move too far."""
+    monkeypatch.setattr(ridge, "_WORSE", 1e9)
     host, other = host_in(tiny_host("llama")), host_in(tiny_host("gpt2"))
     task = few_rows_of(tiny_task)
     donor = train_module(host, task, "lora", {}, steps=20, seed=0, learning_rate=0.01).module
@@ -120,6 +121,7 @@ def test_layers_that_read_together_move_the_scores_as_far_as_one_that_reads_alon
     for readings in (1, 2):
         found = ported(donor, host, other, task, readings=readings)
         assert found.module.record.port is not None
+        assert len(found.module.record.port["places"]) == readings
         gains.append(found.module.record.port["gain"])
     assert gains[1] == pytest.approx(gains[0], rel=0.5)
 
