@@ -59,13 +59,16 @@ def test_testing_time_is_that_of_all_rows_of_all_runs_and_of_each_bare_host_once
     assert seconds(Plan(spec), facts, measured(facts, 0.0, 1.0)) == (runs + 1) * rows * 10.0
 
 
-def test_ports_that_look_at_hosts_are_counted_once_for_each_start(made):
-    lora = {"techniques": {"lora": {}}}
-    spec, facts = made(methods=["copy", "subspace"], controls=["gaussian of subspace"], **lora)
-    plan, copies = Plan(spec), Plan(made(methods=["copy"], controls=["gaussian"], **lora)[0])
-    assert port_seconds(copies, facts) == 0
-    starts = 2 * len(spec.settings) * len(spec.seeds)
-    assert 3 * starts < port_seconds(plan, facts) < 30 * starts  # each imports the libraries
+def test_ports_that_look_at_hosts_are_counted_once_for_each_donor_of_a_pack(made):
+    lora = {"techniques": {"lora": {}}, "controls": ["gaussian of subspace"]}
+    spec, facts = made(methods=["copy", "subspace"], **lora)
+    copies = made(methods=["copy"], controls=["gaussian"], techniques={"lora": {}})[0]
+    assert port_seconds(Plan(copies), facts) == 0
+    donors = len(spec.settings) * len(spec.seeds)
+    taken = port_seconds(Plan(spec), facts)
+    assert 3 * donors < taken < 30 * donors  # each imports the libraries
+    apart = made(methods=["copy", "subspace"], lanes=1, **lora)[0]
+    assert port_seconds(Plan(apart), facts) == pytest.approx(2 * taken)
 
 
 def test_a_native_module_that_is_a_donor_too_is_trained_and_tested_once(made):

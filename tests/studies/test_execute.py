@@ -11,6 +11,7 @@ from safetensors.torch import load
 from peftport.errors import BadInput
 from peftport.hosts.fingerprint import of_weights
 from peftport.modules import Module, Record, expected_shapes
+from peftport.porting import port
 from peftport.studies.execute import execute
 from peftport.studies.resolve import resolve, texts_at
 from peftport.studies.work import Kept, LaneStart, PackReading, Texts, Work
@@ -140,6 +141,28 @@ def test_a_sample_may_be_of_what_a_port_method_makes(work, turned):
     made, drawn = load(ported.tensors), load(sampled.tensors)
     assert {n: t.shape for n, t in made.items()} == {n: t.shape for n, t in drawn.items()}
     assert not all(made[name].equal(drawn[name]) for name in made)
+
+
+def test_a_port_and_a_sample_of_it_are_ported_once(work, turned, monkeypatch):
+    work = replace(work, training={**work.training, "warmup": 1})  # donors that no test ported yet
+    kept, how = donors(work), f"gaussian of {turned}"
+    starts = tuple(
+        LaneStart(kind, seed, 0.01, way, kept[seed])
+        for seed in (0, 2)
+        for kind, way in (("ported", turned), ("sampled", how))
+    )
+    asked = []
+
+    def counted(donor, receiver, host, method, **rest):
+        asked.append(method)
+        return port(donor, receiver, host, method, **rest)
+
+    monkeypatch.setattr("peftport.studies.starts.port", counted)
+    pack = replace(work, starts=starts, budgets=(0,), tests={0: (0, 1, 2, 3)}, keeps={0: (0, 2)})
+    found = run(pack)[0].lanes
+    assert asked == [turned, "gaussian"] * 2
+    first, second = (load(found[lane].module.tensors) for lane in (0, 2))
+    assert not all(first[name].equal(second[name]) for name in first)
 
 
 def test_a_port_may_make_another_kind_of_module_than_those_beside_it(work, turned):

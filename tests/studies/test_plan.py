@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from itertools import groupby
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -118,6 +119,20 @@ def test_packs_hold_every_trajectory_once_and_only_what_can_train_together(made)
         assert len(shared) == 1
     waiting = [p.number for p in packs if any(lane.arm.needs_donor for lane in p.lanes)]
     assert all(p.number < min(waiting) for p in packs if p.gives_donors and waiting)
+
+
+@given(specs())
+def test_trajectories_of_one_donor_follow_each_other(made):
+    plan = Plan(made)
+    received: dict[tuple[str, ...], list] = {}
+    for pack in plan.packs():
+        for lane in pack.lanes:
+            if lane.arm.needs_donor:
+                place = (lane.arm.host, lane.arm.technique, lane.arm.task)
+                received.setdefault(place, []).append(plan.donor_of(lane))
+    for donors in received.values():
+        together = [donor for donor, _ in groupby(donors)]
+        assert len(together) == len(set(donors))
 
 
 @given(specs())

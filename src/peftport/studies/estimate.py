@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -13,7 +14,7 @@ from peftport.studies.identity import Identity
 from peftport.studies.measure import Measurement, geometry_key
 from peftport.studies.plan import Arm, Pack, Plan, runs_of
 from peftport.studies.resolve import Facts
-from peftport.studies.ways import requested
+from peftport.studies.ways import requested, stages
 from peftport.techniques import technique
 from peftport.techniques.head import head_shapes
 
@@ -28,21 +29,33 @@ def seconds(plan: Plan, facts: Facts, measured: Measurement) -> float:
 
 
 def port_seconds(plan: Plan, facts: Facts) -> float:
-    """Time of the ports that look at hosts, as `check` estimates it; others take next to none."""
-    received = (arm for arm in plan.arms if arm.needs_donor)
-    return sum(_arm_seconds(arm, plan, facts) for arm in received) * len(plan.spec.seeds)
+    """Time of the ports that look at hosts, as `check` estimates it; others take next to none.
+    What several lanes of a pack begin with is ported once."""
+
+    @cache
+    def taken(stage: str, arm: Arm) -> float:
+        return _stage_seconds(stage, arm, plan, facts)
+
+    return sum(taken(*port) for pack in plan.packs() for port in _ports(pack))
 
 
-def _arm_seconds(arm: Arm, plan: Plan, facts: Facts) -> float:
+def _ports(pack: Pack) -> Iterator[tuple[str, Arm]]:
+    """The ports of a pack: how, and an arm between whose hosts it is."""
+    done = set()
+    for arm, seed in pack.lanes:
+        for stage in stages(arm.how) if arm.needs_donor else ():
+            port = (stage, seed, arm.origin, arm.origin_task)
+            if port not in done:
+                done.add(port)
+                yield stage, arm
+
+
+def _stage_seconds(stage: str, arm: Arm, plan: Plan, facts: Facts) -> float:
+    """Of the last method of `stage`, on what those before it make."""
     ends = (facts.hosts[arm.origin]["geometry"], facts.hosts[arm.host]["geometry"])
     load, donor = Load(plan.spec.texts_count), facts.techniques[arm.technique]
-    return sum(
-        way.method.estimate(request, load).seconds
-        for way, request in requested(
-            arm.how, arm.technique, donor, *ends, facts.tasks[arm.origin_task]
-        )
-        if way.requires
-    )
+    way, request = requested(stage, arm.technique, donor, *ends, facts.tasks[arm.origin_task])[-1]
+    return way.method.estimate(request, load).seconds if way.requires else 0.0
 
 
 def _pack_seconds(pack: Pack, plan: Plan, facts: Facts, measured: Measurement) -> float:

@@ -7,7 +7,7 @@ a grid of a million runs is counted in seconds and in little memory.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -160,7 +160,8 @@ class Plan:
 
         The packs depend on the specification alone, never on what is done already: a study that
         was interrupted repeats the very computation that it lost. Those whose modules are ported
-        are apart from the others, which may wait for them.
+        are apart from the others, which may wait for them. Those that start from one donor follow
+        each other: what its port takes is then taken once.
         """
         groups: dict[tuple[object, ...], list[Arm]] = {}
         for arm in sorted(self.arms, key=lambda arm: not arm.gives_donor):
@@ -168,7 +169,7 @@ class Plan:
             groups.setdefault(key, []).append(arm)
         number = 0
         for arms in groups.values():
-            lanes = tuple(self.trajectories(arms))
+            lanes = sorted(self.trajectories(arms), key=_of_donor)
             for part in _even_parts(lanes, self.spec.most_lanes):
                 yield Pack(number, part)
                 number += 1
@@ -245,8 +246,13 @@ def _host_arms(spec: Spec) -> Iterator[Arm]:
             yield Arm("host", "", host, task, 0.0, ((0, "host"),))
 
 
-def _even_parts(lanes: tuple[Trajectory, ...], most: int) -> Iterator[tuple[Trajectory, ...]]:
+def _of_donor(lane: Trajectory) -> tuple[str, str, int]:
+    """What brings trajectories of one donor together, and leaves the others in their order."""
+    return lane.arm.origin, lane.arm.origin_task, lane.seed if lane.arm.needs_donor else 0
+
+
+def _even_parts(lanes: Sequence[Trajectory], most: int) -> Iterator[tuple[Trajectory, ...]]:
     """Cut `lanes` into the fewest parts of at most `most`, as equal as can be."""
     parts = -(-len(lanes) // most)
     for i in range(parts):
-        yield lanes[i * len(lanes) // parts : (i + 1) * len(lanes) // parts]
+        yield tuple(lanes[i * len(lanes) // parts : (i + 1) * len(lanes) // parts])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -17,8 +17,9 @@ from peftport.memory import give_freed_memory_back
 from peftport.modules import HostName, Module, Record
 from peftport.porting import port
 from peftport.porting.means import Means, Side, side
+from peftport.porting.methods import way
 from peftport.studies.resolve import texts_at
-from peftport.studies.ways import ways
+from peftport.studies.ways import OF
 from peftport.studies.work import Kept, LaneStart, Texts, Work
 from peftport.techniques.base import Parameters, Technique
 from peftport.training.module import initial_module
@@ -41,34 +42,63 @@ def start_of(
             config,
             initial_module(planned, config, host, classes, start.seed),
         )
-    module = _ported(work, start, start.donor, host)
+    order = _Order(
+        start.how,
+        start.donor,
+        start.seed,
+        start.origin,
+        work.host,
+        work.host_name,
+        host.precision,
+        work.texts,
+    )
+    module = _ported(order)
     return module.technique, module.config, module.tensors
 
 
-def _ported(work: Work, start: LaneStart, kept: Kept, host: Host) -> Module:
-    module = Module(Record.model_validate_json(kept.record), load(kept.tensors))
-    name = HostName(name=host.name, fingerprint=host.fingerprint)
-    for way in ways(start.how):
-        means = _means(work, start, module) if way.requires else None
-        module = port(
-            module,
-            host.geometry,
-            name,
-            way.name,
-            options=way.options,
-            seed=start.seed,
-            means=means,
-        ).module
-    return module
+@dataclass(frozen=True)
+class _Order:
+    """A port: how (as in `ways`), of what, and between which hosts."""
+
+    how: str
+    donor: Kept
+    seed: int
+    origin: str
+    host: str
+    host_name: str
+    precision: Precision
+    texts: Texts | None
 
 
-def _means(work: Work, start: LaneStart, donor: Module) -> Means:
+@lru_cache(maxsize=4)
+def _ported(order: _Order) -> Module:
+    """What a port makes. The last ones are kept: a sample of a port begins with that very port, and
+    the lanes of a donor stand side by side in a pack."""
+    last, _, before = order.how.partition(OF)
+    if before:
+        donor = _ported(replace(order, how=before))
+    else:
+        record = Record.model_validate_json(order.donor.record)
+        donor = Module(record, load(order.donor.tensors))
+    host, made = load_once(order.host, order.precision), way(last)
+    return port(
+        donor,
+        host.geometry,
+        HostName(name=host.name, fingerprint=host.fingerprint),
+        made.name,
+        options=made.options,
+        seed=order.seed,
+        means=_means(order, donor) if made.requires else None,
+    ).module
+
+
+def _means(order: _Order, donor: Module) -> Means:
     """Both hosts, and the study's texts, for a port method that needs any of them."""
-    origin = _side(donor.record.host.name, start.origin)
-    receiver = _side(work.host_name, work.host)
-    if work.texts is None:
+    origin = _side(donor.record.host.name, order.origin)
+    receiver = _side(order.host_name, order.host)
+    if order.texts is None:
         return Means(origin, receiver)
-    return Means(origin, receiver, _load_texts(work.texts), work.texts.location)
+    return Means(origin, receiver, _load_texts(order.texts), order.texts.location)
 
 
 def _side(name: str, location: str) -> Side:

@@ -29,6 +29,12 @@ def ways(how: str) -> tuple[Way, ...]:
     return tuple(way(written) for written in reversed(how.split(OF)))
 
 
+def stages(how: str) -> tuple[str, ...]:
+    """`how`, and everything that it begins with: `gaussian of ridge`, and `ridge`."""
+    parts = how.split(OF)
+    return tuple(OF.join(parts[number:]) for number in range(len(parts)))
+
+
 def resolved(how: str) -> list[dict[str, Any]]:
     """What `how` computes, however it is written: its methods in order, each with every option.
 
