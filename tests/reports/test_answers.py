@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from peftport.reports.answers import Finding, answer_questions, short_answer
+from peftport.reports.answers import Finding, answer_questions, differences_told, short_answer
+from peftport.reports.compared import Contrast
 from peftport.reports.comparisons import analyse
 from synthetic_studies import Synthetic, founding
 
@@ -115,6 +116,30 @@ def test_the_technique_matters_where_it_does() -> None:
     assert re.search(r"the technique explains [89]\d%", said(found))
     same = findings(founding(), 1)["continuation"]
     assert same.short == "No: nothing that these runs can tell from chance"
+
+
+def test_how_much_techniques_differ_is_told_of_a_difference_that_is_sure() -> None:
+    def contrasts(*pairs: tuple[float, float]) -> list[Contrast]:
+        pool = analyse(Synthetic().results()).pools[0]
+        return [
+            Contrast(
+                replace(pool, name=f"first {value}"),
+                replace(pool, name="second"),
+                replace(pool.leads["sampled"], value=value, adjusted=p),
+            )
+            for value, p in pairs
+        ]
+
+    short, told = differences_told(
+        contrasts((0.13, 0.138), (0.04, 0.03), (0.02, 0.01)), "technique"
+    )
+    assert short == "Yes, by up to 0.04"
+    assert "2 are sure; the widest, first 0.13 over second, is 0.13" in told
+    assert "The widest that is sure, first 0.04 over second, is 0.04" in told
+    short, told = differences_told(contrasts((0.13, 0.01), (0.04, 0.03)), "technique")
+    assert short == "Yes, by up to 0.13"
+    assert "The widest that is sure" not in told
+    assert differences_told(contrasts((0.13, 0.138)), "pair")[0].startswith("No")
 
 
 def test_hosts_matter_between_relations_and_within_one() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from peftport.reports.compared import Point, Pool
+from peftport.reports.compared import Contrast, Point, Pool
 from peftport.reports.comparisons import Analysis, analyse
 from peftport.reports.evidence import THRESHOLD
 from peftport.reports.measures import Recovery
@@ -25,6 +25,7 @@ from peftport.reports.wording import (
 )
 
 _NOT_ASKED = "Not asked here"
+_CHANCE = "No: nothing that these runs can tell from chance"
 
 
 @dataclass(frozen=True)
@@ -260,21 +261,36 @@ def _by(analysis: Analysis, relation: str, method: str, by: str) -> Finding:
     gaps = analysis.contrasts(relation, method, by, budget)
     if not gaps:
         return Finding(*about, f"{_NOT_ASKED}: there is one {by}", tuple(sentences))
-    sure = [gap for gap in gaps if gap.gap.adjusted < SURE]
-    widest = max(gaps, key=lambda gap: gap.gap.value)
-    sentences.append(
-        f"Of {count(len(gaps), 'difference')} between two {by}s, {len(sure)} "
-        f"{'is' if len(sure) == 1 else 'are'} sure; the widest, {widest.first.name} over "
-        f"{widest.second.name}, is {with_span(widest.gap)}, {p_text(widest.gap.adjusted)}."
-    )
+    short, told = differences_told(gaps, by)
+    sentences.append(told)
     sentences += _explained(analysis, relation, (by, "direction") if by == "pair" else (by,))
-    return Finding(*about, _matters(sure, widest.gap), tuple(sentences))
+    return Finding(*about, short, tuple(sentences))
 
 
-def _matters(sure: Sequence[object], widest: Estimate) -> str:
+def differences_told(contrasts: Sequence[Contrast], by: str) -> tuple[str, str]:
+    """Whether techniques or pairs (`by`) differ, in a few words and in a sentence. How much they
+    differ is told of a difference that is sure, though a wider one may be not."""
+    widest = max(contrasts, key=_gap)
+    sure = [contrast for contrast in contrasts if contrast.gap.adjusted < SURE]
+    told = (
+        f"Of {count(len(contrasts), 'difference')} between two {by}s, {len(sure)} "
+        f"{'is' if len(sure) == 1 else 'are'} sure; the widest, {_contrast_text(widest)}."
+    )
     if not sure:
-        return "No: nothing that these runs can tell from chance"
-    return f"Yes, by up to {figure(widest)}"
+        return _CHANCE, told
+    safest = max(sure, key=_gap)
+    if safest is not widest:
+        told += f" The widest that is sure, {_contrast_text(safest)}."
+    return f"Yes, by up to {figure(safest.gap)}", told
+
+
+def _gap(contrast: Contrast) -> float:
+    return contrast.gap.value
+
+
+def _contrast_text(contrast: Contrast) -> str:
+    names = f"{contrast.first.name} over {contrast.second.name}"
+    return f"{names}, is {with_span(contrast.gap)}, {p_text(contrast.gap.adjusted)}"
 
 
 def _explained(analysis: Analysis, relation: str, factors: Sequence[str]) -> Iterator[str]:
@@ -302,7 +318,7 @@ def _hosts(analysis: Analysis, relation: str, method: str) -> Finding:
         apart = f"Set beside {relation_name(other)}, the lead over sampled ones differs by"
         sentences.insert(0, f"{apart} {with_span(gap, sign=True)}.")
         if short.startswith(_NOT_ASKED):
-            short = _matters((), gap)
+            short = _CHANCE
         if gap.above_zero or gap.below_zero:
             way = "more" if gap.value > 0 else "less"
             short = f"Yes: {way} survives than with {relation_name(other)}"
