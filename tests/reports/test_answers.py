@@ -42,6 +42,22 @@ def test_an_answer_has_its_numbers() -> None:
     assert "After 100 steps" in text
 
 
+def test_ports_are_set_beside_native_modules_also_where_these_gain_too_little_to_recover() -> None:
+    def accuracy(row: Mapping[str, Any]) -> float:
+        return {"ported": 0.62, "native": 0.62}.get(row["condition"], 0.6)
+
+    text = said(findings(Synthetic(accuracy=accuracy), 0)["independent"])
+    assert "There is no recovery to speak of" in text
+    assert re.search(
+        r"Set beside native modules, their lead is \S+ \(\S+ to \S+\), which these runs do not",
+        text,
+    )
+    worse = said(findings(Synthetic(), 0)["independent"])
+    assert re.search(r"Set beside native modules, their lead is \S+ \(\S+ to \S+\)\.", worse)
+    alone = Synthetic(conditions=("ported", "sampled", "scratch", "host"))
+    assert "beside native" not in said(findings(alone, 0)["independent"])
+
+
 def test_worse_than_the_controls_is_said() -> None:
     def accuracy(row: Mapping[str, Any]) -> float:
         return {"ported": 0.3, "native": 0.86}.get(row["condition"], 0.5)

@@ -82,6 +82,7 @@ def _outperform(analysis: Analysis, relation: str, method: str) -> Finding:
     results = analysis.results
     sentences = [_where_things_stand(first, results), _lead_sentence(first, results)]
     sentences += _recovered(first)
+    sentences += _beside_native(first)
     sentences += _as_answered(analysis, first)
     sentences += _plain(results, first)
     sentences += _ranking(results, first)
@@ -158,6 +159,16 @@ def _recovered(pool: Pool) -> Iterator[str]:
         yield f"They keep {recovery_text(pool.recovery)} of what native modules gain."
     else:
         yield f"There is no recovery to speak of: {pool.recovery.reason}."
+
+
+def _beside_native(pool: Pool) -> Iterator[str]:
+    """How far ports are from what training there gives, which also stands where that is too
+    little for a recovery."""
+    lead = pool.beside_native
+    if lead is not None:
+        sure = lead.above_zero or lead.below_zero
+        told = "" if sure else ", which these runs do not tell from nothing"
+        yield f"Set beside native modules, their lead is {with_span(lead, sign=True)}{told}."
 
 
 def _as_answered(analysis: Analysis, pool: Pool) -> Iterator[str]:

@@ -95,6 +95,7 @@ class Pool:
         by: what else the cells share: "all" (nothing), "technique" or "pair"; `name` says which.
         cells, of: how many are in the average, and how many there are.
         lead: the series of ported minus sampled, for contrasts between pools.
+        beside_native: as `leads`, over native modules, which are no control; None without them.
     """
 
     relation: str
@@ -113,6 +114,7 @@ class Pool:
     ranking: Mapping[str, Estimate]
     effect: Recovery | None
     plain_effect: Recovery | None = None
+    beside_native: Estimate | None = None
 
     @property
     def only_threshold(self) -> bool:

@@ -280,6 +280,7 @@ class Analysis:
             _kept(plain.get("ported"), plain.get("host"), plain.get("native"))
             if self._plain_kept
             else None,
+            _lead(ported, means.get("native")),
         )
 
     def _averages(
