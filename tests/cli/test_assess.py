@@ -73,7 +73,7 @@ def test_a_module_from_scratch_has_as_many_steps_as_a_method_that_trains(assess,
     assert 0 <= cost["soft:steps=3"]["scratch_after_as_many_steps"]["accuracy"]["mean"] <= 1
     for each in cost.values():
         assert each["seconds"] > 0
-        assert each["peak_memory_bytes"] >= 0
+        assert 0 <= each["peak_memory_bytes"] < 2**32
 
 
 def test_a_method_that_cannot_is_told_beside_those_that_can(call, soft, tiny_task, tmp_path):

@@ -37,6 +37,22 @@ def test_a_module_is_trained_saved_and_tested(technique, call, tiny_host, tiny_t
     assert figures["n_test"] == 20
 
 
+@pytest.mark.parametrize("said", [{}, {"decoder_start_token_id": None}])
+def test_an_answer_begins_with_padding_where_the_host_does_not_say_with_what(
+    said, call, tiny_host, tiny_task, tmp_path
+):
+    def tested(host: Path) -> float:
+        code, text, error = call("test", "--host", host, "--task", tiny_task, "--json")
+        assert code == 0, error
+        return json.loads(text)["log_loss"]
+
+    host = shutil.copytree(tiny_host("t5"), tmp_path / "host")
+    config = read_json(host / "config.json")
+    assert config.pop("decoder_start_token_id") == config["pad_token_id"]
+    (host / "config.json").write_text(json.dumps({**config, **said}))
+    assert tested(host) == tested(tiny_host("t5"))
+
+
 def test_the_same_seed_makes_the_same_module_and_another_another(
     call, tiny_host, tiny_task, tmp_path
 ):

@@ -67,7 +67,7 @@ def test_the_hub_is_asked_for_the_revision_and_for_no_pickles(
     def download(repo, revision=None, allow_patterns=()):
         calls.append((repo, revision))
         assert ("*.safetensors" in allow_patterns) == weights
-        assert {"*.json", "*.txt", "*.model"} <= set(allow_patterns)
+        assert {"*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken"} <= set(allow_patterns)
         assert not {"*", "*.bin", "*.pt", "*.pkl"} & set(allow_patterns)
         return str(tmp_path)
 

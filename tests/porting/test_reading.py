@@ -101,7 +101,7 @@ def test_no_more_places_are_kept_than_asked_for_and_they_are_drawn_from_all_rows
     assert len({place // width for place in some.places["encoder"].tolist()}) > 10
 
 
-def test_long_texts_are_cut_and_those_past_the_task_s_limit_left_out():
+def test_long_texts_are_cut_and_so_are_those_past_the_task_s_limit():
     long = " ".join(["film"] * (3 * WORDS))
     (mine, _), ([rows], _) = read("bert", "bert", "encoder", [*TEXTS, long])
     assert len(rows.input_ids) == len(TEXTS) + 1
@@ -110,7 +110,32 @@ def test_long_texts_are_cut_and_those_past_the_task_s_limit_left_out():
     short = task_of({"labels": [0, 1], "max_tokens": 20})
     _, ([rows], _) = read("bert", "bert", "encoder", [*TEXTS, long], task=short)
     assert rows.input_ids.shape[1] <= 20
-    assert 0 < len(rows.input_ids) < len(TEXTS) + 1
+    assert len(rows.input_ids) == len(TEXTS) + 1
+
+
+def test_a_text_without_spaces_is_cut_for_the_host_that_takes_more_tokens_and_its_template_is_not():
+    task = task_of({"labels": [0, 1], "max_tokens": 24, "templates": {"decoder": "{text} so"}})
+    wide = [f"{number}" + "\u5f71\u7247\u5f88\u597d" * 40 for number in range(20)]
+    (mine, theirs), ([origin], [receiver]) = read("gpt2", "llama", "decoder", wide, task=task)
+    assert len(origin.input_ids) == len(receiver.input_ids) == len(wide)
+    assert 18 < max(rows.attention_mask.sum(1).max() for rows in (origin, receiver)) <= 24
+    for tokenizer, rows in ((mine, origin), (theirs, receiver)):
+        assert tokenizer.decode(rows.input_ids[0][rows.attention_mask[0].bool()]).endswith(" so")
+
+
+def test_texts_with_answers_that_do_not_fit_are_left_out_and_counted(caplog):
+    answers = ["yes"] * 30 + ["a very long answer of many words " * 6] * 10
+    both = (build_tokenizer("llama"), build_tokenizer("llama"))
+
+    def asked(limit: int):
+        task = task_of({"labels": [0, 1], "max_tokens": limit})
+        given = [f"film {number}" for number in range(40)]
+        return read_pair(both, (None, None), task, "decoder", given, 100, generator(), answers)[0]
+
+    assert len(asked(24)[0].input_ids) == 30
+    assert "10 of 40 texts do not fit into max_tokens 24" in caplog.text
+    with pytest.raises(BadInput, match="0 of 40 texts fit into max_tokens 3, too few"):
+        asked(3)
 
 
 def test_too_few_texts_are_refused():

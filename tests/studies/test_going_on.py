@@ -131,6 +131,13 @@ def test_a_host_with_another_tokenizer_is_refused(made, begun, tmp_path):
     assert "the tokenizer of host b has changed since study" in told
 
 
+def test_a_task_with_another_scorer_is_refused(made, begun):
+    with read_store(begun) as store:
+        assert store.facts["tasks"]["films"].get("scorer") is None
+    told = refused(made(scorer="some.module:function", seeds=2), begun)
+    assert "was begun with the scorer None for task films, and is given some.module" in told
+
+
 def test_without_being_asked_a_study_does_not_grow_and_the_refusal_says_how(made, begun):
     with pytest.raises(BadInput, match="--extend where this study is the one there and more"):
         run_study(made(seeds=2), begun, Inline())

@@ -51,6 +51,11 @@ def test_candidates_are_specifications_that_differ_in_their_rates_alone():
     assert one == other
 
 
+def test_a_rate_that_no_specification_takes_is_refused_before_anything_is_trained():
+    with pytest.raises(BadInput, match="less than or equal to 10"):
+        candidates(spec(), [0.01, 20.0], 2)
+
+
 def test_a_candidate_has_the_first_pair_of_each_relation_and_the_first_setting():
     pairs = [
         {"origin": "a", "receiver": "a", "relation": "same"},

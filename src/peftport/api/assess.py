@@ -182,7 +182,7 @@ def assess(
         host=there,
         task=data,
         relation=_relation(record, there, relation),
-        budgets=list(budgets),
+        budgets=sorted(set(budgets)),
         seeds=numbers,
         native_steps=native_steps or _native_steps(record.training, budgets),
         rates=list(learning_rates or [_own_rate(record)]),

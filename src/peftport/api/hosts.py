@@ -69,7 +69,7 @@ class HostHandle(Result):
 
     @cached_property
     def fingerprint(self) -> str:
-        """The SHA-256 of its weights, in hexadecimal digits."""
+        """What names its weights and its settings, each a hash in hexadecimal digits."""
         from peftport.hosts.fingerprint import fingerprint
 
         return fingerprint(self.folder)

@@ -17,6 +17,7 @@ from peftport.api.reading import (
     notice_unsaid,
     require_at_least,
     require_rates,
+    require_seed,
     task_for,
     told,
 )
@@ -235,7 +236,7 @@ def port(
     from peftport.porting.finished import work_beside
     from peftport.training.clock import now
 
-    _require_trainable(task, steps, batch_size, limit_train, learning_rate)
+    _require_trainable(task, steps, batch_size, limit_train, learning_rate, seed)
     path = None if out is None else Path(out)
     if path is not None:
         require_new(path)
@@ -283,13 +284,17 @@ def _require_trainable(
     batch_size: int,
     limit_train: int | None,
     learning_rate: float | None,
+    seed: int,
 ) -> None:
     """Raise BadInput for a training after the port that cannot be."""
     require_at_least(0, steps=steps)
     require_at_least(1, batch_size=batch_size, limit_train=limit_train)
     require_rates(learning_rate=learning_rate)
+    require_seed(seed)
     if steps and task is None:
         raise BadInput(f"--steps {steps} needs a --task to train on.")
+    if learning_rate is not None and not steps:
+        raise BadInput(f"--learning-rate {learning_rate:g} needs --steps: nothing is trained.")
 
 
 def _informed(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from peftport.porting.base import PortMethod
     from peftport.tasks import Task
 
+LARGEST_SEED = 2**63 - 1
 _log = logging.getLogger(__name__)
 
 
@@ -64,6 +65,12 @@ def require_at_least(least: int, **counts: int | None) -> None:
     for name, count in counts.items():
         if count is not None and count < least:
             raise BadInput(f"--{name.replace('_', '-')} {count}: expected {least} or more.")
+
+
+def require_seed(seed: int) -> None:
+    """Raise BadInput for a seed that generators of random numbers do not take."""
+    if not 0 <= seed <= LARGEST_SEED:
+        raise BadInput(f"--seed {seed}: expected a whole number from 0 to {LARGEST_SEED}.")
 
 
 def require_rates(**rates: float | Sequence[float] | None) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftport.api.hosts import HostHandle, as_host
 from peftport.api.modules import ModuleHandle
-from peftport.api.reading import plain_task, require_at_least, require_rates, told
+from peftport.api.reading import plain_task, require_at_least, require_rates, require_seed, told
 from peftport.api.result import Result
+from peftport.errors import BadInput
 from peftport.progress import Losses
 
 if TYPE_CHECKING:
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 
     from peftport.hosts.precision import PrecisionChoice
     from peftport.training.module import Trained
+
+
+_BYTES = 16
+"""Of a parameter in training: itself, its gradient, and two moments of that."""
 
 
 def silent(step: int, loss: float) -> None:
@@ -150,6 +156,7 @@ def train(
 
     require_at_least(1, steps=steps, batch_size=batch_size, limit_train=limit_train)
     require_rates(learning_rate=learning_rate)
+    require_seed(seed)
     if out is not None:
         require_new(Path(out))
     given = dict(options or {})
@@ -163,6 +170,7 @@ def train(
     )
     data = plain_task(task, said, limit_train=limit_train)
     host = as_host(host, device, precision)
+    _require_size(technique, given, host)
     trained: Trained = train_module(
         host.loaded,
         data,
@@ -185,3 +193,19 @@ def train(
     if path is not None:
         made.save(path, OWN)
     return made
+
+
+def _require_size(name: str, options: Mapping[str, Any], host: HostHandle) -> None:
+    """Raise BadInput for a module that cannot be held while it is trained."""
+    from peftport.porting.estimate import memory_at_hand
+    from peftport.techniques import technique
+
+    made, free = technique(name), memory_at_hand()
+    shapes = made.shapes(made.configure(dict(options)), host.geometry)
+    numbers = sum(map(prod, shapes.values()))
+    if free is not None and _BYTES * numbers > free:
+        raise BadInput(
+            f"--technique {name}: with these options the module has {numbers:,} parameters on "
+            f"{host.name}, and its training takes {_BYTES * numbers / 1e9:,.0f} GB or more; "
+            f"{free / 1e9:.1f} GB are free. Give it a smaller size (--set)."
+        )

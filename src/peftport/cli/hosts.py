@@ -44,7 +44,8 @@ def describe(
     host: Annotated[str, typer.Argument(help="A hub name, a folder, or lab:NAME.")],
     as_json: AsJson = False,
 ) -> None:
-    """Say of a host its geometry, its insertion points and the fingerprint of its weights."""
+    """Say of a host its geometry, its insertion points and the fingerprint of its weights and
+    settings."""
     import peftport as pp
 
     show(pp.describe_host(host), as_json)

@@ -48,8 +48,8 @@ def port(
         str | None,
         typer.Option(
             "--task",
-            help="A task to train the ported module on, as `peftport train` takes it. What MODULE "
-            "leaves unsaid of texts and words is taken from it.",
+            help="A task as `peftport train` takes it. What MODULE leaves unsaid of texts and "
+            "words is taken from it; with --steps the ported module is trained on it.",
         ),
     ] = None,
     steps: Annotated[

@@ -79,13 +79,17 @@ class Attended:
 
     query: (rows, heads, queries, head_dim), scaled, and rotated where the host rotates; key,
     value: (rows, kv_heads, tokens, head_dim). scores: what is added to the scores, minus infinity
-    where a query must not look: (rows or 1, heads or 1, queries, tokens).
+    where a query must not look: (rows or 1, heads or 1, queries, tokens). softcap, s_aux,
+    sliding_window: as in `_by_hand` and `attention`; None where there are none.
     """
 
     query: Tensor
     key: Tensor
     value: Tensor
     scores: Tensor
+    softcap: float | None = None
+    s_aux: Tensor | None = None
+    sliding_window: int | None = None
 
 
 @contextmanager
@@ -105,7 +109,11 @@ def _attended(
     value: Tensor,
     mask: Tensor | None,
     position_bias: Tensor | None,
-    scaling: float | None,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    sliding_window: int | None = None,
+    **kwargs: Any,
 ) -> Attended:
     queries, tokens = query.shape[2], key.shape[2]
     scores = query.new_zeros(1, 1, queries, tokens)
@@ -118,7 +126,12 @@ def _attended(
     if position_bias is not None:
         scores = scores + position_bias
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return Attended(query * scale, key, value, scores)
+    return Attended(query * scale, key, value, scores, softcap, s_aux, sliding_window)
+
+
+def capped(scores: Tensor, softcap: float | None) -> Tensor:
+    """Scores held between -softcap and softcap by tanh (Gemma 2), or as they are with None."""
+    return scores if softcap is None else torch.tanh(scores / softcap) * softcap
 
 
 def attention(
@@ -140,8 +153,7 @@ def attention(
     """
     see: Callable[[Attended], None] | None = getattr(module, _WATCHER, None)
     if see is not None:
-        scaling = kwargs.get("scaling")
-        see(_attended(module, query, key, value, attention_mask, position_bias, scaling))
+        see(_attended(module, query, key, value, attention_mask, position_bias, **kwargs))
     prefix: Prefix | None = getattr(module, _SLOT, None)
     given = query.dtype
     dtype = getattr(module, _DTYPE, given)
@@ -177,14 +189,13 @@ def _by_hand(
 ) -> Tensor:
     """Attention as written in the papers, for what SDPA does not know; sizes as in `attention`.
 
-    softcap: scores are held between -softcap and softcap by tanh (Gemma 2). s_aux: for each head a
-    score of looking at nothing (gpt-oss): (heads,). Returns (rows, queries, heads, head_dim).
+    softcap: see `capped`. s_aux: for each head a score of looking at nothing (gpt-oss): (heads,).
+    Returns (rows, queries, heads, head_dim).
     """
     groups = query.shape[1] // key.shape[1]
     key, value = (states.repeat_interleave(groups, 1) for states in (key, value))
     scores = query @ key.mT * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap  # (rows, heads, queries, tokens)
+    scores = capped(scores, softcap)  # (rows, heads, queries, tokens)
     if mask is None and causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=query.device).tril()
     if mask is not None and mask.dtype == torch.bool:
@@ -221,20 +232,19 @@ def _widened(
     seen = 1.0 if mask.dtype == torch.bool else 0.0
     wide = functional.pad(mask, (prefix.length, 0), value=seen)
     if window is not None:
-        wide[..., : prefix.length] &= _in_sight(prefix.length, mask, window)
+        wide[..., : prefix.length] &= in_sight(prefix.length, mask.sum(-1), window)
     return wide
 
 
-def _in_sight(length: int, mask: Tensor, window: int) -> Tensor:
-    """Which places of a prefix a window shows to each token of the text: (rows, 1, queries,
-    length), from the mask of the text alone, (rows, 1, queries, tokens).
+def in_sight(length: int, text: Tensor, window: int) -> Tensor:
+    """Which places of a prefix a window shows to tokens that see so many of the text: (..., length)
+    from (...).
 
     How much of the text a token sees tells where it stands, be there padding before the text or
     keys in a cache: who sees a whole window of it sees no prefix.
     """
-    text = mask.sum(-1, keepdim=True)  # (rows, 1, queries, 1)
-    before = torch.arange(length, 0, -1, device=mask.device)  # from the text back: (length,)
-    return text - 1 + before < window
+    before = torch.arange(length, 0, -1, device=text.device)  # from the text back: (length,)
+    return text[..., None] - 1 + before < window
 
 
 def _biased(

@@ -276,8 +276,9 @@ class Host:
 
 def start_token(config: Any) -> int:
     """The token that an encoder-decoder's answers begin with, by its configuration."""
-    found = (config.decoder_start_token_id, config.pad_token_id, config.eos_token_id, 0)
-    return int(next(token for token in found if token is not None))
+    names = ("decoder_start_token_id", "pad_token_id", "eos_token_id")
+    found = (getattr(config, name, None) for name in names)
+    return int(next((token for token in found if token is not None), 0))
 
 
 def _seen_by_all(mask: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ _FETCHED = (
 )
 _LARGEST_VOCABULARY = 128 << 20
 _MOST_IN_A_BYTE = 8
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_HUB_FILES = [f"*{ending}" for ending in _READ_BY_TRANSFORMERS]
 
 
 @dataclass(frozen=True)

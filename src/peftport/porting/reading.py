@@ -8,6 +8,7 @@ token alone.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -36,11 +37,14 @@ WORDS = 64
 """Longer texts are cut: a port needs many contexts and not long ones."""
 _CHARACTERS = 1 << 14
 """A text whose words have more is none of words, and too long for any host."""
+_SHORTER = 0.95
+"""Of the length at which a text's share of tokens would fit: how long it is tried next."""
 _AT_ONCE = 64
 _TOKENS = 512
 """Tokens of a part at least, where a host's layers are narrow."""
 
 Spans = list[tuple[int, int]]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -149,13 +153,15 @@ def task_of(record: Mapping[str, Any]) -> Task:
 
 def rows_of_task(host: Host, task: Task, texts: Sequence[str]) -> TokenRows:
     """Texts as a task reads them on one host, with the place at which classes are read."""
+    from peftport.hosts.host import start_token
+
     kind = host.geometry.kind
     encoded = encode_texts(host.tokenizer, task, texts, np.zeros(len(texts)), kind)
     batch = encoded.batch(np.arange(len(texts)))
     rows, width = batch.input_ids.shape
     decoder, places = None, torch.arange(rows)
     if kind == "encoder-decoder":
-        decoder = torch.full((rows, 1), host.model.config.decoder_start_token_id)
+        decoder = torch.full((rows, 1), start_token(host.model.config))
     else:
         places = places * width + batch.attention_mask.sum(1) - 1
     return TokenRows(batch.input_ids, batch.attention_mask, decoder, {"decoder": places})
@@ -187,6 +193,9 @@ def read_pair(
         answers: to each text, of tasks that ask for text; the decoders read them, too.
         spoken: whether a decoder's texts are themselves what is to be said.
 
+    Texts that are longer than the task reads on one of the hosts are cut; with an answer, which
+    cannot be cut, they are left out with a notice.
+
     Returns:
         For each host its passes: the texts as the task is read, and on encoder-decoders the
         texts cut in two; short texts before long ones, so that little of them is padding.
@@ -197,14 +206,10 @@ def read_pair(
     texts = [" ".join(without_template(task, text).split()[:WORDS]) for text in texts]
     texts = [text if len(text) <= _CHARACTERS else "" for text in texts]
     kept = [row for row, text in enumerate(texts) if text and (not answers or answers[row])]
-    written = [task.templates[kind].replace("{text}", texts[row]) for row in kept]
     said = [answers[row].strip() for row in kept] if answers else None
-    if len(written) < FEWEST:
-        raise BadInput(
-            f"{len(written)} texts are too few to fit maps on: give {FEWEST} or more, "
-            "better several hundred."
-        )
+    _require_enough(len(kept), "texts are too few")
     whole = [_Side(t, s, kind, task.max_tokens) for t, s in zip(tokenizers, starts, strict=True)]
+    written = _written([texts[row] for row in kept], task.templates[kind], whole)
     ends: list[int] | None = [0] * len(written) if said is not None or spoken else None
     if said is not None and kind == "decoder":
         ends = [len(text) for text in written]
@@ -217,6 +222,32 @@ def read_pair(
         first, second = [h for h, _ in halves], [h for _, h in halves]
         passes.append(_paired(whole, first, second, most, generator))
     return [origin for origin, _ in passes], [receiver for _, receiver in passes]
+
+
+def _require_enough(texts: int, what: str) -> None:
+    if texts < FEWEST:
+        raise BadInput(
+            f"{texts} {what} to fit maps on: give {FEWEST} or more, better several hundred."
+        )
+
+
+def _written(texts: Sequence[str], template: str, sides: Sequence[_Side]) -> list[str]:
+    """Texts within the template, each cut so that both hosts read it whole."""
+    written = [template.replace("{text}", text) for text in texts]
+    fits = [[len(ids) <= side.limit for ids, _ in side.read(written)] for side in sides]
+    return [
+        whole if all(both) else _cut(text, template, sides)
+        for text, whole, *both in zip(texts, written, *fits, strict=True)
+    ]
+
+
+def _cut(text: str, template: str, sides: Sequence[_Side]) -> str:
+    while True:
+        written = template.replace("{text}", text)
+        over = max(len(side.read([written])[0][0]) / side.limit for side in sides)
+        if over <= 1 or not text:
+            return written
+        text = text[: int(_SHORTER * len(text) / over)].rstrip()
 
 
 @dataclass(frozen=True)
@@ -286,6 +317,13 @@ def _paired(
             for side, read in zip(sides, streams[stack], strict=True)
         )
     ]
+    if len(fits) < len(texts):
+        limit = min(side.limit for side in sides)
+        _require_enough(len(fits), f"of {len(texts)} texts fit into max_tokens {limit}, too few")
+        _log.warning(
+            "notice: %d of %d texts do not fit into max_tokens %d and are left out",
+            *(len(texts) - len(fits), len(texts), limit),
+        )
     fits.sort(key=lambda row: sum(len(read[row][0]) for read in streams[stack]))
     streams = {s: [[read[r] for r in fits] for read in both] for s, both in streams.items()}
     begins = None if ends is None else [ends[row] for row in fits]

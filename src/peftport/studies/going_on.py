@@ -42,6 +42,7 @@ def require_same(store: Store, facts: Facts, spec: Spec) -> None:
                     "former one back, or begin anew with another --out."
                 )
     _require_same_tokenizers(store, facts)
+    _require_same_scorers(store, facts)
     if store.facts.get("texts") != facts.record()["texts"]:
         raise BadInput(
             f"the texts have changed since study {folder} was begun. Put the former ones back, or "
@@ -67,9 +68,10 @@ def become_larger(store: Store, facts: Facts, plan: Plan, identity: Identity) ->
 
     Raises:
         BadInput: a run that is recorded is none of the larger study, or has other labels there, or
-            a host has another tokenizer.
+            a host has another tokenizer or a task another scorer.
     """
     _require_same_tokenizers(store, facts)
+    _require_same_scorers(store, facts)
     asked = {identity.run(run)[0]: run.columns() for run in plan.runs()}
     for row in store.rows():
         before = {key: row[key] for key in PLAN_COLUMNS}
@@ -104,6 +106,19 @@ def _require_same_tokenizers(store: Store, facts: Facts) -> None:
                 f"the tokenizer of host {label} has changed since study {store.folder} was begun: "
                 "texts would be other tokens. Put the former one back, or begin anew with another "
                 "--out."
+            )
+
+
+def _require_same_scorers(store: Store, facts: Facts) -> None:
+    """A metric of one's own is no part of a run's name, and must be one for all rows."""
+    begun = store.facts["tasks"]
+    for label in facts.tasks.keys() & begun.keys():
+        before, now = begun[label].get("scorer"), facts.tasks[label].get("scorer")
+        if before != now:
+            raise BadInput(
+                f"study {store.folder} was begun with the scorer {before} for task {label}, and "
+                f"is given {now}: its rows would have two metrics of one name. Give the former "
+                "one, or begin anew with another --out."
             )
 
 

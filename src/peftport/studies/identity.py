@@ -2,7 +2,8 @@
 
 What a figure depends on is in it, hosts by the fingerprint of their weights and tasks by that of
 their rows; what it does not depend on is not: the study's name, where hosts and data lie, the
-executor, and which lanes were trained side by side.
+executor, and which lanes were trained side by side. A metric of one's own (`scorer`) is not either:
+a study has one for all its rows (`going_on`).
 """
 
 from __future__ import annotations

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from peftport.errors import RunFailed
@@ -32,7 +34,7 @@ def ended(code: int | None, by_server: bool) -> str:
 
 
 def started(make: Callable[[], Made]) -> Made:
-    """What `make` gives, which starts a process.
+    """What `make` gives, which starts a process. All processes are started through here.
 
     Python's multiprocessing starts a fork server anew when it finds that the old one has ended; of
     one that ends just while it is asked, only a broken connection is seen.
@@ -42,11 +44,25 @@ def started(make: Callable[[], Made]) -> Made:
     """
     for attempt in range(_TRIES):
         try:
-            return make()
+            with _main_hidden():
+                return make()
         except (EOFError, OSError, BrokenExecutor) as error:
             reason = f"{type(error).__name__}: {error}".rstrip(": ")
             time.sleep(PAUSE * attempt)
     raise RunFailed(f"no worker process can be started ({reason}); run the study again to go on.")
+
+
+@contextmanager
+def _main_hidden() -> Iterator[None]:
+    """A process begins without the program that starts it: given that, multiprocessing would run a
+    plain script, which has no guard, a second time. All that a process needs it imports."""
+    main = vars(sys.modules["__main__"])
+    before: dict[str, Any] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+    main.update({name: None for name in before})
+    try:
+        yield
+    finally:
+        main.update(before)
 
 
 def apart(function: Callable[..., Made], *given: Any) -> Made:

@@ -103,7 +103,12 @@ def _means(order: _Order, donor: Module) -> Means:
 
 def _side(name: str, location: str) -> Side:
     """A host of a port, which a worker loads once."""
-    return replace(side(location), name=name, load=lambda: load_once(location, "fp32"))
+    there = side(location, _device())
+    return replace(there, name=name, load=lambda: load_once(location, "fp32"))
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @lru_cache(maxsize=3)
@@ -114,7 +119,7 @@ def load_once(location: str, precision: Precision) -> Host:
     training on the host before took is given back, since another one's buffers have other sizes.
     """
     give_freed_memory_back()
-    return load_host(location, "cuda" if torch.cuda.is_available() else "cpu", precision)
+    return load_host(location, _device(), precision)
 
 
 @lru_cache(maxsize=3)

@@ -15,7 +15,7 @@ from peftport.errors import BadInput, RunFailed
 from peftport.kind import USUAL, Kind, kind_named
 from peftport.metrics import Metric
 from peftport.studies.plan import Plan
-from peftport.studies.spec import Spec
+from peftport.studies.spec import Spec, parse_spec
 
 TRAINED = ("native", "scratch", "ported", "sampled")
 """The conditions that a rate is chosen for, all equally."""
@@ -78,10 +78,15 @@ def candidates(spec: Spec, rates: Iterable[float], seeds: int) -> dict[float, Sp
             }
         )
         name = f"{spec.name}-rate-{rate:g}"
-        made[rate] = spec.model_copy(update={**own, "training": training, "name": name})
+        made[rate] = _validated(spec.model_copy(update={**own, "training": training, "name": name}))
     if not any(run.budget for each in made.values() for run in Plan(each).runs()):
         raise BadInput(f"study {spec.name} tests nothing that was trained: it needs no rates.")
     return made
+
+
+def _validated(spec: Spec) -> Spec:
+    """The specification as its study's folder will give it back."""
+    return parse_spec(spec.model_dump(mode="json"), f"study {spec.name}")
 
 
 def _first_pairs(spec: Spec) -> tuple[Any, ...]:

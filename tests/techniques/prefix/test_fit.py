@@ -29,7 +29,7 @@ from porting.spaces import drawn
 from porting.test_activations import passes_of
 from tiny_runs import host_in
 
-FAMILIES = ("t5", "bert", "gpt2", "llama")
+FAMILIES = ("t5", "bert", "gpt2", "llama", "gemma2", "gpt_oss")
 LENGTH = 3
 WHAT = ("keys", "values")
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from peftport.hosts.attention import Attended
     from peftport.hosts.host import Host
 
+_UNSEEN = -1e4
+"""Added to the score of what is out of sight."""
 _SILENCE = 12.0
 """Scores so far below the text's give a prefix next to no weight."""
 
@@ -40,18 +42,21 @@ class Samples:
 
     query: (samples, heads, head_dim), scaled. text: its output, (samples, heads, head_dim).
     mass: logarithm of the softmax's denominator, (samples, heads). bias: what is added to the
-    scores of the prefix, (samples, heads, length); None for nothing.
+    scores of the prefix, (samples, heads or 1, length); None for nothing. softcap: of all scores.
     """
 
     query: Tensor
     text: Tensor
     mass: Tensor
     bias: Tensor | None
+    softcap: float | None = None
 
     def change(self, keys: Tensor, values: Tensor) -> Tensor:
         """Change of the output that a prefix (heads, length, head_dim) makes: (samples, heads *
         head_dim)."""
-        scores = torch.einsum("nhd,hld->nhl", self.query, keys)
+        from peftport.hosts.attention import capped
+
+        scores = capped(torch.einsum("nhd,hld->nhl", self.query, keys), self.softcap)
         if self.bias is not None:
             scores = scores + self.bias
         prefix = scores.logsumexp(-1)  # (samples, heads)
@@ -64,38 +69,51 @@ def attended(
     host: Host, rows: TokenRows, attentions: Mapping[str, Attention], length: int
 ) -> dict[str, Samples]:
     """Samples of some attentions at the kept places of rows, under whatever is attached."""
-    from peftport.hosts.attention import watch_attention
+    from peftport.hosts.attention import in_sight, watch_attention
 
     kept: dict[str, list[tuple[Tensor, ...]]] = {name: [] for name in attentions}
+    last: dict[str, Attended] = {}
     for part in rows.parts():
         with torch.no_grad(), ExitStack() as stack:
             for name, attention in attentions.items():
 
                 def see(found: Attended, name: str = name, places: TokenRows = part) -> None:
                     kept[name].append(_sampled(found, places.places[stack_of(name)]))
+                    last[name] = found
 
                 module = host.part(attention.path)
                 stack.enter_context(watch_attention(module, see))
             run_rows(host, part)
     made = {}
     for name, parts in kept.items():
-        query, text, mass, column = (torch.cat(each) for each in zip(*parts, strict=True))
+        query, text, mass, column, seen = (torch.cat(each) for each in zip(*parts, strict=True))
         bias = _bias(host, attentions[name], length, column)
-        made[name] = Samples(query, text, mass, bias)
+        window = last[name].sliding_window
+        if window is not None:
+            hidden = _UNSEEN * ~in_sight(length, seen, window)[:, None]  # (samples, 1, length)
+            bias = hidden if bias is None else bias + hidden
+        made[name] = Samples(query, text, mass, bias, last[name].softcap)
     return made
 
 
 def _sampled(found: Attended, places: Tensor) -> tuple[Tensor, ...]:
-    """Query, output, mass and column of the kept queries, on the CPU."""
+    """Query, output, mass and column of the kept queries, and how many tokens of the text each
+    sees, on the CPU."""
+    from peftport.hosts.attention import capped
+
     groups = found.query.shape[1] // found.key.shape[1]
     key, value = (t.repeat_interleave(groups, dim=1) for t in (found.key, found.value))
-    scores = found.query @ key.mT + found.scores  # (rows, heads, queries, tokens)
+    # (rows, heads, queries, tokens)
+    scores = capped(found.query @ key.mT, found.softcap) + found.scores
     mass = scores.logsumexp(-1)  # (rows, heads, queries)
-    text = scores.softmax(-1) @ value  # (rows, heads, queries, head_dim)
+    if found.s_aux is not None:  # nothing, which a query can look at, too
+        mass = torch.logaddexp(mass, found.s_aux.to(mass)[:, None])
+    text = (scores - mass[..., None]).exp() @ value  # (rows, heads, queries, head_dim)
     each = (found.query.transpose(1, 2), text.transpose(1, 2), mass.transpose(1, 2))
     columns = torch.arange(scores.shape[2]).repeat(len(scores))  # (rows * queries,)
     kept = [states.flatten(0, 1).float().cpu()[places] for states in each]
-    return (*kept, columns[places])
+    seen = found.scores.isfinite().sum(-1)[:, 0].expand(len(scores), -1)  # (rows, queries)
+    return (*kept, columns[places], seen.flatten().cpu()[places])
 
 
 def _bias(host: Host, attention: Attention, length: int, columns: Tensor) -> Tensor | None:
