@@ -185,6 +185,9 @@ def read_pair(
 ) -> tuple[list[TokenRows], list[TokenRows]]:
     """Texts as passes of the originating and of the receiving host.
 
+    Texts that are longer than the task reads on one of the hosts are cut; with an answer, which
+    cannot be cut, they are left out with a notice.
+
     Args:
         tokenizers: of the two hosts, fast ones.
         starts: the token with which each host's decoder starts; None where there is none.
@@ -192,9 +195,6 @@ def read_pair(
         most: places that are kept of each pass and stack, drawn by `generator`.
         answers: to each text, of tasks that ask for text; the decoders read them, too.
         spoken: whether a decoder's texts are themselves what is to be said.
-
-    Texts that are longer than the task reads on one of the hosts are cut; with an answer, which
-    cannot be cut, they are left out with a notice.
 
     Returns:
         For each host its passes: the texts as the task is read, and on encoder-decoders the
@@ -209,7 +209,9 @@ def read_pair(
     said = [answers[row].strip() for row in kept] if answers else None
     _require_enough(len(kept), "texts are too few")
     whole = [_Side(t, s, kind, task.max_tokens) for t, s in zip(tokenizers, starts, strict=True)]
-    written = _written([texts[row] for row in kept], task.templates[kind], whole)
+    template = task.templates[kind]
+    texts = _shortened(texts, template, whole)
+    written = [template.replace("{text}", texts[row]) for row in kept]
     ends: list[int] | None = [0] * len(written) if said is not None or spoken else None
     if said is not None and kind == "decoder":
         ends = [len(text) for text in written]
@@ -231,13 +233,13 @@ def _require_enough(texts: int, what: str) -> None:
         )
 
 
-def _written(texts: Sequence[str], template: str, sides: Sequence[_Side]) -> list[str]:
-    """Texts within the template, each cut so that both hosts read it whole."""
+def _shortened(texts: Sequence[str], template: str, sides: Sequence[_Side]) -> list[str]:
+    """Texts, each cut so that both hosts read it whole within the template."""
     written = [template.replace("{text}", text) for text in texts]
     fits = [[len(ids) <= side.limit for ids, _ in side.read(written)] for side in sides]
     return [
-        whole if all(both) else _cut(text, template, sides)
-        for text, whole, *both in zip(texts, written, *fits, strict=True)
+        text if all(both) else _cut(text, template, sides)
+        for text, *both in zip(texts, *fits, strict=True)
     ]
 
 
@@ -246,7 +248,7 @@ def _cut(text: str, template: str, sides: Sequence[_Side]) -> str:
         written = template.replace("{text}", text)
         over = max(len(side.read([written])[0][0]) / side.limit for side in sides)
         if over <= 1 or not text:
-            return written
+            return text
         text = text[: int(_SHORTER * len(text) / over)].rstrip()
 
 
