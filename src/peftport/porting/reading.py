@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import gt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from peftport.kinds.sequences import turns_text
 from peftport.memory import give_freed_memory_back
 from peftport.porting.estimate import is_large
 from peftport.porting.layers import layer_of
-from peftport.porting.texts import FEWEST
+from peftport.porting.texts import require_enough
 from peftport.tasks import encode_texts
 from peftport.tasks.batches import padded
 from peftport.tasks.task import TEMPLATES, Task
@@ -207,7 +208,7 @@ def read_pair(
     texts = [text if len(text) <= _CHARACTERS else "" for text in texts]
     kept = [row for row, text in enumerate(texts) if text and (not answers or answers[row])]
     said = [answers[row].strip() for row in kept] if answers else None
-    _require_enough(len(kept), "texts are too few")
+    require_enough(len(kept), "texts are too few to fit maps on")
     whole = [_Side(t, s, kind, task.max_tokens) for t, s in zip(tokenizers, starts, strict=True)]
     template = task.templates[kind]
     texts = _shortened(texts, template, whole)
@@ -224,13 +225,6 @@ def read_pair(
         first, second = [h for h, _ in halves], [h for _, h in halves]
         passes.append(_paired(whole, first, second, most, generator))
     return [origin for origin, _ in passes], [receiver for _, receiver in passes]
-
-
-def _require_enough(texts: int, what: str) -> None:
-    if texts < FEWEST:
-        raise BadInput(
-            f"{texts} {what} to fit maps on: give {FEWEST} or more, better several hundred."
-        )
 
 
 def _shortened(texts: Sequence[str], template: str, sides: Sequence[_Side]) -> list[str]:
@@ -311,21 +305,19 @@ def _paired(
     streams = {stack: [side.read(texts) for side in sides]}
     if sides[0].kind == "encoder-decoder":
         streams["decoder"] = [side.answer(answers, len(texts)) for side in sides]
-    fits = [
-        row
-        for row in range(len(texts))
-        if all(
-            0 < len(read[row][0]) <= side.limit
-            for side, read in zip(sides, streams[stack], strict=True)
-        )
-    ]
-    if len(fits) < len(texts):
-        limit = min(side.limit for side in sides)
-        _require_enough(len(fits), f"of {len(texts)} texts fit into max_tokens {limit}, too few")
+    most_of = [side.limit for side in sides]
+    lengths = list(zip(*([len(ids) for ids, _ in read] for read in streams[stack]), strict=True))
+    long = [any(map(gt, each, most_of)) for each in lengths]
+    if any(long):
+        limit = min(most_of)
+        fitting = len(texts) - sum(long)
+        few = f"of {len(texts)} texts fit into max_tokens {limit}, too few to fit maps on"
+        require_enough(fitting, few)
         _log.warning(
             "notice: %d of %d texts do not fit into max_tokens %d and are left out",
-            *(len(texts) - len(fits), len(texts), limit),
+            *(sum(long), len(texts), limit),
         )
+    fits = [row for row, each in enumerate(lengths) if all(each) and not long[row]]
     fits.sort(key=lambda row: sum(len(read[row][0]) for read in streams[stack]))
     streams = {s: [[read[r] for r in fits] for read in both] for s, both in streams.items()}
     begins = None if ends is None else [ends[row] for row in fits]

@@ -43,10 +43,10 @@ def calibration_texts(
     return draw(_texts(source, column), count, seed, source)
 
 
-def require_enough(count: int) -> None:
+def require_enough(count: int, what: str = "texts are too few") -> None:
     """Raise BadInput for a number of texts that tells nothing of a host."""
     if count < FEWEST:
-        raise BadInput(f"{count} texts are too few: {FEWEST} are the least, hundreds are better.")
+        raise BadInput(f"{count} {what}: {FEWEST} are the least, hundreds are better.")
 
 
 def draw(texts: Sequence[str], count: int, seed: int, source: str) -> tuple[str, ...]:
