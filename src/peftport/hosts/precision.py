@@ -42,10 +42,11 @@ def chosen_precision(asked: PrecisionChoice, width: int, device: str | None = No
     """
     if asked != "auto":
         return asked
-    return "bf16" if width >= WIDE and bf16_is_fast(device or _usual_device()) else "fp32"
+    return "bf16" if width >= WIDE and bf16_is_fast(device or usual_device()) else "fp32"
 
 
-def _usual_device() -> str:
+def usual_device() -> str:
+    """The GPU where there is one, else the CPU."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

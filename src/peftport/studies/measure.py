@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from peftport.hosts.host import Host, load_host
+from peftport.hosts.precision import usual_device
 from peftport.memory import forget_peak, resident_peak
 from peftport.studies.plan import Plan
 from peftport.studies.resolve import Facts
@@ -72,7 +73,7 @@ def measure_costs(
     Args:
         say: told what is measured next.
     """
-    begun = now(_device())
+    begun = now(usual_device())
     lanes = _widest_packs(plan)
     paces: dict[tuple[str, str], Pace] = {}
     tokens: dict[tuple[str, str], tuple[float, float]] = {}
@@ -96,8 +97,8 @@ def measure_costs(
         memory,
         gpu_memory,
         torch.get_num_threads(),
-        _device(),
-        now(_device()) - begun,
+        usual_device(),
+        now(usual_device()) - begun,
     )
 
 
@@ -122,7 +123,7 @@ class Bench:
 
     def __init__(self, plan: Plan, location: str, tasks: Mapping[str, Task]) -> None:
         self.settings = TrainingSettings(**plan.spec.training.settings())
-        self.host: Host = load_host(location, _device(), self.settings.precision)
+        self.host: Host = load_host(location, usual_device(), self.settings.precision)
         kind = self.host.geometry.kind
         self.rows: dict[str, dict[str, Encoded]] = {
             label: {split: encode(self.host.tokenizer, task, split, kind) for split in _SPLITS}
@@ -226,10 +227,6 @@ _SPLITS = ("train", "test")
 def _mean_length(batches: list[Any]) -> float:
     rows = sum(len(batch.labels) for batch in batches)
     return sum(batch.input_ids.numel() for batch in batches) / rows
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _forget_gpu_peak() -> float:

@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-import torch
 from safetensors.torch import load
 
 from peftport.errors import BadInput
 from peftport.hosts.host import Host, load_host
-from peftport.hosts.precision import Precision
+from peftport.hosts.precision import Precision, usual_device
 from peftport.hosts.vocabulary import tokenizer_mark
 from peftport.memory import give_freed_memory_back
 from peftport.modules import HostName, Module, Record
@@ -103,12 +102,8 @@ def _means(order: _Order, donor: Module) -> Means:
 
 def _side(name: str, location: str) -> Side:
     """A host of a port, which a worker loads once."""
-    there = side(location, _device())
+    there = side(location, usual_device())
     return replace(there, name=name, load=lambda: load_once(location, "fp32"))
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @lru_cache(maxsize=3)
@@ -119,7 +114,7 @@ def load_once(location: str, precision: Precision) -> Host:
     training on the host before took is given back, since another one's buffers have other sizes.
     """
     give_freed_memory_back()
-    return load_host(location, _device(), precision)
+    return load_host(location, usual_device(), precision)
 
 
 @lru_cache(maxsize=3)
