@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,29 @@ def ported(module: Module, origin: Host, receiver: Host, task: Any, **options: A
     name = HostName(name=receiver.name, fingerprint=receiver.fingerprint)
     means = Means(side(origin.name), side(receiver.name), tuple(task.split("train").texts))
     return port(module, receiver.geometry, name, "ridge", options=options, means=means, seed=1)
+
+
+@dataclass(frozen=True)
+class Unlike:
+    """Two tiny decoders of unlike families, and few texts of a task."""
+
+    origin: Host
+    receiver: Host
+    task: Any
+
+    def donor(self, steps: int = 2, learning_rate: float | None = None, **lora: Any) -> Module:
+        return train_module(
+            self.origin, self.task, "lora", lora, steps=steps, seed=0, learning_rate=learning_rate
+        ).module
+
+    def ported(self, donor: Module, **options: Any) -> Any:
+        return ported(donor, self.origin, self.receiver, self.task, **options)
+
+
+@pytest.fixture
+def unlike(tiny_host: Any, tiny_task: Path) -> Unlike:
+    hosts = host_in(tiny_host("llama")), host_in(tiny_host("gpt2"))
+    return Unlike(*hosts, few_rows_of(tiny_task))
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +84,9 @@ def test_what_the_donor_tells_apart_is_told_apart_on_a_host_that_shares_nothing(
     assert figures["accuracy"] > 0.7
 
 
-def test_one_layer_alone_is_changed_and_it_can_be_chosen(tiny_host: Any, tiny_task: Path) -> None:
-    host, other = host_in(tiny_host("llama")), host_in(tiny_host("gpt2"))
-    task = few_rows_of(tiny_task)
-    donor = train_module(host, task, "lora", {}, steps=5, seed=0).module
-    found = ported(donor, host, other, task, layer=0)
+def test_one_layer_alone_is_changed_and_it_can_be_chosen(unlike: Unlike) -> None:
+    donor = unlike.donor(5)
+    found = unlike.ported(donor, layer=0)
     acting = {name for name, tensor in found.module.tensors.items() if tensor.any()}
     assert acting == {"decoder.0.ffn.down.lora_A", "decoder.0.ffn.down.lora_B"}
     assert found.module.record.port is not None
@@ -78,18 +100,16 @@ def test_one_layer_alone_is_changed_and_it_can_be_chosen(tiny_host: Any, tiny_ta
 
 @pytest.mark.parametrize("readings", [1, 2, 5])
 def test_as_many_layers_are_changed_as_are_asked_for_and_there_are(
-    readings: int, tiny_host: Any, tiny_task: Path, monkeypatch: Any
+    readings: int, unlike: Unlike, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(ridge, "_WORSE", 1e9)
-    host, other = host_in(tiny_host("llama")), host_in(tiny_host("gpt2"))
-    task = few_rows_of(tiny_task)
-    donor = train_module(host, task, "lora", {}, steps=5, seed=0).module
-    found = ported(donor, host, other, task, readings=readings)
+    donor = unlike.donor(5)
+    found = unlike.ported(donor, readings=readings)
     assert found.module.record.port is not None
     places = found.module.record.port["places"]
-    depth = other.geometry.stacks["decoder"]
+    depth = unlike.receiver.geometry.stacks["decoder"]
     assert len(places) == min(readings, depth)
-    assert places == [p for p in other.geometry.linears if p in places]
+    assert places == [p for p in unlike.receiver.geometry.linears if p in places]
     acting = {name for name, tensor in found.module.tensors.items() if tensor.any()}
     assert acting == {f"{place}.lora_{factor}" for place in places for factor in "AB"}
     assert f"It changes {', '.join(f'`{p}`' for p in places)} alone." in card(
@@ -98,28 +118,24 @@ def test_as_many_layers_are_changed_as_are_asked_for_and_there_are(
 
 
 def test_layers_that_read_worse_than_the_best_are_left_alone(
-    tiny_host: Any, tiny_task: Path, monkeypatch: Any
+    unlike: Unlike, monkeypatch: Any
 ) -> None:
-    host, other = host_in(tiny_host("llama")), host_in(tiny_host("gpt2"))
-    task = few_rows_of(tiny_task)
-    donor = train_module(host, task, "lora", {}, steps=5, seed=0).module
-    one = ported(donor, host, other, task, readings=1)
+    donor = unlike.donor(5)
+    one = unlike.ported(donor, readings=1)
     monkeypatch.setattr(ridge, "_WORSE", 1.0)
-    found = ported(donor, host, other, task)
+    found = unlike.ported(donor)
     assert all(torch.equal(found.module.tensors[n], t) for n, t in one.module.tensors.items())
 
 
 def test_layers_that_read_together_move_the_scores_as_far_as_one_that_reads_alone(
-    tiny_host: Any, tiny_task: Path, monkeypatch: Any
+    unlike: Unlike, monkeypatch: Any
 ) -> None:
     """Each writes a share of what it reads: were it the whole, the scores would move too far."""
     monkeypatch.setattr(ridge, "_WORSE", 1e9)
-    host, other = host_in(tiny_host("llama")), host_in(tiny_host("gpt2"))
-    task = few_rows_of(tiny_task)
-    donor = train_module(host, task, "lora", {}, steps=20, seed=0, learning_rate=0.01).module
+    donor = unlike.donor(20, learning_rate=0.01)
     gains = []
     for readings in (1, 2):
-        found = ported(donor, host, other, task, readings=readings)
+        found = unlike.ported(donor, readings=readings)
         assert found.module.record.port is not None
         assert len(found.module.record.port["places"]) == readings
         gains.append(found.module.record.port["gain"])
@@ -127,52 +143,47 @@ def test_layers_that_read_together_move_the_scores_as_far_as_one_that_reads_alon
 
 
 def test_a_donor_is_asked_whole_where_the_receiving_host_has_not_all_of_its_places(
-    tiny_host: Any, tiny_task: Path, monkeypatch: Any
+    unlike: Unlike, monkeypatch: Any
 ) -> None:
     """GPT-2 has no gate: no tensor of the module goes there, and its answers do."""
-    host, other = host_in(tiny_host("llama")), host_in(tiny_host("gpt2"))
-    task = few_rows_of(tiny_task)
-    donor = train_module(host, task, "lora", {"targets": ["ffn.gate", "ffn.down"]}, steps=5, seed=0)
+    donor = unlike.donor(5, targets=["ffn.gate", "ffn.down"])
     asked, real = [], ridge.donor_scores
     monkeypatch.setattr(ridge, "donor_scores", lambda *a: asked.append(real(*a)) or asked[-1])
-    ported(donor.module, host, other, task)
-    lanes, made = stack_lanes([donor.module.tensors]), technique("lora")
-    split, readout = encoded(host, task, "train"), readout_of(host, task)
-    whole = scores(host, made, donor.module.config, lanes, split, readout)[0]
+    unlike.ported(donor)
+    lanes, made = stack_lanes([donor.tensors]), technique("lora")
+    split, readout = (
+        encoded(unlike.origin, unlike.task, "train"),
+        readout_of(unlike.origin, unlike.task),
+    )
+    whole = scores(unlike.origin, made, donor.config, lanes, split, readout)[0]
     torch.testing.assert_close(asked[0].sort(0).values, whole.sort(0).values, atol=1e-5, rtol=0)
 
 
-def test_two_ports_of_one_seed_are_the_same(tiny_host: Any, tiny_task: Path) -> None:
-    host, other = host_in(tiny_host("llama")), host_in(tiny_host("gpt2"))
-    task = few_rows_of(tiny_task)
-    donor = train_module(host, task, "lora", {}, steps=2, seed=0).module
-    one, two = (ported(donor, host, other, task).module.tensors for _ in range(2))
+def test_two_ports_of_one_seed_are_the_same(unlike: Unlike) -> None:
+    donor = unlike.donor()
+    one, two = (unlike.ported(donor).module.tensors for _ in range(2))
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_encoders_are_refused_with_the_way_out(tiny_host: Any, tiny_task: Path) -> None:
-    host, other = host_in(tiny_host("llama")), host_in(tiny_host("bert"))
-    task = few_rows_of(tiny_task)
-    donor = train_module(host, task, "lora", {}, steps=1, seed=0).module
+def test_encoders_are_refused_with_the_way_out(unlike: Unlike, tiny_host: Any) -> None:
+    encoder = replace(unlike, receiver=host_in(tiny_host("bert")))
     with pytest.raises(BadInput, match=r"encoders are read by a head; distill can"):
-        ported(donor, host, other, task)
+        encoder.ported(unlike.donor())
 
 
 @pytest.mark.parametrize(("much", "said"), [(-1.0, True), (1e9, False)])
 def test_it_says_when_it_misses_most_of_the_donor(
-    much: float, said: bool, tiny_host: Any, tiny_task: Path, monkeypatch: Any, caplog: Any
+    much: float, said: bool, unlike: Unlike, monkeypatch: Any, caplog: Any
 ) -> None:
     monkeypatch.setattr(ridge, "MUCH", much)
-    host, other = host_in(tiny_host("llama")), host_in(tiny_host("gpt2"))
-    task = few_rows_of(tiny_task)
-    donor = train_module(host, task, "lora", {}, steps=2, seed=0).module
+    donor = unlike.donor()
     with caplog.at_level("WARNING"):
-        ported(donor, host, other, task)
+        unlike.ported(donor)
     assert ("of what the module says of texts that were left out" in caplog.text) is said
 
 
 def test_scores_that_do_not_move_as_asked_are_not_pushed_harder_and_harder(
-    tiny_host: Any, tiny_task: Path, tmp_path: Path, caplog: Any
+    unlike: Unlike, tiny_host: Any, tmp_path: Path, caplog: Any
 ) -> None:
     """A host caps its logits far below what the donor says: what a sweep misses would be divided
     by next to nothing."""
@@ -180,11 +191,9 @@ def test_scores_that_do_not_move_as_asked_are_not_pushed_harder_and_harder(
     shutil.copytree(tiny_host("gemma3_text"), folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"final_logit_softcapping": 1e-3}))
-    host, other = host_in(tiny_host("llama")), host_in(folder)
-    task = few_rows_of(tiny_task)
-    donor = train_module(host, task, "lora", {}, steps=20, seed=0, learning_rate=0.01).module
-    once = ported(donor, host, other, task, layer=0, sweeps=1).module.tensors
-    found = ported(donor, host, other, task, layer=0).module
+    capped, donor = replace(unlike, receiver=host_in(folder)), unlike.donor(20, learning_rate=0.01)
+    once = capped.ported(donor, layer=0, sweeps=1).module.tensors
+    found = capped.ported(donor, layer=0).module
     assert found.record.port is not None
     assert found.record.port["gain"] < 0.1
     assert all(torch.equal(found.tensors[name], once[name]) for name in once)
