@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from inline_executor import Inline
-from peftport.api.study import report_of
+from peftport.api.study_files import report_of
 from peftport.hosts import find_host
 from peftport.hosts.genealogy import relation_of
 from peftport.kind import kind_named

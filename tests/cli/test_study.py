@@ -125,6 +125,19 @@ def test_a_report_is_written_again_and_summed_up_in_json(said, done):
     assert found["runs"] == {"done": 16, "failed": 0, "not_run": 0}
 
 
+def test_a_report_can_be_corrected_on_the_test_texts(said, done, tmp_path):
+    asked = ("report", done[0], "--corrected-on", "test", "--out", tmp_path / "other")
+    assert said(*asked).returncode == 0
+    own, other = (place / "results.md" for place in (done[0], tmp_path / "other"))
+    assert "on the test texts themselves without labels" in other.read_text()
+    assert "on training texts without labels" in own.read_text()
+    rows = tmp_path / "rows.csv"
+    said("export", done[0], "--out", rows)
+    refused = said("report", rows, "--corrected-on", "test", "--out", tmp_path / "third")
+    assert refused.returncode == 2
+    assert "exported rows do not: give the folder" in refused.stderr
+
+
 def test_figures_are_written_where_they_are_asked_for(said, done):
     folder, _ = done
     assert not list(folder.glob("*.png"))
@@ -289,6 +302,14 @@ def bad(spec_file: Path, folder: Path) -> dict[str, tuple[list[object], str]]:
         "no study to run": (["run", folder], "holds no study"),
         "no study to report": (["report", folder], "holds no study"),
         "no study to export": (["export", folder], "holds no study"),
+        "unknown texts of a correction": (
+            ["report", folder, "--corrected-on", "tests"],
+            "Did you mean 'test'?",
+        ),
+        "another report in the study's place": (
+            ["report", folder, "--corrected-on", "test"],
+            "say with --out where it is to be written",
+        ),
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from peftport.errors import BadInput
 from peftport.kind import kind_named
 from peftport.kinds.completion.judging import Judged
 from peftport.kinds.likelihood import Likelihood
@@ -16,6 +17,7 @@ from peftport.reports import figures, sections, svg
 from peftport.reports.comparisons import Analysis, analyse
 from peftport.reports.decision import decide
 from peftport.reports.page import render
+from peftport.reports.recorrected import corrected_on_test
 from peftport.reports.results import Results
 from peftport.reports.statistics import Estimate
 from peftport.reports.summaries import summary
@@ -193,3 +195,9 @@ def test_figures_have_the_decimals_of_their_metric():
     assert point.ranking["ported"].digits == 1
     assert point.leads["host"].digits == 3
     assert point.recovery.ratio.digits == 2
+
+
+def test_no_threshold_is_set_where_there_is_none(good):
+    kind = good.results.kind.name
+    with pytest.raises(BadInput, match=f"of the kind {kind}; leave it out"):
+        corrected_on_test(good.results)

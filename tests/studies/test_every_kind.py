@@ -11,7 +11,7 @@ import pytest
 
 from inline_executor import Inline
 from page_outline import Outline
-from peftport.api.study import export_of, report_of
+from peftport.api.study_files import export_of, report_of
 from peftport.errors import BadInput
 from peftport.kind import Kind, kind_named
 from peftport.kinds.likelihood import Likelihood

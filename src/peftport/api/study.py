@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftport.api.reading import require_at_least, require_rates
+from peftport.api.study_files import export_of, report_of, rescue_of
 from peftport.api.study_results import (
     Exported,
     Planned,
@@ -19,13 +20,11 @@ from peftport.api.study_results import (
     TunedRates,
 )
 from peftport.errors import BadInput
-from peftport.files import is_file, is_folder
-from peftport.places import require_writable
+from peftport.files import is_folder
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from peftport.reports import Analysis
     from peftport.studies.plan import Plan
     from peftport.studies.resolve import Facts
     from peftport.studies.spec import Spec
@@ -198,17 +197,26 @@ class Study:
 
         return read_rows(self.folder)
 
-    def report(self, out: str | Path | None = None, *, figures: bool = False) -> Reported:
+    def report(
+        self,
+        out: str | Path | None = None,
+        *,
+        figures: bool = False,
+        corrected_on: str = "training",
+    ) -> Reported:
         """Write the report: a page that needs no network, tables in Markdown and LaTeX.
 
         Args:
             out: a folder; the study's own if not given.
             figures: also write the page's figures as PNG files.
+            corrected_on: "training" texts, or the "test" texts themselves without their labels,
+                which shows whether what the report says hangs on the threshold's texts.
 
         Raises:
-            BadInput: the study was not begun, or `out` cannot be made.
+            BadInput: the study was not begun, `out` cannot be made, or the correction cannot rest
+                on the test texts.
         """
-        return report_of(self.folder, out, figures=figures)
+        return report_of(self.folder, out, figures=figures, corrected_on=corrected_on)
 
     def export(
         self, out: str | Path | None = None, form: str = "csv", *, excel_safe: bool = False
@@ -291,57 +299,6 @@ class Study:
         return (self.outcome or self.plan(measure=False))._repr_html_()
 
 
-def report_of(
-    study: str | Path, out: str | Path | None = None, *, figures: bool = False
-) -> Reported:
-    """Write the report of a study's folder, or of a file of rows that `export` wrote.
-
-    Args:
-        out: a folder; the study's own if not given.
-        figures: also write figures as PNG files.
-
-    Raises:
-        BadInput: there is no study and no table of rows, or a file's report has no place.
-    """
-    from peftport.reports import write_png
-
-    source = Path(study)
-    if out is None and is_file(source):
-        raise BadInput(f"{source} is a file: say with --out where its report is to be written.")
-    place = source if out is None else Path(out)
-    page, analysis = _write_report(source, place)
-    drawn = write_png(analysis, place) if figures else None
-    return Reported(page, analysis, None if drawn is None else tuple(drawn))
-
-
-def export_of(
-    folder: str | Path,
-    out: str | Path | None = None,
-    form: str = "csv",
-    *,
-    excel_safe: bool = False,
-) -> Exported:
-    """The rows of the study in a folder; see `Study.export`."""
-    from peftport.reports.exports import write_export as rows_as
-    from peftport.reports.stored import read_rows
-
-    if out is not None:
-        _require_new(Path(out))
-    rows = read_rows(Path(folder))
-    data = rows_as(rows, form, excel_safe)
-    if out is not None:
-        _write(Path(out), data)
-    return Exported(None if out is None else Path(out), form, len(rows), data)
-
-
-def rescue_of(folder: str | Path, out: str | Path) -> Rescued:
-    """What is whole of the damaged study in a folder, in a new one; see `Study.rescue`."""
-    from peftport.studies.rescue import rescue
-
-    found = rescue(Path(folder), Path(out))
-    return Rescued(Path(out), found.runs, found.donors)
-
-
 def _settings(given: Mapping[str, Any] | Sequence[str]) -> list[str]:
     """Settings as they are written: KEY=VALUE, values in YAML (of which JSON is a part)."""
     import json
@@ -372,28 +329,3 @@ def _estimate(
     from peftport.studies.measure import measure_costs
 
     return estimate_study(planned, facts, measure_costs(planned, facts, progress))
-
-
-def _write_report(study: Path, out: Path) -> tuple[Path, Analysis]:
-    from peftport.reports import analyse, write_report
-    from peftport.reports.stored import read_exported, read_results
-
-    require_writable(out / "index.html")
-    analysis = analyse(read_exported(study) if is_file(study) else read_results(study))
-    return write_report(analysis, out), analysis
-
-
-def _require_new(out: Path) -> None:
-    """Refuse a place where nothing can be written before anything is read."""
-    if out.exists():
-        what = "is a folder; name a file in it" if out.is_dir() else "exists already"
-        raise BadInput(f"--out {out} {what}.")
-    if not out.parent.is_dir():
-        raise BadInput(f"--out {out}: there is no folder {out.parent}.")
-    require_writable(out)
-
-
-def _write(out: Path, data: bytes) -> None:
-    from peftport.files import write_atomic
-
-    write_atomic(out, data)

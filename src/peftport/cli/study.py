@@ -180,7 +180,7 @@ def rescue(
     as_json: AsJson = False,
 ) -> None:
     """Write what is whole of a damaged study into a new one, which `run` goes on with."""
-    from peftport.api.study import rescue_of
+    from peftport.api.study_files import rescue_of
 
     show(rescue_of(folder, out), as_json)
 
@@ -198,12 +198,20 @@ def report(
     figures: Annotated[
         bool, typer.Option("--figures", help="Also write the page's figures as PNG files.")
     ] = False,
+    corrected_on: Annotated[
+        str,
+        typer.Option(
+            metavar="training|test",
+            help="Texts that the threshold is set on, without their labels, for every condition "
+            "alike: whether the answers hang on it.",
+        ),
+    ] = "training",
     as_json: AsJson = False,
 ) -> None:
     """Write a study's report: a page that needs no network, tables in Markdown and LaTeX."""
-    from peftport.api.study import report_of
+    from peftport.api.study_files import report_of
 
-    found = report_of(folder, out, figures=figures)
+    found = report_of(folder, out, figures=figures, corrected_on=corrected_on)
     if not as_json:
         _print_tables(found)
     show(found, as_json)
@@ -227,7 +235,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write the rows of a study, one a run."""
-    from peftport.api.study import export_of
+    from peftport.api.study_files import export_of
 
     if out is None and as_json:
         form = "json"

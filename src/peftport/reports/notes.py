@@ -56,7 +56,8 @@ def _what(results: Results) -> str:
     if kind.ranking_about:
         third += f", {kind.ranking_about},"
     if results.is_corrected:
-        return _CORRECTED.format(third=third)
+        texts = _TEXTS[results.facts.get("corrected_on", "training")]
+        return _CORRECTED.format(third=third, texts=texts)
     plain = results.metrics[kind.plain].directed
     return (
         f"{sentence(results.rests_on.directed)}. Beside it stand {plain} and {third}, with the "
@@ -66,10 +67,11 @@ def _what(results: Results) -> str:
 
 _CORRECTED = (
     "Accuracy after the label-free correction, which every condition gets alike, the bare host "
-    "too: an offset by which classes are answered equally often on training texts without labels. "
+    "too: an offset by which classes are answered equally often on {texts} without labels. "
     "Accuracy as answered, without the correction, stands beside it, and {third} with the share of "
     "the native module's lift of it that a port keeps."
 )
+_TEXTS = {"training": "training texts", "test": "the test texts themselves"}
 _NOT_CORRECTED = (
     "Accuracy as answered: not all of these runs kept the scores that a correction needs, so a "
     "threshold, which the bare host could have without a module, may be part of every gain."
