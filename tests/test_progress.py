@@ -85,3 +85,20 @@ def test_a_training_says_how_long_it_will_still_take(told, monkeypatch):
     assert lines[0] == "step      1 of 8  loss 0.5000"
     assert lines[1] == "step      2 of 8  loss 0.5000, about 30 s left"
     assert lines[-1] == "step      8 of 8  loss 0.5000"
+
+
+def test_what_is_left_follows_from_what_was_done_and_not_from_loading(monkeypatch):
+    """Loading takes a minute here, and then a row a second: 99 rows of 100 take no 99 minutes."""
+    now = [100.0]
+    monkeypatch.setattr(sys, "stderr", file := io.StringIO())
+    for clock in ("peftport.progress", "peftport.cli.progress"):
+        monkeypatch.setattr(f"{clock}.time.monotonic", lambda: now[0])
+    with Shares() as shares:
+        now[0] += 60
+        for row in range(1, 101):
+            shares.show(row / 100, "rows tested")
+            now[0] += 1
+    lines = file.getvalue().splitlines()
+    assert lines[0] == "  1%  rows tested"
+    assert lines[1] == " 11%  rows tested, about 89 s left"
+    assert all("min left" not in line for line in lines)

@@ -29,6 +29,22 @@ class _Shown:
         self._line.clear()
 
 
+class _TimeLeft:
+    """Says how long the rest of some work will take, by what was done since it was first told of:
+    what goes before that is mostly loading."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, float] | None = None
+
+    def text(self, done: float, total: float) -> str:
+        """Called with what is done of the whole: a clause, or nothing where it is not known."""
+        now = time.monotonic()
+        first, begun = self._first = self._first or (done, now)
+        if not first < done < total:
+            return ""
+        return f", about {duration((now - begun) * (total - done) / (done - first))} left"
+
+
 class _Pace:
     """Says how far a training is, and how long the rest of it will take.
 
@@ -38,18 +54,12 @@ class _Pace:
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self._first: tuple[int, float] | None = None
+        self._left = _TimeLeft()
 
     def text(self, step: int, loss: str) -> str:
-        """Called with a step that is done. The time that is left follows from the steps since the
-        first one that was told: what goes before it is mostly loading."""
-        now = time.monotonic()
-        first, begun = self._first = self._first or (step, now)
-        told = f"step {step:>6} of {self.total}  loss {loss}"
-        if not first < step < self.total:
-            return told
-        left = (now - begun) * (self.total - step) / (step - first)
-        return f"{told}, about {duration(left)} left"
+        """Called with a step that is done."""
+        left = self._left.text(step, self.total)
+        return f"step {step:>6} of {self.total}  loss {loss}{left}"
 
 
 class StepProgress(_Shown):
@@ -85,19 +95,17 @@ class Shares(_Shown):
 
     def __init__(self) -> None:
         super().__init__(Line(sys.stderr, QUIET, patient=True))
-        self._begun = time.monotonic()
+        self._left = _TimeLeft()
 
     def begin(self, text: str) -> None:
         """Called before each of several pieces of work: says what it is, on a line of its own."""
         self._line.clear()
         say(text)
-        self._begun = time.monotonic()
+        self._left = _TimeLeft()
 
     def show(self, share: float, what: str) -> None:
         """Called with the share that is done, from 0 to 1, and what comes next."""
-        past = time.monotonic() - self._begun
-        left = f", about {duration(past * (1 - share) / share)} left" if share > 0 else ""
-        self._line.show(f"{share:4.0%}  {what}{left}")
+        self._line.show(f"{share:4.0%}  {what}{self._left.text(share, 1.0)}")
 
 
 def losses_to_stderr(steps: int) -> Losses:
