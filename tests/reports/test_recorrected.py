@@ -12,6 +12,7 @@ from peftport.reports.comparisons import analyse
 from peftport.reports.notes import interval_note
 from peftport.reports.recorrected import corrected_on_test
 from peftport.reports.results import Results
+from peftport.reports.tables import summary_line
 from synthetic_studies import Synthetic
 
 STUDY = Synthetic(scores=True, budgets=(0,))
@@ -60,10 +61,11 @@ def test_nothing_else_is_another_figure() -> None:
 
 def test_a_report_says_on_which_texts_it_is_corrected() -> None:
     results = STUDY.results()
+    found = corrected_on_test(results)
     assert "on training texts without" in interval_note(analyse(results))
-    assert "on the test texts themselves without" in interval_note(
-        analyse(corrected_on_test(results))
-    )
+    assert "on the test texts themselves without" in interval_note(analyse(found))
+    assert "threshold" not in summary_line(results)
+    assert summary_line(found).endswith("3 seeds; the threshold is set on the test texts")
 
 
 @pytest.mark.parametrize(

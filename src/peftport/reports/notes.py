@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from peftport.metrics import Metric
 from peftport.reports.comparisons import Analysis
+from peftport.reports.recorrected import on_test
 from peftport.reports.results import Results
 from peftport.reports.wording import BASES, sentence
 
@@ -56,7 +57,7 @@ def _what(results: Results) -> str:
     if kind.ranking_about:
         third += f", {kind.ranking_about},"
     if results.is_corrected:
-        texts = _TEXTS[results.facts.get("corrected_on", "training")]
+        texts = "the test texts themselves" if on_test(results) else "training texts"
         return _CORRECTED.format(third=third, texts=texts)
     plain = results.metrics[kind.plain].directed
     return (
@@ -71,7 +72,6 @@ _CORRECTED = (
     "Accuracy as answered, without the correction, stands beside it, and {third} with the share of "
     "the native module's lift of it that a port keeps."
 )
-_TEXTS = {"training": "training texts", "test": "the test texts themselves"}
 _NOT_CORRECTED = (
     "Accuracy as answered: not all of these runs kept the scores that a correction needs, so a "
     "threshold, which the bare host could have without a module, may be part of every gain."

@@ -55,6 +55,11 @@ def corrected_on_test(results: Results) -> Results:
     return Results(rows, results.predictions, results.gold, facts, scored)
 
 
+def on_test(results: Results) -> bool:
+    """Whether results are corrected so."""
+    return results.facts.get("corrected_on") == TEST
+
+
 class _OnTest(Mapping[str, Scored]):
     """Run id -> its scores with the correction that rests on them."""
 

@@ -18,6 +18,7 @@ from peftport.reports.comparisons import Analysis, analyse
 from peftport.reports.continuation import fadings
 from peftport.reports.measures import Recovery
 from peftport.reports.notes import interval_note, plain_name, ranking_name, shows_plain
+from peftport.reports.recorrected import on_test
 from peftport.reports.results import CONDITIONS, Results
 from peftport.reports.statistics import SURE, Estimate
 from peftport.reports.wording import (
@@ -216,14 +217,16 @@ def with_half(found: Estimate | None) -> str:
 
 
 def summary_line(results: Results) -> str:
-    """How much of the study there is: "216 runs done, 2 failed; 3 seeds"."""
+    """How much of the study there is, "216 runs done, 2 failed; 3 seeds", and whether its threshold
+    is another than usual."""
     parts = [f"{count(len(results.done), 'run')} done"]
     if len(results.failed):
         parts.append(f"{len(results.failed):,} failed")
     missing = missing_rows(results)
     if missing:
         parts.append(f"{missing:,} not run")
-    return f"{', '.join(parts)}; {count(len(results.seeds), 'seed')}"
+    own = "; the threshold is set on the test texts" if on_test(results) else ""
+    return f"{', '.join(parts)}; {count(len(results.seeds), 'seed')}{own}"
 
 
 def missing_rows(results: Results) -> int:
