@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import inf, isfinite, isnan, nan, sqrt
+from math import inf, isfinite, isnan, nan
 
 import numpy as np
 from scipy.optimize import brentq
@@ -19,7 +19,7 @@ from peftport.reports.statistics import (
     combine,
     difference,
     estimate,
-    quantile,
+    reach,
     variance,
 )
 
@@ -104,10 +104,8 @@ def _ratio(kept: Sequence[Series]) -> Estimate:
     value = port / native
 
     def outside(r: float) -> float:
-        over_seeds, over_examples = spread.of(np.array([1.0, -r]))
-        error = sqrt(over_seeds + over_examples)
-        share = over_seeds / error**2 if error > 0 else 0.0
-        return abs(port - r * native) - quantile(share, spread.count) * error
+        variances = spread.of(np.array([1.0, -r]))
+        return abs(port - r * native) - reach(*variances, spread.count)
 
     ends = [_first_outside(outside, value, way) for way in (-1, 1)]
     return Estimate(value, ends[0], ends[1], nan, nan, spread.count, spread.basis)
