@@ -74,8 +74,9 @@ def test_a_new_host_of_every_family_learns_loads_and_says_how_it_was_made(family
 
 @pytest.mark.parametrize("family", NEW)
 def test_products_in_bfloat16_train_as_well_and_are_saved_in_single_precision(
-    family, text, tmp_path
+    family, text, tmp_path, monkeypatch, caplog
 ):
+    monkeypatch.setattr("peftport.hosts.precision.bf16_is_fast", lambda device: False)
     lower = Settings(**{**vars(SETTINGS), "precision": "bf16"})
     runs = {
         settings.precision: pretrain(
@@ -89,6 +90,7 @@ def test_products_in_bfloat16_train_as_well_and_are_saved_in_single_precision(
     kept = load_file(runs["bf16"].folder / "model.safetensors")
     assert {tensor.dtype for tensor in kept.values()} == {torch.float32}
     assert runs["bf16"].record["precision"] == "bf16"
+    assert caplog.text.count("single precision is several times as fast") == 1
 
 
 @pytest.mark.parametrize("family", NEW)

@@ -11,7 +11,7 @@ from peftport.errors import BadInput
 from peftport.studies.load import PRESETS, load_spec, preset_names
 from peftport.studies.plan import Plan
 from peftport.studies.resolve import resolve
-from peftport.studies.spec import Spec, parse_spec
+from peftport.studies.spec import AUTO, Spec, parse_spec
 
 FOUNDING = [name for name in preset_names() if name.startswith("founding")]
 
@@ -50,6 +50,11 @@ def test_no_preset_holds_a_path_of_some_machine(name):
     places = [*load(name).hosts.values(), *load(name).tasks.values()]
     assert all(not place.startswith(("/", "~")) or "/given/" in place for place in places)
     assert "http" not in text
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_leaves_its_precision_to_the_machine(name):
+    assert load(name).training.precision == AUTO
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -42,14 +42,15 @@ class HostHandle(Result):
     def precision(self) -> Precision:
         """Of the products with its frozen weights, "fp32" or "bf16": as it was asked for, or the
         one that is faster here."""
-        from peftport.hosts.precision import chosen_precision
+        from peftport.hosts.precision import chosen_precision, remark_on
 
         found = chosen_precision(self.asked, self.geometry.width, self.device)
-        if found != "fp32" and self.asked == "auto":
+        if remark := remark_on(self.asked, found, self.device):
             _log.warning(
-                "notice: host %s multiplies in bfloat16, which is faster on this machine; "
-                "--precision fp32 has it multiply in single precision",
+                "notice: host %s multiplies in bfloat16, %s; --precision fp32 has it multiply in "
+                "single precision",
                 self.name,
+                remark,
             )
         return found
 

@@ -45,6 +45,23 @@ def chosen_precision(asked: PrecisionChoice, width: int, device: str | None = No
     return "bf16" if width >= WIDE and bf16_is_fast(device or usual_device()) else "fp32"
 
 
+def remark_on(asked: PrecisionChoice, found: Precision, device: str | None = None) -> str | None:
+    """What is worth knowing of products in `found`, in words that go on after "in bfloat16"; None
+    where they are as anyone would have them.
+
+    Args:
+        asked: what was asked for.
+        device: the GPU when there is one, if not given.
+    """
+    if found == "fp32":
+        return None
+    if asked == "auto":
+        return "which is faster on this machine"
+    if bf16_is_fast(device or usual_device()):
+        return None
+    return "for which this machine has no instructions: single precision is several times as fast"
+
+
 def usual_device() -> str:
     """The GPU where there is one, else the CPU."""
     import torch

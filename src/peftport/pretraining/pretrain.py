@@ -6,6 +6,7 @@ training, tied to its embeddings, and is saved without it, as the encoder that i
 
 from __future__ import annotations
 
+import logging
 import platform
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,7 +23,7 @@ from peftport.hosts.genealogy import RECORD
 from peftport.hosts.geometry import Geometry, geometry_of
 from peftport.hosts.host import load_tokenizer
 from peftport.hosts.loading import load_model
-from peftport.hosts.precision import Precision
+from peftport.hosts.precision import Precision, remark_on
 from peftport.hosts.quantised import require_plain
 from peftport.hosts.quiet import quiet_transformers
 from peftport.hosts.source import find_host, geometry_in
@@ -40,6 +41,8 @@ from peftport.pretraining.scratch import Sizes, family_entry, new_model, new_tok
 from peftport.pretraining.trainer import train_model
 from peftport.progress import Losses
 from peftport.texts import read_texts
+
+_log = logging.getLogger(__name__)
 
 FROM_SCRATCH, CONTINUED = 1e-3, 1e-4
 """Learning rates that are taken when none is given."""
@@ -136,6 +139,11 @@ def pretrain(
     _require_possible(family, origin, teacher, sizes, cased)
     files = read_texts(text, text_column)
     texts = [each for file in files for each in file.texts]
+    if remark := remark_on(settings.precision, settings.precision, device):
+        _log.warning(
+            "notice: products are in bfloat16, %s; --precision fp32 has them in single precision",
+            remark,
+        )
     if family is None:
         start = continued(str(origin), settings.seed)
     elif teacher is not None:

@@ -10,7 +10,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from peftport.hosts.precision import Precision, chosen_precision
+from peftport.hosts.precision import (
+    Precision,
+    PrecisionChoice,
+    chosen_precision,
+    remark_on,
+)
 from peftport.studies.resolve import Facts
 from peftport.studies.spec import AUTO, Spec
 from peftport.studies.store import is_study, read_store
@@ -21,20 +26,29 @@ _log = logging.getLogger(__name__)
 def with_precision(spec: Spec, folder: Path, facts: Facts) -> Spec:
     """The specification with its precision: as given, as the study in `folder` was begun with, or
     as is faster on this machine for the widest of its hosts."""
-    if spec.training.precision != AUTO:
-        return spec
-    if is_study(folder):
-        with read_store(folder) as store:
-            found: Precision = store.spec["training"]["precision"]
-    else:
-        # What is on the hub is not known to a plan.
-        known = [host["geometry"] for host in facts.hosts.values() if "geometry" in host]
-        widest = max((geometry["width"] for geometry in known), default=0)
-        found = chosen_precision(AUTO, widest)
-        if found != "fp32":
-            _log.warning(
-                "notice: products with the hosts' weights are in bfloat16, which is faster on this "
-                "machine; --set training.precision=fp32 has them in single precision"
-            )
+    asked = spec.training.precision
+    begun = is_study(folder)
+    found = _precision_of(folder) if asked == AUTO and begun else _chosen(asked, facts)
+    # What was begun in bfloat16 goes on in it, on a machine for which that is slow as well.
+    if remark := remark_on("bf16" if begun else asked, found):
+        _log.warning(
+            "notice: products with the hosts' weights are in bfloat16, %s; a study with "
+            "--set training.precision=fp32 has them in single precision",
+            remark,
+        )
     training = spec.training.model_copy(update={"precision": found})
     return spec.model_copy(update={"training": training})
+
+
+def _precision_of(folder: Path) -> Precision:
+    """What the study in `folder` was begun with."""
+    with read_store(folder) as store:
+        found: Precision = store.spec["training"]["precision"]
+    return found
+
+
+def _chosen(asked: PrecisionChoice, facts: Facts) -> Precision:
+    """As asked, or what is faster here for the widest host that is known: a plan does not know what
+    is on the hub."""
+    known = [host["geometry"] for host in facts.hosts.values() if "geometry" in host]
+    return chosen_precision(asked, max((geometry["width"] for geometry in known), default=0))
