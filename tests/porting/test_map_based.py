@@ -10,7 +10,7 @@ import torch
 
 from modules.formats.modules import made as drawn_module
 from peftport.modules import HostName, Module, Record, formats, load_module
-from peftport.modules.module import expected_shapes
+from peftport.modules.record import expected_shapes
 from peftport.porting import port, port_method
 from peftport.porting.base import Request
 from peftport.porting.map_based import mapped_account

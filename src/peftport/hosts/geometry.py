@@ -197,7 +197,8 @@ def geometry_from_record(record: Mapping[str, Any]) -> Geometry:
         found = replace(found, head=dict(record.get("head", {})))
         return split_at(found, tuple(map(str, record.get("split", ()))))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BadInput(f"the geometry of this module cannot be read: {error!r}.") from error
+        said = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise BadInput(f"the geometry cannot be read: {said}.") from error
 
 
 def _size(value: Any, name: str, most: int = LARGEST) -> int:

@@ -11,7 +11,8 @@ from typing import Any
 from peftport.files import exists, locked, read_text, write_atomic
 from peftport.hosts.source import for_others
 from peftport.metrics import METRICS
-from peftport.modules.module import HostName, Module, Record
+from peftport.modules.module import Module
+from peftport.modules.record import HostName, Record
 from peftport.plain import inline, printable
 
 CARD = "README.md"

@@ -61,7 +61,7 @@ def requested(
     """
     from peftport.hosts.geometry import geometry_from_record
     from peftport.modules import HostName, Record
-    from peftport.modules.module import expected_shapes
+    from peftport.modules.record import expected_shapes
     from peftport.techniques import technique as find_technique
 
     there, made = geometry_from_record(dict(origin)), find_technique(technique)

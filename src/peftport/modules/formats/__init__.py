@@ -18,13 +18,7 @@ from peftport.modules.formats.base import HEAD_ADVICE, Folder, ForeignFormat, Fo
 from peftport.modules.formats.provenance import KEPT, provenance, read_provenance
 from peftport.modules.formats.stored import stored_type
 from peftport.modules.found import find_module
-from peftport.modules.module import (
-    ACCOUNT,
-    FOREIGN_CONFIG,
-    Module,
-    is_foreign,
-    load_tensors,
-)
+from peftport.modules.module import ACCOUNT, FOREIGN_CONFIG, Module, is_foreign, load_tensors
 from peftport.plain import printable
 from peftport.registry import Registry
 from peftport.techniques.head import BIAS, pooling_of

@@ -17,15 +17,8 @@ from peftport.hosts.geometry import Geometry, geometry_from_record
 from peftport.hosts.source import find_host, geometry_by_name
 from peftport.modules.formats.names import unwrapped
 from peftport.modules.formats.weights import read_weights
-from peftport.modules.module import (
-    FOREIGN_CONFIG,
-    HostName,
-    ModelClass,
-    Module,
-    Record,
-    require_whole,
-    versions,
-)
+from peftport.modules.module import FOREIGN_CONFIG, Module, require_whole, versions
+from peftport.modules.record import HostName, ModelClass, Record
 from peftport.techniques import technique
 from peftport.techniques.base import Parameters, Shapes
 from peftport.techniques.embeddings import brought

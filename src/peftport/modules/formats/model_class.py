@@ -16,7 +16,8 @@ from typing import Any
 from peftport.hosts.geometry import Geometry
 from peftport.hosts.skeleton import auto_class
 from peftport.hosts.towers import without_towers
-from peftport.modules.module import ModelClass, Module
+from peftport.modules.module import Module
+from peftport.modules.record import ModelClass
 from peftport.techniques.base import Parameters
 
 MODEL = "base_model.model."

@@ -14,7 +14,8 @@ from peftport.modules.formats.heads import Kind, classifier_problem, written_cla
 from peftport.modules.formats.keeping import InPeft, how_kept, kept_in
 from peftport.modules.formats.model_class import WrittenClass, read_model_class
 from peftport.modules.formats.stored import names_in
-from peftport.modules.module import FOREIGN_CONFIG, ModelClass, Module
+from peftport.modules.module import FOREIGN_CONFIG, Module
+from peftport.modules.record import ModelClass
 from peftport.registry import did_you_mean
 from peftport.techniques.head import Pooling
 

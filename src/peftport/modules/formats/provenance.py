@@ -15,7 +15,7 @@ from typing import Any
 from peftport.errors import BadInput
 from peftport.files import is_file, opened, read_bytes, read_json
 from peftport.hosts.fingerprint import read_header
-from peftport.modules.module import Record, parse_record
+from peftport.modules.record import Record, parse_record
 
 KEPT = "peftport.json"
 _log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from torch import Tensor
 from peftport.errors import BadInput
 from peftport.hosts.fingerprint import read_header
 from peftport.modules.formats.weights import files_of, unpickled
-from peftport.modules.module import Dtype
+from peftport.modules.record import Dtype
 
 _TYPES: dict[str, Dtype] = {"F16": "float16", "BF16": "bfloat16"}
 _TORCH: dict[torch.dtype, Dtype] = {torch.float16: "float16", torch.bfloat16: "bfloat16"}
