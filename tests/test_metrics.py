@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest, mannwhitneyu
+from scipy.stats import binomtest, mannwhitneyu, sem, t
 
 from peftport.metrics import METRICS, Scored, measure
 
@@ -200,6 +200,21 @@ def test_intervals_hold_the_truth_in_95_of_100_tests(name, truth):
         low, high = METRICS[name].interval(scored)
         held += low <= truth <= high
     assert 0.93 <= held / tests <= 0.97
+
+
+@pytest.mark.parametrize("tests", [5, 10])
+def test_of_few_texts_an_interval_of_log_loss_is_student_s(tests):
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 2, tests)
+    scored = Scored(generator.normal(size=(tests, 2)), labels)
+    parts = METRICS["log_loss"].parts(scored)
+    low, high = t.interval(0.95, tests - 1, parts.mean(), sem(parts))
+    assert METRICS["log_loss"].interval(scored) == pytest.approx((max(low, 0), high))
+
+
+def test_of_one_text_nothing_is_known_of_a_log_loss_but_that_it_is_not_below_0():
+    scored = Scored(rows((0, 1)), np.array([1]))
+    assert METRICS["log_loss"].interval(scored) == (0, math.inf)
 
 
 def test_a_figure_that_is_not_defined_has_no_interval():

@@ -9,6 +9,7 @@ resample. So one way of making intervals serves all metrics.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,11 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftport import correction
+from peftport.intervals import are_shares, half_width, paired_shares, wilson
 from peftport.plugins import added
 
 Parts = NDArray[np.floating] | None
-_Z = 1.959964
-"""Between the normal distribution's mean and the end of its 95 % interval, in standard errors."""
 
 
 @dataclass(frozen=True)
@@ -133,17 +133,18 @@ class Metric:
         """The 95 % interval of the figure over the test examples; None where there is no figure.
 
         Of a share of the examples it is Wilson's (1927), which does not shrink to nothing where
-        all or none of a few are right; else the normal one, cut to what the figure can be.
+        all or none of a few are right; else Student's, cut to what the figure can be.
         """
         parts = self.parts(scored)
         if parts is None:
             return None
-        if self.share and _are_shares(parts):
-            middle, half = _wilson(float(parts.mean()), len(parts))
+        if self.share and are_shares(parts):
+            middle, half = wilson(float(parts.mean()), len(parts))
         else:
-            middle, half = float(parts.mean()), _half(parts)
+            middle, half = float(parts.mean()), half_width(parts)
         low, high = middle - half, middle + half
-        return (max(low, 0.0), min(high, 1.0)) if self.share else (low, high)
+        least = 0.0 if self.share or self.better == "lower" else -math.inf
+        return max(low, least), min(high, 1.0 if self.share else math.inf)
 
     def difference(self, scored: Any, other: Any) -> tuple[float, float, float] | None:
         """By how much the figure is above that of another test of the same examples, with the ends
@@ -151,14 +152,14 @@ class Metric:
         compare.
 
         Of shares of the examples the interval is Newcombe's for paired data (1998, Statistics in
-        Medicine 17, method 10), made of Wilson's; else the normal one, cut to what can be.
+        Medicine 17, method 10), made of Wilson's; else Student's, cut to what can be.
         """
         parts, beside = self.parts(scored), self.parts(other)
         if parts is None or beside is None or not self._compares(scored, other):
             return None
-        if self.share and _are_shares(parts) and _are_shares(beside):
-            return _paired(parts, beside)
-        value, half = float((parts - beside).mean()), _half(parts - beside)
+        if self.share and are_shares(parts) and are_shares(beside):
+            return paired_shares(parts, beside)
+        value, half = float((parts - beside).mean()), half_width(parts - beside)
         low, high = value - half, value + half
         return (value, max(low, -1.0), min(high, 1.0)) if self.share else (value, low, high)
 
@@ -317,51 +318,6 @@ def figures_text(figures: Mapping[str, Any], metrics: Mapping[str, Metric] | Non
         if figures.get(name) is not None
     ]
     return f"{', '.join(told)} on {figures['n_test']} texts"
-
-
-def _half(parts: NDArray[np.floating]) -> float:
-    """Half the width of the normal 95 % interval of a mean of so many parts."""
-    return _Z * float(parts.std()) / len(parts) ** 0.5
-
-
-def _are_shares(parts: NDArray[np.floating]) -> bool:
-    """Whether each example is right or wrong."""
-    return bool(np.isin(parts, (0.0, 1.0)).all())
-
-
-def _paired(
-    parts: NDArray[np.floating], beside: NDArray[np.floating]
-) -> tuple[float, float, float]:
-    """The difference of two shares of the same examples, and the ends of its interval."""
-    count, one, other = len(parts), float(parts.mean()), float(beside.mean())
-    both = float((parts * beside).sum())
-    neither = float(((1 - parts) * (1 - beside)).sum())
-    apart = both * neither - float((parts > beside).sum()) * float((parts < beside).sum())
-    spread = count**2 * (one * (1 - one) * other * (1 - other)) ** 0.5
-    if apart > 0:
-        apart = max(apart - count / 2, 0.0)
-    alike = apart / spread if spread else 0.0
-    (low, high), (below, above) = (_ends(share, count) for share in (one, other))
-    down, up = one - low, above - other
-    under, over = high - one, other - below
-    value = one - other
-    return (
-        value,
-        value - max(down**2 - 2 * alike * down * up + up**2, 0.0) ** 0.5,
-        value + max(under**2 - 2 * alike * under * over + over**2, 0.0) ** 0.5,
-    )
-
-
-def _ends(share: float, count: int) -> tuple[float, float]:
-    middle, half = _wilson(share, count)
-    return max(middle - half, 0.0), min(middle + half, 1.0)
-
-
-def _wilson(share: float, count: int) -> tuple[float, float]:
-    """The middle and half the width of Wilson's interval of a share of so many examples."""
-    weight = _Z**2 / count
-    half = _Z * (share * (1 - share) / count + weight / (4 * count)) ** 0.5
-    return (share + weight / 2) / (1 + weight), half / (1 + weight)
 
 
 def _area(is_one: NDArray[np.bool_], margin: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -247,6 +247,10 @@ def test_a_gate_closes_with_its_own_exit_code_and_still_says_everything(
     code, text, _ = call(*asked, "--fail-under", 50, "--json")
     assert code == 3
     assert json.loads(text)["gate"]["passed"] is False
+    for gate in ("nan", "inf"):
+        code, text, error = call(*asked, "--fail-under", gate)
+        assert (code, text) == (2, "")
+        assert f"--fail-under {gate}: expected a recovery" in error
 
 
 @pytest.mark.parametrize(

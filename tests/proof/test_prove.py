@@ -99,6 +99,22 @@ def test_a_no_op_is_found(lora, tiny_host, call):
     assert "it does NOTHING" in text
 
 
+def test_answers_that_are_not_finite_are_told_and_no_effect_is_denied(lora, tiny_host, call):
+    tensors = read_apart(lora / PEFT)
+    respell(lora / PEFT, {name: tensor * 1e30 for name, tensor in tensors.items()})
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    code, text, _ = call("verify", lora, "--host", tiny_host("llama"), "--json")
+    found = json.loads(text, parse_constant=refuse)
+    assert (code, found["passed"], found["acts"], found["moved"]) == (1, False, True, None)
+    assert len([each for each in found["problems"] if "not finite" in each]) == 2
+    _, text, _ = call("verify", lora, "--host", tiny_host("llama"))
+    assert "it makes the answers numbers that are not finite" in text
+    assert "NOTHING" not in text
+
+
 def test_of_a_module_for_another_host_no_effect_is_told(lora, tiny_host, call):
     code, text, _ = call("verify", lora, "--host", tiny_host("gpt2"))
     assert code == 1

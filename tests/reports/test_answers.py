@@ -203,3 +203,34 @@ def test_port_methods_are_answered_apart() -> None:
         "independent hosts, method copy",
         "independent hosts, method procrustes",
     ]
+
+
+def test_relations_are_told_apart_after_the_adjustment_over_all_that_is_asked() -> None:
+    """Nothing differs here; three relations and three methods are nine chances to think so."""
+    pairs = (("s", "s", "same"), ("s", "t", "continuation"), ("s", "u", "independent"))
+    told = []
+    for seed in range(40):
+        study = Synthetic(
+            techniques=("lora",),
+            pairs=pairs,
+            methods=("copy", "ridge", "procrustes"),
+            budgets=(0,),
+            seeds=(0, 1, 2, 3, 4),
+            conditions=("ported", "sampled", "host"),
+            accuracy=lambda row: 0.5 if row["condition"] == "host" else 0.6,
+        )
+        answers = answer_questions(study.results(seed))[2]
+        told.append(any(each.short.startswith("Yes") for each in answers.findings))
+    assert sum(told) <= 4
+    assert "(p" in answers.findings[0].sentences[0]
+
+
+def test_a_share_of_the_variance_says_that_it_is_of_all_methods() -> None:
+    def accuracy(row: Mapping[str, Any]) -> float:
+        best = row["condition"] == "ported" and row["method"] == "copy"
+        return 0.9 if best and row["technique"] == "adapter" else 0.6
+
+    every = findings(Synthetic(methods=("copy", "ridge"), accuracy=accuracy), 1)["continuation"]
+    assert "at all budgets and by all methods, the technique explains" in said(every)
+    one = findings(Synthetic(accuracy=accuracy, methods=("copy",)), 1)["continuation"]
+    assert "at all budgets, the technique explains" in said(one)

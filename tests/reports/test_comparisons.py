@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from peftport.reports.answers import answer_questions
 from peftport.reports.comparisons import Analysis, analyse
 from peftport.reports.measures import holm
 from peftport.reports.results import Cell
@@ -199,3 +200,35 @@ def test_the_same_runs_give_the_same_figures_in_any_order() -> None:
             found = other.leads[name]
             assert lead is not None and found is not None
             assert (found.value, found.low) == pytest.approx((lead.value, lead.low), abs=1e-9)
+
+
+def test_a_control_that_one_pair_has_leaves_other_pairs_in_the_averages() -> None:
+    pairs = tuple(("small", name, "continuation") for name in "abc")
+    results = Synthetic(
+        pairs=pairs,
+        controls=("gaussian", "spectral"),
+        budgets=(0,),
+        missing=lambda row: row["control"] == "spectral" and row["receiver"] != "a",
+    ).results()
+    analysis = analyse(results)
+    pool = analysis.pool("continuation", "copy", 0)
+    assert pool is not None
+    assert pool.cells == pool.of == 6
+    alone = [analysis.pool("continuation", "copy", 0, "pair", f"small → {name}") for name in "abc"]
+    mean = np.mean([each.means["ported"].value for each in alone])
+    assert pool.means["ported"].value == pytest.approx(mean)
+    assert pool.leads["spectral"].value == pytest.approx(alone[0].leads["spectral"].value)
+    assert not [each for each in alone[1:] if "spectral" in each.leads]
+    (outperform, *_) = answer_questions(analysis)
+    assert not [each for each in outperform.findings[0].sentences if "left out" in each]
+
+
+def test_areas_are_compared_over_the_same_budgets() -> None:
+    results = Synthetic(
+        techniques=("lora",),
+        pairs=(("small", "tuned", "continuation"),),
+        failed=lambda row: (row["condition"], row["budget"]) in (("ported", 100), ("scratch", 0)),
+    ).results()
+    (curve,) = analyse(results).curves.values()
+    assert "scratch" not in curve.areas | curve.leads
+    assert "ported" in curve.areas

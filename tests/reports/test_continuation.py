@@ -91,6 +91,15 @@ def test_a_recovery_that_stays_is_told_so() -> None:
         assert f"it stays above a half up to 8{TIMES}" in fading.sentence
 
 
+def test_it_stays_above_a_half_only_as_far_as_is_known() -> None:
+    def accuracy(row) -> float:
+        gains = row["condition"] in ("ported", "native") and row["receiver"] != "x8"
+        return NATIVE if gains else HOST
+
+    for fading in fadings(study(accuracy=accuracy).results()):
+        assert fading.sentence.endswith(f"it stays above a half up to 4{TIMES}.")
+
+
 def test_where_a_native_module_gains_nothing_there_is_no_recovery_to_follow() -> None:
     for fading in fadings(study(accuracy=lambda row: HOST).results()):
         assert fading.half is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,7 @@ from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from peftport.reports.measures import area, axis, holm, mcnemar, recovery, steps_to_reach
-from peftport.reports.statistics import Series, resample_examples
+from peftport.reports.statistics import Series, difference, resample_examples
 
 
 def series(*values: float) -> Series:
@@ -170,3 +172,33 @@ def test_mcnemars_test_is_the_exact_one(lost: int, won: int) -> None:
     after = np.array([True] * 20 + [False] * lost + [True] * won + [False] * 10)
     expected = reference_mcnemar([[20, lost], [won, 10]], exact=True).pvalue if lost + won else 1
     assert mcnemar(before, after) == (lost, won, pytest.approx(expected))
+
+
+@pytest.mark.parametrize("collapsed", [0.5, 0.501, 0.3])
+def test_a_recovery_rests_on_a_gain_of_the_seeds_that_ports_have(collapsed: float) -> None:
+    """Four of five ports failed, and the native module of the fifth seed learnt nothing."""
+    native = Series(tuple(range(5)), np.array([0.86, 0.85, 0.87, 0.86, collapsed]))
+    draws = np.random.default_rng(0).normal(0, 0.01, (6, 50))
+    answered = Series(native.seeds, native.values, native.values[:, None] + draws[:5])
+    bare = Series((0,), np.array([collapsed]), draws[5:] + collapsed, fixed=True)
+    for beside, modules in ((bare, answered), (replace(bare, draws=None), native)):
+        port = Series((4,), np.array([0.8]), None if beside.draws is None else 0.8 + draws[:1])
+        found = recovery(port, beside, modules)
+        assert found.ratio is None
+        assert found.gain == difference(modules, beside)
+        assert found.gain.above_zero
+        assert found.reason.startswith("for the seeds that ported modules have, ")
+
+
+def test_a_recovery_of_one_seed_without_answers_has_no_interval_and_is_none() -> None:
+    found = recovery(Series((0,), np.array([0.8])), HOST, series(0.86, 0.85, 0.87))
+    assert found.ratio is None
+    assert "nothing to make an interval" in found.reason
+
+
+def test_where_no_seeds_are_shared_nothing_is_known_of_steps() -> None:
+    port, other = Series((0, 2), np.array([0.8, 0.8])), Series((1, 3), np.array([0.9, 0.9]))
+    assert steps_to_reach(port, [(0, other), (10, other)]) is None
+    begun = Series((0, 2), np.array([0.5, 0.5]))
+    assert steps_to_reach(port, [(0, begun), (10, other)]) is None
+    assert steps_to_reach(port, [(0, series(0.9, 0.9, 0.9)), (10, other)]) is not None

@@ -25,6 +25,17 @@ def test_a_run_that_occurs_twice_is_refused() -> None:
         Results(pd.concat([rows, rows.iloc[:1]]))
 
 
+def test_rows_of_two_studies_are_refused_whatever_their_runs_are_called() -> None:
+    rows = Synthetic().results().rows
+    others = rows.assign(run_id="other-" + rows["run_id"], study="other")
+    message = (
+        r"the runs .* and .* are the same \w+ run twice, with seed 0: a report is of one study"
+    )
+    for both in ([rows, others], [others, rows]):
+        with pytest.raises(BadInput, match=message):
+            Results(pd.concat(both))
+
+
 def test_predictions_must_fit_the_labels() -> None:
     study = Synthetic().results()
     run = study.rows["run_id"].iloc[0]
@@ -54,6 +65,12 @@ def test_rows_from_a_file_with_gaps_are_tidied() -> None:
         ("seed", 0.5, "row 3 of the rows has '0.5' as its seed; expected a whole number"),
         ("budget", float("inf"), "row 3 of the rows has 'inf' as its budget"),
         ("n_test", 10**40, "as its n_test; expected a whole number"),
+        ("seed", None, "row 3 of the rows has nothing as its seed; expected a whole number"),
+        ("budget", "", "row 3 of the rows has nothing as its budget; expected a whole number"),
+        ("accuracy", 83.3, r"row 3 of the rows has 83\.3 as its accuracy; expected a share"),
+        ("auroc", -0.5, r"row 3 of the rows has -0\.5 as its auroc; expected a share from 0 to 1"),
+        ("condition", "Sampled", "row 3 .* unknown condition 'Sampled'. Did you mean 'sampled'"),
+        ("condition", None, "row 3 of the rows has the unknown condition ''. Known: ported, "),
     ],
 )
 def test_what_is_no_number_is_named(column, value, message) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 from scipy.stats import norm, t, ttest_1samp, ttest_rel
 
 from peftport.reports.statistics import (
@@ -18,7 +19,9 @@ from peftport.reports.statistics import (
     combine,
     difference,
     estimate,
+    level,
     resample_examples,
+    share_floor,
 )
 
 
@@ -29,7 +32,8 @@ def series(values: list[float], seeds: tuple[int, ...] | None = None) -> Series:
 def runs_on_examples(correct: np.ndarray, draws: int = 2000) -> Series:
     """The series of runs that got these examples right, (seeds, examples)."""
     runs = correct.astype(bool)
-    return Series(tuple(range(len(runs))), runs.mean(1), resample_examples(runs, "task", draws))
+    drawn = resample_examples(runs, "task", draws)
+    return Series(tuple(range(len(runs))), runs.mean(1), drawn, share_floor(runs.shape[1]))
 
 
 def answers(
@@ -51,7 +55,10 @@ def many(right: np.ndarray, draws: int = 400) -> list[Series]:
     studies, seeds, examples = right.shape
     resampled = resample_examples(right.reshape(-1, examples), "task", draws)
     resampled = resampled.reshape(studies, seeds, draws)
-    return [Series(tuple(range(seeds)), right[i].mean(1), resampled[i]) for i in range(studies)]
+    floor = share_floor(examples)
+    return [
+        Series(tuple(range(seeds)), right[i].mean(1), resampled[i], floor) for i in range(studies)
+    ]
 
 
 def test_seeds_alone_give_students_interval_and_test() -> None:
@@ -104,7 +111,8 @@ def test_resampled_examples_are_the_same_for_all_runs_of_a_task() -> None:
 def test_what_runs_share_cancels_in_their_difference() -> None:
     right = np.random.default_rng(0).random((3, 300)) > 0.3
     found = difference(runs_on_examples(right), runs_on_examples(right))
-    assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
+    assert (found.value, found.p) == (0, 1)
+    assert found.high == -found.low < 0.015, "300 other examples could tell them apart, a little"
 
 
 def test_only_seeds_that_both_have_are_compared() -> None:
@@ -193,6 +201,33 @@ def test_95_percent_intervals_cover_the_truth(
     covered = [found.low <= truth - least <= found.high for found in leads]
     assert 0.93 <= np.mean(means) <= 0.985
     assert 0.93 <= np.mean(covered) <= 0.985
+
+
+@pytest.mark.parametrize(("truth", "examples"), [(0.97, 20), (0.97, 50), (0.99, 50), (0.99, 100)])
+def test_95_percent_intervals_cover_a_truth_that_few_examples_miss(
+    truth: float, examples: int
+) -> None:
+    """Where all examples are right no resample of them differs, though other ones would."""
+    generator = np.random.default_rng(3)
+    shape = (800, 3, examples)
+    ease = generator.normal(size=(800, 1, examples))
+    right, found = answers(shape, float(ndtri(truth)) * np.sqrt(2), 0.02, 1.0, ease, generator)
+    assert found == pytest.approx(truth, abs=0.001)
+    covered = [each.low <= truth <= each.high for each in map(level, many(right))]
+    assert np.mean(covered) >= 0.95
+
+
+def test_a_floor_is_that_of_agresti_and_coull_and_gives_way_to_what_varies() -> None:
+    alike = runs_on_examples(np.ones((3, 20), bool))
+    share = 22 / 24
+    found = estimate(alike)
+    half = norm.ppf(0.975) * np.sqrt(share * (1 - share) / 24)
+    assert found.high - found.value == pytest.approx(half)
+    assert estimate(average([alike, alike])).high == pytest.approx(found.high), "the same examples"
+    assert difference(alike, alike).high == pytest.approx(half * np.sqrt(2))
+    right = np.random.default_rng(0).random((3, 300)) > 0.3
+    varied = runs_on_examples(right)
+    assert estimate(varied) == estimate(replace(varied, floor=0.0))
 
 
 def test_percentiles_of_three_seeds_would_not_cover_the_truth() -> None:

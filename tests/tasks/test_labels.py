@@ -103,6 +103,14 @@ def test_a_mapping_is_put_in_class_order_and_may_use_the_names_in_the_data() -> 
     assert (named.labels, named.words) == ((0, 1), ("bad", "good"))
 
 
+@pytest.mark.parametrize("mapping", [{"neg": "bad", 0: "worse", 1: "good"}, {0: "a", "neg": "b"}])
+def test_a_label_by_its_number_and_by_its_name_is_twice_the_same(mapping) -> None:
+    with pytest.raises(BadInput, match=r"t\.yaml has one label twice, as .* and as "):
+        classes_from_mapping(mapping, ("neg", "pos"), "t.yaml")
+    swapped = classes_from_mapping({0: "zero", 1: "one"}, ("1", "0"), "t.yaml")
+    assert swapped.words == ("one", "zero")
+
+
 def test_a_word_has_no_space_around_it_whoever_says_it() -> None:
     """A space is put before it where a host reads it after a template."""
     given = classes_from_data([0, 1], None, (" bad", "good "), "x.csv")

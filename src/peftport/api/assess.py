@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -156,6 +157,8 @@ def assess(
     require_at_least(0, budgets=min(budgets))
     require_at_least(1, seeds=seeds, native_steps=native_steps, limit_test=limit_test)
     require_rates(learning_rates=learning_rates)
+    if fail_under is not None and not isfinite(fail_under):
+        raise BadInput(f"--fail-under {fail_under}: expected a recovery, such as 0.5.")
     ways = _ways(methods)
     handles = _handles(modules)
     numbers = _seeds(handles, seeds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +118,8 @@ class Verified(Result):
             told.append("it was not loaded, so that nothing is known of what it does")
         elif not self.acts:
             told.append("it does NOTHING: answers are the same without it")
+        elif not isfinite(self.moved):
+            told.append("it makes the answers numbers that are not finite")
         elif self.nats is None:
             told.append(f"it moves the answers: a number of the states by up to {self.moved:.3g}")
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from math import inf
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,8 +23,18 @@ def show(result: Result, as_json: bool) -> None:
     """Print a result as JSON, or else in words."""
     text = str(result)
     if as_json:
-        text = json.dumps(result.to_dict(), indent=2, ensure_ascii=False)
+        known = finite_or_null(result.to_dict())
+        text = json.dumps(known, indent=2, ensure_ascii=False, allow_nan=False)
     print(printable(text))
+
+
+def finite_or_null(value: Any) -> Any:
+    """The same with None for numbers that JSON has not."""
+    if isinstance(value, dict):
+        return {key: finite_or_null(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_or_null(each) for each in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def upload(result: Any, name: str | None, private: bool) -> None:

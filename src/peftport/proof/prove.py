@@ -54,8 +54,9 @@ class Proof:
 
     @property
     def acts(self) -> bool:
-        """Whether the module changes the answers by more than rounding."""
-        return self.answers is not None and self.answers.moved > _NOTHING * self.answers.size
+        """Whether the module changes the answers by more than rounding; what is no number does."""
+        answers = self.answers
+        return answers is not None and not answers.moved <= _NOTHING * answers.size
 
     @property
     def equal(self) -> bool | None:
@@ -107,6 +108,7 @@ def prove(
     if library is None:
         notes.append(ask.missing)
     tolerance, apart = TOLERANCE[precision], _apart(ours, found)
+    problems += [*_not_finite(ours, "peftport"), *_not_finite(found, library)]
     problems += [*_unloaded(found, library), *_otherwise(apart, tolerance, library)]
     notes += _not_compared(found)
     taken = served(*folder_of_peft(folder), geometry) if format == "peft" else []
@@ -188,9 +190,15 @@ def _unloaded(found: Outputs | None, library: str | None) -> Iterator[str]:
             yield f"{library} {what} {', '.join(map(repr, names[:_LISTED]))}{more}"
 
 
+def _not_finite(found: Outputs | None, by: str | None) -> Iterator[str]:
+    """That answers with the module are not finite, where they are not."""
+    if found is not None and not found.module.isfinite().all():
+        yield f"with it {by} computes answers that are not finite: its numbers are too large"
+
+
 def _otherwise(apart: float | None, tolerance: float, library: str | None) -> Iterator[str]:
     """That the library answers otherwise than peftport, where it does."""
-    if apart is not None and apart > tolerance:
+    if apart is not None and apart > tolerance:  # what is not finite is told by itself
         yield (
             f"{library} answers otherwise than peftport: {apart:.1e} apart, and {tolerance:.0e} "
             "are allowed (as a share of the largest number)"

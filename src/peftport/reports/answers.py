@@ -312,25 +312,31 @@ def _explained(analysis: Analysis, relation: str, factors: Sequence[str]) -> Ite
     known = [(name, share) for name in factors if (share := lead.of(name)) is not None]
     if known:
         parts = listed([f"the {name} explains {share:.0%}" for name, share in known])
-        yield f"Of the variance of the lead over sampled modules at all budgets, {parts}."
+        of = " and by all methods" if len(_methods(analysis, relation)) > 1 else ""
+        yield f"Of the variance of the lead over sampled modules at all budgets{of}, {parts}."
 
 
 def _hosts(analysis: Analysis, relation: str, method: str) -> Finding:
     found = _by(analysis, relation, method, "pair")
     budget = min(analysis.results.budgets)
-    sentences = list(found.sentences)
-    short = found.short
-    for other in analysis.results.relations:
-        if other == relation or method not in _methods(analysis, other):
-            continue
-        gap = analysis.between(relation, other, method, budget)
-        if gap.seeds == 0:
-            continue
-        apart = f"Set beside {relation_name(other)}, the lead over sampled ones differs by"
-        sentences.insert(0, f"{apart} {with_span(gap, sign=True)}.")
-        if short.startswith(_NOT_ASKED):
-            short = _CHANCE
-        if gap.above_zero or gap.below_zero:
-            way = "more" if gap.value > 0 else "less"
-            short = f"Yes: {way} survives than with {relation_name(other)}"
-    return replace(found, short=short, sentences=tuple(sentences))
+    gaps = {
+        other: gap
+        for other in analysis.results.relations
+        if other != relation and (gap := analysis.between(relation, other, method, budget)).seeds
+    }
+    if not gaps:
+        return found
+    told = [
+        f"Set beside {relation_name(other)}, the lead over sampled ones differs by "
+        f"{with_span(gap, sign=True)} ({p_text(gap.adjusted)})."
+        for other, gap in gaps.items()
+    ]
+    sure = [
+        f"{'more' if gap.value > 0 else 'less'} survives than with {relation_name(other)}"
+        for other, gap in gaps.items()
+        if (gap.above_zero or gap.below_zero) and _sure(gap)
+    ]
+    short = _CHANCE if found.short.startswith(_NOT_ASKED) else found.short
+    if sure:
+        short = f"Yes: {listed(sure)}"
+    return replace(found, short=short, sentences=(*told, *found.sentences))

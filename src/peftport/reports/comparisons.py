@@ -9,16 +9,16 @@ between pairs.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, product
 from math import isfinite, nan
 from typing import Any
 
 import numpy as np
 
+from peftport.reports.averages import Averages, averages
 from peftport.reports.compared import Contrast, Curve, Flips, Point, Pool
 from peftport.reports.decomposition import Decomposition, explain
 from peftport.reports.measures import (
@@ -34,17 +34,11 @@ from peftport.reports.statistics import (
     NOTHING,
     Estimate,
     Series,
-    align,
-    average,
     combine,
     difference,
     level,
-    restrict,
     turned_back,
 )
-
-Beside = Mapping[str, Series | None]
-"""Condition -> its figures. `sampled` is the cell's first control, others go by their own names."""
 
 
 class Analysis:
@@ -135,9 +129,33 @@ class Analysis:
         )
 
     def between(self, first: str, second: str, method: str, budget: int) -> Estimate:
-        """How much further ported modules lead in the relation `first` than in `second`."""
-        one, other = (self.pool(relation, method, budget) for relation in (first, second))
-        return NOTHING if one is None or other is None else _gap(one, other)
+        """How much further ported modules lead in the relation `first` than in `second`, adjusted
+        over every two relations and every method."""
+        gaps = self._between[budget]
+        if (found := gaps.get((first, second, method))) is not None:
+            return found
+        found = gaps.get((second, first, method))
+        return NOTHING if found is None else found.turned
+
+    @cached_property
+    def _between(self) -> dict[int, dict[tuple[str, str, str], Estimate]]:
+        """Budget -> two relations and a method -> how their leads differ."""
+        two = list(combinations(self.results.relations, 2))
+        return {b: self._gaps_of(two, b) for b in self.results.budgets}
+
+    def _gaps_of(
+        self, relations: Sequence[tuple[str, str]], budget: int
+    ) -> dict[tuple[str, str, str], Estimate]:
+        found = {}
+        for (one, other), method in product(relations, self.results.methods):
+            first, second = (self.pool(name, method, budget) for name in (one, other))
+            if first is not None and second is not None:
+                found[one, other, method] = _gap(first, second)
+        adjusted = holm([gap.p for gap in found.values()])
+        return {
+            key: replace(gap, adjusted=float(p))
+            for (key, gap), p in zip(found.items(), adjusted, strict=True)
+        }
 
     def series(self, cell: Cell, budget: int, metric: str = "") -> dict[str, Series | None]:
         """The figures of a cell by condition, as in `Point.means`; of another metric if asked."""
@@ -230,7 +248,8 @@ class Analysis:
         ported = curves.get("ported", [])
         if len(ported) < 2:
             return None
-        whole = [name for name, curve in curves.items() if len(curve) == len(ported)]
+        at = [budget for budget, _ in ported]
+        whole = [name for name, curve in curves.items() if [b for b, _ in curve] == at]
         trained = [name for name in whole if name not in ("host", "native")]
         areas = {name: area(curves[name]) for name in trained}
         leads = {n: difference(areas["ported"], areas[n]) for n in trained if n != "ported"}
@@ -251,15 +270,14 @@ class Analysis:
     def _pool(
         self, relation: str, method: str, by: str, name: str, budget: int, cells: Sequence[Cell]
     ) -> Pool | None:
-        averages = self._averages(cells, budget, self.results.metric)
-        if averages is None:
+        found = self._averages(cells, budget, self.results.metric)
+        if found is None:
             return None
-        means, whole = averages
         plain, ranking = (
-            found[0] if (found := self._averages(cells, budget, metric)) else {}
+            beside.means if (beside := self._averages(cells, budget, metric)) else {}
             for metric in self._beside
         )
-        ported, host = means["ported"], means.get("host")
+        means, ported, host = found.means, found.means["ported"], found.means.get("host")
         lead = combine([ported, means["sampled"]], [1, -1]) if "sampled" in means else None
         return Pool(
             relation,
@@ -268,9 +286,9 @@ class Analysis:
             name,
             budget,
             {key: level(series) for key, series in means.items()},
-            {key: difference(ported, means[key]) for key in self.controls if key in means},
+            {k: difference(found.ported[k], means[k]) for k in self.controls if k in means},
             _kept(ported, host, means.get("native")),
-            whole,
+            found.cells,
             len(cells),
             lead,
             {key: level(series) for key, series in plain.items()},
@@ -283,21 +301,20 @@ class Analysis:
             _lead(ported, means.get("native")),
         )
 
-    def _averages(
-        self, cells: Sequence[Cell], budget: int, metric: str
-    ) -> tuple[dict[str, Series], int] | None:
-        """Condition -> average over the cells that are whole, and how many those are; None where
-        there is none, or no ported module."""
-        all_beside = [self.series(cell, budget, metric) for cell in cells]
-        wanted = [
-            key for key in all_beside[0] if any(beside[key] is not None for beside in all_beside)
-        ]
-        if "ported" not in wanted:
+    def _averages(self, cells: Sequence[Cell], budget: int, metric: str) -> Averages | None:
+        """None where no cell is whole, or there is no ported module. A further control is asked of
+        the cells that are to have it: a pair can have its own."""
+        found = [self.series(cell, budget, metric) for cell in cells]
+        there = {key for beside in found for key, series in beside.items() if series is not None}
+        if "ported" not in there:
             return None
-        whole = _whole([{key: beside[key] for key in wanted} for beside in all_beside])
-        if not whole:
-            return None
-        return {key: average([beside[key] for beside in whole]) for key in wanted}, len(whole)
+        others = [set(self.further) - set(self.results.controls(cell)[1:]) for cell in cells]
+        return averages(
+            [
+                {key: series for key, series in beside.items() if key in there - without}
+                for beside, without in zip(found, others, strict=True)
+            ]
+        )
 
 
 def analyse(results: Results | Analysis) -> Analysis:
@@ -325,25 +342,6 @@ def _gap(first: Pool, second: Pool) -> Estimate:
     if first.lead is None or second.lead is None:
         return NOTHING
     return difference(first.lead, second.lead)
-
-
-def _whole(all_beside: Sequence[Beside]) -> list[dict[str, Series]]:
-    """The cells that have every condition for the seeds that most cells have."""
-    complete = [
-        {key: series for key, series in beside.items() if series is not None}
-        for beside in all_beside
-        if all(series is not None for series in beside.values())
-    ]
-    shared = [align(list(beside.values()))[0].seeds for beside in complete]
-    if not any(shared):
-        return []
-    counts = Counter(seeds for seeds in shared if seeds)
-    most = max(counts, key=lambda seeds: (counts[seeds], len(seeds), seeds))
-    return [
-        {key: restrict(series, most) for key, series in beside.items()}
-        for beside, seeds in zip(complete, shared, strict=True)
-        if set(most) <= set(seeds)
-    ]
 
 
 def _adjust_leads(

@@ -74,13 +74,14 @@ class Fading:
         if len(known) < 2:
             return f"{self.technique}: there is no recovery to follow."
         levels = [f"{recovery_text(p.recovered['ported'])} at {multiple(p.amount)}" for p in known]
-        return f"{self.technique}: recovery {listed(levels)}; {self._half_text()}."
+        return f"{self.technique}: recovery {listed(levels)}; {self._half_text(known[-1])}."
 
-    def _half_text(self) -> str:
+    def _half_text(self, last: Place) -> str:
+        """Where half of it is left, of what is known up to the place `last`."""
         assert self.half is not None
         value, low, high = self.half
         if not isfinite(value):
-            return f"it stays above a half up to {multiple(self.places[-1].amount)}"
+            return f"it stays above a half up to {multiple(last.amount)}"
         if value == 0:
             return "it is below a half from the start"
         ends = [number(end, 1) if isfinite(end) else "" for end in (low, high)]

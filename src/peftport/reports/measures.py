@@ -35,7 +35,8 @@ class Recovery:
 
     Attributes:
         ratio: None unless native - host is at least what the metric calls a difference worth the
-            name, with its interval above 0.
+            name, with its interval above 0: over all native modules' seeds, and over those that
+            ported ones have, too, on which it rests.
         points: port - host, or how far the port is below where less is better.
         gain: native - host likewise; None when there is no native module.
         reason: why there is no ratio; empty when there is one.
@@ -79,16 +80,22 @@ def recovery(port: Series, host: Series, native: Series | None) -> Recovery:
         reason = "there is no native module to compare with"
         return Recovery(None, points, None, reason, scale)
     gain, least = difference(native, host), scale.worth
-    if not (gain.value >= least - _ROUNDING and gain.above_zero):
-        return Recovery(None, points, gain, _why_no_ratio(gain, least), scale)
+    if reason := _why_no_ratio(gain, least):
+        return Recovery(None, points, gain, reason, scale)
     kept = align([combine([port, host], [1, -1]), combine([native, host], [1, -1])])
     if not kept[0].seeds:
         reason = "ported and native modules have no seed in common"
+        return Recovery(None, points, gain, reason, scale)
+    if reason := _why_no_ratio(estimate(kept[1]), least):
+        reason = f"for the seeds that ported modules have, {reason}"
         return Recovery(None, points, gain, reason, scale)
     return Recovery(_ratio(kept), points, gain, scale=scale)
 
 
 def _why_no_ratio(gain: Estimate, least: float) -> str:
+    """Why a gain is none to divide by; empty where it is one."""
+    if gain.value >= least - _ROUNDING and gain.above_zero:
+        return ""
     if not isfinite(gain.value):
         return "native modules and bare hosts have no seed in common"
     if not isfinite(gain.low):
@@ -142,8 +149,9 @@ def area(curve: Sequence[tuple[int, Series]]) -> Series:
     return combine([part for _, part in curve], list(weights / gaps.sum()))
 
 
-def steps_to_reach(level: Series, curve: Sequence[tuple[int, Series]]) -> Steps:
-    """The first budget at which a curve, drawn straight over log(1 + steps), reaches `level`.
+def steps_to_reach(level: Series, curve: Sequence[tuple[int, Series]]) -> Steps | None:
+    """The first budget at which a curve, drawn straight over log(1 + steps), reaches `level`; None
+    where some of the way there is not known, for want of seeds that both have.
 
     The interval begins where the curve is no longer surely below the level and ends where it is
     surely not below it.
@@ -156,7 +164,11 @@ def steps_to_reach(level: Series, curve: Sequence[tuple[int, Series]]) -> Steps:
     leads = []
     for (here, first), (there, second), share in places:
         at = axis(here) + share * (axis(there) - axis(here))
-        lead = estimate(combine([first, second, level], [1 - share, share, -1.0]))
+        ends = [part for part in ((first, 1 - share), (second, share)) if part[1]]
+        curve_there, weights = zip(*ends, (level, -1.0), strict=True)
+        lead = estimate(combine(curve_there, weights))
+        if value == inf and isnan(lead.value):
+            return None
         if value == inf and lead.value >= 0:
             value = at if before is None else _crossing(before, (at, lead.value))
         low = min(low, at) if lead.high >= 0 else low

@@ -20,7 +20,8 @@ from peftport.reports.answers import answer_questions
 from peftport.reports.comparisons import Analysis, analyse
 from peftport.reports.continuation import SHOWN
 from peftport.reports.notes import minus, shows_plain
-from peftport.reports.results import Results, number_columns, word_columns
+from peftport.reports.results import Results
+from peftport.reports.rows import number_columns, word_columns
 from peftport.reports.statistics import SURE
 from peftport.reports.tables import (
     columns,

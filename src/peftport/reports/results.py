@@ -14,19 +14,16 @@ import pandas as pd
 from peftport.errors import BadInput
 from peftport.kind import USUAL, Kind, kind_named
 from peftport.metrics import Metric
-from peftport.reports.statistics import DRAWS, Series, resample_examples
-from peftport.studies.schema import COLUMNS, columns_of, figures_of
+from peftport.reports.rows import tidy_rows
+from peftport.reports.statistics import DRAWS, Series, resample_examples, share_floor
+from peftport.studies.schema import COLUMNS
 
 __all__ = ["COLUMNS", "CONDITIONS", "Cell", "Results", "natural"]
 
 CONDITIONS = ("host", "sampled", "scratch", "ported", "native")
 """The conditions in the order in which every table shows them."""
 
-COUNTS = ("budget", "seed", "n_test")
-"""Columns of whole numbers."""
-NEW = ("corrected_accuracy", "agreement")
-"""Figures that studies of older packages do not have."""
-_AT_ONCE, _EXACT, _MOST = 2048, 2.0**53, 1e100
+_AT_ONCE = 2048
 
 
 class Cell(NamedTuple):
@@ -80,7 +77,8 @@ class Results:
             `durations` (what took how long -> seconds).
 
     Raises:
-        BadInput: a column is missing, a run occurs twice, or predictions do not fit the labels.
+        BadInput: the rows are none of one study (`tidy_rows`, and two runs that are the same one),
+            or predictions do not fit the labels.
     """
 
     rows: pd.DataFrame
@@ -90,7 +88,8 @@ class Results:
     scored: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.rows = _tidy(self.rows, self.kind)
+        self.rows = tidy_rows(self.rows, self.kind)
+        _ = self._runs
         for run_id, task in zip(self.done["run_id"], self.done["task"], strict=True):
             found = self.predictions.get(run_id)
             if found is not None and (
@@ -239,7 +238,8 @@ class Results:
         stacked = scale.sign * np.stack(known) if len(known) == len(seeds) else None
         alike = np.ptp(values) == 0 and (stacked is None or np.ptp(stacked, axis=0).max() == 0)
         fixed = condition == "host" and bool(alike)
-        return Series(seeds, values, stacked, fixed, scale)
+        floor = share_floor(len(self.gold[cell.task])) if scale.share and len(known) else 0.0
+        return Series(seeds, values, stacked, floor, fixed, scale)
 
     def native_steps(self, cell: Cell) -> int:
         """Steps that native modules beside `cell` were trained for; 0 when there are none."""
@@ -298,7 +298,13 @@ class Results:
     def _runs(self) -> dict[Hashable, dict[int, str]]:
         runs: dict[Hashable, dict[int, str]] = {}
         for row in self.done.itertuples(index=False):
-            runs.setdefault(_row_key(row), {}).setdefault(int(row.seed), row.run_id)
+            beside = runs.setdefault(_row_key(row), {})
+            if (other := beside.setdefault(int(row.seed), row.run_id)) != row.run_id:
+                raise BadInput(
+                    f"the runs {other} and {row.run_id} of the rows are the same {row.condition} "
+                    f"run twice, with seed {row.seed}: a report is of one study. Report each study "
+                    "by itself."
+                )
         return runs
 
     def _draws(self, metric: str) -> dict[str, np.ndarray]:
@@ -340,60 +346,3 @@ def _key(cell: Cell, condition: str, budget: int, control: str) -> Hashable:
 def _row_key(row: Any) -> Hashable:
     cell = Cell(*(getattr(row, name) for name in Cell._fields))
     return _key(cell, row.condition, int(row.budget), row.control)
-
-
-def number_columns(kind: Kind) -> tuple[str, ...]:
-    """Columns of figures that are no whole numbers."""
-    return tuple(name for name in figures_of(kind) if name not in COUNTS)
-
-
-def word_columns(kind: Kind) -> tuple[str, ...]:
-    """Columns of texts."""
-    numbers = (*number_columns(kind), *COUNTS)
-    return tuple(name for name in columns_of(kind) if name not in numbers)
-
-
-def _tidy(rows: pd.DataFrame, kind: Kind) -> pd.DataFrame:
-    """The rows with their columns in order, words as text, numbers as numbers."""
-    columns = columns_of(kind)
-    missing = [name for name in columns if name not in rows.columns and name not in NEW]
-    if missing:
-        raise BadInput(f"the rows lack the columns {', '.join(missing)}.")
-    twice = [name for name in columns if list(rows.columns).count(name) > 1]
-    if twice:
-        raise BadInput(f"the rows have the columns {', '.join(twice)} more than once.")
-    there = rows[[name for name in columns if name in rows.columns]]
-    tidy = there.reindex(columns=list(columns)).reset_index(drop=True)
-    for name in word_columns(kind):
-        tidy[name] = tidy[name].astype(object).where(tidy[name].notna(), "").map(str)
-    for name in number_columns(kind):
-        tidy[name] = _numbers(tidy[name])
-    for name in COUNTS:
-        tidy[name] = _numbers(tidy[name], whole=True).fillna(0).astype(int)
-    again = tidy["run_id"][tidy["run_id"].duplicated()]
-    if len(again):
-        raise BadInput(f"run {again.iloc[0]} occurs twice in the rows.")
-    return tidy
-
-
-def _numbers(column: pd.Series, whole: bool = False) -> pd.Series:
-    """A column as floats, with nothing where it has nothing; BadInput names what is no number."""
-    try:
-        found = pd.to_numeric(column, errors="coerce").astype(float)
-        said = column.notna() & ~column.astype(str).str.strip().str.lower().isin(("", "nan"))
-    # Times, bytes that are no text, and what holds several values.
-    except (TypeError, ValueError, OverflowError) as error:
-        raise BadInput(
-            f"the column {column.name} of the rows holds no numbers: {error}."
-        ) from error
-    wrong = (found.isna() & said) | (found.abs() > _MOST)
-    if whole:
-        wrong |= (found % 1 != 0) & found.notna() | (found.abs() > _EXACT)
-    if wrong.any():
-        row = int(wrong.to_numpy().argmax())
-        kind = "whole number" if whole else "number"
-        raise BadInput(
-            f"row {row + 1} of the rows has {str(column.iloc[row])[:80]!r} as its {column.name}; "
-            f"expected a {kind}."
-        )
-    return found

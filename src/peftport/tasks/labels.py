@@ -87,7 +87,15 @@ def classes_from_mapping(
     """
     if names is not None:
         numbers = {canonical(name): number for number, name in enumerate(names)}
-        mapping = {numbers.get(label, label): word for label, word in mapping.items()}
+        called: dict[Label, Label] = {}  # by its number
+        for label in mapping:
+            number = numbers.get(label, label)
+            if number in called:
+                raise BadInput(
+                    f"{said_in} has one label twice, as {called[number]!r} and as {label!r}."
+                )
+            called[number] = label
+        mapping = {number: mapping[label] for number, label in called.items()}
     labels = class_order(mapping)
     return _checked(Classes(labels, tuple(mapping[label] for label in labels), said_in))
 
