@@ -83,5 +83,7 @@ def refuse_existing(path: Path) -> None:
     with writing(path):
         if path.is_dir() and not any(path.iterdir()):
             return
+        if Path(os.path.abspath(path)) == Path.cwd():
+            raise BadInput(f"--out {str(path)!r} is the folder that you are in; name a new one.")
         if path.exists() or path.is_symlink():
             raise BadInput(f"{path} exists already; give another --out or remove it first.")

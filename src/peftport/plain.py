@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import re
 
-# What terminals obey: controls (line ends and tabs excepted) and marks that turn text around.
+# What terminals obey: controls (line ends and tabs excepted) and marks that turn text around; and
+# what stands for bytes that are no text, in names of files.
 _CONTROLS = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+    "[\ud800-\udfff\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 )
 _MARKUP = re.compile(r"<(?=[A-Za-z/!?])|(?<=\])(?=[(\[])|(?<=\])(?=:)|`")
 

@@ -36,10 +36,10 @@ BATCH = 1 << 22
 def require_file(path: Path, endings: Sequence[str] = ENDINGS) -> Path:
     """Return `path`; BadInput when it is no data file by its name, is missing, empty,
     larger than 1 GiB, or text with null bytes."""
-    if path.suffix.lower() not in endings:
-        raise BadInput(f"{path} is no data file: its name must end in {', '.join(endings)}.")
     if not exists(path):
         raise BadInput(f"data file {path} does not exist.")
+    if path.suffix.lower() not in endings:
+        raise BadInput(f"{path} is no data file: its name must end in {', '.join(endings)}.")
     with opened(path) as file:
         start = file.read(_START)
         if not start:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from peftport.records import LONGEST, lines, size_of
 from peftport.room import VALUE, take
 
 ENDINGS = (".txt", *tables.ENDINGS)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,14 @@ def text_files(folder: Path) -> list[Path]:
 
 
 def _texts(path: Path, column: str | None) -> list[str]:
-    return [text for text in _raw(path, column) if text and not text.isspace()]
+    rows = list(_raw(path, column))
+    found = [text for text in rows if text and not text.isspace()]
+    if found and len(found) < len(rows):
+        left_out = len(rows) - len(found)
+        _log.warning(
+            "notice: %d of %d rows of %s have no text: left out", left_out, len(rows), path
+        )
+    return found
 
 
 def _raw(path: Path, column: str | None) -> Iterator[str | None]:

@@ -210,6 +210,14 @@ def test_modules_of_different_kinds_are_not_assessed_together(call, donors, tiny
     assert f"{other} and {donors[0]} are assessed together and differ in their conf" in error
 
 
+def test_a_module_counts_once_whatever_its_folder_is_called(call, donors, tiny_host, tiny_task):
+    shutil.copytree(donors[0], donors[0].parent / "copy")
+    for twice in ((donors[0], donors[1], donors[0]), (donors[0], donors[0].parent / "copy")):
+        code, text, error = call("assess", *twice, "--host", tiny_host("t5"), "--task", tiny_task)
+        assert (code, text) == (2, "")
+        assert "hold the same tensors: a module counts once" in error
+
+
 def test_it_ends_with_an_action_and_shows_what_stands_beside_it(call, donors, tiny_host, tiny_task):
     asked = ("assess", *donors, "--host", tiny_host("t5"), "--task", tiny_task, *FEW)
     code, text, error = call(*asked, "--json")

@@ -263,6 +263,46 @@ def test_a_copy_needs_no_originating_host(call, lora, tiny_continuation):
     into = ("--host", tiny_continuation("t5"), "--out", lora.parent / "out")
     code, _, error = call("port", lora, *into, "--from-host", "/nowhere")
     assert code == 0, error
+    assert f"notice: /nowhere, named as the host of {lora}, is not on this machine" in error
+
+
+@pytest.mark.parametrize("verb", ["port", "check"])
+def test_a_copy_says_no_other_host_than_the_module_s_own(verb, call, lora, tiny_continuation):
+    other = tiny_continuation("t5")
+    out = ("--out", lora.parent / "out") if verb == "port" else ()
+    code, text, error = call(verb, lora, "--host", other, "--from-host", other, *out)
+    assert (code, text) == (2, "")
+    assert f"{other} is not the host that the module is made for: its weights are" in error
+    assert not (lora.parent / "out").exists()
+
+
+def test_options_that_say_nothing_here_are_noticed_or_refused(call, lora, texts, tiny_continuation):
+    into = ("port", lora, "--host", tiny_continuation("t5"), "--method", "copy")
+    code, _, error = call(*into, "--out", lora.parent / "out", "--texts", texts)
+    assert code == 0, error
+    assert "notice: copy looks at no texts: --texts is not read" in error
+    code, text, error = call(*into, "--out", lora.parent / "other", "--private")
+    assert (code, text) == (2, "")
+    assert "--private says how --push-to-hub makes a repository" in error
+    code, _, error = call(*into, "--out", "")
+    assert code == 2
+    assert "is the folder that you are in; name a new one" in error
+
+
+def test_rows_without_text_are_left_out_and_counted(call, soft, lora, texts, tiny_host):
+    rows = lora.parent / "rows.csv"
+    rows.write_text("text\n" + "".join(f"film {n}\n" for n in range(40)) + '"  "\n' * 10)
+    asked = ("port", lora, "--host", tiny_host("t5"), "--method", soft, "--texts", rows)
+    code, _, error = call(*asked, "--out", lora.parent / "out")
+    assert code == 0, error
+    assert f"notice: 10 of 50 rows of {rows} have no text: left out" in error
+
+
+def test_a_path_that_is_no_text_is_escaped_in_json(call, lora, tiny_continuation):
+    out = lora.parent / os.fsdecode(b"bad\xff")
+    code, text, _ = call("port", lora, "--host", tiny_continuation("t5"), "--out", out, "--json")
+    assert code == 0
+    assert json.loads(text.encode())["module"] == str(out)
 
 
 def test_a_port_can_be_trained_on(call, lora, tiny_continuation, tiny_task):

@@ -28,9 +28,8 @@ def start(*arguments: object, **options) -> subprocess.CompletedProcess:
     """A command in a process of its own."""
     return subprocess.run(
         [*COMMAND, *map(str, arguments)],
-        capture_output=True,
         timeout=200,
-        **{"text": True, **options},
+        **{"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
     )
 
 
@@ -336,6 +335,37 @@ def test_an_export_to_a_bad_place_ends_with_2_and_leaves_it_alone(said, done, tm
         assert words in ended.stderr
     assert (tmp_path / "there.csv").read_text() == "mine"
     assert said("export", done[0], "--format", "xlsx").returncode == 2
+
+
+def test_a_report_takes_the_place_of_an_earlier_one_and_of_nothing_else(said, done, tmp_path):
+    assert said("report", done[0], "--out", tmp_path / "own").returncode == 0
+    assert said("report", done[0], "--out", tmp_path / "own").returncode == 0
+    for name in ("index.html", "results.md", "results.tex"):
+        folder = tmp_path / name.replace(".", "-")
+        folder.mkdir()
+        (folder / name).write_text("mine")
+        ended = said("report", done[0], "--out", folder)
+        assert ended.returncode == 2
+        assert f"{folder / name} exists already and is of no report by peftport" in ended.stderr
+        assert [file.name for file in folder.iterdir()] == [name]
+        assert (folder / name).read_text() == "mine"
+
+
+def test_a_report_of_rows_says_that_its_intervals_are_over_seeds_alone(said, done, tmp_path):
+    said("export", done[0], "--out", tmp_path / "rows.csv")
+    assert said("report", tmp_path / "rows.csv", "--out", tmp_path / "of-rows").returncode == 0
+    told = (tmp_path / "of-rows" / "results.md").read_text()
+    assert "intervals are over seeds alone: rows do not say what was answered" in told
+    assert "over seeds and test examples" in (done[0] / "results.md").read_text()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no disk that is full")
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_standard_output_that_cannot_be_written_is_one_message(done, more):
+    with Path("/dev/full").open("w") as full:
+        ended = start("status", done[0], *more, stdout=full)
+    assert ended.returncode == 1
+    assert ended.stderr == "error: standard output cannot be written: No space left on device.\n"
 
 
 def test_a_study_goes_on_as_it_was_begun(said, done, spec_file):

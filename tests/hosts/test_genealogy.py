@@ -204,11 +204,16 @@ def test_the_lab_s_hosts_are_related_as_they_were_made():
     assert relation_of(small, "", twin) == relation_of(tuned, "", twin) == "independent"
 
 
-def test_a_statement_goes_before_records_but_not_before_weights():
+def test_a_statement_goes_before_records_but_not_before_weights(caplog):
     assert settled(None, "continuation", "it") == "continuation"
-    assert settled("independent", "continuation", "it") == "independent"
     assert settled("continuation", None, "it") == "continuation"
+    assert settled("continuation", "continuation", "it") == "continuation"
     assert settled(None, None, "it") is None
+    assert not caplog.records
+    assert settled("independent", "continuation", "it") == "independent"
+    assert "it is called 'independent', but both hosts come from one pretraining" in caplog.text
+    assert settled("continuation", "independent", "it") == "continuation"
+    assert "it is called 'continuation', but both hosts were each made from" in caplog.text
     with pytest.raises(BadInput, match="it is called 'independent', but both hosts have the same"):
         settled("independent", "same", "it")
     with pytest.raises(BadInput, match="it is called 'same', but both hosts do not have the same"):

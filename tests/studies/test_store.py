@@ -288,6 +288,21 @@ def test_a_full_disk_is_said_and_the_store_goes_on_when_there_is_room(tmp_path):
             assert len(store.statuses()) == 3 * committed + 300
 
 
+def test_a_disk_that_is_full_from_the_start_is_not_called_damage():
+    """At which step there is no room hangs on its size: a file, its log, the log's index."""
+    said = []
+    for size in range(20, 120, 4):
+        with small_disk(f"{size}k") as folder:
+            try:
+                with begin(folder) as store:
+                    fill(store)
+            except RunFailed as error:
+                said.append(str(error))
+    assert all("damaged" not in each and "rescue" not in each for each in said)
+    assert all("free some space" in each for each in said)
+    assert any("study.sqlite cannot be read or written: " in each for each in said)
+
+
 def test_a_database_at_its_limit_says_so_and_goes_on_when_it_may(store):
     """The same without a file system of its own: SQLite's own report of a full disk."""
     (pages,) = store.db.execute("PRAGMA page_count").fetchone()

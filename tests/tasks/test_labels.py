@@ -136,7 +136,7 @@ def test_an_unknown_label_is_named_with_its_row_its_file_and_what_is_known() -> 
 @pytest.mark.parametrize(
     ("found", "words", "message"),
     [
-        ([1, 1], None, "at least two labels; x.csv has 1"),
+        ([1, 1], None, "at least two labels; x.csv has only the label 1"),
         ([0, 1, 2], ("bad", "good"), r"2 label words \(bad, good\) for the 3 labels of x.csv"),
         ([0, 1], {0: "bad"}, "label 1 of x.csv has no label word; there are words for 0"),
         ([0, 1], ("bad", " "), "label word of 1 in x.csv is empty"),

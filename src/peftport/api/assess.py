@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -306,7 +307,18 @@ def _handles(modules: ModuleLike | Sequence[ModuleLike]) -> list[ModuleHandle]:
                     f"{handle.called} and {handles[0].called} are assessed together and differ in "
                     f"their {what}: {here} and {kinds[0][what]}. Assess them one by one."
                 )
+    for one, other in combinations(handles, 2):
+        if _alike(one.module, other.module):
+            raise BadInput(
+                f"{one.called} and {other.called} hold the same tensors: a module counts once, and "
+                "intervals are over modules that were trained apart. Give each of them once."
+            )
     return handles
+
+
+def _alike(one: Module, other: Module) -> bool:
+    """Whether two modules of one kind hold the same tensors."""
+    return all(tensor.equal(other.tensors[name]) for name, tensor in one.tensors.items())
 
 
 def _kind(module: Module) -> dict[str, Any]:

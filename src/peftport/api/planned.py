@@ -94,6 +94,8 @@ class PlannedPort:
         from peftport.porting.port import without_rows
 
         record, needs = self.donor.record, self.needs
+        if asked.source is not None and "texts" not in needs:
+            _log.warning("notice: %s looks at no texts: --texts is not read", self.method.name)
         try:
             means = means_for(needs, record, self.receiver, device, asked, seed, task)
         except BadInput as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,13 @@ from peftport.registry import did_you_mean
 if TYPE_CHECKING:
     from peftport.reports import Results
 
+PAGE = "index.html"
+OURS = {
+    PAGE: re.compile(r'<meta name="generator" content="peftport '),
+    "results.md": re.compile(r"\A# .*\n\n[\d,]+ runs? done"),
+    "results.tex": re.compile(r"\A(\\begin\{longtable\}|\Z)"),
+}
+"""The files of a report, and how each is known for one."""
 CORRECTED_ON = ("training", "test")
 """Texts that a report's correction can rest on."""
 
@@ -35,8 +43,8 @@ def report_of(
             report says hangs on the threshold's texts.
 
     Raises:
-        BadInput: there is no study and no table of rows, a report has no place, or the correction
-            cannot rest on such texts.
+        BadInput: there is no study and no table of rows, a report has no place, other files are
+            in its place, or the correction cannot rest on such texts.
     """
     from peftport.reports import analyse, write_png, write_report
 
@@ -54,7 +62,8 @@ def report_of(
             "--out where it is to be written."
         )
     place = source if out is None else Path(out)
-    require_writable(place / "index.html")
+    require_writable(place / PAGE)
+    _require_own(place)
     analysis = analyse(_results(source, corrected_on))
     page = write_report(analysis, place)
     drawn = write_png(analysis, place) if figures else None
@@ -96,6 +105,17 @@ def _results(study: Path, corrected_on: str) -> Results:
 
     found = read_exported(study) if is_file(study) else read_results(study)
     return found if corrected_on == CORRECTED_ON[0] else corrected_on_test(found)
+
+
+def _require_own(place: Path) -> None:
+    """Refuse to put a report in the place of other files of these names."""
+    for name, mark in OURS.items():
+        file = place / name
+        if file.exists() and not (is_file(file) and mark.search(file.read_text(errors="replace"))):
+            raise BadInput(
+                f"{file} exists already and is of no report by peftport; give another --out or "
+                "remove it first."
+            )
 
 
 def _require_new(out: Path) -> None:

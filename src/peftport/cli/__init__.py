@@ -60,14 +60,16 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; exit codes: 0 done, 1 a run failed, 2 bad input, 130 interrupted."""
-    from peftport.cli.output import log_to_stderr, say
+    """Run the command line; exit codes: 0 done, 1 a run failed or a disk is full, 2 bad input, 130
+    interrupted."""
+    from peftport.cli.output import log_to_stderr, printed_whole, say
 
     log_to_stderr()
     keep_freed_memory()
     collect_rarely()
     try:
-        app()
+        with printed_whole():
+            app()
     except PeftportError as error:
         say(f"error: {error}")
         raise SystemExit(error.exit_code) from error

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from peftport.errors import BadInput
+from peftport.errors import BadInput, RunFailed
 from peftport.plain import printable
 
 if TYPE_CHECKING:
@@ -35,6 +39,33 @@ def finite_or_null(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite_or_null(each) for each in value]
     return None if isinstance(value, float) and not isfinite(value) else value
+
+
+@contextmanager
+def printed_whole() -> Iterator[None]:
+    """Say in one line where standard output cannot be written, as into a file on a full disk.
+
+    Raises:
+        RunFailed: it cannot.
+    """
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        # Whoever stops reading is no fault, and files that cannot be written have a name.
+        if error.errno in (None, errno.EPIPE) or error.filename is not None:
+            raise
+        with suppress(OSError, ValueError):  # what is left in the buffer goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise RunFailed(f"standard output cannot be written: {error.strerror}.") from error
+
+
+def require_upload(name: str | None, private: bool) -> None:
+    """Raise BadInput where something that is uploaded nowhere is to be private."""
+    if private and name is None:
+        raise BadInput("--private says how --push-to-hub makes a repository: name one with it.")
 
 
 def upload(result: Any, name: str | None, private: bool) -> None:

@@ -23,7 +23,7 @@ from peftport.cli.arguments import (
     ToHost,
     options_of,
 )
-from peftport.cli.output import AsJson, show, upload
+from peftport.cli.output import AsJson, require_upload, show, upload
 from peftport.cli.progress import Shares, losses_to_stderr
 from peftport.cli.reading import AnswerOptions, gathered
 
@@ -98,6 +98,7 @@ def port(
     import peftport as pp
     from peftport.places import require_new
 
+    require_upload(push_to_hub, private)
     require_new(out)
     with Shares() as shares:
         ported = pp.port(

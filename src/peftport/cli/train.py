@@ -17,7 +17,7 @@ from peftport.cli.arguments import (
     TaskName,
     options_of,
 )
-from peftport.cli.output import AsJson, show, upload
+from peftport.cli.output import AsJson, require_upload, show, upload
 from peftport.cli.progress import losses_to_stderr
 from peftport.cli.reading import ScoreOptions, gathered
 
@@ -54,6 +54,7 @@ def train(
     """Train a module on a host for a task and save it."""
     import peftport as pp
 
+    require_upload(push_to_hub, private)
     made = pp.train(
         host,
         task,

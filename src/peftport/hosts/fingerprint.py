@@ -163,6 +163,18 @@ def same_host(one: str, other: str) -> bool:
     return of_weights(one) == of_weights(other)
 
 
+def require_host_of_module(name: str, said: str, mark: str) -> None:
+    """Raise BadInput unless the host `name`, of the fingerprint `mark`, is the one whose
+    fingerprint a module's record says."""
+    if said and not same_host(said, mark):
+        what = "weights" if of_weights(said) != of_weights(mark) else "settings"
+        raise BadInput(
+            f"{name} is not the host that the module is made for: its {what} are others. Its "
+            f"fingerprint is {shown(mark)}, the module's record says {shown(said)}. Give the right "
+            "one with --from-host."
+        )
+
+
 def shown(mark: str) -> str:
     """A fingerprint in short, for messages: the beginning of each of its parts."""
     weights, hyphen, rest = mark.partition("-")

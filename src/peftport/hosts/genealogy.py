@@ -8,6 +8,7 @@ which, does not matter here.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,13 @@ from peftport.hosts.fingerprint import of_weights, weights_mark
 
 RECORD = "peftport_host.json"
 Relation = Literal["same", "continuation", "independent"]
+_log = logging.getLogger(__name__)
+_FACTS = {
+    "same": "have the same weights",
+    "different": "do not have the same weights",
+    "continuation": "come from one pretraining, by their records or their weights",
+    "independent": "were each made from scratch, by their records",
+}
 UNSTATED = "unstated"
 """What a relation is called that nobody states and no record tells."""
 
@@ -135,7 +143,8 @@ def relation_of(origin: Path | None, mark: str, receiver: Path) -> Relation | No
 
 
 def settled(stated: Relation | None, found: Relation | None, what: str) -> Relation | None:
-    """A relation that is stated, else the one that was found.
+    """A relation that is stated, else the one that was found. A notice says where a statement goes
+    before records or near weights that say otherwise.
 
     Args:
         what: whose relation is stated, for messages.
@@ -144,11 +153,13 @@ def settled(stated: Relation | None, found: Relation | None, what: str) -> Relat
         BadInput: the weights say that the two hosts are the same and the statement that they are
             not, or the reverse.
     """
-    if stated is None:
-        return found
-    if found is not None and (stated == "same") != (found == "same"):
-        fact = "have the same weights" if found == "same" else "do not have the same weights"
-        raise BadInput(f"{what} is called {stated!r}, but both hosts {fact}.")
+    if stated is None or found is None or stated == found:
+        return stated or found
+    fact = _FACTS["different" if stated == "same" else found]
+    told = f"{what} is called {stated!r}, but both hosts {fact}."
+    if "same" in (stated, found):
+        raise BadInput(told)
+    _log.warning("notice: %s It is taken as it is called", told)
     return stated
 
 

@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 
 from peftport.errors import BadInput
 from peftport.files import by_library, is_file, new_folder, read_json, write_json
-from peftport.hosts.fingerprint import read_header
+from peftport.hosts.fingerprint import fingerprint, read_header, require_host_of_module
+from peftport.hosts.genealogy import folder_at_hand
 from peftport.hosts.geometry import Geometry, geometry_from_record
 from peftport.modules.finite import require_finite_file, require_finite_tensor
 from peftport.modules.found import FOREIGN_CONFIG, RECORD, find_module
@@ -160,15 +161,25 @@ def read_outline(
 
 
 def read_record(folder: Path, from_host: str | None = None) -> Record:
-    """Read `module.json`; BadInput names a key that is unknown, missing or wrong.
+    """Read `module.json`; BadInput names a key that is unknown, missing or wrong, and a host that
+    is another one.
 
     Args:
-        from_host: takes the place of the name of the host.
+        from_host: takes the place of the name of the host; one that is at hand has to be that
+            host.
     """
     folder = find_module(folder)
     record = parse_record(read_json(folder / RECORD), folder / RECORD)
     if from_host is None:
         return record
+    if (there := folder_at_hand(from_host)) is not None:
+        require_host_of_module(from_host, record.host.fingerprint, fingerprint(there))
+    else:
+        _log.warning(
+            "notice: %s, named as the host of %s, is not on this machine: whether it is that host "
+            "is not known",
+            *(from_host, folder),
+        )
     host = record.host.model_copy(update={"name": from_host})
     return record.model_copy(update={"host": host})
 

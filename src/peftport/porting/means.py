@@ -15,9 +15,8 @@ from peftport.errors import BadInput
 from peftport.hosts.fingerprint import (
     WEIGHTS_INDEX,
     fingerprint,
-    of_weights,
     read_header,
-    same_host,
+    require_host_of_module,
     shown,
     weight_files,
 )
@@ -155,13 +154,7 @@ def origin_side(host: HostName, device: str = "cpu") -> Side:
             f"the module's own host is needed: {error} Say where it is with --from-host."
         ) from error
     mark = fingerprint(found.folder)
-    if host.fingerprint and not same_host(host.fingerprint, mark):
-        what = "weights" if of_weights(host.fingerprint) != of_weights(mark) else "settings"
-        raise BadInput(
-            f"{host.name} is not the host that the module is made for: its {what} are others. Its "
-            f"fingerprint is {shown(mark)}, the module's record says {shown(host.fingerprint)}. "
-            "Give the right one with --from-host."
-        )
+    require_host_of_module(host.name, host.fingerprint, mark)
     if not host.fingerprint:
         _log.warning(
             "notice: the module's files do not say its host's weights; %s is taken as it is "

@@ -34,9 +34,12 @@ def interval_note(analysis: Analysis) -> str:
     """What the intervals of the tables speak for."""
     bases = {e.basis for p in analysis.points for e in p.means.values() if e is not None}
     notes = [BASES[basis] for basis in sorted(bases) if BASES[basis]]
-    over = f" (some: {'; '.join(notes)})" if notes else ""
+    over = "seeds and test examples" + (f" (some: {'; '.join(notes)})" if notes else "")
+    if not any("examples" in basis for basis in bases):
+        over = "seeds alone: rows do not say what was answered. Other test examples would move "
+        over += "figures further"
     return (
-        f"{_what(analysis.results)} 95 % intervals are over seeds and test examples{over}. "
+        f"{_what(analysis.results)} 95 % intervals are over {over}. "
         f"Recovery is (ported - host) / (native - host), given only where {_given(analysis)}."
     )
 

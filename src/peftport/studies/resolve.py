@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from peftport.errors import BadInput
 from peftport.files import exists
 from peftport.hosts.fingerprint import of_weights, same_host
-from peftport.hosts.genealogy import recorded, settled
+from peftport.hosts.genealogy import Genealogy, recorded, settled
 from peftport.hosts.source import find_host
 from peftport.kind import Kind, shared_kind
 from peftport.registry import did_you_mean
@@ -282,11 +282,14 @@ def _check_combinations(spec: Spec, facts: Facts) -> None:
 
 
 def _check_relations(spec: Spec, hosts: Mapping[str, Mapping[str, Any]]) -> None:
+    parents = {label: host["parent"] for label, host in hosts.items() if host.get("parent")}
     for pair in spec.pairs:
         ends = (pair.origin, pair.receiver)
         marks = [of_weights(hosts[label].get("fingerprint") or "") for label in ends]
         same = "" not in marks and marks[0] == marks[1]
-        settled(pair.relation, "same" if same else None, f"pair {pair.origin} -> {pair.receiver}")
+        found = "same" if same else Genealogy(parents).relation(*ends)
+        if found != "same" or same:  # hosts that are not at hand are told by no label
+            settled(pair.relation, found, f"pair {pair.origin} -> {pair.receiver}")
 
 
 def _check_kind(facts: Facts) -> None:

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from peftport.errors import BadInput
+from peftport.errors import BadInput, PeftportError, RunFailed
 from peftport.studies.rows import DONOR_FIELDS, RUN_FIELDS, digest, is_whole
 from peftport.studies.schema import VERSION, require_tables
 
@@ -116,6 +116,18 @@ def _digest_of_meta(db: sqlite3.Connection) -> str:
     meta = db.execute("SELECT key, value FROM meta WHERE key != 'digest' ORDER BY key").fetchall()
     gold = db.execute("SELECT task, labels FROM gold ORDER BY task").fetchall()
     return digest([value for row in (*meta, *gold) for value in row])
+
+
+def unreadable(path: Path, error: Exception) -> PeftportError:
+    """What to say of a store that SQLite cannot read or write: that the disk is full or fails,
+    where it is that, and else that it is damaged."""
+    name = getattr(error, "sqlite_errorname", None) or ""
+    if name.startswith(("SQLITE_IOERR", "SQLITE_FULL")):
+        return RunFailed(
+            f"{path} cannot be read or written: {error}. What was recorded before is safe; free "
+            "some space there and give the same command again."
+        )
+    return damaged(path, " ".join(str(error).split()))
 
 
 def damaged(path: Path, why: str) -> BadInput:

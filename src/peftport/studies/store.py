@@ -36,7 +36,7 @@ from peftport.studies.rows import (
     is_whole,
     run_values,
 )
-from peftport.studies.salvage import damaged, is_whole_meta, reading, seal_meta
+from peftport.studies.salvage import damaged, is_whole_meta, reading, seal_meta, unreadable
 from peftport.studies.schema import APPLICATION, TABLES, VERSION, columns_of, require_tables
 from peftport.studies.work import Kept
 
@@ -207,7 +207,7 @@ class Store:
         try:
             yield from self.db.execute(sql, given)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            raise damaged(self.folder / NAME, str(error)) from error
+            raise unreadable(self.folder / NAME, error) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -228,7 +228,7 @@ class Store:
         except sqlite3.IntegrityError:
             raise
         except sqlite3.DatabaseError as error:
-            raise damaged(self.folder / NAME, str(error)) from error
+            raise unreadable(self.folder / NAME, error) from error
 
 
 def create(
@@ -267,9 +267,7 @@ def open_store(folder: Path) -> Store:
     path = existing(folder)
     db = sqlite3.connect(path, isolation_level=None, timeout=30)
     begun_with = _check(db, path)
-    _require_sound(db, path)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
+    _prepare(db, path)
     store = Store(folder, db)
     if begun_with < VERSION:
         with store._transaction():
@@ -344,9 +342,9 @@ def _check(db: sqlite3.Connection, path: Path) -> int:
         (version,) = db.execute("PRAGMA user_version").fetchone()
     except sqlite3.DatabaseError as error:
         db.close()
-        if error.sqlite_errorname == "SQLITE_CORRUPT":
-            raise damaged(path, str(error)) from error
-        raise BadInput(f"{path} cannot be read as a study's store: {error}.") from error
+        if error.sqlite_errorname == "SQLITE_NOTADB":
+            raise BadInput(f"{path} cannot be read as a study's store: {error}.") from error
+        raise unreadable(path, error) from error
     if application != APPLICATION:
         db.close()
         raise BadInput(f"{path} is a database, but not a study's store.")
@@ -360,7 +358,7 @@ def _check(db: sqlite3.Connection, path: Path) -> int:
         require_tables(db)
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         db.close()
-        raise damaged(path, str(error)) from error
+        raise unreadable(path, error) from error
     except ValueError as error:
         db.close()
         raise BadInput(
@@ -379,12 +377,16 @@ def _is_known(db: sqlite3.Connection) -> bool:
         return False
 
 
-def _require_sound(db: sqlite3.Connection, path: Path) -> None:
-    """Raise BadInput when SQLite finds anything wrong with the file."""
+def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    """Have a store written by a log ahead of it, safe against a loss of power; BadInput when SQLite
+    finds anything wrong with the file, RunFailed when its disk is full."""
     try:
         (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
     except sqlite3.DatabaseError as error:
-        found = str(error)
+        db.close()
+        raise unreadable(path, error) from error
     if found != "ok":
         db.close()
         raise damaged(path, " ".join(found.split()))

@@ -150,7 +150,7 @@ def _own_words(
 def _checked(classes: Classes) -> Classes:
     """The classes, their words without space around them: whoever reads a word puts it there."""
     if len(classes.labels) < 2:
-        found = ", ".join(map(repr, classes.labels)) or "none"
+        found = f"only the label {classes.labels[0]!r}" if classes.labels else "none"
         raise BadInput(f"a task needs at least two labels; {classes.said_in} has {found}.")
     for label, word in zip(classes.labels, classes.words or (), strict=False):
         if not word.strip():

@@ -197,6 +197,11 @@ def load_task(
     form = _tables(reader)[0].form
     asks = kind_named(file.kind or KIND_OF[form])
     has_classes = form == "labelled" and asks.labelled
+    if file.scorer is not None and has_classes:
+        raise BadInput(
+            f"--scorer {file.scorer}: {name} has classes, and a scorer is for answers that are "
+            "written (--kind completion)."
+        )
     classes = None
     if has_classes:
         classes = _find_classes(reader, file, label_words, known.get("label_words"), name)
