@@ -118,7 +118,7 @@ def _digest_of_meta(db: sqlite3.Connection) -> str:
     return digest([value for row in (*meta, *gold) for value in row])
 
 
-def unreadable(path: Path, error: Exception) -> PeftportError:
+def store_problem(path: Path, error: Exception) -> PeftportError:
     """What to say of a store that SQLite cannot read or write: that the disk is full or fails,
     where it is that, and else that it is damaged."""
     name = getattr(error, "sqlite_errorname", None) or ""

@@ -36,7 +36,7 @@ from peftport.studies.rows import (
     is_whole,
     run_values,
 )
-from peftport.studies.salvage import damaged, is_whole_meta, reading, seal_meta, unreadable
+from peftport.studies.salvage import damaged, is_whole_meta, reading, seal_meta, store_problem
 from peftport.studies.schema import APPLICATION, TABLES, VERSION, columns_of, require_tables
 from peftport.studies.work import Kept
 
@@ -207,7 +207,7 @@ class Store:
         try:
             yield from self.db.execute(sql, given)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            raise unreadable(self.folder / NAME, error) from error
+            raise store_problem(self.folder / NAME, error) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -228,7 +228,7 @@ class Store:
         except sqlite3.IntegrityError:
             raise
         except sqlite3.DatabaseError as error:
-            raise unreadable(self.folder / NAME, error) from error
+            raise store_problem(self.folder / NAME, error) from error
 
 
 def create(
@@ -344,7 +344,7 @@ def _check(db: sqlite3.Connection, path: Path) -> int:
         db.close()
         if error.sqlite_errorname == "SQLITE_NOTADB":
             raise BadInput(f"{path} cannot be read as a study's store: {error}.") from error
-        raise unreadable(path, error) from error
+        raise store_problem(path, error) from error
     if application != APPLICATION:
         db.close()
         raise BadInput(f"{path} is a database, but not a study's store.")
@@ -358,7 +358,7 @@ def _check(db: sqlite3.Connection, path: Path) -> int:
         require_tables(db)
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         db.close()
-        raise unreadable(path, error) from error
+        raise store_problem(path, error) from error
     except ValueError as error:
         db.close()
         raise BadInput(
@@ -386,7 +386,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
         db.execute("PRAGMA synchronous = FULL")
     except sqlite3.DatabaseError as error:
         db.close()
-        raise unreadable(path, error) from error
+        raise store_problem(path, error) from error
     if found != "ok":
         db.close()
         raise damaged(path, " ".join(found.split()))
