@@ -6,6 +6,7 @@ every message names the file.
 
 from __future__ import annotations
 
+import codecs
 import csv as text_csv
 import io
 import json
@@ -45,7 +46,9 @@ def require_file(path: Path, endings: Sequence[str] = ENDINGS) -> Path:
         if not start:
             raise BadInput(f"data file {path} is empty.")
         if path.suffix.lower() != ".parquet" and b"\0" in start:
-            raise BadInput(f"data file {path} is not text: it has null bytes.")
+            wide = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+            what = "UTF-16; save it as UTF-8" if wide else "not text: it has null bytes"
+            raise BadInput(f"data file {path} is {what}.")
         if os.fstat(file.fileno()).st_size > LARGEST:
             raise BadInput(
                 f"data file {path} has more than {LARGEST:,} bytes, which are not read in one "
@@ -100,6 +103,8 @@ def column_named(
             return name
         if name in columns:
             raise BadInput(f"{origin} has the column {name!r} more than once.")
+    if len(columns) == 1 and ";" in columns[0]:
+        hint = "Its columns seem to be separated by semicolons: save it with commas."
     wanted = repr(asked) if asked else " or ".join(map(repr, usual))
     raise NoColumn(
         f"{origin} has no column {wanted} for the {what}; its columns are: {', '.join(columns)}. "

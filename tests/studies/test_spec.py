@@ -131,6 +131,8 @@ REFUSED = {
         {"continued": {"b": {"of": "a"}, "a": {"of": "c"}, "c": {"of": "b"}}},
         "b continues a continues c continues b",
     ),
+    "seeds that are a word": ({"seeds": "x"}, "seeds: expected a list, or how many."),
+    "budgets that are a text": ({"budgets": "0,10"}, "budgets: expected a list."),
     "a name with a slash": ({"name": "../x"}, "name"),
     "a technique without options": ({"techniques": {"lora": 3}}, "techniques.lora"),
 }

@@ -133,6 +133,8 @@ def test_a_missing_and_an_empty_file_are_named(name: str, tmp_path: Path) -> Non
         ("x.csv", b"text,label\na,1\nb,c,0\n", "Row #3: Expected 2 columns, got 3"),
         ("x.csv", b'text,label\nfine,1\n"not ended,0\n', "cannot be read as CSV"),
         ("x.csv", b"text,label\n\xff\xfe,1\n", "is not UTF-8 text: line 2"),
+        ("x.csv", "text,label\nfine,1\n".encode("utf-16"), "is UTF-16; save it as UTF-8"),
+        ("x.csv", b"text;label\nfine;1\n", "separated by semicolons: save it with commas"),
         ("x.csv", b"\xfftext,label\nfine,1\n", "is not UTF-8 text: line 1"),
         ("x.tsv", b"text,label\nfine,1\n", "has no column 'text' or 'sentence' for the text"),
         ("x.csv", b"fine film,1\nbad film,0\n", "its columns are: fine film, 1"),

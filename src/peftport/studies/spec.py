@@ -360,6 +360,8 @@ def _sentence(place: tuple[int | str, ...], entry: dict[str, Any]) -> str:
     if entry["type"] == "missing":
         return f"{path!r} is missing."
     message = str(entry["msg"]).removeprefix("Value error, ")
+    if entry["type"] == "tuple_type":
+        message = "expected a list, or how many" if path == "seeds" else "expected a list"
     return f"{path}: {message}." if path else f"{message}."
 
 
