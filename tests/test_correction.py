@@ -27,6 +27,29 @@ def test_every_class_is_answered_equally_often(seed, classes):
     assert np.abs(counts - len(found) / classes).max() <= 3
 
 
+@pytest.mark.parametrize("classes", [3, 8, 20, 40, 77])
+@pytest.mark.parametrize("margin", [0.5, 4])
+def test_no_class_of_many_is_left_with_what_the_others_leave(classes, margin):
+    """Where classes are told apart sharply the first one was answered next to never."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(classes, size=500)
+    found = rng.normal(size=(500, classes)) + margin * np.eye(classes)[labels]
+    found += 3 * rng.normal(size=classes)
+    answers = most_likely(found, offsets(found))
+    counts = np.bincount(answers, minlength=classes)
+    assert np.abs(counts - 500 / classes).max() <= 2
+    order = rng.permutation(classes)
+    other = order[most_likely(found[:, order], offsets(found[:, order]))]
+    assert np.mean(answers != other) <= 0.02
+
+
+@pytest.mark.parametrize("shares", [[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.001, 0.002, 0.997]])
+def test_shares_of_next_to_nothing_are_kept_to(shares):
+    found = scores_of(0, 3)
+    counts = np.bincount(most_likely(found, offsets(found, shares)), minlength=3)
+    assert np.abs(counts - 400 * np.array(shares)).max() <= 1.5
+
+
 @quick
 @given(st.integers(0, 10**6), st.integers(2, 4))
 def test_or_as_often_as_it_is_said_to_occur(seed, classes):
@@ -54,6 +77,9 @@ def test_two_classes_are_parted_at_the_median_of_their_difference():
 
 
 def test_scores_that_tell_nothing_apart_give_one_answer_and_no_error():
+    for classes in (2, 3):
+        alike = np.ones((20, classes))
+        assert len(set(most_likely(alike, offsets(alike)))) == 1
     assert set(most_likely(np.ones((20, 2)), offsets(np.ones((20, 2))))) == {0}
 
 
