@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from peftport.modules import Module
+import peftport as pp
+from peftport.errors import RunFailed
+from peftport.modules import Module, formats
 from peftport.porting.layerwise import map_module, read_passes
 from peftport.porting.reading import task_of
 from peftport.techniques.head import BIAS
@@ -60,6 +64,37 @@ def test_an_encoder_s_head_goes_along(twin, tiny_host, tiny_task):
     made = as_module(mapped(donor, host, other), donor, other)
     assert missed(answers(other, made, task), answers(host, donor, task), 0) < 0.01
     assert not torch.allclose(made.tensors["head.weight"], donor.tensors["head.weight"], atol=0.1)
+
+
+def test_a_head_goes_along_though_the_last_layer_has_no_partner(twin, tiny_host, tiny_task):
+    """As where layers are paired one to one from the first, and the receiving host is deeper."""
+    host, other = host_in(tiny_host("bert")), host_in(twin("permuted", "bert"))
+    task = task_in(tiny_task)
+    donor = module_of("lora", host, task)
+    last = list(other.geometry.blocks)[-1]
+    usual = mapped(donor, host, other)
+    pairs = {**{layer: layer for layer in other.geometry.blocks}, last: None}
+    made = mapped(donor, host, other, pairs=pairs)
+    for name in ("head.weight", "head.bias"):
+        assert torch.equal(made.tensors[name], usual.tensors[name])
+    assert not any(tensor.any() for name, tensor in made.tensors.items() if name.startswith(last))
+
+
+@pytest.mark.parametrize("method", ["ridge", "procrustes", "correlation"])
+def test_a_receiving_host_with_a_weight_that_is_no_number_is_named(
+    method, tiny_host, tiny_task, tmp_path
+):
+    folder = tmp_path / "damaged"
+    shutil.copytree(tiny_host("llama"), folder)
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if "mlp.down_proj" in name)
+    weights[name].view(-1)[3] = torch.nan
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    donor = module_of("lora", host_in(tiny_host("llama")), task_in(tiny_task))
+    formats.save(donor, tmp_path / "donor")
+    with pytest.raises(RunFailed, match=f"host {folder}.*: its states are not finite"):
+        pp.port(tmp_path / "donor", folder, method=method, texts=str(tiny_task), out=tmp_path / "x")
+    assert not (tmp_path / "x").exists()
 
 
 def test_layers_without_a_partner_change_nothing(twin, tiny_host, tiny_task):

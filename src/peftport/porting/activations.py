@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from peftport.errors import RunFailed
 from peftport.hosts.geometry import Geometry
 from peftport.porting.layers import layer_of
 from peftport.porting.reading import TokenRows
@@ -71,6 +72,9 @@ def observe(
     Args:
         read: runs the host over some rows, every token of them, for those who want to know what it
             says as well.
+
+    Raises:
+        RunFailed: what is seen is not finite.
     """
     read = read or run_rows
     readers = first_readers(inputs)
@@ -89,10 +93,21 @@ def observe(
             with torch.no_grad(), watched(host, points, see):
                 read(host, part)
     found = {key: torch.cat(parts) for key, parts in kept.items()}
+    for states in found.values():
+        require_finite_states(host, states)
     return Observed(
         {point: found["in", first] for point, first in readers.items()},
         {point: t for (side, point), t in found.items() if side == "out"},
     )
+
+
+def require_finite_states(host: Host, states: Tensor) -> None:
+    """Raise RunFailed for what no map or reading can be fitted on."""
+    if not states.isfinite().all():
+        raise RunFailed(
+            f"host {host.name}: its states are not finite. A weight of it is no number, or too "
+            "large for the type that it was rounded to; take another copy of it."
+        )
 
 
 def width_at(geometry: Geometry, point: str, reads: bool) -> int:

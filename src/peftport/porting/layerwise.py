@@ -26,7 +26,7 @@ from peftport.porting.finished import FinishedLayers, port_mark
 from peftport.porting.fitted import Fit, FittedMaps
 from peftport.porting.grades import AnswerGrade, ClassGrade, Grade
 from peftport.porting.heads import head_of, last_block, map_head
-from peftport.porting.layers import Pairs, layer_of, partner_of
+from peftport.porting.layers import Pairs, layer_of
 from peftport.porting.prior import class_scores, prior_offsets
 from peftport.porting.reading import TokenRows, read_pair, task_of
 from peftport.porting.rewriting import ByMaps, Mapped, Receiving, by_maps
@@ -267,11 +267,10 @@ class _Port:
         donor = head_of(self.donor)
         if WEIGHT not in donor:
             return donor
-        last = last_block(self._receiver)
-        partner = partner_of(last, self.how.pairs)
-        assert partner is not None
+        # Whatever layers are paired, a head reads what is behind the last ones.
+        partner, last = last_block(self.there.host.geometry), last_block(self._receiver)
         ends = (Observed({}, {partner: there.end(partner)}), Observed({}, {last: here.end(last)}))
-        maps = FittedMaps(self.how.fit, self.how.pairs, *ends)
+        maps = FittedMaps(self.how.fit, {**self.how.pairs, last: partner}, *ends)
         return map_head(donor, self._receiver, maps)
 
     def _go_through(self, there: Walk, here: Walk, head: Parameters, seen: Any) -> None:

@@ -29,6 +29,7 @@ from peftport.porting.activations import (
     first_readers,
     is_of_text,
     outputs_at,
+    require_finite_states,
     run_rows,
     stack_of,
     watched,
@@ -102,6 +103,9 @@ class Walk:
     Args:
         passes: the first one is read as the task is.
         grade: what the host is run for, whose gradients are wanted; None for none.
+
+    Raises:
+        RunFailed: what its last layer gives is not finite.
     """
 
     def __init__(self, host: Host, passes: Sequence[TokenRows], grade: Grade | None = None) -> None:
@@ -115,6 +119,7 @@ class Walk:
         for index, rows in enumerate(passes):
             for part in parts_for(host.geometry, rows):
                 self._run(part, grade if index == 0 else None)
+        require_finite_states(host, self.end(self.order[0]))
 
     def _run(self, part: TokenRows, grade: Grade | None) -> None:
         """Run the host over some rows, and keep what goes into every layer."""
