@@ -16,7 +16,7 @@ from peftport.modules import HostName, Module, formats, load_module
 from peftport.porting import port, port_method
 from peftport.porting.answers import donor_scores
 from peftport.porting.copy import Copy
-from peftport.porting.embeddings import embedding
+from peftport.porting.embeddings import embedding, token_texts
 from peftport.porting.map_based import MappedMethod
 from peftport.porting.means import Means, side
 from peftport.porting.methods import METHODS
@@ -262,3 +262,37 @@ def test_modules_with_embeddings_are_assessed_with_them(
     assert code == 0, error
     assert "the module brings trained embeddings" in error
     assert "copy" in text
+
+
+class Vocabulary:
+    """As much of a tokenizer as its pieces."""
+
+    all_special_ids = (0,)
+
+    def __init__(self, *pieces: str) -> None:
+        self._pieces = pieces
+
+    def get_vocab(self) -> dict[str, int]:
+        return {piece: number for number, piece in enumerate(("<s>", *self._pieces))}
+
+
+@pytest.mark.parametrize(
+    ("pieces", "texts"),
+    [
+        (
+            ("\u2581film", "\u2581a", "film", "##", "\u0120", "\uac00"),
+            " film| a|film|##|\u0120|\uac00",
+        ),
+        (
+            ("\u0120film", "\u0120a", "film", "##", "\u2581", "\u00e9"),
+            " film| a|film|##|\u2581|\\xe9",
+        ),
+        (("film", "##film", "##s", "a", "\u2581", "\u0120"), " film|film|s| a| \u2581| \u0120"),
+        (("film", " film"), "film| film"),
+    ],
+)
+def test_a_vocabulary_is_read_by_the_mark_that_most_of_its_words_have(pieces, texts):
+    """Those of large models have pieces that look like each other's marks."""
+    found = token_texts(Vocabulary(*pieces))
+    assert "|".join(found[number] for number in sorted(found) if number) == texts
+    assert found[0] == "<s>"

@@ -13,12 +13,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from modules.formats.modules import PEFT
 from modules.formats.test_token_rows import from_stock, tokens_of
+from peftport.errors import BadInput
 from peftport.hosts.host import load_host
 from peftport.modules import formats, load_module
 from peftport.porting import port_method
-from peftport.porting.embeddings import embedding
+from peftport.porting.embeddings import Carried, embedding
 from peftport.porting.estimate import Load
 from peftport.porting.means import side
+from peftport.porting.tied import as_on_tied
 from peftport.proof.prove import prove
 from peftport.techniques.embeddings import INPUT, OUTPUT
 from porting.hosts_and_texts import twin
@@ -167,3 +169,11 @@ def test_hosts_of_other_kinds_get_rows_too(family, tiny_host, tiny_continuation,
     host = load_host(str(tiny_continuation(family)))
     found = prove(tmp_path / "out", host.folder, host.geometry, lambda: host)
     assert (found.equal, found.problems, found.acts) == (True, (), True)
+
+
+def test_rows_of_every_token_have_no_place_on_a_tied_host():
+    rows, tokens = torch.ones(5, 2), torch.arange(5)
+    with pytest.raises(BadInput, match="changes the row of every token"):
+        as_on_tied(Carried({ROWS: rows, TOKENS: tokens}, ()), torch.zeros(5, 2))
+    carried = as_on_tied(Carried({ROWS: rows[:4], TOKENS: tokens[:4]}, ()), torch.zeros(5, 2))
+    assert carried.tensors[f"{OUTPUT}.tokens"].tolist() == [4]

@@ -135,6 +135,14 @@ def test_targets_are_found_by_their_last_part_or_by_two(family, wanted, roles, t
     assert {point.split(".", 2)[1] for point in found} == {"0", "1"}
 
 
+@pytest.mark.parametrize("wanted", ["layers.1.self_attn.q_proj", "model.layers.0.mlp.up_proj"])
+def test_targets_of_single_layers_are_refused_before_a_module_is_made_that_none_can_read(
+    wanted, tiny_host
+):
+    with pytest.raises(BadInput, match=rf"targets 'v_proj', '{wanted}' are of some layers and not"):
+        lora.shapes(lora.configure({"targets": ("v_proj", wanted)}), geometry(tiny_host, "llama"))
+
+
 @pytest.mark.parametrize("wanted", ["qq", "self", "q.self", "encoder.0.self.q", ""])
 def test_a_target_that_the_host_lacks_is_told_what_it_has(wanted, tiny_host):
     config = lora.configure({"targets": ("q", wanted)})

@@ -283,18 +283,26 @@ def _partners(there: Side, here: Side) -> dict[int, int]:
     theirs, ours = origin.get_vocab(), receiver.get_vocab()
     if theirs == ours:
         return {number: number for number in theirs.values()}
-    written = _written(receiver)
+    written = token_texts(receiver)
     known = {text: number for number, text in sorted(written.items(), reverse=True)}
-    return {n: known[text] for n, text in _written(origin).items() if text in known}
+    return {n: known[text] for n, text in token_texts(origin).items() if text in known}
 
 
-def _written(tokenizer: Any) -> dict[int, str]:
+_MARKS = ("\u2581", "\u0120", "##")
+"""With what vocabularies mark words: SentencePiece and byte-level ones their beginning, WordPiece
+what goes on with one."""
+
+
+def token_texts(tokenizer: Any) -> dict[int, str]:
     """The text of every token, whatever marks its vocabulary writes it with; special ones as they
     are called."""
     special = set(tokenizer.all_special_ids)
     pieces = tokenizer.get_vocab()
-    continued = any(piece.startswith("##") for piece in pieces)
-    to_bytes = _byte_letters() if any("\u0120" in piece for piece in pieces) else None
+    # Large vocabularies have each mark somewhere; the one that most pieces begin with is theirs.
+    begun = {mark: sum(piece.startswith(mark) for piece in pieces) for mark in _MARKS}
+    most = max(begun, key=lambda mark: begun[mark])
+    continued = most == "##" and begun[most] > 0
+    to_bytes = _byte_letters() if most == "\u0120" and begun[most] else None
     return {
         number: piece if number in special else _text(piece, continued, to_bytes)
         for piece, number in pieces.items()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from peftport.errors import BadInput
 from peftport.porting.account import Entry
 from peftport.techniques.embeddings import INPUT, OUTPUT
 
@@ -38,7 +39,13 @@ def as_on_tied(carried: Carried, own: Tensor) -> Carried:
         return _without(carried, (_ROWS, _TOKENS))
     if len(of) and not torch.equal(tokens, of):
         return carried
-    further = next(token for token in range(len(own)) if token not in set(tokens.tolist()))
+    changed = set(tokens.tolist())
+    further = next((token for token in range(len(own)) if token not in changed), None)
+    if further is None:
+        raise BadInput(
+            "the module changes the row of every token, and the receiving host's embeddings are "
+            "its head as well: save whole embeddings with the module in place of rows."
+        )
     more = {
         _ROWS: torch.cat([scored, own[further : further + 1].to(scored)]),
         _TOKENS: torch.cat([of, of.new_tensor([further])]),

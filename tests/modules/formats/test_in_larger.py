@@ -18,6 +18,7 @@ from modules.formats.modules import PEFT, answer_of
 from modules.formats.test_saved_by_others import from_stock
 from peftport.modules import load_module
 from peftport.modules.merge import merge
+from peftport.techniques import technique
 from techniques.references import batch, our_answer
 from tiny_hosts import build_model, drawn_like
 from tiny_runs import host_in
@@ -100,6 +101,25 @@ def test_it_goes_to_a_host_of_text_alone_and_back(method, with_images, tiny_host
     back = pp.port(tmp_path / "there", with_images, method=method, out=tmp_path / "back")
     assert not back.verified.problems
     assert pp.check(tmp_path / "there", with_images).can_port
+
+
+def test_a_pattern_that_names_the_tower_holds_on_a_host_of_text_alone(
+    with_images, tiny_host, tmp_path
+):
+    """There the names are read without the tower's, and were matched without it."""
+    patterns = {
+        "alpha_pattern": {"model.language_model.layers.0.self_attn.q_proj": 64},
+        "rank_pattern": {r".*language_model.*v_proj": 2},
+    }
+    of_peft(with_images, tmp_path / "theirs", **patterns)
+    changes = []
+    for host in (str(with_images), str(tiny_host("llama"))):
+        module = load_module(tmp_path / "theirs", from_host=host)
+        found = technique("lora").changes(module.config, module.geometry)
+        changes.append({point: each.of(module.tensors) for point, each in found.items()})
+    assert changes[0].keys() == changes[1].keys()
+    for point, change in changes[0].items():
+        torch.testing.assert_close(changes[1][point], change)
 
 
 def test_it_is_merged(with_images, tmp_path):

@@ -180,7 +180,8 @@ def _by_roles(config: LoraConfig, geometry: Geometry) -> LoraConfig:
 
 
 def targets(config: LoraConfig, geometry: Geometry) -> dict[str, Linear]:
-    """The linear layers that LoRA changes; BadInput names a target that the host lacks."""
+    """The linear layers that LoRA changes; BadInput names a target that the host lacks, or that is
+    of some layers alone."""
     wanted = config.targets or geometry.lora_targets
     linears = geometry.linears.items()
     for target in wanted:
@@ -190,11 +191,19 @@ def targets(config: LoraConfig, geometry: Geometry) -> dict[str, Linear]:
                 f"lora: no linear layer called {target!r} on a {geometry.family} host; "
                 f"it has {', '.join(sorted(roles))}, or all."
             )
-    return {
+    found = {
         point: linear
         for point, linear in linears
         if any(_fits(point, linear, target) for target in wanted)
     }
+    roles = {point.split(".", 2)[2] for point in found}
+    if left_out := [p for p, _ in linears if p not in found and p.split(".", 2)[2] in roles]:
+        raise BadInput(
+            f"lora: targets {', '.join(map(repr, wanted))} are of some layers and not of "
+            f"{left_out[0]!r}, say: name parts of layers, such as {min(roles)}, which are changed "
+            "in all of them."
+        )
+    return found
 
 
 def _fits(point: str, linear: Linear, target: str) -> bool:

@@ -5,7 +5,7 @@ An expression from a stranger may run for ever: each has a limit of time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import regex
@@ -17,8 +17,12 @@ _LONGEST = 2000
 """Characters of an expression: whoever lists every layer by name writes long ones."""
 
 
-def own_alpha(folder: Folder, path: str, usual: float) -> float:
-    """A place's own alpha, by the first expression that matches its path, else the usual one.
+def own_alpha(folder: Folder, paths: Sequence[str], usual: float) -> float:
+    """A place's own alpha, by the first expression that matches one of its paths, else the usual
+    one.
+
+    Args:
+        paths: what the place is called, in the model that the module was made on and in the host.
 
     Raises:
         BadInput: an expression that matches nothing in time or is none, or a value that is no
@@ -26,7 +30,7 @@ def own_alpha(folder: Folder, path: str, usual: float) -> float:
     """
     for pattern, value in _patterns(folder, "alpha_pattern").items():
         try:
-            found = _matches(pattern, path)
+            found = any(_matches(pattern, path) for path in paths)
         except (regex.error, TimeoutError, RecursionError, OverflowError) as error:
             reason = str(error) or "it takes too long"
             folder.refuse(
@@ -39,12 +43,13 @@ def own_alpha(folder: Folder, path: str, usual: float) -> float:
     return usual
 
 
-def own_rank(folder: Folder, path: str, usual: int, found: int) -> int:
-    """The rank that a place should have: its own, by the first expression that matches its path,
-    else the usual one; what its tensors have (`found`) where an expression cannot be matched."""
+def own_rank(folder: Folder, paths: Sequence[str], usual: int, found: int) -> int:
+    """The rank that a place should have: its own, by the first expression that matches one of its
+    paths, else the usual one; what its tensors have (`found`) where an expression cannot be
+    matched."""
     for pattern, value in _patterns(folder, "rank_pattern").items():
         try:
-            matched = _matches(pattern, path)
+            matched = any(_matches(pattern, path) for path in paths)
         except (regex.error, TimeoutError, RecursionError, OverflowError):
             return found
         if matched:

@@ -64,7 +64,7 @@ def read(folder: Folder, path: Path, tensors: Mapping[str, Tensor]) -> Draft:
         "rslora": flag(folder, "use_rslora"),
     }
     named = names_in_model(path, tensors, folder.geometry)
-    found, others = _factors(folder, path, named, options, list(tensors))
+    found, others = _factors(folder, path, named, options, tensors)
     rows = {name: others.pop(name) for name in list(others) if is_of_token_rows(name)}
     rest = read_rest(folder, path, others, classifier_kind(folder))
     embeddings, lost = read_token_rows(folder, path, rows, rest.embeddings)
@@ -114,12 +114,12 @@ def _factors(
     path: Path,
     tensors: Mapping[str, Tensor],
     options: Mapping[str, Any],
-    written: list[str],
+    written: Mapping[str, Tensor],
 ) -> tuple[dict[str, Factors], dict[str, Tensor]]:
     """Factors by place, and the tensors that are none.
 
     Args:
-        tensors: by their names in the model. written: their names as they are in the file.
+        tensors: by their names in the model. written: the same by their names in the file.
     """
     paths = {point: linear.path for point, linear in folder.geometry.linears.items()}
     places = Places(paths | embedding_paths(folder.geometry))
@@ -135,9 +135,10 @@ def _factors(
         if match["factor"] in pair:
             raise BadInput(f"{path}: {name!r} and {pair[match['factor']]!r} are one place.")
         pair[match["factor"]] = name
-    _require_complete(folder, path, pairs, written)
+    _require_complete(folder, path, pairs, list(written))
+    called = {id(tensor): name for name, tensor in written.items()}
     made = {
-        point: _pair(folder, path, point, (pair["A"], pair["B"]), tensors, options)
+        point: _pair(folder, path, point, (pair["A"], pair["B"]), tensors, options, called)
         for point, pair in pairs.items()
     }
     return made, rest
@@ -150,15 +151,22 @@ def _pair(
     names: tuple[str, str],
     tensors: Mapping[str, Tensor],
     options: Mapping[str, Any],
+    called: Mapping[int, str],
 ) -> Factors:
-    """The factors of one place, with the rank and the scale that the configuration gives it."""
+    """The factors of one place, with the rank and the scale that the configuration gives it.
+
+    Args:
+        called: the names of tensors in the file, by `id`: of a larger model's language model they
+            have its name, too, which a pattern may say.
+    """
     down, up = (tensors[name] for name in names)
     whole = (f"{_MODEL}{names[0]}.weight", f"{_MODEL}{names[1]}.weight")
     for name, factor in zip(whole, (down, up), strict=True):
         require_matrix(path, name, factor)
-    inside = names[0].rpartition(".")[0]
-    rank = own_rank(folder, inside, options["rank"], down.shape[0])
-    alpha = own_alpha(folder, inside, options["alpha"])
+    in_file = called.get(id(down), "").rpartition(_MODEL)[2].partition(".lora_")[0]
+    paths = (in_file, names[0].rpartition(".")[0])
+    rank = own_rank(folder, paths, options["rank"], down.shape[0])
+    alpha = own_alpha(folder, paths, options["alpha"])
     made = Factors(down, up, alpha / (math.sqrt(rank) if options["rslora"] else rank))
     require_shapes(path, whole, made, point, rank, folder.geometry)
     return made
