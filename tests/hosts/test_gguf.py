@@ -13,6 +13,7 @@ from peftport.errors import BadInput
 from peftport.hosts import find_host, geometry_by_name, load_host
 from peftport.hosts.fingerprint import fingerprint
 from peftport.hosts.genealogy import relation_of
+from peftport.hosts.gguf import require_possible, unpacked
 from peftport.hosts.kinship import distance
 from peftport.hosts.weights import Weights
 from peftport.modules import HostName, Module
@@ -97,3 +98,17 @@ def _task():
     return SimpleNamespace(
         record=lambda: {"name": "opinions", "labels": [0, 1], "label_words": None}
     )
+
+
+def test_what_another_process_has_dequantised_meanwhile_is_taken(file, tmp_path, monkeypatch):
+    monkeypatch.setenv("PEFTPORT_CACHE", str(tmp_path))
+
+    def read_by_two(*given):
+        monkeypatch.setattr("peftport.hosts.gguf.require_possible", require_possible)
+        unpacked(file)  # the other process, which is done first
+        require_possible(*given)
+
+    monkeypatch.setattr("peftport.hosts.gguf.require_possible", read_by_two)
+    folder = unpacked(file)
+    assert (folder / "config.json").is_file()
+    assert unpacked(file) == folder

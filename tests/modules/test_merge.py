@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import peft
@@ -121,3 +122,15 @@ def test_the_folder_has_a_card_and_the_tokenizer_and_no_record_of_the_host(tiny_
     names = {file.name for file in (tmp_path / "out").iterdir()}
     assert {"config.json", "tokenizer.json", "model.safetensors"} <= names
     assert "peftport_host.json" not in names
+
+
+def test_a_sum_that_the_type_of_the_weights_does_not_hold_is_refused(tiny_host, tmp_path):
+    """In half precision 70,000 is infinite."""
+    module = made(host_in(tiny_host("llama")), "lora", classes=0)
+    host = load_host(str(tiny_host("llama"))).model.half()
+    host.save_pretrained(tmp_path / "half")
+    load_host(str(tiny_host("llama"))).tokenizer.save_pretrained(tmp_path / "half")
+    large = {name: 1e4 * tensor for name, tensor in module.tensors.items()}
+    with pytest.raises(BadInput, match=r"q_proj.* values that torch.float16, the type of the host"):
+        pp.merge(replace(module, tensors=large), tmp_path / "half", tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()

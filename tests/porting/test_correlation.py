@@ -44,3 +44,14 @@ def test_a_twin_in_another_order_answers_as_the_originating_host_does(
     bare = answers(host, None, task) if host.geometry.kind != "encoder" else wanted * 0
     found = answers(other, ported(module, host, other, "correlation"), task)
     assert missed(found, wanted, bare) < 0.01
+
+
+def test_a_neuron_that_stands_still_has_no_partner() -> None:
+    """What centring leaves of a constant is rounding, and was taken for a deviation."""
+    one, other = (torch.randn(200, 6, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
+    for states in (one, other):
+        states[:, 2] = 0.37
+    for first, second in ((one, one.flip(1)), (one, other)):
+        matrix = matched_neurons(first - first.mean(0), second - second.mean(0))
+        assert matrix.abs().max() < 2
+    assert not matched_neurons(one - one.mean(0), one - one.mean(0))[2].any()

@@ -284,8 +284,8 @@ class Vocabulary:
             " film| a|film|##|\u0120|\uac00",
         ),
         (
-            ("\u0120film", "\u0120a", "film", "##", "\u2581", "\u00e9"),
-            " film| a|film|##|\u2581|\\xe9",
+            ("\u0120film", "\u0120a", "film", "##", "\u00e9"),
+            " film| a|film|##|\\xe9",
         ),
         (("film", "##film", "##s", "a", "\u2581", "\u0120"), " film|film|s| a| \u2581| \u0120"),
         (("film", " film"), "film| film"),

@@ -97,6 +97,23 @@ def test_a_receiving_host_with_a_weight_that_is_no_number_is_named(
     assert not (tmp_path / "x").exists()
 
 
+def test_texts_of_one_word_each_are_halved_by_their_letters(
+    tiny_host, tiny_continuation, tiny_task, tmp_path
+):
+    """As those of languages are that have no spaces between words."""
+    donor = module_of("lora", host_in(tiny_host("t5")), task_in(tiny_task))
+    formats.save(donor, tmp_path / "donor")
+    words = [f"{one}{other}film" for one in "abcdefg" for other in "hijklmn"]
+    (tmp_path / "words.txt").write_text("\n\n".join(words))
+    ported = pp.port(
+        tmp_path / "donor",
+        tiny_continuation("t5"),
+        method="procrustes",
+        texts=tmp_path / "words.txt",
+    )
+    assert ported.account.counts()["mapped"] > 0
+
+
 def test_layers_without_a_partner_change_nothing(twin, tiny_host, tiny_task):
     host, deep = host_in(tiny_host("llama")), host_in(twin("deeper", "llama"))
     donor = module_of("lora", host, task_in(tiny_task))

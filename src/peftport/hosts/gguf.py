@@ -66,10 +66,14 @@ def unpacked(file: Path) -> Path:
     with quiet_transformers():
         with by_library(f"{file} is no GGUF file that can be read"):
             model, tokenizer = _read(file)
-        with new_folder(folder) as made:
-            model.save_pretrained(made)
-            tokenizer.save_pretrained(made)
-            write_json(made / RECORD, {"file": file.name, "sha256": mark})
+        try:
+            with new_folder(folder) as made:
+                model.save_pretrained(made)
+                tokenizer.save_pretrained(made)
+                write_json(made / RECORD, {"file": file.name, "sha256": mark})
+        except BadInput:
+            if not is_file(folder / RECORD):  # else another process was there first
+                raise
     return folder
 
 

@@ -81,7 +81,7 @@ def merge(
                 linear = geometry.linears[points[stored]]
                 change = changes[points[stored]].of(module.tensors)
                 tensors[stored] = _merged(
-                    tensors[stored], change.mT if linear.transposed else change
+                    stored, tensors[stored], change.mT if linear.transposed else change
                 )
             save_file(tensors, folder / file, metadata={"format": "pt"})
         if len(shards) > 1:
@@ -120,9 +120,16 @@ def _require_mergeable(module: Module, geometry: Geometry) -> dict[str, WeightCh
     return changes
 
 
-def _merged(weight: Tensor, change: Tensor) -> Tensor:
-    """A weight with a change of it, in the type that it came in."""
-    return (weight.float() + change).to(weight.dtype).contiguous()
+def _merged(name: str, weight: Tensor, change: Tensor) -> Tensor:
+    """A weight with a change of it, in the type that it came in; BadInput where that type does not
+    hold the sum."""
+    made = (weight.float() + change).to(weight.dtype)
+    if not made.isfinite().all() and weight.isfinite().all():
+        raise BadInput(
+            f"{name}: with the module's change it has values that {weight.dtype}, the type of the "
+            "host's weights, does not hold. Merge into a host stored in bfloat16 or float32."
+        )
+    return made.contiguous()
 
 
 def _read(file: Path, name: str) -> Tensor:

@@ -196,14 +196,19 @@ def is_of_text(states: Tensor, rows: TokenRows, point: str) -> bool:
     return states.numel() == ids.numel() * states.shape[-1]
 
 
-def contrasts_of(classes: int, most: int = 8) -> Tensor:
-    """Differences of class scores that tell the classes apart: (contrasts, classes)."""
+MOST = 8
+"""Contrasts that are looked at, at most: each takes a pass for its gradients."""
+
+
+def contrasts_of(classes: int) -> Tensor:
+    """Differences of class scores that tell the classes apart: (contrasts, classes); of many
+    classes `MOST` that are drawn."""
     if classes == 2:
         return torch.tensor([[-1.0, 1.0]])
-    if classes <= most:
+    if classes <= MOST:
         return torch.eye(classes) - 1 / classes
     generator = torch.Generator().manual_seed(classes)
-    signs = torch.randint(0, 2, (most, classes), generator=generator) * 2.0 - 1
+    signs = torch.randint(0, 2, (MOST, classes), generator=generator) * 2.0 - 1
     return (signs - signs.mean(1, keepdim=True)) / classes**0.5
 
 

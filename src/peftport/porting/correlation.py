@@ -16,7 +16,7 @@ from torch import Tensor
 from peftport.porting.map_based import MappedMethod
 from peftport.porting.semi_orthogonal import InputMap
 
-_TINY = 1e-12
+_TINY, _STILL = 1e-12, 1e-6
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,14 @@ def matched_neurons(one: Tensor, other: Tensor) -> Tensor:
         one, other: centred activations (samples, width) of the same tokens.
     """
     sizes = [states.norm(dim=0) for states in (one, other)]
+    # What is left of a constant one after centring is rounding, of which no ratio says anything.
+    still = [size <= _STILL * size.max() for size in sizes]
     correlation = (one / (sizes[0] + _TINY)).mT @ (other / (sizes[1] + _TINY))
     rows, columns = linear_sum_assignment(-correlation.abs().numpy())
     matrix = torch.zeros_like(correlation)
     for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+        if still[0][row] or still[1][column]:
+            continue
         ratio = sizes[0][row] / (sizes[1][column] + _TINY)
         matrix[row, column] = torch.sign(correlation[row, column]) * ratio
     return matrix

@@ -222,8 +222,11 @@ def read_pair(
         passes = [_paired(whole, written, said, most, generator, ends)]
     if kind == "encoder-decoder":
         halves = [_halves(text) for text in texts if len(text.split()) > 1]
-        first, second = [h for h, _ in halves], [h for _, h in halves]
-        passes.append(_paired(whole, first, second, most, generator))
+        # Not every language has spaces between its words.
+        halves = halves or [(t[: len(t) // 2], t[len(t) // 2 :]) for t in texts if len(t) > 1]
+        if halves:
+            first, second = [h for h, _ in halves], [h for _, h in halves]
+            passes.append(_paired(whole, first, second, most, generator))
     return [origin for origin, _ in passes], [receiver for _, receiver in passes]
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from peftport.hosts.precision import bf16_is_fast
 from peftport.porting.account import Account, Entry
-from peftport.porting.activations import contrasts_of, observe
+from peftport.porting.activations import MOST, contrasts_of, observe
 from peftport.porting.answers import donor_scores, no_classes
 from peftport.porting.base import Made, MethodOptions, PortMethod, Request
 from peftport.porting.estimate import CostEstimate, Load, estimated, loaded, weights_of
@@ -149,6 +149,12 @@ class Ridge(PortMethod):
         assert means is not None
         task, options = task_of(request.donor.task), request.options
         texts = tuple(sorted(means.texts, key=len))  # so that little of them is padding
+        if request.classes > MOST:
+            _log.warning(
+                "notice: ridge keeps %d directions of what the module says of its %d classes: test "
+                "it beside distill, which keeps all",
+                *(MOST, request.classes),
+            )
         means.progress(0.0, "the donor's scores")
         whole = donor | means.origin.besides
         found = donor_scores(means.origin.stream(), request, whole, task, texts)

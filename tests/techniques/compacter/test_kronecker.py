@@ -78,3 +78,13 @@ def test_factors_are_laid_out_as_compacter_reads_them():
     assert (left.shape, right.shape) == ((2, 3, 1), (2, 1, 4))
     lanes = {RULE: found[None], "a.left": left[None], "a.right": right[None]}
     assert torch.allclose(weight(lanes, "a")[0], weights[0], atol=1e-4)
+
+
+def test_factors_have_the_rank_that_is_asked_for_where_blocks_are_narrower():
+    """A module with narrower ones could be written, and not be read."""
+    weights = [drawn(1, 16, 4)]
+    rule = drawn(2, 4, 4, 4)
+    _, ((left, right),), share = factor(weights, rule, 3)
+    assert (left.shape, right.shape) == ((4, 4, 3), (4, 3, 1))
+    assert not left[..., 1:].any()
+    assert share == pytest.approx(factor(weights, rule, 1)[2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from peftport.porting.svd import svd
 
@@ -60,8 +61,12 @@ def _grid(weight: Tensor, n: int) -> Tensor:
 
 
 def _cut(blocks: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """The nearest factors of that rank: (n, inputs, rank), (n, rank, outputs)."""
+    """The nearest factors of that rank: (n, inputs, rank), (n, rank, outputs); where blocks are
+    narrower than it, the rest of them is zero."""
     left, values, right = svd(blocks)
-    rank = min(rank, values.shape[-1])
     root = values[..., :rank].sqrt()
-    return left[..., :rank] * root[..., None, :], root[..., None] * right[..., :rank, :]
+    found = left[..., :rank] * root[..., None, :], root[..., None] * right[..., :rank, :]
+    lacking = rank - root.shape[-1]
+    if lacking <= 0:
+        return found
+    return functional.pad(found[0], (0, lacking)), functional.pad(found[1], (0, 0, 0, lacking))
