@@ -355,7 +355,7 @@ def test_a_report_of_rows_says_that_its_intervals_are_over_seeds_alone(said, don
     said("export", done[0], "--out", tmp_path / "rows.csv")
     assert said("report", tmp_path / "rows.csv", "--out", tmp_path / "of-rows").returncode == 0
     told = (tmp_path / "of-rows" / "results.md").read_text()
-    assert "intervals are over seeds alone: rows do not say what was answered" in told
+    assert "intervals are over seeds only: rows do not say what was answered" in told
     assert "over seeds and test examples" in (done[0] / "results.md").read_text()
 
 

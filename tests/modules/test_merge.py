@@ -32,7 +32,7 @@ def test_a_merged_host_answers_as_the_host_with_the_module(family, case, tiny_ho
     merged = our_answer(load_host(str(tmp_path / "merged")), inputs)
     with_module = answer_of(module, host, inputs)
     assert (our_answer(host, inputs) - with_module).abs().max() > 0.03
-    torch.testing.assert_close(merged, with_module, atol=2e-5, rtol=0)
+    torch.testing.assert_close(merged, with_module, atol=4e-5, rtol=0)
 
 
 def test_it_is_what_peft_merges(tiny_host, tmp_path):

@@ -189,7 +189,7 @@ def test_arguments_that_do_not_fit_are_refused(
     ("train", "test", "message"),
     [
         (many((0, 1)), "", r"test\.csv has no rows"),
-        (many((1,)), many((1,)), r"at least two labels; .*train\.csv has 1"),
+        (many((1,)), many((1,)), r"two labels; .*train\.csv has only the label 1"),
         (many((0, 1)), "fine,1\nodd,7\n", r"row 2 of .*test\.csv has the label 7"),
         (many((0, 1)), "fine,1\n,0\n", r"row 2 of .*test\.csv has no text"),
     ],

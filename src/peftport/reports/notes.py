@@ -36,7 +36,7 @@ def interval_note(analysis: Analysis) -> str:
     notes = [BASES[basis] for basis in sorted(bases) if BASES[basis]]
     over = "seeds and test examples" + (f" (some: {'; '.join(notes)})" if notes else "")
     if not any("examples" in basis for basis in bases):
-        over = "seeds alone: rows do not say what was answered. Other test examples would move "
+        over = "seeds only: rows do not say what was answered. Other test examples would move "
         over += "figures further"
     return (
         f"{_what(analysis.results)} 95 % intervals are over {over}. "

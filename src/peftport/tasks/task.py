@@ -197,10 +197,11 @@ def load_task(
     form = _tables(reader)[0].form
     asks = kind_named(file.kind or KIND_OF[form])
     has_classes = form == "labelled" and asks.labelled
-    if file.scorer is not None and has_classes:
-        raise BadInput(
-            f"--scorer {file.scorer}: {name} has classes, and a scorer is for answers that are "
-            "written (--kind completion)."
+    if file.scorer is not None and asks.of_classes:
+        _log.warning(
+            "notice: the scorer %s is for answers that are written (--kind completion); it is not "
+            "asked of %s, which has classes",
+            *(file.scorer, name),
         )
     classes = None
     if has_classes:

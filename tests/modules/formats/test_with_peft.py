@@ -70,7 +70,7 @@ def options_of(family: str, case: str) -> dict[str, Any]:
 def assert_same(ours: torch.Tensor, theirs: torch.Tensor, bare: torch.Tensor) -> None:
     """Both agree within 1e-5, and the module changes the answer by far more than that."""
     assert (bare - theirs).abs().max() > 0.03
-    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)  # products differ by processor
 
 
 WRITTEN_CASES = [
