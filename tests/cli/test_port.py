@@ -263,7 +263,9 @@ def test_a_copy_needs_no_originating_host(call, lora, tiny_continuation):
     into = ("--host", tiny_continuation("t5"), "--out", lora.parent / "out")
     code, _, error = call("port", lora, *into, "--from-host", "/nowhere")
     assert code == 0, error
-    assert f"notice: /nowhere, named as the host of {lora}, is not on this machine" in error
+    assert (
+        f"notice: /nowhere, named as the host of {lora}, is not at hand with its weights" in error
+    )
 
 
 @pytest.mark.parametrize("verb", ["port", "check"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import struct
 import subprocess
@@ -327,6 +328,16 @@ def test_a_record_that_is_no_object_is_refused(saved, content):
     with pytest.raises(BadInput, match=RECORD) as refused:
         read_record(saved)
     assert "Record(" not in str(refused.value), "no word of our own code"
+
+
+def test_a_host_without_weights_is_taken_as_it_is_named_with_a_notice(
+    saved, tiny_host, tmp_path, caplog
+):
+    """As where a configuration alone is there: `check` reads no more."""
+    (tmp_path / "host").mkdir()
+    shutil.copy(tiny_host("bert") / "config.json", tmp_path / "host")
+    assert read_record(saved, str(tmp_path / "host")).host.name == str(tmp_path / "host")
+    assert "is not at hand with its weights" in caplog.text
 
 
 def test_a_folder_that_is_no_module_s_is_refused(tmp_path, saved):

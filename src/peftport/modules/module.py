@@ -172,16 +172,25 @@ def read_record(folder: Path, from_host: str | None = None) -> Record:
     record = parse_record(read_json(folder / RECORD), folder / RECORD)
     if from_host is None:
         return record
-    if (there := folder_at_hand(from_host)) is not None:
-        require_host_of_module(from_host, record.host.fingerprint, fingerprint(there))
+    if (mark := _mark_at_hand(from_host)) is not None:
+        require_host_of_module(from_host, record.host.fingerprint, mark)
     else:
         _log.warning(
-            "notice: %s, named as the host of %s, is not on this machine: whether it is that host "
-            "is not known",
+            "notice: %s, named as the host of %s, is not at hand with its weights: whether it is "
+            "that host is not known",
             *(from_host, folder),
         )
     host = record.host.model_copy(update={"name": from_host})
     return record.model_copy(update={"host": host})
+
+
+def _mark_at_hand(host: str) -> str | None:
+    """The fingerprint of a host on this machine; None where it, or its weights, are not there."""
+    folder = folder_at_hand(host)
+    try:
+        return None if folder is None else fingerprint(folder)
+    except BadInput:
+        return None
 
 
 def load_tensors(path: Path, data: bool = True) -> Parameters:
