@@ -32,6 +32,7 @@ def test_a_merged_host_answers_as_the_host_with_the_module(family, case, tiny_ho
     merged = our_answer(load_host(str(tmp_path / "merged")), inputs)
     with_module = answer_of(module, host, inputs)
     assert (our_answer(host, inputs) - with_module).abs().max() > 0.03
+    # Products differ by processor: without AVX-512 by 2.2e-5 on T5.
     torch.testing.assert_close(merged, with_module, atol=4e-5, rtol=0)
 
 
