@@ -242,7 +242,11 @@ for layers in (2, 8, 16):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="told by /proc")
 def test_a_host_of_twice_the_depth_takes_no_more_memory(tiny_host, tmp_path):
-    """The stream behind a layer is 8 MiB here."""
+    """The stream behind a layer is 8 MiB here, 64 MiB in all if it is kept.
+
+    What a process holds besides differs by up to 15 MiB from run to run, with whatever else the
+    machine does; what is kept of a layer is there in every run.
+    """
 
     def grown(few: int) -> float:
         run = [sys.executable, "-c", DEEP, tiny_host("llama"), tmp_path / str(few), str(few)]
@@ -251,7 +255,7 @@ def test_a_host_of_twice_the_depth_takes_no_more_memory(tiny_host, tmp_path):
         return sixteen - eight
 
     assert grown(1 << 30) > 5 * 2**23, "in memory"
-    assert grown(0) < 2**23
+    assert any(grown(0) < 2 * 2**23 for _ in range(3))
 
 
 def test_a_disk_without_room_is_bad_input_that_names_the_folder(on_disk, monkeypatch):
