@@ -185,6 +185,15 @@ def test_arguments_that_do_not_fit_are_refused(
         load_task(str(tiny_task), **arguments)  # type: ignore[arg-type]
 
 
+def test_a_template_s_other_fields_are_said_to_stand_as_they_are(
+    tiny_task: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = load_task(str(tiny_task), template='{title}: {"review": "{text}"} {0}')
+    assert task.templates["decoder"] == '{title}: {"review": "{text}"} {0}'
+    (said,) = [record.message for record in caplog.records if "stands there" in record.message]
+    assert "{title} in the template" in said
+
+
 @pytest.mark.parametrize(
     ("train", "test", "message"),
     [
@@ -192,6 +201,7 @@ def test_arguments_that_do_not_fit_are_refused(
         (many((1,)), many((1,)), r"two labels; .*train\.csv has only the label 1"),
         (many((0, 1)), "fine,1\nodd,7\n", r"row 2 of .*test\.csv has the label 7"),
         (many((0, 1)), "fine,1\n,0\n", r"row 2 of .*test\.csv has no text"),
+        (many((0, 1)), 'fine,1\n"  ",0\n', r"row 2 of .*test\.csv has no text"),
     ],
 )
 def test_data_that_do_not_fit_are_refused(

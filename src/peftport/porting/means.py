@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from peftport.errors import BadInput
+from peftport.errors import BadInput, RunFailed
 from peftport.hosts.fingerprint import (
     WEIGHTS_INDEX,
     fingerprint,
@@ -61,9 +61,18 @@ class Side:
 
     def linear(self, point: str) -> Tensor:
         """The frozen weight at an insertion point, in the type it is stored in: (outputs,
-        inputs)."""
+        inputs).
+
+        Raises:
+            RunFailed: it is not finite.
+        """
         place = self.geometry.linears[point]
         weight = self.weights[f"{place.path}.weight"]
+        if not weight.isfinite().all():
+            raise RunFailed(
+                f"host {self.name}: its weight {place.path}.weight is not finite. Take another "
+                "copy of it."
+            )
         return place.part(weight.mT.contiguous() if place.transposed else weight)
 
     def seen_as(self, geometry: Geometry) -> Side:

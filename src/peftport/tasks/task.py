@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ BESIDE = {
 }
 """Attributes that a record has only where they are others than these."""
 _log = logging.getLogger(__name__)
+_FIELD = re.compile(r"\{(?!text\})[A-Za-z_]\w*\}")
+"""What other tools fill in."""
 
 
 class Task(BaseModel):
@@ -297,6 +300,13 @@ def templates_of(
             raise BadInput(
                 f"{name}: the template {text!r} must have {{text}} once, where the text goes."
             )
+    others = sorted({field for text in templates.values() for field in _FIELD.findall(text)})
+    if others:
+        _log.warning(
+            "notice: %s: %s in the template stands there as it is: {text} alone is filled in",
+            name,
+            " and ".join(others),
+        )
     return {kind: text.rstrip(" ") for kind, text in templates.items()}
 
 
