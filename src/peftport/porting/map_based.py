@@ -31,6 +31,7 @@ from peftport.porting.fitted import Fit
 from peftport.porting.layers import Pairing, Pairs, pair_layers, partner_of
 from peftport.porting.layerwise import How, map_module, scored_states
 from peftport.porting.map_costs import MapCosts, mapping_costs
+from peftport.porting.massive import USUAL_MOST, Tempered
 from peftport.porting.rewriting import ByMaps, by_maps, rewriting_of
 from peftport.porting.similarity import layer_pairs
 from peftport.techniques.base import Parameters, Shapes
@@ -51,6 +52,12 @@ class MappedOptions(MethodOptions):
     places: int = Field(4096, ge=64, description="tokens that each map is fitted on")
     prior: bool = Field(
         True, description="whether classes are to be as frequent as under the donor, on the texts"
+    )
+    massive: float = Field(
+        USUAL_MOST,
+        ge=0,
+        description="how many times as long as the median a token's state may be; longer ones are "
+        "scaled down to that before maps are fitted, and 0 is none",
     )
     prefix_steps: int = Field(200, ge=0, description="steps of the fit of each attention's prefix")
     tolerance: float = Field(
@@ -73,12 +80,16 @@ class MappedMethod(PortMethod):
     def fit(self, options: Any) -> Fit:
         """How each map is fitted."""
 
+    def _tempered(self, options: Any) -> Fit:
+        """The fit, on what is no massive activation."""
+        return Tempered(self.fit(options), options.massive)
+
     def row_map(
         self, request: Request, pair: EmbeddingPair, means: Means, generator: torch.Generator
     ) -> RowMap:
         """What is read goes by the map of changes, fitted on both hosts' rows of the same tokens;
         what scores the states behind the last norm goes by the map of these."""
-        fit = self.fit(request.options)
+        fit = self._tempered(request.options)
         if pair.side == OUTPUT:
             return fit.inputs(*scored_states(request, means, generator)).linear
         change = fit.changes(*pair.samples(request.options.places), None)
@@ -161,7 +172,7 @@ class MappedMethod(PortMethod):
         pairs = layer_pairs(options.layers, means, request)
         how = How(
             pairs,
-            self.fit(options),
+            self._tempered(options),
             options.places,
             options.prior,
         )

@@ -10,6 +10,7 @@ from torch import Tensor
 from peftport.porting.activations import observe
 from peftport.porting.layers import Pairs, linear_cka, pair_layers
 from peftport.porting.layerwise import read_passes
+from peftport.porting.massive import tempered
 from peftport.porting.reading import task_of
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def layer_similarity(means: Means, request: Request) -> dict[str, Tensor]:
     passes = read_passes(request, means, task_of(request.donor.task), _PLACES, generator)
     seen = []
     for side, rows in zip((means.origin, means.receiver), passes, strict=True):
-        seen.append(observe(side.stream(), rows, (), side.geometry.blocks).outputs)
+        ends = observe(side.stream(), rows, (), side.geometry.blocks).outputs
+        seen.append({layer: tempered(states) for layer, states in ends.items()})
     origin, receiver = seen
     found = {}
     for stack, layers in request.receiver.stacks.items():
