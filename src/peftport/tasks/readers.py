@@ -150,7 +150,7 @@ def column_of(
 def _texts(table: Any, name: str, origin: str) -> list[str]:
     texts = []
     for row, text in enumerate(texts_in(table, name, origin), start=1):
-        if text is None or not text.strip():
+        if text is None:
             raise BadInput(f"row {row} of {origin} has no text in column {name!r}.")
         texts.append(text)
     return texts
