@@ -39,7 +39,7 @@ def test_nothing_is_scaled_where_no_state_may_be_too_long_or_most_are_nothing():
     assert tempered(states, 0) is states
     mostly_none = torch.zeros(5, 3)
     mostly_none[0] = 1
-    assert tempered(mostly_none) is mostly_none
+    assert tempered(mostly_none, 5) is mostly_none
 
 
 def spaces(width: int) -> tuple[Tensor, Tensor, Tensor]:

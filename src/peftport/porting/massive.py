@@ -23,7 +23,7 @@ USUAL_MOST = 5.0
 """How many times as long as the median a state may be, where nothing else is said."""
 
 
-def tempered(states: Tensor, most: float = USUAL_MOST) -> Tensor:
+def tempered(states: Tensor, most: float) -> Tensor:
     """States (samples, width), those that are more than `most` times as long as the median scaled
     down to that; all as they are where `most` is 0."""
     sizes = states.norm(dim=1, keepdim=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 from peftport.porting.activations import observe
 from peftport.porting.layers import Pairs, linear_cka, pair_layers
 from peftport.porting.layerwise import read_passes
-from peftport.porting.massive import tempered
+from peftport.porting.massive import USUAL_MOST, tempered
 from peftport.porting.reading import task_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def layer_similarity(means: Means, request: Request) -> dict[str, Tensor]:
     seen = []
     for side, rows in zip((means.origin, means.receiver), passes, strict=True):
         ends = observe(side.stream(), rows, (), side.geometry.blocks).outputs
-        seen.append({layer: tempered(states) for layer, states in ends.items()})
+        seen.append({layer: tempered(states, USUAL_MOST) for layer, states in ends.items()})
     origin, receiver = seen
     found = {}
     for stack, layers in request.receiver.stacks.items():
