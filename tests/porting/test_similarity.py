@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import torch
 
+from peftport.porting import similarity
+from peftport.porting.activations import observe
 from peftport.porting.similarity import layer_pairs, layer_similarity
 from porting.hosts_and_texts import means_of, request_of, twin
 from porting.test_procrustes import module_of
@@ -35,6 +37,24 @@ def test_rows_are_the_receiver_s_layers_and_idle_ones_are_like_those_below(
     for row, column in enumerate((0, 0, 1, 1)):
         assert abs(found[row, column] - 1) < 1e-4
         assert found[row, 1 - column] < 0.99
+
+
+def test_tokens_of_massive_states_do_not_make_all_layers_alike(tiny_host, tiny_task, monkeypatch):
+    host = host_in(tiny_host("llama"))
+    usual = layer_similarity(*asked(host, host, tiny_task))["decoder"]
+
+    def resting(*given):
+        seen = observe(*given)
+        for states in seen.outputs.values():
+            states[:3] = 0
+            states[:3, 0] = 10_000 * states.norm(dim=1).median()
+        return seen
+
+    monkeypatch.setattr(similarity, "observe", resting)
+    found = layer_similarity(*asked(host, host, tiny_task))["decoder"]
+    assert (found - usual).abs().max() < 0.2
+    monkeypatch.setattr(similarity, "tempered", lambda states, most: states)
+    assert layer_similarity(*asked(host, host, tiny_task))["decoder"].min() > 0.999
 
 
 def test_pairs_go_by_likeness_where_depths_differ(twin, tiny_host, tiny_task):
